@@ -1,0 +1,69 @@
+//! Who may register, and under which numbers: an immutable snapshot, swapped whole when users change.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::wire::sip::digest::Credential;
+
+/// One user of the company.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// User part of the address-of-record and digest username.
+    pub name: String,
+    /// Internal number.
+    pub extension: String,
+    /// E.164 with `+`.
+    pub direct_line: Option<String>,
+    pub credential: Credential,
+}
+
+/// All users, by name, extension and direct line. Names compare byte for byte.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    users: Vec<Arc<User>>,
+    by_name: HashMap<String, usize>,
+    by_extension: HashMap<String, usize>,
+    by_direct_line: HashMap<String, usize>,
+}
+
+impl Directory {
+    /// Later duplicates of a name, extension or direct line are ignored; the store refuses them beforehand.
+    pub fn new(users: impl IntoIterator<Item = User>) -> Self {
+        let mut directory = Self::default();
+        for user in users {
+            let index = directory.users.len();
+            directory.by_name.entry(user.name.clone()).or_insert(index);
+            directory.by_extension.entry(user.extension.clone()).or_insert(index);
+            if let Some(line) = &user.direct_line {
+                directory.by_direct_line.entry(line.clone()).or_insert(index);
+            }
+            directory.users.push(Arc::new(user));
+        }
+        directory
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<&Arc<User>> {
+        self.by_name.get(name).map(|&i| &self.users[i])
+    }
+
+    /// By extension first, then by name: what a caller may dial.
+    pub fn by_dialled(&self, dialled: &str) -> Option<&Arc<User>> {
+        self.by_extension.get(dialled).map(|&i| &self.users[i]).or_else(|| self.by_name(dialled))
+    }
+
+    /// `number`: E.164 with `+`.
+    pub fn by_direct_line(&self, number: &str) -> Option<&Arc<User>> {
+        self.by_direct_line.get(number).map(|&i| &self.users[i])
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+}

@@ -1,0 +1,5 @@
+//! The `ringdown` binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    ringdown::shell::cli::main()
+}

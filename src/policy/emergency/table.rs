@@ -1,0 +1,1 @@
+//! The compiled-in number tables and their origin.

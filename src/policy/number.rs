@@ -1,0 +1,1 @@
+//! Numbers: from what was dialled to one canonical form.

@@ -1,0 +1,35 @@
+//! Which protection each media leg must have.
+
+use crate::config::Encryption;
+
+/// What one leg offers, and what it accepts from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegSecurity {
+    /// SRTP or no call.
+    SrtpOnly,
+    /// SRTP is offered and taken where the peer can; plain RTP otherwise.
+    SrtpPreferred,
+    /// Plain RTP (a trunk without encryption).
+    PlainOnly,
+}
+
+/// What kind of peer a leg faces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Device,
+    /// With the trunk's own `encryption` setting.
+    Trunk(Encryption),
+}
+
+/// Devices follow `[media] encryption`, trunks their own setting.
+pub const fn leg_security(peer: Peer, media: Encryption) -> LegSecurity {
+    let setting = match peer {
+        Peer::Device => media,
+        Peer::Trunk(trunk) => trunk,
+    };
+    match setting {
+        Encryption::Required => LegSecurity::SrtpOnly,
+        Encryption::Preferred => LegSecurity::SrtpPreferred,
+        Encryption::Off => LegSecurity::PlainOnly,
+    }
+}

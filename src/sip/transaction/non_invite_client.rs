@@ -1,0 +1,1 @@
+//! non_invite_client

@@ -1,0 +1,83 @@
+//! Where SIP bytes come from and go to.
+
+use std::{fmt, net::SocketAddr};
+
+/// SIP transports (RFC 3261 section 18; RFC 7118 is not among them yet).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl Transport {
+    /// TCP and TLS deliver or fail; UDP needs retransmission (RFC 3261 section 17.1.1.1).
+    pub const fn is_reliable(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Tcp | Self::Tls => true,
+        }
+    }
+
+    /// The token of a Via header, upper case (RFC 3261 section 20.42).
+    pub const fn via_token(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// The value of a `transport` URI parameter, lower case (RFC 3261 section 19.1.1).
+    pub const fn uri_token(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// RFC 3261 section 19.1.2.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+        }
+    }
+
+    /// Reads a URI parameter or configuration value in any case.
+    pub fn from_token(token: &str) -> Option<Self> {
+        [Self::Udp, Self::Tcp, Self::Tls].into_iter().find(|t| token.eq_ignore_ascii_case(t.uri_token()))
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.uri_token())
+    }
+}
+
+/// One TCP or TLS connection. UDP flows carry [`ConnectionId::NONE`].
+///
+/// The shell numbers accepted connections, the core those it asks for; the top bit keeps the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    pub const NONE: Self = Self(0);
+
+    /// The `n`th connection asked for by the core.
+    pub const fn outbound(n: u64) -> Self {
+        Self(n | 1 << 63)
+    }
+}
+
+/// The transport 5-tuple that carries a device's messages (RFC 5626 section 2). For UDP, `local` is the listening
+/// socket's address; for TCP and TLS, `connection` alone decides where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    pub transport: Transport,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub connection: ConnectionId,
+}

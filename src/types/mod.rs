@@ -1,0 +1,16 @@
+//! Values every floor shares: identifiers, time, secrets, limits and named reasons.
+
+pub mod flow;
+pub mod id;
+pub mod limits;
+pub mod reason;
+pub mod rng;
+pub mod secret;
+pub mod time;
+
+pub use flow::{ConnectionId, Flow, Transport};
+pub use id::{CallId, LegId, TxnId};
+pub use reason::DropReason;
+pub use rng::Rng;
+pub use secret::{Private, Secret};
+pub use time::{Duration, Instant};

@@ -1,0 +1,124 @@
+//! Why something was dropped. Each variant is also the label of a metric.
+
+/// A message or packet that was dropped, by name. Nothing is dropped without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    // SIP
+    SipMalformed,
+    SipOversized,
+    SipStrayResponse,
+    SipStrayAck,
+    SipUnanswerable,
+    SipTransactionsFull,
+    SipFlowGone,
+    // Media
+    PacketTruncated,
+    PacketOversized,
+    PacketNotMedia,
+    PacketNoLeg,
+    PacketNoPeer,
+    PacketForeignSource,
+    PacketOnHold,
+    SrtpBadTag,
+    SrtpReplayed,
+    SrtpTooManySsrcs,
+    SrtpIndexExhausted,
+    SrtcpNotEncrypted,
+    RtcpMalformed,
+    SendFailed,
+}
+
+impl DropReason {
+    pub const ALL: [Self; 21] = [
+        Self::SipMalformed,
+        Self::SipOversized,
+        Self::SipStrayResponse,
+        Self::SipStrayAck,
+        Self::SipUnanswerable,
+        Self::SipTransactionsFull,
+        Self::SipFlowGone,
+        Self::PacketTruncated,
+        Self::PacketOversized,
+        Self::PacketNotMedia,
+        Self::PacketNoLeg,
+        Self::PacketNoPeer,
+        Self::PacketForeignSource,
+        Self::PacketOnHold,
+        Self::SrtpBadTag,
+        Self::SrtpReplayed,
+        Self::SrtpTooManySsrcs,
+        Self::SrtpIndexExhausted,
+        Self::SrtcpNotEncrypted,
+        Self::RtcpMalformed,
+        Self::SendFailed,
+    ];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SipMalformed => "sip_malformed",
+            Self::SipOversized => "sip_oversized",
+            Self::SipStrayResponse => "sip_stray_response",
+            Self::SipStrayAck => "sip_stray_ack",
+            Self::SipUnanswerable => "sip_unanswerable",
+            Self::SipTransactionsFull => "sip_transactions_full",
+            Self::SipFlowGone => "sip_flow_gone",
+            Self::PacketTruncated => "packet_truncated",
+            Self::PacketOversized => "packet_oversized",
+            Self::PacketNotMedia => "packet_not_media",
+            Self::PacketNoLeg => "packet_no_leg",
+            Self::PacketNoPeer => "packet_no_peer",
+            Self::PacketForeignSource => "packet_foreign_source",
+            Self::PacketOnHold => "packet_on_hold",
+            Self::SrtpBadTag => "srtp_bad_tag",
+            Self::SrtpReplayed => "srtp_replayed",
+            Self::SrtpTooManySsrcs => "srtp_too_many_ssrcs",
+            Self::SrtpIndexExhausted => "srtp_index_exhausted",
+            Self::SrtcpNotEncrypted => "srtcp_not_encrypted",
+            Self::RtcpMalformed => "rtcp_malformed",
+            Self::SendFailed => "send_failed",
+        }
+    }
+
+    /// Position in [`DropReason::ALL`], for counter arrays.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// One counter per reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DropCounters([u64; DropReason::ALL.len()]);
+
+impl DropCounters {
+    pub const fn count(&mut self, reason: DropReason) {
+        self.0[reason.index()] += 1;
+    }
+
+    pub const fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason.index()]
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// `(label, count)` for every reason, in declaration order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DropReason::ALL.into_iter().map(|r| (r.label(), self.of(r)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_reason_in_order() {
+        for (i, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), i);
+        }
+    }
+}

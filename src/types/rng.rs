@@ -1,0 +1,67 @@
+//! The one source of randomness. The shell seeds it from the operating system, the simulation from its seed.
+
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{RngCore, SeedableRng},
+};
+
+/// A cryptographically strong generator (ChaCha20): keys, tags, branches and nonces all come from here.
+pub struct Rng(ChaCha20Rng);
+
+impl Rng {
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(ChaCha20Rng::from_seed(seed))
+    }
+
+    /// For simulations only: 64 bits are guessable.
+    pub fn from_small_seed(seed: u64) -> Self {
+        Self(ChaCha20Rng::seed_from_u64(seed))
+    }
+
+    /// An independent generator, seeded from this one.
+    pub fn fork(&mut self) -> Self {
+        Self::from_seed(self.bytes())
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A number in `0..n`; `n` must not be zero. The bias is below 2^-32.
+    pub fn below(&mut self, n: u32) -> u32 {
+        let wide = u64::from(self.u32()) * u64::from(n);
+        u32::try_from(wide >> 32).expect("a 32-bit product's upper half fits")
+    }
+
+    pub fn fill(&mut self, out: &mut [u8]) {
+        self.0.fill_bytes(out);
+    }
+
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        self.fill(&mut out);
+        out
+    }
+
+    /// `len` lower-case hexadecimal digits: a token in every SIP grammar, 4 bits of entropy each.
+    pub fn token(&mut self, len: usize) -> String {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut raw = vec![0; len.div_ceil(2)];
+        self.fill(&mut raw);
+        raw.iter()
+            .flat_map(|b| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]])
+            .take(len)
+            .map(char::from)
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Rng {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rng([redacted])")
+    }
+}

@@ -1,0 +1,9 @@
+//! Floor 0: bytes to types and back. No clock, no log, no state beyond what a format itself has.
+
+pub mod classify;
+pub mod pidf;
+pub mod rtcp;
+pub mod rtp;
+pub mod sdp;
+pub mod sip;
+pub mod srtp;
