@@ -25,12 +25,8 @@ fn after_any_confusion_every_call_is_whole_or_gone_and_nothing_is_left() {
         let workers: Vec<_> = (0..threads)
             .map(|first| {
                 scope.spawn(move || {
-                    for seed in (first..seeds).step_by(usize::try_from(threads).expect("few cores")) {
-                        if std::panic::catch_unwind(|| run(seed)).is_err() {
-                            return Some(seed);
-                        }
-                    }
-                    None
+                    let step = usize::try_from(threads).expect("few cores");
+                    (first..seeds).step_by(step).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err())
                 })
             })
             .collect();
@@ -51,9 +47,10 @@ fn number(variable: &str) -> Option<u64> {
 /// One run. The first failure names the seed in its panic message through the world's history.
 fn run(seed: u64) {
     let mut rng = Rng::from_small_seed(seed ^ 0x5eed);
-    let mut w = World::new(&if seed % 3 == 0 { Plan::with_trunk(seed) } else { Plan::new(seed) });
+    let has_trunk = seed.is_multiple_of(3);
+    let mut w = World::new(&if has_trunk { Plan::with_trunk(seed) } else { Plan::new(seed) });
     let phones = populate(&mut w, &mut rng);
-    if seed % 3 == 0 {
+    if has_trunk {
         w.trunk(any_answer(&mut rng));
     }
     let has_crash = seed % 7 == 6;
@@ -66,7 +63,7 @@ fn run(seed: u64) {
         if crash_at == Some(deed) {
             w.crash();
         }
-        act(&mut w, &mut rng, phones, seed % 3 == 0);
+        act(&mut w, &mut rng, phones, has_trunk);
         w.run(Duration::from_millis(u64::from(rng.below(3_000))));
     }
     w.net.heal();
@@ -167,11 +164,7 @@ fn act(w: &mut World, rng: &mut Rng, phones: usize, has_trunk: bool) {
         }
         10 if !is_trunk => w.act(who, |p, now| p.register(now, 600)),
         // Both ends of everything at once.
-        11 => {
-            if rng.below(4) == 0 {
-                hang_up_all(w);
-            }
-        }
+        11 if rng.below(4) == 0 => hang_up_all(w),
         _ => {}
     }
 }

@@ -383,9 +383,10 @@ const fn above(rtp: SocketAddr) -> SocketAddr {
 /// The whole payload follows from speaker and number.
 pub(crate) fn payload(speaker: Speaker, number: u32) -> [u8; PAYLOAD_BYTES] {
     let mut out = [0; PAYLOAD_BYTES];
-    let seed = speaker.0.wrapping_mul(31) ^ speaker.1.wrapping_mul(17) ^ number.wrapping_mul(7);
+    let mix = |hash: u32, word: u32| (hash ^ word).wrapping_mul(0x9e37_79b1).rotate_left(15);
+    let seed = [speaker.0, speaker.1, number].into_iter().fold(17, mix);
     for (i, b) in (0u32..).zip(out.iter_mut()) {
-        *b = seed.wrapping_add(i.wrapping_mul(13)).to_le_bytes()[0];
+        *b = mix(seed, i).to_le_bytes()[0];
     }
     out[..12].copy_from_slice(CANARY);
     out[12..16].copy_from_slice(&speaker.0.to_be_bytes());
