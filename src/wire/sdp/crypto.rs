@@ -186,7 +186,9 @@ mod tests {
         ] {
             assert_eq!(with_params(rest).map(|c| c.mki_bytes), Ok(mki_bytes), "{rest}");
         }
-        for rest in ["|", "|2^49", "|0", "|+5", "|281474976710657", "|1:0", "|1:129", "|:4", "|x:4", "|2^20|4", "|2^20|1:4|1"] {
+        for rest in
+            ["|", "|2^49", "|0", "|+5", "|281474976710657", "|1:0", "|1:129", "|:4", "|x:4", "|2^20|4", "|2^20|1:4|1"]
+        {
             assert_eq!(with_params(rest), Err(Unusable::Malformed), "{rest}");
         }
     }

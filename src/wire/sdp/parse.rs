@@ -197,3 +197,252 @@ fn fault(error: &ParserError) -> SdpFault {
         SdpFault::NotSdp
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::srtp::Suite;
+
+    const KEY_30: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd";
+
+    fn read(lines: &[&str]) -> Result<Session, SdpFault> {
+        parse(lines.join("\r\n").as_bytes())
+    }
+
+    /// One section, under a complete session level.
+    fn section(lines: &[&str]) -> Result<MediaSection, SdpFault> {
+        let head = ["v=0", "o=- 1 1 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0"];
+        read(&[&head, lines].concat()).map(|mut session| session.media.remove(0))
+    }
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_phone_offer_is_read_whole() {
+        let session = read(&[
+            "v=0",
+            "o=alice 2890844526 2890844527 IN IP4 192.0.2.1",
+            "s=call",
+            "c=IN IP4 192.0.2.1",
+            "b=AS:128",
+            "t=0 0",
+            "a=recvonly",
+            "m=audio 4000 RTP/SAVP 0 101",
+            "a=rtpmap:101 telephone-event/8000",
+            &format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY_30}|2^31"),
+            "a=rtcp:4100 IN IP4 192.0.2.9",
+            "a=sendonly",
+            "m=video 5000 RTP/AVPF 96",
+            "c=IN IP6 2001:db8::1",
+            "b=TIAS:64000",
+            "a=rtcp-mux",
+        ])
+        .unwrap();
+        assert_eq!((session.origin_id, session.origin_version), (2_890_844_526, 2_890_844_527));
+        assert_eq!(session.bandwidth, ["AS:128"]);
+        let [audio, video] = session.media.as_slice() else { panic!("two sections") };
+        assert_eq!((&audio.kind, audio.port, &audio.profile), (&MediaKind::Audio, 4000, &Profile::Savp));
+        assert_eq!(audio.formats, ["0", "101"]);
+        assert_eq!(audio.address, ip("192.0.2.1"));
+        assert_eq!(audio.direction, Direction::SendOnly);
+        assert_eq!(audio.rtcp, Some((4100, ip("192.0.2.9"))));
+        assert_eq!(audio.attributes, [("rtpmap".to_owned(), Some("101 telephone-event/8000".to_owned()))]);
+        assert_eq!(audio.crypto.len(), 1);
+        assert!(!audio.has_rtcp_mux);
+        assert_eq!(
+            (&video.kind, &video.profile, video.address),
+            (&MediaKind::Video, &Profile::Avpf, ip("2001:db8::1"))
+        );
+        assert_eq!(video.direction, Direction::RecvOnly, "the session level applies");
+        assert_eq!(video.bandwidth, ["TIAS:64000"]);
+        assert!(video.has_rtcp_mux && video.crypto.is_empty());
+    }
+
+    #[test]
+    fn what_phones_get_wrong_is_forgiven() {
+        let m = "m=audio 4000 RTP/AVP 0";
+        let c = "c=IN IP4 192.0.2.1";
+        for (what, lines) in [
+            ("no s= and t=", vec!["v=0", "o=- 1 2 IN IP4 192.0.2.1", c, m]),
+            ("no o=", vec!["v=0", "s=-", c, "t=0 0", m]),
+            ("a user name with spaces", vec!["v=0", "o=Desk Phone 1 2 IN IP4 192.0.2.1", c, m]),
+            (
+                "ids of 20 and 30 digits",
+                vec!["v=0", "o=- 18446744073709551615 999999999999999999999999999999 IN IP4 x", c, m],
+            ),
+            ("two c= lines", vec!["v=0", c, "c=IN IP4 198.51.100.7", m]),
+            ("two c= lines in the section", vec!["v=0", m, c, "c=IN IP4 198.51.100.7"]),
+            ("broken lines of no use", vec!["v=0", c, "t=now then", "z=1", "r=7d", "b=AS:", "k=clear:x", "y=1", m]),
+            ("trailing space", vec!["v=0", c, "m=audio 4000 RTP/AVP 0 ", "a=sendrecv  "]),
+        ] {
+            let session = read(&lines).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+            assert_eq!(session.media[0].address, ip("192.0.2.1"), "{what}");
+            assert_eq!(session.media[0].formats, ["0"], "{what}");
+            assert_eq!(session.media[0].direction, Direction::SendRecv, "{what}");
+        }
+    }
+
+    #[test]
+    fn ids_beyond_64_bits_read_as_zero() {
+        let session = read(&[
+            "v=0",
+            "o=- 18446744073709551615 18446744073709551616 IN IP4 192.0.2.1",
+            "c=IN IP4 192.0.2.1",
+            "m=audio 4000 RTP/AVP 0",
+        ]);
+        let session = session.unwrap();
+        assert_eq!((session.origin_id, session.origin_version), (u64::MAX, 0));
+    }
+
+    #[test]
+    fn text_in_another_encoding_costs_only_its_line() {
+        let body = b"v=0\ns=Caf\xe9\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/AVP 0\na=label:\xe9\na=ptime:20\n";
+        let session = parse(body).unwrap();
+        assert_eq!(session.media[0].attributes, [("ptime".to_owned(), Some("20".to_owned()))]);
+    }
+
+    #[test]
+    fn addresses_are_unicast_or_unknown() {
+        for (line, expected) in [
+            ("c=IN IP4 198.51.100.1", ip("198.51.100.1")),
+            ("c=IN IP4 0.0.0.0", ip("0.0.0.0")),
+            ("c=IN IP6 2001:db8::7", ip("2001:db8::7")),
+            ("c=IN IP6 ::ffff:198.51.100.1", ip("198.51.100.1")),
+            ("c=IN IP4 phone.example.com", None),
+            ("c=IN IP4 233.252.0.1/127", None),
+            ("c=IN IP6 ff15::101/3", None),
+        ] {
+            let section = section(&["m=audio 4000 RTP/AVP 0", line]).unwrap();
+            assert_eq!(section.address, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn rtcp_attributes_are_read_or_passed_over() {
+        for (line, expected) in [
+            ("a=rtcp:53020", Some((53020, None))),
+            ("a=rtcp:53020 IN IP6 2001:db8::4", Some((53020, ip("2001:db8::4")))),
+            ("a=rtcp:53020 IN IP4 phone.example.com", Some((53020, None))),
+            ("a=rtcp:0", None),
+            ("a=rtcp:65536", None),
+            ("a=rtcp", None),
+        ] {
+            assert_eq!(section(&["m=audio 4000 RTP/AVP 0", line]).unwrap().rtcp, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_name() {
+        let head = ["v=0", "c=IN IP4 192.0.2.1"];
+        for (lines, fault) in [
+            (vec![""], SdpFault::NotSdp),
+            (vec!["hello"], SdpFault::NotSdp),
+            (vec!["v=1", "c=IN IP4 192.0.2.1", "m=audio 4000 RTP/AVP 0"], SdpFault::NotSdp),
+            ([&head[..], &["nonsense", "m=audio 4000 RTP/AVP 0"]].concat(), SdpFault::NotSdp),
+            ([&head[..], &["m=audio 4000"]].concat(), SdpFault::NotSdp),
+            (head.to_vec(), SdpFault::NoMedia),
+            (vec!["v=0", "m=audio 4000 RTP/AVP 0"], SdpFault::BadConnection),
+            (vec!["v=0", "c=IN IP4", "m=audio 4000 RTP/AVP 0"], SdpFault::BadConnection),
+            ([&head[..], &["m=audio 65536 RTP/AVP 0"]].concat(), SdpFault::BadPort),
+            ([&head[..], &["m=audio -1 RTP/AVP 0"]].concat(), SdpFault::BadPort),
+            ([&head[..], &["m=audio 4000/x RTP/AVP 0"]].concat(), SdpFault::BadPort),
+        ] {
+            assert_eq!(read(&lines), Err(fault), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_section_needs_neither_connection_nor_formats() {
+        let session = read(&["v=0", "m=video 0 RTP/AVP"]).unwrap();
+        assert_eq!((session.media[0].port, session.media[0].address), (0, None));
+        assert!(session.media[0].formats.is_empty());
+    }
+
+    #[test]
+    fn unknown_and_unsupported_crypto_lines_are_passed_over() {
+        let section = section(&[
+            "m=audio 4000 RTP/SAVP 0",
+            "a=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA",
+            &format!("a=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:{KEY_30} KDR=1"),
+            &format!("a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:{}", &KEY_30[4..]),
+            &format!("a=crypto:4 AES_CM_128_HMAC_SHA1_32 inline:{KEY_30}"),
+            &format!("a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:{KEY_30}"),
+        ])
+        .unwrap();
+        let lines: Vec<_> = section.crypto.iter().map(|c| (c.tag, c.suite)).collect();
+        assert_eq!(lines, [(4, Suite::AesCm128HmacSha1_32)]);
+        assert!(section.attributes.is_empty(), "no line is kept as text");
+    }
+
+    #[test]
+    fn only_malformed_crypto_lines_are_a_fault_and_only_unknown_ones_are_none() {
+        let malformed = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:AAAA";
+        assert_eq!(section(&["m=audio 4000 RTP/SAVP 0", malformed]), Err(SdpFault::BadCrypto));
+        assert!(section(&["m=audio 0 RTP/SAVP 0", malformed]).is_ok());
+        let unknown = section(&["m=audio 4000 RTP/SAVP 0", "a=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA"]);
+        assert_eq!(unknown.map(|s| s.crypto), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn secrets_are_not_kept_and_keys_do_not_show() {
+        let section = section(&[
+            "m=audio 4000 RTP/SAVP 0",
+            &format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY_30}"),
+            "a=ice-pwd:asd88fgpdd777uzjYhagZg",
+            "a=key-mgmt:mikey AQAFgM0XflABAAAA",
+        ])
+        .unwrap();
+        let shown = format!("{section:?}");
+        for secret in ["asd88f", "AQAFgM", "AAECAw", "[0, 1, 2"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+
+    #[test]
+    fn crypto_lines_beyond_the_limit_are_ignored() {
+        let line = |tag| format!("a=crypto:{tag} AES_CM_128_HMAC_SHA1_80 inline:{KEY_30}");
+        for count in [CRYPTO_LINES_MAX, CRYPTO_LINES_MAX + 1] {
+            let lines: Vec<_> = (1..=count).map(line).collect();
+            let refs: Vec<_> =
+                ["m=audio 4000 RTP/SAVP 0"].into_iter().chain(lines.iter().map(String::as_str)).collect();
+            assert_eq!(section(&refs).unwrap().crypto.len(), CRYPTO_LINES_MAX);
+        }
+    }
+
+    #[test]
+    fn sections_are_limited() {
+        let of = |count| section(&vec!["m=audio 4000 RTP/AVP 0"; count]).map(|_| ());
+        assert_eq!(of(MEDIA_SECTIONS_MAX), Ok(()));
+        assert_eq!(of(MEDIA_SECTIONS_MAX + 1), Err(SdpFault::TooManySections));
+    }
+
+    #[test]
+    fn lines_are_limited() {
+        let of = |count: usize| {
+            let mut lines = vec!["v=0", "c=IN IP4 192.0.2.1", "m=audio 4000 RTP/AVP 0"];
+            lines.resize(count, "a=ptime:20");
+            read(&lines).map(|_| ())
+        };
+        assert_eq!(of(SDP_LINES_MAX), Ok(()));
+        assert_eq!(of(SDP_LINES_MAX + 1), Err(SdpFault::TooManyLines));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(body: Vec<u8>) {
+            let _ = parse(&body);
+        }
+
+        #[test]
+        fn arbitrary_lines_never_panic(lines in proptest::collection::vec("[vocbmast]=[ -~]{0,40}", 0..20)) {
+            let _ = parse(format!("v=0\r\n{}", lines.join("\r\n")).as_bytes());
+        }
+
+        #[test]
+        fn arbitrary_crypto_lines_never_panic(line in "[0-9]{0,10} (AES_CM_128_HMAC_SHA1_80|X)? (inline:)?[A-Za-z0-9+/=|:;^ ]{0,60}") {
+            let _ = section(&["m=audio 4000 RTP/SAVP 0", &format!("a=crypto:{line}")]);
+        }
+    }
+}
