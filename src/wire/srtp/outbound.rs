@@ -94,3 +94,131 @@ pub(super) const fn check_room(packet: &[u8], len: usize, added_bytes: usize) ->
         _ => Err(DropReason::PacketOversized),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Inbound, gcm::Gcm, testing::hex},
+        *,
+    };
+
+    const KEY: [u8; 32] = {
+        let mut key = [0; 32];
+        let mut i = 0;
+        while i < key.len() {
+            key[i] = i as u8;
+            i += 1;
+        }
+        key
+    };
+
+    /// RFC 7714 gives session keys, not a master key; RTP and RTCP share them there.
+    fn session_keys(key_bytes: usize) -> SessionKeys {
+        let cipher = || Cipher::Gcm(Gcm::new(&KEY[..key_bytes], *b"Quid pro quo"));
+        SessionKeys { rtp: cipher(), rtcp: cipher() }
+    }
+
+    fn with_room(packet: &[u8]) -> Vec<u8> {
+        let mut buffer = packet.to_vec();
+        buffer.resize(packet.len() + super::super::TAG_ROOM_BYTES, 0);
+        buffer
+    }
+
+    /// RFC 7714 sections 16.1.1 and 16.2.1.
+    #[test]
+    fn rtp_packets_equal_rfc_7714() {
+        let mut plain = hex("8040f17b8041f8d35501a0b2");
+        plain.extend_from_slice(b"Gallia est omnis divisa in partes tres");
+        let sealed = [
+            (
+                16,
+                "8040f17b8041f8d35501a0b2f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833\
+                 899d7f27beb16a9152cf765ee4390cce",
+            ),
+            (
+                32,
+                "8040f17b8041f8d35501a0b232b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b\
+                 7aa3db36dfffd6b0f9bb7878d7a76c13",
+            ),
+        ];
+        for (key_bytes, sealed) in sealed {
+            let mut buffer = with_room(&plain);
+            let len = Outbound::from_session_keys(session_keys(key_bytes)).protect_rtp(&mut buffer, plain.len()).unwrap();
+            assert_eq!(buffer[..len], hex(sealed));
+            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
+            assert_eq!(inbound.unprotect_rtp(&mut buffer[..len]), Ok(plain.len()));
+            assert_eq!(buffer[..plain.len()], plain);
+        }
+    }
+
+    const RTCP_PLAIN: &str =
+        "81c8000d4d6172734e5450314e545032525450200000042a0000e9304c756e61deadbeefdeadbeefdeadbeefdeadbeefdeadbeef";
+
+    /// RFC 7714 section 17.1; the 256-bit packet follows from the same algorithm.
+    #[test]
+    fn encrypted_rtcp_packets_equal_rfc_7714() {
+        let plain = hex(RTCP_PLAIN);
+        let sealed = [
+            (
+                16,
+                "81c8000d4d61727363e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda4ce09b4686303ded0bb9\
+                 275bc84aa45896cf4d2fc5abf87245d9eade800005d4",
+            ),
+            (
+                32,
+                "81c8000d4d617273d50ae4d1f5ce5d304ba297e47d470c282c3ece5dbffe0a50a2eaa5c1110555be8415f658c61de0476f1b\
+                 6fad1d1eb30c4446839f57ff6f6cb26ac3be800005d4",
+            ),
+        ];
+        for (key_bytes, sealed) in sealed {
+            let mut outbound = Outbound::from_session_keys(session_keys(key_bytes));
+            for _ in 0..0x5d4 {
+                outbound.rtcp.claim_next(0x4d61_7273).unwrap();
+            }
+            let mut buffer = with_room(&plain);
+            let len = outbound.protect_rtcp(&mut buffer, plain.len()).unwrap();
+            assert_eq!(buffer[..len], hex(sealed));
+            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
+            assert_eq!(inbound.unprotect_rtcp(&mut buffer[..len]), Ok(plain.len()));
+            assert_eq!(buffer[..plain.len()], plain);
+        }
+    }
+
+    /// RFC 7714 section 17.2: tagged only. Accepted with its tag, and with no bit of it changed.
+    #[test]
+    fn tagged_only_rtcp_packets_equal_rfc_7714() {
+        for (key_bytes, tag) in [(16, "841dd9683dd78ec92ae58790125f62b3"), (32, "91db4afbfeee5a978fab4393ed2615fe")] {
+            let plain = hex(RTCP_PLAIN);
+            let packet = hex(&format!("{RTCP_PLAIN}{tag}000005d4"));
+            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
+            for bit in 0..packet.len() * 8 {
+                let mut flipped = packet.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let before = flipped.clone();
+                assert!(inbound.unprotect_rtcp(&mut flipped).is_err(), "bit {bit}");
+                assert_eq!(flipped, before, "a refused packet is left as it came");
+            }
+            let mut accepted = packet.clone();
+            assert_eq!(inbound.unprotect_rtcp(&mut accepted), Ok(plain.len()));
+            assert_eq!(accepted, packet);
+        }
+    }
+
+    #[test]
+    fn a_packet_without_room_claims_no_index() {
+        let mut outbound = Outbound::from_session_keys(session_keys(16));
+        let mut packet = with_room(&hex("8040f17b8041f8d35501a0b2aabbccdd"));
+        assert_eq!(outbound.protect_rtp(&mut packet[..31], 16), Err(DropReason::PacketOversized));
+        assert_eq!(outbound.protect_rtp(&mut packet[..31], 32), Err(DropReason::PacketOversized));
+        assert_eq!(outbound.protect_rtp(&mut packet[..32], 16), Ok(32));
+        assert_eq!(outbound.protect_rtcp(&mut packet[..35], 16), Err(DropReason::PacketOversized));
+    }
+
+    #[test]
+    fn debug_prints_no_key() {
+        let outbound = Outbound::from_session_keys(session_keys(16));
+        assert_eq!(format!("{outbound:?}"), "Outbound { rtp_ssrcs: 0, rtcp_ssrcs: 0, .. }");
+        let inbound = Inbound::from_session_keys(session_keys(16), 4);
+        assert_eq!(format!("{inbound:?}"), "Inbound { mki_bytes: 4, rtp_ssrcs: 0, rtcp_ssrcs: 0, .. }");
+    }
+}
