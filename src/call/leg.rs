@@ -15,7 +15,7 @@ use crate::{
     },
     types::{CallId, Flow, LegId, TxnId},
     wire::{
-        sdp::{Direction, MediaKind, Profile, Session},
+        sdp::{MediaKind, MediaSection, Session},
         sip::{Message, Method},
     },
 };
@@ -100,7 +100,7 @@ impl Leg {
         let address = ctx.media_address(self.flow.remote.ip());
         self.media.resize(offer.media.len().max(self.media.len()), None);
         for (slot, section) in self.media.iter_mut().zip(&offer.media) {
-            if slot.is_some() || section.port == 0 || !is_relayed(&section.kind, &section.profile) {
+            if slot.is_some() || !is_relayed(section) {
                 continue;
             }
             let Some(leg) = ctx.ports.take(worker) else { return false };
@@ -204,17 +204,16 @@ impl Leg {
 }
 
 /// Only RTP is relayed; other sections are refused with port 0.
-const fn is_relayed(kind: &MediaKind, profile: &Profile) -> bool {
-    matches!(kind, MediaKind::Audio | MediaKind::Video)
-        && matches!(profile, Profile::Avp | Profile::Savp | Profile::Avpf | Profile::Savpf)
+fn is_relayed(section: &MediaSection) -> bool {
+    section.port != 0 && matches!(section.kind, MediaKind::Audio | MediaKind::Video) && section.profile.is_rtp()
 }
 
 const fn remote(settled: &Settled) -> Remote {
     Remote {
         rtp: settled.remote_rtp,
         rtcp: settled.remote_rtcp,
-        wants_media: matches!(settled.peer_direction, Direction::SendRecv | Direction::RecvOnly),
-        may_send: matches!(settled.peer_direction, Direction::SendRecv | Direction::SendOnly),
+        wants_media: settled.peer_direction.receives(),
+        may_send: settled.peer_direction.sends(),
     }
 }
 
