@@ -205,3 +205,42 @@ fn same_branch(method: &str, request: &Message, to: &Message) -> Bytes {
         .header("CSeq", format_args!("{cseq} {method}"))
         .finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn invite() -> Message {
+        fixture::request("INVITE", "z9hG4bKone", "1 INVITE")
+    }
+
+    const STATES: [fn() -> InviteClient; 7] = [
+        || InviteClient::Calling { request: invite(), interval: T1, is_cancelled: false },
+        || InviteClient::Calling { request: invite(), interval: T1, is_cancelled: true },
+        || InviteClient::Proceeding { request: invite(), is_cancelled: false },
+        || InviteClient::Proceeding { request: invite(), is_cancelled: true },
+        || InviteClient::Accepted,
+        || InviteClient::Completed { ack: ack(&invite(), &fixture::response(&invite(), 486)) },
+        || InviteClient::Terminated,
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 10] = [
+        ("1xx", || Input::Response(fixture::response(&invite(), 180))),
+        ("2xx", || Input::Response(fixture::response(&invite(), 200))),
+        ("486", || Input::Response(fixture::response(&invite(), 486))),
+        ("cancel", || Input::Cancel),
+        ("timer A", || Input::Timer(Timer::A)),
+        ("timer B", || Input::Timer(Timer::B)),
+        ("timer D", || Input::Timer(Timer::D)),
+        ("timer M", || Input::Timer(Timer::M)),
+        ("timer Cancel", || Input::Timer(Timer::Cancel)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, InviteClient::handle), TABLE);
+    }
+
+    const TABLE: &str = "";
+}

@@ -108,8 +108,7 @@ impl InviteServer {
                     out.send(&trying);
                     *last = Some(trying);
                 }
-                Input::Acknowledged
-                | Input::Timer(Timer::Success | Timer::G | Timer::H | Timer::I | Timer::L) => {}
+                Input::Acknowledged | Input::Timer(Timer::Success | Timer::G | Timer::H | Timer::I | Timer::L) => {}
                 Input::TransportFailed => {
                     out.push(Action::TransportFailed);
                     *self = Self::Terminated;
@@ -212,4 +211,60 @@ fn confirm(transport: Transport, out: &mut Actions) -> InviteServer {
     }
     out.set(Timer::I, T4);
     InviteServer::Confirmed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn invite() -> Message {
+        fixture::request("INVITE", "z9hG4bKone", "1 INVITE")
+    }
+
+    fn response(status: u16) -> Bytes {
+        fixture::response(&invite(), status).bytes().clone()
+    }
+
+    fn proceeding(response: Option<Bytes>, is_cancelled: bool) -> InviteServer {
+        let source = "192.0.2.1:5062".parse().expect("an address");
+        InviteServer::Proceeding { request: invite(), source, response, is_cancelled }
+    }
+
+    const STATES: [fn() -> InviteServer; 8] = [
+        || proceeding(None, false),
+        || proceeding(Some(response(180)), false),
+        || proceeding(Some(response(180)), true),
+        || InviteServer::Accepted { response: response(200), interval: Some(T1) },
+        || InviteServer::Accepted { response: response(200), interval: None },
+        || InviteServer::Completed { response: response(486), interval: T2 },
+        || InviteServer::Confirmed,
+        || InviteServer::Terminated,
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 14] = [
+        ("INVITE", || Input::Request),
+        ("ACK", || Input::Ack {
+            flow: fixture::flow(Transport::Udp, "192.0.2.1:5062"),
+            message: fixture::request("ACK", "z9hG4bKone", "1 ACK"),
+        }),
+        ("CANCEL", || Input::Cancel),
+        ("1xx", || Input::Respond { status: 183, response: response(183) }),
+        ("2xx", || Input::Respond { status: 200, response: response(200) }),
+        ("486", || Input::Respond { status: 486, response: response(486) }),
+        ("acknowledged", || Input::Acknowledged),
+        ("timer Trying", || Input::Timer(Timer::Trying)),
+        ("timer Success", || Input::Timer(Timer::Success)),
+        ("timer G", || Input::Timer(Timer::G)),
+        ("timer H", || Input::Timer(Timer::H)),
+        ("timer I", || Input::Timer(Timer::I)),
+        ("timer L", || Input::Timer(Timer::L)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, InviteServer::handle), TABLE);
+    }
+
+    const TABLE: &str = "";
 }

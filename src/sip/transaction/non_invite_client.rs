@@ -122,3 +122,36 @@ fn complete(transport: Transport, out: &mut Actions) -> NonInviteClient {
     out.set(Timer::K, T4);
     NonInviteClient::Completed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn options() -> Message {
+        fixture::request("OPTIONS", "z9hG4bKtwo", "1 OPTIONS")
+    }
+
+    const STATES: [fn() -> NonInviteClient; 4] = [
+        || NonInviteClient::Trying { request: options().bytes().clone(), interval: T2 },
+        || NonInviteClient::Proceeding { request: options().bytes().clone() },
+        || NonInviteClient::Completed,
+        || NonInviteClient::Terminated,
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 7] = [
+        ("1xx", || Input::Response(fixture::response(&options(), 100))),
+        ("2xx", || Input::Response(fixture::response(&options(), 200))),
+        ("404", || Input::Response(fixture::response(&options(), 404))),
+        ("timer E", || Input::Timer(Timer::E)),
+        ("timer F", || Input::Timer(Timer::F)),
+        ("timer K", || Input::Timer(Timer::K)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, NonInviteClient::handle), TABLE);
+    }
+
+    const TABLE: &str = "";
+}

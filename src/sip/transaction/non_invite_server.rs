@@ -92,3 +92,35 @@ fn respond(status: u16, response: Bytes, transport: Transport, out: &mut Actions
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn response(status: u16) -> Bytes {
+        fixture::response(&fixture::request("OPTIONS", "z9hG4bKtwo", "1 OPTIONS"), status).bytes().clone()
+    }
+
+    const STATES: [fn() -> NonInviteServer; 4] = [
+        || NonInviteServer::Trying,
+        || NonInviteServer::Proceeding { response: response(100) },
+        || NonInviteServer::Completed { response: response(200) },
+        || NonInviteServer::Terminated,
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 6] = [
+        ("request", || Input::Request),
+        ("1xx", || Input::Respond { status: 100, response: response(100) }),
+        ("2xx", || Input::Respond { status: 200, response: response(200) }),
+        ("404", || Input::Respond { status: 404, response: response(404) }),
+        ("timer J", || Input::Timer(Timer::J)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, NonInviteServer::handle), TABLE);
+    }
+
+    const TABLE: &str = "";
+}

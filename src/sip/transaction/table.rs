@@ -162,6 +162,21 @@ impl Table {
         self.len() == 0
     }
 
+    /// No index outlives the transactions.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.is_empty()
+            && self.clients.is_empty()
+            && self.servers.is_empty()
+            && self.by_flow.is_empty()
+            && self.timers.first().is_none()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn timer_operations(&self) -> usize {
+        self.timers.operations
+    }
+
     fn receive_request(&mut self, now: Instant, flow: Flow, message: Message) {
         let Some(key) = Key::server(&message) else {
             return self.outputs.push_back(Output::Dropped(DropReason::SipUnanswerable));
