@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(check(100), Verdict::Refused);
         assert_eq!(check(u32::MAX), passed());
         assert_eq!(check(u32::MAX), Verdict::Refused);
-        assert_eq!(check(0), Verdict::Stale, "far behind");
+        assert_eq!(check(1000), Verdict::Stale, "far behind");
     }
 
     #[test]

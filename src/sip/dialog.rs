@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(dialog.remote_target, "sip:ann@192.0.2.1:5062;transport=tcp");
         assert_eq!(dialog.receive(&in_dialog("ACK", 7, "")), Ok(()), "an ACK has the number of its INVITE");
         assert_eq!(dialog.remote_cseq, Some(9));
-        assert_eq!(dialog.receive(&in_dialog("BYE", 4_000_000_000, "")), Ok(()), "gaps are allowed");
+        assert_eq!(dialog.receive(&in_dialog("BYE", 2_000_000_000, "")), Ok(()), "gaps are allowed");
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub struct Binding {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub enum Input {
     /// An authenticated REGISTER for `aor`.
     Register {

@@ -71,49 +71,62 @@ pub(super) fn kind(bytes: &Bytes) -> String {
     if message.is_request() { message.method_text().to_owned() } else { message.status().to_string() }
 }
 
-/// A named input.
-pub(super) type Named<I> = (&'static str, fn() -> I);
+/// A state or an input, with its name.
+pub(super) type Named<T> = (&'static str, fn() -> T);
 
-/// One row per state and input: what happens, and what else happens over reliable transports.
+/// What each state does about each input, and what else over reliable transports; inputs without any effect come last.
 pub(super) fn table<M: Debug, I>(
-    states: &[fn() -> M],
+    states: &[Named<M>],
     inputs: &[Named<I>],
     handle: impl Fn(&mut M, I, Transport, &mut Actions),
 ) -> String {
-    let mut rows = String::new();
-    for state in states {
-        for (name, input) in inputs {
+    let mut rows = String::from("\n");
+    for (state_name, state) in states {
+        let mut ignored = Vec::new();
+        for (input_name, input) in inputs {
             let [udp, tcp] = [Transport::Udp, Transport::Tcp].map(|transport| {
                 let mut machine = state();
+                let before = format!("{machine:?}");
                 let mut out = Actions::default();
                 handle(&mut machine, input(), transport, &mut out);
-                let actions: Vec<String> = out.0.iter().map(describe).collect();
-                format!("{} {}", state_name(&machine), actions.join(", ")).trim_end().to_owned()
+                let has_effect = !out.0.is_empty() || format!("{machine:?}") != before;
+                has_effect.then(|| format!("{}{}", variant(&machine), out.0.iter().map(describe).collect::<String>()))
             });
-            let reliable = if tcp == udp { String::new() } else { format!(" | reliable: {tcp}") };
-            rows += &format!("{} + {name} -> {udp}{reliable}\n", state_name(&state()));
+            match (udp, tcp) {
+                (None, None) => ignored.push(*input_name),
+                (udp, tcp) if udp == tcp => {
+                    rows += &format!("{state_name} + {input_name} -> {}\n", udp.unwrap_or_default())
+                }
+                (udp, tcp) => {
+                    let [udp, tcp] = [udp, tcp].map(|outcome| outcome.unwrap_or_else(|| "no effect".to_owned()));
+                    rows += &format!("{state_name} + {input_name} -> {udp}; reliable: {tcp}\n");
+                }
+            }
+        }
+        if !ignored.is_empty() {
+            rows += &format!("{state_name} ignores {}\n", ignored.join(", "));
         }
     }
     rows
 }
 
-fn state_name(machine: &impl Debug) -> String {
+fn variant(machine: &impl Debug) -> String {
     format!("{machine:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
 fn describe(action: &Action) -> String {
     match action {
-        Action::Send(bytes) => format!("[send {}]", kind(bytes)),
-        Action::Set(timer, after) => format!("[set {} {after:?}]", timer_name(*timer)),
-        Action::Clear(timer) => format!("[clear {}]", timer_name(*timer)),
-        Action::PassResponse(message) => format!("[pass {}]", message.status()),
-        Action::PassAck { .. } => "[pass ACK]".to_owned(),
-        Action::PassCancel => "[pass CANCEL]".to_owned(),
-        Action::StartCancel(bytes) => format!("[start {}]", kind(bytes)),
-        Action::TimedOut => "[timed out]".to_owned(),
-        Action::TransportFailed => "[transport failed]".to_owned(),
-        Action::NotAcknowledged => "[not acknowledged]".to_owned(),
-        Action::Drop(reason) => format!("[drop {}]", reason.label()),
+        Action::Send(bytes) => format!(", send {}", kind(bytes)),
+        Action::Set(timer, after) => format!(", set {} {after:?}", timer_name(*timer)),
+        Action::Clear(timer) => format!(", clear {}", timer_name(*timer)),
+        Action::PassResponse(message) => format!(", pass {}", message.status()),
+        Action::PassAck { .. } => ", pass ACK".to_owned(),
+        Action::PassCancel => ", pass CANCEL".to_owned(),
+        Action::StartCancel(bytes) => format!(", start {}", kind(bytes)),
+        Action::TimedOut => ", timed out".to_owned(),
+        Action::TransportFailed => ", transport failed".to_owned(),
+        Action::NotAcknowledged => ", not acknowledged".to_owned(),
+        Action::Drop(reason) => format!(", drop {}", reason.label()),
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) enum NonInviteClient {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub(super) enum Input {
     Response(Message),
     Timer(Timer),
@@ -131,11 +132,11 @@ mod tests {
         fixture::request("OPTIONS", "z9hG4bKtwo", "1 OPTIONS")
     }
 
-    const STATES: [fn() -> NonInviteClient; 4] = [
-        || NonInviteClient::Trying { request: options().bytes().clone(), interval: T2 },
-        || NonInviteClient::Proceeding { request: options().bytes().clone() },
-        || NonInviteClient::Completed,
-        || NonInviteClient::Terminated,
+    const STATES: [fixture::Named<NonInviteClient>; 4] = [
+        ("Trying", || NonInviteClient::Trying { request: options().bytes().clone(), interval: T1 }),
+        ("Proceeding", || NonInviteClient::Proceeding { request: options().bytes().clone() }),
+        ("Completed", || NonInviteClient::Completed),
+        ("Terminated", || NonInviteClient::Terminated),
     ];
 
     const INPUTS: [fixture::Named<Input>; 7] = [
@@ -153,5 +154,23 @@ mod tests {
         assert_eq!(fixture::table(&STATES, &INPUTS, NonInviteClient::handle), TABLE);
     }
 
-    const TABLE: &str = "";
+    const TABLE: &str = "
+Trying + 1xx -> Proceeding, pass 100
+Trying + 2xx -> Completed, clear E, clear F, set K 5s, pass 200; reliable: Terminated, clear E, clear F, pass 200
+Trying + 404 -> Completed, clear E, clear F, set K 5s, pass 404; reliable: Terminated, clear E, clear F, pass 404
+Trying + timer E -> Trying, send OPTIONS, set E 1s
+Trying + timer F -> Terminated, timed out
+Trying + transport failure -> Terminated, transport failed
+Trying ignores timer K
+Proceeding + 1xx -> Proceeding, pass 100
+Proceeding + 2xx -> Completed, clear E, clear F, set K 5s, pass 200; reliable: Terminated, clear E, clear F, pass 200
+Proceeding + 404 -> Completed, clear E, clear F, set K 5s, pass 404; reliable: Terminated, clear E, clear F, pass 404
+Proceeding + timer E -> Proceeding, send OPTIONS, set E 4s
+Proceeding + timer F -> Terminated, timed out
+Proceeding + transport failure -> Terminated, transport failed
+Proceeding ignores timer K
+Completed + timer K -> Terminated
+Completed ignores 1xx, 2xx, 404, timer E, timer F, transport failure
+Terminated ignores 1xx, 2xx, 404, timer E, timer F, timer K, transport failure
+";
 }

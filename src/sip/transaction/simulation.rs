@@ -19,7 +19,7 @@ use super::{Event, Input, Output, Table, fixture};
 #[derive(Debug)]
 enum Due {
     Deliver(usize, Bytes),
-    Respond { txn: TxnId, status: u16, request: Message },
+    Respond { txn: TxnId, status: u16, request: Box<Message> },
     Cancel(TxnId),
 }
 
@@ -167,21 +167,21 @@ impl World {
                 self.ringing.insert(txn, message.clone());
                 let status = [200, 486][self.rng.below(2) as usize];
                 if self.rng.below(2) == 0 {
-                    self.later(500, Due::Respond { txn, status: 180, request: message.clone() });
+                    self.later(500, Due::Respond { txn, status: 180, request: Box::new(message.clone()) });
                 }
-                self.later(5_000, Due::Respond { txn, status, request: message });
+                self.later(5_000, Due::Respond { txn, status, request: Box::new(message) });
             }
             Event::Request { txn, message, .. } => {
-                self.later(1_000, Due::Respond { txn, status: 200, request: message });
+                self.later(1_000, Due::Respond { txn, status: 200, request: Box::new(message) });
             }
             Event::Cancelled { txn } => {
                 if let Some(request) = self.ringing.get(&txn).cloned() {
-                    self.later(1, Due::Respond { txn, status: 487, request });
+                    self.later(1, Due::Respond { txn, status: 487, request: Box::new(request) });
                 }
             }
             Event::Ack { message, .. } => {
                 if let Some(&txn) = self.accepted.get(message.call_id()) {
-                    self.later(1, Due::Respond { txn, status: 0, request: message });
+                    self.later(1, Due::Respond { txn, status: 0, request: Box::new(message) });
                 }
             }
             Event::NotAcknowledged { .. } => {}

@@ -53,6 +53,7 @@ pub enum Input {
 
 /// What the table wants done. Drain until `Timeout`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub enum Output {
     Transmit {
         flow: Flow,
