@@ -90,9 +90,14 @@ mod tests {
 
     #[test]
     fn a_multipart_body_without_boundary_end_or_sdp_has_none() {
-        for body in
-            ["--b\r\nContent-Type: application/sdp\r\n\r\nv=0", "--b\r\n\r\nv=0\r\n--b--", "", "--b", "--b--b--b", "--b\r\n--b"]
-        {
+        for body in [
+            "--b\r\nContent-Type: application/sdp\r\n\r\nv=0",
+            "--b\r\n\r\nv=0\r\n--b--",
+            "",
+            "--b",
+            "--b--b--b",
+            "--b\r\n--b",
+        ] {
             assert_eq!(found("multipart/mixed;boundary=b", body), None, "{body:?}");
         }
         assert_eq!(found("multipart/mixed", "--\r\nc:application/sdp\r\n\r\nv=0\r\n--"), None);

@@ -177,3 +177,108 @@ impl ContentLength {
 pub fn is_keep_alive(datagram: &[u8]) -> bool {
     datagram.iter().all(|b| matches!(b, b'\r' | b'\n' | 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All frames of `stream` pushed in pieces of `size`, and the error that ended it.
+    fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<FrameError>) {
+        let mut framer = Framer::new();
+        let mut found = Vec::new();
+        for piece in stream.chunks(size) {
+            framer.push(piece);
+            loop {
+                match framer.poll() {
+                    Ok(Some(frame)) => found.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (found, Some(error)),
+                }
+            }
+        }
+        (found, None)
+    }
+
+    fn message(text: &[u8]) -> Frame {
+        Frame::Message(Bytes::copy_from_slice(text))
+    }
+
+    #[test]
+    fn frames_do_not_depend_on_how_the_stream_is_cut() {
+        let first = b"A b SIP/2.0\r\nX: y\r\nContent-Length : \r\n 4\r\n\r\n\r\n\r\n";
+        let second = b"A b SIP/2.0\r\nl:0\r\n\r\n";
+        let stream = [b"\r\n\r\n\r\n", &first[..], b"\r\n", second, b"\r\n\r\n", second].concat();
+        let expected =
+            [Frame::Ping, Frame::Pong, message(first), Frame::Pong, message(second), Frame::Ping, message(second)];
+        for size in 1..=stream.len() {
+            let (found, error) = frames(&stream, size);
+            assert_eq!((&found[..], error), (&expected[..], None), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_partial_message_is_pending_and_a_keep_alive_is_not() {
+        let mut framer = Framer::new();
+        framer.push(b"\r\n");
+        assert_eq!((framer.poll().unwrap(), framer.pending_bytes()), (None, 0));
+        framer.push(b"\r\nINV");
+        assert_eq!((framer.poll().unwrap(), framer.poll().unwrap()), (Some(Frame::Ping), None));
+        assert_eq!(framer.pending_bytes(), 3);
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_cut_names_the_fault_and_stays_broken() {
+        for (fields, status, reason) in [
+            ("X: y\r\n", 400, "Missing Content-Length header"),
+            ("l: x\r\n", 400, "Content-Length is not a valid number"),
+            ("l: -5\r\n", 400, "Content-Length is not a valid number"),
+            ("l: 5\r\nContent-Length: 6\r\n", 400, "Content-Length headers differ"),
+            ("l: 5\n", 400, "Line does not end with CRLF"),
+            ("X: \rl: 5\r\nl: 0\r\n", 400, "Line does not end with CRLF"),
+            (" l: 5\r\n", 400, "Missing Content-Length header"),
+        ] {
+            let head = format!("A b SIP/2.0\r\n{fields}\r\n");
+            let stream = format!("{head}12345A b SIP/2.0\r\nl: 0\r\n\r\n");
+            for size in [1, 7, stream.len()] {
+                let (found, error) = frames(stream.as_bytes(), size);
+                let fault = Fault { status, reason: error.as_ref().unwrap().fault.reason };
+                assert_eq!(fault.reason, reason, "{fields:?}");
+                assert_eq!(error, Some(FrameError { fault, head: Some(head.clone().into()) }), "{fields:?}");
+                assert!(found.is_empty());
+            }
+        }
+        let mut framer = Framer::new();
+        framer.push(b"A b SIP/2.0\r\n\r\n");
+        assert!(framer.poll().is_err());
+        framer.push(b"A b SIP/2.0\r\nl: 0\r\n\r\n");
+        assert_eq!((framer.poll().unwrap(), framer.pending_bytes()), (None, 0));
+    }
+
+    #[test]
+    fn line_feeds_alone_end_a_head_for_the_answer_but_not_for_a_message() {
+        let (found, error) = frames(b"A b SIP/2.0\nVia: x\nl: 0\n\nA b", 1);
+        let head = Some(Bytes::from_static(b"A b SIP/2.0\nVia: x\nl: 0\n\n"));
+        assert_eq!((found, error), (vec![], Some(FrameError { fault: Fault::LINE_END, head })));
+    }
+
+    #[test]
+    fn bodies_and_messages_are_bounded() {
+        let with_body = |body: usize| format!("A b SIP/2.0\r\nl: {body}\r\n\r\n{}", "x".repeat(body));
+        assert_eq!(frames(with_body(SIP_BODY_BYTES_MAX).as_bytes(), 4096).0.len(), 1);
+        let (_, error) = frames(with_body(SIP_BODY_BYTES_MAX + 1).as_bytes(), 4096);
+        assert_eq!(error.unwrap().fault, Fault::BODY_TOO_LARGE);
+
+        let of_size = |bytes: usize, body: usize| {
+            let frame = format!("A b SIP/2.0\r\nl: {body}\r\nX: \r\n\r\n").len() + body;
+            format!("A b SIP/2.0\r\nl: {body}\r\nX: {}\r\n\r\n{}", "x".repeat(bytes - frame), "y".repeat(body))
+        };
+        for body in [0, SIP_BODY_BYTES_MAX] {
+            assert_eq!(frames(of_size(SIP_MESSAGE_BYTES_MAX, body).as_bytes(), 4096).0.len(), 1);
+            let (found, error) = frames(of_size(SIP_MESSAGE_BYTES_MAX + 1, body).as_bytes(), 4096);
+            assert_eq!((found, error.unwrap().fault), (vec![], Fault::MESSAGE_TOO_LARGE));
+        }
+        let endless = vec![b'x'; SIP_MESSAGE_BYTES_MAX + 1];
+        assert_eq!(frames(&endless[1..], 4096).1, None);
+        assert_eq!(frames(&endless, 4096).1, Some(FrameError { fault: Fault::MESSAGE_TOO_LARGE, head: None }));
+    }
+}

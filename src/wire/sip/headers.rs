@@ -42,8 +42,13 @@ impl<'a> Params<'a> {
         })
     }
 
+    /// The name of one of [`Params::pieces`].
+    pub(super) fn name_of(piece: &str) -> &str {
+        split_param(piece).0
+    }
+
     /// The text between semicolons outside quotes, trimmed.
-    fn pieces(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let mut rest = self.text;
         std::iter::from_fn(move || {
             let text = rest.strip_prefix(';')?;
@@ -271,7 +276,7 @@ mod tests {
 
     #[test]
     fn params_respect_quotes_blanks_and_case() {
-        let params = Params { text: " ;tag = a ; Lr;x=\"1;2\";y=\"\\\"\";;rport=" .trim() };
+        let params = Params { text: " ;tag = a ; Lr;x=\"1;2\";y=\"\\\"\";;rport=".trim() };
         assert_eq!(params.get("TAG"), Some("a"));
         assert_eq!(params.get("lr"), Some(""));
         assert_eq!(params.get("x"), Some("1;2"));

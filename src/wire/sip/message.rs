@@ -158,9 +158,7 @@ impl Message {
     pub fn header_text(&self, name: &str) -> Option<&str> {
         let wanted = expand_compact(name);
         self.all()
-            .find(|(written, known, _)| {
-                *known == Name::Other && expand_compact(written).eq_ignore_ascii_case(wanted)
-            })
+            .find(|(written, known, _)| *known == Name::Other && expand_compact(written).eq_ignore_ascii_case(wanted))
             .map(|(_, _, value)| value)
     }
 
@@ -399,5 +397,154 @@ fn start_of(text: &[u8], line: Range<usize>) -> Start {
         method_text,
         uri: Span::trimmed(text, rest.start..last),
         version: Span::trimmed(text, last..rest.end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Message {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_indexed_in_order_with_names_as_written() {
+        let message = parse("INVITE sip:a@b SIP/2.0\r\nv : x\r\nX-New:\r\nSubject:  two words \r\n\r\n");
+        assert_eq!((message.method(), message.method_text()), (Some(Method::Invite), "INVITE"));
+        assert_eq!((message.request_uri(), message.status()), ("sip:a@b", 0));
+        let all: Vec<_> = message.all().collect();
+        assert_eq!(all, [("v", Name::Via, "x"), ("X-New", Name::Other, ""), ("Subject", Name::Subject, "two words")]);
+        assert_eq!(message.header_text("x-new"), Some(""));
+        assert_eq!(message.header_text("Subject"), None, "a known name is asked for by its Name");
+    }
+
+    #[test]
+    fn a_response_has_a_status_and_takes_its_method_from_cseq() {
+        let message = parse("sip/2.0 486  Busy  Here\r\nCSeq: 1 BYE\r\n\r\n");
+        assert_eq!((message.is_request(), message.method()), (false, None));
+        assert_eq!((message.status(), message.reason_phrase()), (486, "Busy  Here"));
+        assert_eq!((message.method_text(), message.request_uri()), ("BYE", ""));
+        assert!(!message.is_answerable());
+        assert_eq!(parse("SIP/2.0 100\r\n\r\n").status(), 100);
+        assert_eq!(parse("SIP/2.0 4294967301 x\r\n\r\n").status(), 0);
+    }
+
+    #[test]
+    fn folds_become_spaces_and_only_then_are_bytes_copied() {
+        let plain = Bytes::from_static(b"A b SIP/2.0\r\nSubject: x\r\n\r\n folded? no\r\n body");
+        let message = Message::parse(plain.clone()).unwrap();
+        assert_eq!(message.bytes().as_ptr(), plain.as_ptr());
+        assert_eq!(&message.body()[..], b" folded? no\r\n body");
+
+        let folded = Bytes::from_static(b"A b SIP/2.0\r\nTo:\r\n <sip:a@b>\r\n\t;tag=1\r\n \r\nl: 3\r\n\r\nx\r\n y");
+        let message = Message::parse(folded.clone()).unwrap();
+        assert_eq!(message.bytes().len(), folded.len());
+        assert_eq!((message.to().unwrap().uri, message.to_tag()), ("sip:a@b", Some("1")));
+        assert_eq!(&message.body()[..], b"x\r\n", "the body keeps its line breaks");
+    }
+
+    #[test]
+    fn lists_join_lines_and_commas() {
+        let message = parse("A b SIP/2.0\r\nSupported: a, b\r\nk: c,,\"d,e\"\r\nSupported:\r\n\r\n");
+        assert_eq!(message.values(Name::Supported).collect::<Vec<_>>(), ["a", "b", "c", "\"d,e\""]);
+        assert_eq!(message.lines(Name::Supported).count(), 3);
+        assert_eq!(message.header(Name::Allow), None);
+    }
+
+    #[test]
+    fn compact_forms_without_a_name_match_their_long_form() {
+        let message = parse("A b SIP/2.0\r\nu: presence\r\nAccept-Contact: *\r\n\r\n");
+        assert_eq!(message.header_text("Allow-Events"), Some("presence"));
+        assert_eq!(message.header_text("a"), Some("*"));
+    }
+
+    #[test]
+    fn a_datagram_is_cut_at_content_length_and_may_not_be_short() {
+        assert_eq!(&parse("A b SIP/2.0\r\nContent-Length : 2\r\n\r\nxyz").body()[..], b"xy");
+        assert_eq!(&parse("A b SIP/2.0\r\nl:\r\n 02\r\nL: 2\r\n\r\nxyz").body()[..], b"xy");
+        assert_eq!(&parse("A b SIP/2.0\r\n\r\nxyz").body()[..], b"xyz");
+        for (lengths, reason) in [
+            ("l: 4", "Body is shorter than Content-Length"),
+            ("l: -1", "Content-Length is not a valid number"),
+            ("l: 1\r\n 2", "Content-Length is not a valid number"),
+            ("l:", "Content-Length is not a valid number"),
+            ("l: 99999999999999999999", "Content-Length is not a valid number"),
+            ("l: 1\r\nContent-Length: 2", "Content-Length headers differ"),
+        ] {
+            let message = parse(&format!("A b SIP/2.0\r\n{lengths}\r\n\r\nxyz"));
+            assert_eq!(message.index_fault, Some(Fault::new(400, reason)), "{lengths}");
+            assert!(message.body().is_empty(), "{lengths}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_indexed_is_refused_by_name() {
+        for (bytes, reason) in [
+            (&b""[..], "Header section does not end"),
+            (b"\r\n\r\n", "Header section does not end"),
+            (b"A b SIP/2.0\r\nVia: x\r\n", "Header section does not end"),
+            (b"A b SIP/2.0\nVia: x\n\n", "Line does not end with CRLF"),
+            (b"A b SIP/2.0\r\nVia: x\rl: 5\r\n\r\n", "Line does not end with CRLF"),
+            (b"A b SIP/2.0\r\nVia: x\n\r\n\r\n", "Line does not end with CRLF"),
+            (b"A b SIP/2.0\r\nVia: \xff\r\n\r\n", "Header section is not UTF-8"),
+        ] {
+            assert_eq!(Message::parse(bytes.into()).unwrap_err(), Fault::new(400, reason), "{bytes:?}");
+        }
+        assert!(Message::parse(Bytes::from_static(b"A b SIP/2.0\r\n\r\n\xff\n\r")).is_ok(), "a body may be anything");
+    }
+
+    #[test]
+    fn odd_header_lines_are_left_out_and_noted() {
+        for line in ["no colon", "two words: x", ": x", "N\u{e9}: x", "a\u{0}: x"] {
+            let message = parse(&format!("A b SIP/2.0\r\n{line}\r\nTo: x\r\n\r\n"));
+            assert_eq!(message.index_fault, Some(Fault::new(400, "Malformed header name")), "{line}");
+            assert_eq!(message.header(Name::To), Some("x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn nul_stands_only_behind_a_backslash() {
+        assert_eq!(parse("A b SIP/2.0\r\nTo: \"\\\0\" <sip:a>\r\n\r\n").index_fault, None);
+        let fault = Some(Fault::new(400, "NUL in header section"));
+        assert_eq!(parse("A b SIP/2.0\r\nTo: \0\r\n\r\n").index_fault, fault);
+        assert_eq!(parse("\0A b SIP/2.0\r\n\r\n").index_fault, fault);
+        assert_eq!(parse("A b SIP/2.0\r\n\r\n\0").index_fault, None);
+    }
+
+    #[test]
+    fn header_lines_are_bounded() {
+        let with = |lines: usize| format!("A b SIP/2.0\r\n{}\r\n", "X: y\r\n".repeat(lines));
+        assert_eq!(parse(&with(SIP_HEADERS_MAX)).all().count(), SIP_HEADERS_MAX);
+        let fault = Message::parse(with(SIP_HEADERS_MAX + 1).into()).unwrap_err();
+        assert_eq!(fault, Fault::new(400, "Too many header lines"));
+    }
+
+    #[test]
+    fn body_and_message_are_bounded() {
+        let with = |body: usize| format!("A b SIP/2.0\r\n\r\n{}", "x".repeat(body));
+        let largest = parse(&with(SIP_BODY_BYTES_MAX));
+        assert_eq!((largest.index_fault, largest.body().len()), (None, SIP_BODY_BYTES_MAX));
+        let larger = parse(&with(SIP_BODY_BYTES_MAX + 1));
+        assert_eq!((larger.index_fault, larger.body().len()), (Some(Fault::BODY_TOO_LARGE), 0));
+
+        let of_size = |bytes: usize| {
+            let frame = "A b SIP/2.0\r\nl: 0\r\nX: \r\n\r\n".len();
+            format!("A b SIP/2.0\r\nl: 0\r\nX: {}\r\n\r\n", "x".repeat(bytes - frame))
+        };
+        assert_eq!(parse(&of_size(SIP_MESSAGE_BYTES_MAX)).bytes().len(), SIP_MESSAGE_BYTES_MAX);
+        let fault = Message::parse(of_size(SIP_MESSAGE_BYTES_MAX + 1).into()).unwrap_err();
+        assert_eq!(fault, Fault::MESSAGE_TOO_LARGE);
+    }
+
+    #[test]
+    fn the_session_description_shares_the_message_bytes() {
+        let text = "A b SIP/2.0\r\nc: multipart/mixed;boundary=x\r\n\r\n--x\r\nc: application/sdp\r\n\r\nv=0\r\n--x--";
+        let message = parse(text);
+        let sdp = message.sdp().unwrap();
+        assert_eq!(&sdp[..], b"v=0");
+        assert_eq!(sdp.as_ptr(), message.bytes()[text.find("v=0").unwrap()..].as_ptr());
+        assert_eq!(parse("A b SIP/2.0\r\nc: text/plain\r\n\r\nv=0").sdp(), None);
+        assert_eq!(parse("A b SIP/2.0\r\n\r\nv=0").sdp(), None);
     }
 }

@@ -24,6 +24,8 @@ pub mod frame;
 pub mod headers;
 pub mod message;
 mod name;
+#[cfg(test)]
+mod properties;
 mod salvage;
 mod scan;
 pub mod uri;

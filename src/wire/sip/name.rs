@@ -256,7 +256,11 @@ mod tests {
         ] {
             assert_ne!(Name::from_bytes(long.as_bytes()), Name::Other, "{long}");
             assert_eq!(Name::from_bytes(compact.as_bytes()), Name::from_bytes(long.as_bytes()), "{compact}");
-            assert_eq!(Name::from_bytes(compact.to_uppercase().as_bytes()), Name::from_bytes(long.as_bytes()), "{compact}");
+            assert_eq!(
+                Name::from_bytes(compact.to_uppercase().as_bytes()),
+                Name::from_bytes(long.as_bytes()),
+                "{compact}"
+            );
         }
     }
 

@@ -35,7 +35,11 @@ impl Fault {
 /// type, and a Max-Forwards of 0. Neither is the absence of Max-Forwards, a From tag or a branch, which RFC 2543 clients
 /// do not send.
 pub fn validate(message: &Message) -> Result<(), Fault> {
-    if message.is_request() { check_request_line(message)? } else { check_status_line(message)? }
+    if message.is_request() {
+        check_request_line(message)?
+    } else {
+        check_status_line(message)?
+    }
     if let Some(fault) = message.index_fault {
         return Err(fault);
     }
@@ -172,4 +176,123 @@ fn check_addresses(line: &str, fault: Fault) -> Result<(), Fault> {
 
 fn check_address(value: &str, fault: Fault) -> Result<(), Fault> {
     NameAddr::parse(value).and_then(|address| Uri::parse(address.uri)).map(|_| ()).ok_or(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "INVITE sip:a@example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:b@h>;tag=1\r\n\
+                        To: <sip:a@example.com>\r\nCall-ID: 2\r\nCSeq: 3 INVITE\r\nMax-Forwards: 70\r\n\
+                        Contact: <sip:b@h>\r\n\r\n";
+
+    /// The verdict on [`GOOD`] with one part of it replaced.
+    fn with(old: &str, new: &str) -> Result<(), Fault> {
+        assert!(GOOD.contains(old), "{old}");
+        validate(&Message::parse(GOOD.replacen(old, new, 1).into()).unwrap())
+    }
+
+    fn assert_refused(cases: &[(&str, &str, &'static str)]) {
+        for (old, new, reason) in cases {
+            assert_eq!(with(old, new), Err(Fault::bad(reason)), "{new:?}");
+        }
+    }
+
+    #[test]
+    fn a_complete_request_is_accepted_whatever_it_asks_for() {
+        for (old, new) in [
+            ("", ""),
+            ("SIP/2.0\r\n", "sip/2.0\r\n"),
+            ("sip:a@example.com", "urn:service:sos"),
+            ("sip:a@example.com", "unknown:what;ever?x"),
+            ("Max-Forwards: 70\r\n", ""),
+            ("Max-Forwards: 70", "Max-Forwards: 0"),
+            (";branch=z9hG4bK1", ""),
+            (";tag=1", ""),
+            ("<sip:b@h>\r\n\r\n", "*\r\n\r\n"),
+            ("<sip:b@h>\r\n\r\n", "<sip:b@h>;q=0.1, \"x,y\" <tel:1>\r\n\r\n"),
+            ("Max-Forwards", "Require: magic\r\nDate: Sat, 13 Nov 2010 23:29:00 GMT\r\nCSeq: 3 INVITE\r\nMax-Forwards"),
+        ] {
+            assert_eq!(with(old, new), Ok(()), "{new:?}");
+        }
+    }
+
+    #[test]
+    fn each_missing_header_is_named() {
+        assert_refused(&[
+            ("Via: SIP/2.0/UDP h;branch=z9hG4bK1\r\n", "", "Missing Via header"),
+            ("From: <sip:b@h>;tag=1\r\n", "", "Missing From header"),
+            ("To: <sip:a@example.com>\r\n", "", "Missing To header"),
+            ("Call-ID: 2\r\n", "", "Missing Call-ID header"),
+            ("CSeq: 3 INVITE\r\n", "", "Missing CSeq header"),
+            ("\r\n\r\n", "\r\n\r\nv=0", "Missing Content-Type header"),
+        ]);
+    }
+
+    #[test]
+    fn each_malformed_header_is_named() {
+        assert_refused(&[
+            ("SIP/2.0/UDP h", "SIP/2.0 h", "Malformed Via header"),
+            ("z9hG4bK1", "z9hG4bK1,", "Malformed Via header"),
+            ("z9hG4bK1", "z9hG4bK", "Via branch has no identifier"),
+            ("<sip:b@h>;tag", "<sip:b@>;tag", "Malformed From header"),
+            ("<sip:b@h>;tag=1", "\"b <sip:b@h>;tag=1", "Malformed From header"),
+            ("To: <", "To: \"<", "Malformed To header"),
+            ("Call-ID: 2", "Call-ID:", "Malformed Call-ID header"),
+            ("Call-ID: 2", "Call-ID: 2 3", "Malformed Call-ID header"),
+            ("3 INVITE", "INVITE", "Malformed CSeq header"),
+            ("3 INVITE", "2147483648 INVITE", "Malformed CSeq header"),
+            ("3 INVITE", "3 invite", "CSeq method does not match"),
+            (": 70", ": 256", "Malformed Max-Forwards header"),
+            (": 70", ": -1", "Malformed Max-Forwards header"),
+            ("Contact: <sip:b@h>", "Contact: <sip:b@h>, sip:c?d", "Malformed Contact header"),
+            ("Contact: <sip:b@h>", "Contact:", "Malformed Contact header"),
+            ("Contact: <sip:b@h>", "Route: <sip:b@h", "Malformed Route header"),
+            ("Contact: <sip:b@h>", "Record-Route: <b>", "Malformed Record-Route header"),
+            ("Contact: <sip:b@h>", "Content-Type: sdp", "Malformed Content-Type header"),
+            ("Contact: <sip:b@h>", "Date: Sat, 13 Nov 2010 23:29:00 EST", "Date is not in GMT"),
+        ]);
+    }
+
+    #[test]
+    fn a_singular_header_may_not_contradict_itself() {
+        assert_refused(&[
+            ("Via", "f: <sip:c@h>;tag=1\r\nVia", "Multiple From headers"),
+            ("Via", "t: <sip:c@h>\r\nVia", "Multiple To headers"),
+            ("Via", "i: 3\r\nVia", "Multiple Call-ID headers"),
+            ("Via", "CSeq: 4 INVITE\r\nVia", "Multiple CSeq headers"),
+            ("Via", "Max-Forwards: 1\r\nVia", "Multiple Max-Forwards headers"),
+            ("Via", "c: a/b\r\nc: a/c\r\nVia", "Multiple Content-Type headers"),
+        ]);
+    }
+
+    #[test]
+    fn the_start_line_is_judged_first() {
+        assert_refused(&[
+            ("INVITE ", "INVITE  ", "Malformed request line"),
+            (" SIP/2.0\r\n", "  SIP/2.0\r\n", "Malformed request line"),
+            (" SIP/2.0\r\n", " SIP/2.0 \r\n", "Malformed request line"),
+            ("INVITE ", "INV(TE ", "Malformed request line"),
+            (" SIP/2.0\r\n", "\r\n", "Malformed SIP version"),
+            (" SIP/2.0\r\n", " HTTP/1.1\r\n", "Malformed SIP version"),
+            (" SIP/2.0\r\n", "; lr SIP/2.0\r\n", "Malformed Request-URI"),
+            ("sip:a@example.com", "<sip:a@example.com>", "Malformed Request-URI"),
+            ("sip:a@example.com", "sip:a@b?c=d", "Headers in Request-URI"),
+        ]);
+        assert_eq!(with("SIP/2.0\r\nVia: SIP", "SIP/7.0\r\nVia: X"), Err(Fault::new(505, "Version Not Supported")));
+    }
+
+    #[test]
+    fn a_response_needs_a_status_of_three_digits() {
+        for (line, verdict) in [
+            ("SIP/2.0 200 OK", Ok(())),
+            ("SIP/2.0 699 ", Ok(())),
+            ("SIP/2.0 99 x", Err("Malformed status line")),
+            ("SIP/2.0 700 x", Err("Malformed status line")),
+            ("SIP/2.0 abc", Err("Malformed status line")),
+            ("SIP/2.0", Err("Malformed status line")),
+        ] {
+            assert_eq!(with("INVITE sip:a@example.com SIP/2.0", line), verdict.map_err(Fault::bad), "{line}");
+        }
+    }
 }
