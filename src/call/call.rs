@@ -99,7 +99,7 @@ impl Call {
 
     fn new(ctx: &mut Context, new: NewCall) -> Self {
         let NewCall { id, key, pending, caller, callee, security, plan, emergency } = new;
-        let mut a = Leg::new(ctx, caller.peer.clone(), pending.flow, security, outgoing::escaped_user(&callee));
+        let mut a = Leg::new(ctx, pending.flow, security, outgoing::escaped_user(&callee));
         let dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.dialog = dialog;
         ctx.dialogs.insert(a.local_tag.clone(), (id, Side::A));
@@ -234,7 +234,9 @@ impl Call {
     }
 
     fn branch_trying(&mut self, number: u32) {
-        if let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some()) {
+        if let Some(branch) =
+            self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
+        {
             // The trunk lives; it has a little longer to say more than 100.
             branch.deadline = Some(branch.sent_at + emergency_call::NO_PROGRESS);
         }
@@ -362,7 +364,8 @@ impl Call {
     /// Answers a 401 or 407 of a trunk once. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_wanted = self.state == State::Setup && branch.progress != Progress::Cancelled && !branch.has_shown_password;
+        let is_wanted =
+            self.state == State::Setup && branch.progress != Progress::Cancelled && !branch.has_shown_password;
         let authorization = if is_wanted { outgoing::authorization(ctx, &branch, response) } else { None };
         let is_shown = authorization.is_some();
         if let Some(authorization) = authorization {

@@ -76,7 +76,10 @@ pub(super) struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("transactions", &self.table.len()).field("dialogs", &self.dialogs.len()).finish()
+        f.debug_struct("Context")
+            .field("transactions", &self.table.len())
+            .field("dialogs", &self.dialogs.len())
+            .finish()
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     types::{
         CallId, ConnectionId, DropReason, Flow, Instant, Rng, Secret, Transport, TxnId, limits, reason::DropCounters,
     },
-    wire::sip::{Message, Method, Name, NameAddr, Uri, validate},
+    wire::sip::{Fault, Message, Method, Name, NameAddr, Uri, salvage, validate},
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -158,7 +158,8 @@ pub struct Core {
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
         let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
-        let own_ips: Vec<_> = listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
+        let own_ips: Vec<_> =
+            listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
         let ctx = Context {
@@ -224,11 +225,11 @@ impl Core {
     fn received(&mut self, flow: Flow, bytes: Bytes) {
         let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
-            Err(fault) => return self.unreadable(flow, &bytes, fault),
+            Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
         };
         match validate(&message) {
             Ok(()) => self.ctx.table.handle_input(self.ctx.now, transaction::Input::Received { flow, message }),
-            Err(fault) => self.invalid(flow, &message, fault),
+            Err(fault) => self.invalid(flow, Some(message), fault),
         }
     }
 
@@ -494,7 +495,14 @@ impl Core {
 
     // 6. The call takes over.
 
-    fn start_call(&mut self, pending: Pending, caller: Caller, callee: String, plan: Plan, emergency: Option<EmergencyInfo>) {
+    fn start_call(
+        &mut self,
+        pending: Pending,
+        caller: Caller,
+        callee: String,
+        plan: Plan,
+        emergency: Option<EmergencyInfo>,
+    ) {
         let id = CallId(self.next_call);
         self.next_call += 1;
         self.invites.insert(pending.txn, (id, Side::A));
@@ -595,7 +603,14 @@ impl Core {
         }
     }
 
-    fn reply_register(&mut self, pending: &Pending, status: u16, reason: &str, contacts: &[String], headers: &[(&'static str, String)]) {
+    fn reply_register(
+        &mut self,
+        pending: &Pending,
+        status: u16,
+        reason: &str,
+        contacts: &[String],
+        headers: &[(&'static str, String)],
+    ) {
         let tag = self.ctx.tag();
         let mut response = self.ctx.response(pending, status, reason, &tag);
         for contact in contacts {
@@ -612,7 +627,12 @@ impl Core {
     }
 
     fn options(&mut self, pending: &Pending) {
-        let headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Accept-Encoding", "identity"), ("Accept-Language", "en")];
+        let headers = [
+            ("Allow", ALLOW),
+            ("Accept", "application/sdp"),
+            ("Accept-Encoding", "identity"),
+            ("Accept-Language", "en"),
+        ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
 
@@ -626,20 +646,14 @@ impl Core {
 
     // What cannot be read or understood.
 
-    /// Answers what can be answered, and counts the rest.
-    fn unreadable(&mut self, flow: Flow, bytes: &Bytes, fault: crate::wire::sip::Fault) {
-        let _ = (flow, bytes, fault);
-        self.ctx.counters.drops.count(DropReason::SipMalformed);
-    }
-
-    /// A request with a fault is answered without a transaction: the same bytes get the same answer again.
-    fn invalid(&mut self, flow: Flow, message: &Message, fault: crate::wire::sip::Fault) {
-        let is_answerable = message.is_request() && message.method() != Some(Method::Ack) && message.via().is_some();
-        if !is_answerable {
+    /// A request with a fault is answered without a transaction: the same bytes get the same answer again. What cannot
+    /// be answered is counted.
+    fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
+        let Some(request) = message.filter(Message::is_answerable) else {
             return self.ctx.counters.drops.count(DropReason::SipMalformed);
-        }
+        };
         let tag = self.ctx.tag();
-        let pending = Pending { txn: TxnId(0), flow, request: message.clone() };
+        let pending = Pending { txn: TxnId(0), flow, request };
         let bytes = self.ctx.response(&pending, fault.status, fault.reason, &tag).finish();
         self.ctx.counters.responses += 1;
         self.ctx.transmit(flow, bytes);
@@ -764,7 +778,8 @@ fn device_caller(user: &User) -> Caller {
 fn trunk_caller(trunk: usize, request: &Message) -> Caller {
     let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse);
     let identity = asserted.or_else(|| request.from());
-    let user = identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
+    let user =
+        identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
     Caller {
         peer: Peer::Trunk(trunk),
         user: user.unwrap_or_else(|| "anonymous".to_owned()),

@@ -37,7 +37,13 @@ pub(super) struct EmergencyInfo {
 
 impl EmergencyInfo {
     /// `as_company`: the caller is not authenticated, so nothing of its own is shown (D3).
-    pub(super) fn new(ctx: &mut Context, class: Class, dialled: &EmergencyCall, caller: &Caller, as_company: bool) -> Self {
+    pub(super) fn new(
+        ctx: &mut Context,
+        class: Class,
+        dialled: &EmergencyCall,
+        caller: &Caller,
+        as_company: bool,
+    ) -> Self {
         let user = match &caller.peer {
             Peer::Device(name) if !as_company => ctx.directory.by_name(name).map(|user| &**user),
             Peer::Device(_) | Peer::Trunk(_) | Peer::Unknown => None,
@@ -109,7 +115,10 @@ pub(super) fn complete(
                 .header("Geolocation", format_args!("<cid:{content_id}>"))
                 .header("Geolocation-Routing", "yes")
                 .header("MIME-Version", "1.0")
-                .body(&format!("multipart/mixed;boundary={boundary}"), multipart(&boundary, offer, &content_id, &body).as_bytes())
+                .body(
+                    &format!("multipart/mixed;boundary={boundary}"),
+                    multipart(&boundary, offer, &content_id, &body).as_bytes(),
+                )
         }
     }
 }
@@ -157,16 +166,20 @@ pub(super) fn not_connected(last: &Failure) -> Failure {
 }
 
 /// Completes that answer.
-pub(super) fn not_connected_response(ctx: &Context, info: &EmergencyInfo, response: ResponseBuilder) -> ResponseBuilder {
+pub(super) fn not_connected_response(
+    ctx: &Context,
+    info: &EmergencyInfo,
+    response: ResponseBuilder,
+) -> ResponseBuilder {
     let answer = refusal::answer(refusal::Failure::NotConnected, &info.dialled, &ctx.config.server.domain);
     explained(response, &answer)
 }
 
 fn explained(mut response: ResponseBuilder, answer: &Answer) -> ResponseBuilder {
-    for (name, value) in answer.headers() {
+    for (name, value) in &answer.headers {
         response = response.header(name, value);
     }
-    response.body(answer.content_type(), answer.body.as_bytes())
+    response.body(answer.content_type, answer.body.as_bytes())
 }
 
 // The log: target `emergency`, never sampled (7.2).

@@ -127,7 +127,7 @@ impl Failure {
 pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
     match status {
         // Redirections are not followed, so the callee cannot be reached this way.
-        300..400 => Failure::new(480, "Redirected"),
+        300..=399 => Failure::new(480, "Redirected"),
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
@@ -149,7 +149,16 @@ mod tests {
 
     #[test]
     fn a_persons_answer_beats_silence_and_6xx_beats_all() {
-        for (a, b, wins) in [(486, 480, 486), (480, 486, 486), (408, 486, 486), (603, 486, 603), (486, 603, 603), (500, 404, 404), (404, 480, 404), (502, 488, 488)] {
+        for (a, b, wins) in [
+            (486, 480, 486),
+            (480, 486, 486),
+            (408, 486, 486),
+            (603, 486, 603),
+            (486, 603, 603),
+            (500, 404, 404),
+            (404, 480, 404),
+            (502, 488, 488),
+        ] {
             assert_eq!(better(a, b), wins, "{a} or {b}");
         }
     }

@@ -5,7 +5,7 @@ use super::{
     cdr::EndedBy,
     context::{ALLOW, Context, Owner, Pending, Side},
     fork::Failure,
-    leg::{ClientInvite, ServerInvite},
+    leg::ServerInvite,
 };
 use crate::{
     sip::transaction,
@@ -154,11 +154,8 @@ impl Call {
         }
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
         let offer = leg.negotiation.offer(&session, &leg.local_media(ctx));
-        let cseq = leg.dialog.as_ref().map_or(0, |d| d.local_cseq) + 1;
         let body = Some(("application/sdp", offer.as_bytes()));
-        if let Some(txn) = leg.request(ctx, Method::Invite, Owner::Reinvite(call, other), body) {
-            leg.client_invite = Some(ClientInvite { txn, cseq });
-        }
+        leg.client_invite = leg.request(ctx, Method::Invite, Owner::Reinvite(call, other), body);
     }
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
@@ -256,7 +253,7 @@ impl Call {
             return self.hang_up_both(ctx, status, reason);
         }
         let failure = match status {
-            401 | 407 | 300..400 => Failure::new(488, ""),
+            401 | 407 | 300..=399 => Failure::new(488, ""),
             _ => Failure::new(status, reason),
         };
         self.refuse_reinvite(ctx, other, failure.status, &failure.reason);
@@ -266,8 +263,8 @@ impl Call {
     pub(super) fn reinvite_cancelled(&mut self, ctx: &mut Context, side: Side) {
         self.refuse_reinvite(ctx, side, 487, "");
         let Some(other) = self.opposite(side) else { return };
-        if let Some(invite) = self.leg_mut(other).and_then(|l| l.client_invite.as_ref()) {
-            ctx.cancel(invite.txn);
+        if let Some(txn) = self.leg_mut(other).and_then(|l| l.client_invite) {
+            ctx.cancel(txn);
         }
     }
 

@@ -39,16 +39,8 @@ pub(super) struct ServerInvite {
     pub is_answered: bool,
 }
 
-/// An INVITE of ours towards the peer, without its final answer.
-#[derive(Debug)]
-pub(super) struct ClientInvite {
-    pub txn: TxnId,
-    pub cseq: u32,
-}
-
 #[derive(Debug)]
 pub(super) struct Leg {
-    pub peer: Peer,
     pub flow: Flow,
     /// Our own tag of the dialog.
     pub local_tag: String,
@@ -63,7 +55,8 @@ pub(super) struct Leg {
     /// One per media section; `None` where nothing is relayed.
     pub media: Vec<Option<LegId>>,
     pub server_invite: Option<ServerInvite>,
-    pub client_invite: Option<ClientInvite>,
+    /// Our INVITE towards the peer that has no final answer yet.
+    pub client_invite: Option<TxnId>,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
     open_media: usize,
@@ -71,10 +64,9 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    pub(super) fn new(ctx: &mut Context, peer: Peer, flow: Flow, security: LegSecurity, contact_user: String) -> Self {
+    pub(super) fn new(ctx: &mut Context, flow: Flow, security: LegSecurity, contact_user: String) -> Self {
         let record = LegRecord { transport: flow.transport.to_string(), ..LegRecord::default() };
         Self {
-            peer,
             flow,
             local_tag: ctx.tag(),
             call_id: ctx.rng.token(32),
@@ -96,7 +88,14 @@ impl Leg {
     }
 
     /// Takes ports on `worker` for every section of `offer` that can be relayed and has none yet. `false`: exhausted.
-    pub(super) fn open_media(&mut self, ctx: &mut Context, call: CallId, side: Side, worker: u16, offer: &Session) -> bool {
+    pub(super) fn open_media(
+        &mut self,
+        ctx: &mut Context,
+        call: CallId,
+        side: Side,
+        worker: u16,
+        offer: &Session,
+    ) -> bool {
         let address = ctx.media_address(self.flow.remote.ip());
         self.media.resize(offer.media.len().max(self.media.len()), None);
         for (slot, section) in self.media.iter_mut().zip(&offer.media) {
@@ -153,7 +152,13 @@ impl Leg {
     }
 
     /// Sends a request in the dialog; `None` before there is one.
-    pub(super) fn request(&mut self, ctx: &mut Context, method: Method, owner: Owner, body: Option<(&str, &[u8])>) -> Option<TxnId> {
+    pub(super) fn request(
+        &mut self,
+        ctx: &mut Context,
+        method: Method,
+        owner: Owner,
+        body: Option<(&str, &[u8])>,
+    ) -> Option<TxnId> {
         let contact = self.contact(ctx);
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
@@ -190,7 +195,14 @@ impl Leg {
     }
 
     /// The dialog of our INVITE and this response, registered under our tag.
-    pub(super) fn enter_dialog(&mut self, ctx: &mut Context, call: CallId, side: Side, invite: &Message, response: &Message) {
+    pub(super) fn enter_dialog(
+        &mut self,
+        ctx: &mut Context,
+        call: CallId,
+        side: Side,
+        invite: &Message,
+        response: &Message,
+    ) {
         if self.dialog.is_none() {
             self.dialog = Dialog::uac(invite, response);
             ctx.dialogs.insert(self.local_tag.clone(), (call, side));

@@ -8,7 +8,7 @@ use super::{
     core::Output,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure},
-    leg::{Leg, Peer},
+    leg::Leg,
     trunks::Reach,
 };
 use crate::{
@@ -27,16 +27,16 @@ pub(super) fn leg_for(
 ) -> Result<Leg, Failure> {
     let media = ctx.config.media.encryption;
     match attempt {
-        Attempt::Contact { user, binding } => {
+        Attempt::Contact { binding, .. } => {
             let security = leg_security(security::Peer::Device, media);
-            Ok(Leg::new(ctx, Peer::Device(user.clone()), binding.flow, security, escaped_user(&caller.user)))
+            Ok(Leg::new(ctx, binding.flow, security, escaped_user(&caller.user)))
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index)?;
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let user = emergency.map_or_else(|| caller_number(trunk, caller), |info| info.callback.clone());
-            Ok(Leg::new(ctx, Peer::Trunk(*index), flow, security, escaped_user(&user)))
+            Ok(Leg::new(ctx, flow, security, escaped_user(&user)))
         }
     }
 }
@@ -169,8 +169,24 @@ pub(super) fn escaped_user(user: &str) -> String {
     let mut out = String::with_capacity(user.len());
     for byte in user.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')'
-            | b'&' | b'=' | b'+' | b'$' | b',' | b'/' => out.push(char::from(byte)),
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'_'
+            | b'.'
+            | b'!'
+            | b'~'
+            | b'*'
+            | b'\''
+            | b'('
+            | b')'
+            | b'&'
+            | b'='
+            | b'+'
+            | b'$'
+            | b','
+            | b'/' => out.push(char::from(byte)),
             _ => write!(out, "%{byte:02X}").expect("writing to a String cannot fail"),
         }
     }

@@ -45,8 +45,6 @@ pub enum Input {
     Respond { txn: TxnId, status: u16, response: Bytes },
     /// The ACK for our 2xx arrived (the user of the layer matches it to its dialog).
     Acknowledged { txn: TxnId },
-    /// Give up an INVITE of ours (RFC 3261 section 9.1).
-    Cancel { txn: TxnId },
     /// Nothing can be sent on this flow any more.
     FlowFailed { flow: Flow },
     /// A timer may have fired.
