@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod clock;
 pub mod media_io;
 pub mod store;
 pub mod transport;
