@@ -201,7 +201,7 @@ fn trunk(name: String, mut section: Section<'_>) -> Trunk {
     let trunk = Trunk {
         name,
         host: section.text("host", value::host).unwrap_or_default(),
-        port: section.integer("port", 1..=u16::MAX).unwrap_or(transport.default_port()),
+        port: section.integer("port", 1..=u16::MAX).unwrap_or_else(|| transport.default_port()),
         transport,
         user: section.text("user", value::free_text),
         password_file: section.text("password_file", value::path),
