@@ -34,7 +34,7 @@ pub(super) fn company(section: &Section<'_>, company: &Company, trunks: &[Trunk]
         }
     }
     let country = company.address.as_ref().and_then(|a| a.get("country"));
-    if let Some(country) = country.filter(|c| **c != company.region) {
+    if let Some(country) = country.filter(|c| !company.region.is_empty() && **c != company.region) {
         let message = format!("country {country:?} is not the region {:?}", company.region);
         section.error("address", message, format!("country = {:?}", company.region));
     }

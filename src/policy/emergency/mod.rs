@@ -216,6 +216,18 @@ mod tests {
         assert!(matches!(classify("933", &site("SZ")), Dialled::Emergency(_)), "fire in Eswatini");
     }
 
+    #[test]
+    fn the_longest_message_is_classified_without_going_over_it_again_and_again() {
+        let site = site("US");
+        for part in
+            ["9,", "#", "%", "%39", "*67", "9", "\u{116da}", "\u{fdfa}", ";phone-context=+1", ".", "@", ":", "sip:"]
+        {
+            let text = part.repeat(65_535 / part.len());
+            let _ = classify(&text, &site);
+            let _ = classify(&format!("sip:{text}@pbx.example.com"), &site);
+        }
+    }
+
     /// Every emergency number of a region, with the region.
     fn emergency_number() -> impl Strategy<Value = (&'static table::Region, &'static str)> {
         let all: Vec<_> = table::regions()
