@@ -1,0 +1,5 @@
+//! Published test vectors, one module per document.
+
+mod alloc;
+mod rfc4475;
+mod rfc5118;
