@@ -1,5 +1,8 @@
-//! What the standards print, byte for byte, against what the code does.
+//! What the standards print, byte for byte, against what the code does: one module per document.
 
+mod alloc;
 mod dial_strings;
 mod location_documents;
+mod rfc4475;
+mod rfc5118;
 mod srtp;

@@ -381,7 +381,7 @@ fn start_of(text: &[u8], line: Range<usize>) -> Start {
     let rest = line.start + first..line.end;
     if bytes.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/")) {
         let rest = Span::trimmed(text, rest).range();
-        let code = memchr(b' ', &text[rest.clone()]).unwrap_or(rest.len());
+        let code = memchr(b' ', &text[rest.clone()]).unwrap_or(rest.end - rest.start);
         let status = std::str::from_utf8(&text[rest.start..rest.start + code]).ok().and_then(scan::number);
         return Start::Response {
             version: Span::new(line.start..line.start + first),
