@@ -144,7 +144,7 @@ impl Server {
 
     /// Nothing is left of any call: what every simulation ends with.
     pub(crate) fn assert_clean(&self) {
-        assert!(self.core.is_idle(), "the core still holds {:?} {}", self.core.calls(), self.core.debug_left());
+        assert!(self.core.is_idle(), "the core still holds {:?}", self.core.calls());
         let legs: Vec<usize> = self.workers.iter().map(Worker::len).collect();
         assert!(self.workers.iter().all(Worker::is_empty), "legs left per worker: {legs:?}");
         assert!(self.sockets.is_empty(), "ports left: {:?}", self.sockets.keys());
