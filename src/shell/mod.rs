@@ -2,6 +2,9 @@
 
 pub mod admin;
 pub mod cli;
+pub mod entropy;
+pub mod failure;
+pub mod files;
 pub mod media_io;
 pub mod store;
 pub mod transport;
