@@ -1,10 +1,12 @@
 //! Floor 4: the only floor with sockets, clocks, threads and files. Holds no protocol rule.
 
 pub mod admin;
+pub mod calendar;
 pub mod cli;
 pub mod entropy;
 pub mod failure;
 pub mod files;
 pub mod media_io;
 pub mod store;
+pub mod tls;
 pub mod transport;
