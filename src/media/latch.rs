@@ -1,1 +1,185 @@
-//! latch
+//! Which remote address a leg's packets come from and go to: latching (RFC 7362 section 4) that a stranger cannot move.
+//!
+//! With SRTP, any source may try, and only a packet whose tag verified and that is no replay counts. Without it the
+//! address in the SDP is all there is to trust, and once fixed the latch stays until signalling changes that address.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Consecutive authenticated packets from a new source that move a latch which already holds.
+///
+/// One would let a single packet, overtaken on its way by a copy from elsewhere, turn a call's audio around.
+const MOVE_PACKETS: u8 = 3;
+
+/// The remote side of one socket of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Latch {
+    trust: Trust,
+    remote: Option<SocketAddr>,
+    candidate: Option<Candidate>,
+}
+
+/// Whose packets may pass to the tag check or, without SRTP, at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Everyone's: the tag decides.
+    Tag,
+    /// Only this host's.
+    Host(IpAddr),
+    /// The first one's, since the SDP names an address behind a NAT.
+    First,
+    /// Nobody's: the SDP names no address.
+    Nobody,
+}
+
+/// A source that may become the remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Candidate {
+    source: SocketAddr,
+    packets: u8,
+}
+
+impl Latch {
+    /// For SRTP.
+    pub(super) const fn by_tag() -> Self {
+        Self { trust: Trust::Tag, remote: None, candidate: None }
+    }
+
+    /// For plain RTP, from the address in the SDP.
+    pub(super) fn by_address(signalled: Option<SocketAddr>) -> Self {
+        let trust = match signalled.map(|address| address.ip()) {
+            None => Trust::Nobody,
+            Some(ip) if ip.is_unspecified() || ip.is_multicast() => Trust::Nobody,
+            Some(ip) if is_private(ip) => Trust::First,
+            Some(ip) => Trust::Host(ip),
+        };
+        Self { trust, remote: None, candidate: None }
+    }
+
+    /// Whether a packet from `source` may go on to the tag check.
+    pub(super) fn admits(&self, source: SocketAddr) -> bool {
+        match self.trust {
+            Trust::Tag => true,
+            Trust::Host(ip) => self.remote.map_or(source.ip() == ip, |remote| remote == source),
+            Trust::First => self.remote.is_none_or(|remote| remote == source),
+            Trust::Nobody => false,
+        }
+    }
+
+    /// Takes note of an accepted packet.
+    pub(super) fn accepted(&mut self, source: SocketAddr) {
+        if self.remote == Some(source) {
+            self.candidate = None;
+            return;
+        }
+        let packets = match self.candidate {
+            Some(candidate) if candidate.source == source => candidate.packets + 1,
+            Some(_) | None => 1,
+        };
+        if self.remote.is_none() || packets >= MOVE_PACKETS {
+            *self = Self { trust: self.trust, remote: Some(source), candidate: None };
+        } else {
+            self.candidate = Some(Candidate { source, packets });
+        }
+    }
+
+    /// The latched source; `None` before the first accepted packet.
+    pub(super) const fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// Whether the source can change without signalling, so that the socket must not stay connected for ever.
+    pub(super) const fn can_move(&self) -> bool {
+        matches!(self.trust, Trust::Tag)
+    }
+}
+
+/// Addresses that say nothing about where packets will come from, since a NAT may stand between: RFC 1918, RFC 6598,
+/// RFC 4193, loopback and link-local.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, _, _] = v4.octets();
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_authenticated_packet_latches() {
+        let mut latch = Latch::by_tag();
+        assert_eq!(latch.remote(), None);
+        assert!(latch.admits(at("203.0.113.1:4000")));
+        latch.accepted(at("203.0.113.1:4000"));
+        assert_eq!(latch.remote(), Some(at("203.0.113.1:4000")));
+    }
+
+    #[test]
+    fn three_packets_in_a_row_move_the_latch_and_two_do_not() {
+        let (old, new) = (at("203.0.113.1:4000"), at("198.51.100.7:9"));
+        let mut latch = Latch::by_tag();
+        latch.accepted(old);
+        for source in [new, new, old, new, new] {
+            latch.accepted(source);
+            assert_eq!(latch.remote(), Some(old));
+        }
+        latch.accepted(new);
+        assert_eq!(latch.remote(), Some(new));
+    }
+
+    #[test]
+    fn packets_of_two_strangers_do_not_add_up() {
+        let old = at("203.0.113.1:4000");
+        let mut latch = Latch::by_tag();
+        latch.accepted(old);
+        for port in [1, 2, 1, 2, 1, 2, 1, 2] {
+            latch.accepted(SocketAddr::new(old.ip(), port));
+            assert_eq!(latch.remote(), Some(old));
+        }
+    }
+
+    #[test]
+    fn plain_rtp_is_taken_from_the_signalled_host_and_then_its_first_port_only() {
+        let mut latch = Latch::by_address(Some(at("203.0.113.1:4000")));
+        assert!(!latch.admits(at("203.0.113.2:4000")));
+        assert!(latch.admits(at("203.0.113.1:5000")), "symmetric NAT changes the port");
+        latch.accepted(at("203.0.113.1:5000"));
+        assert!(latch.admits(at("203.0.113.1:5000")));
+        assert!(!latch.admits(at("203.0.113.1:4000")));
+    }
+
+    #[test]
+    fn plain_rtp_behind_a_nat_is_taken_from_the_first_source_only() {
+        for signalled in
+            ["10.1.2.3:4000", "192.168.0.9:4000", "100.64.0.1:4000", "[fd00::1]:4000", "[fe80::1]:4000", "127.0.0.1:4"]
+        {
+            let mut latch = Latch::by_address(Some(at(signalled)));
+            assert!(latch.admits(at("203.0.113.1:5000")), "{signalled}");
+            latch.accepted(at("203.0.113.1:5000"));
+            assert!(!latch.admits(at("203.0.113.2:5000")), "{signalled}");
+            assert!(!latch.admits(at(signalled)), "{signalled}");
+        }
+    }
+
+    #[test]
+    fn without_a_signalled_address_plain_rtp_is_taken_from_nobody() {
+        for signalled in [None, Some(at("0.0.0.0:4000")), Some(at("[::]:4000")), Some(at("224.0.0.1:4000"))] {
+            assert!(!Latch::by_address(signalled).admits(at("203.0.113.1:4000")), "{signalled:?}");
+        }
+    }
+
+    #[test]
+    fn shared_address_space_ends_where_rfc_6598_says() {
+        assert!(is_private("100.127.255.255".parse().unwrap()));
+        assert!(!is_private("100.128.0.0".parse().unwrap()));
+        assert!(!is_private("100.63.255.255".parse().unwrap()));
+    }
+}

@@ -1,1 +1,260 @@
-//! leg
+//! One leg: where its peer is, how it is protected, what it has delivered.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use crate::types::{DropReason, Duration, Instant, LegId};
+
+use super::{
+    command::{Event, LegReport, Protection, Remote},
+    latch::Latch,
+    protection::{Receiving, Sending},
+    quality::{Arrival, Quality},
+    worker::{Channel, Output, Port},
+};
+
+/// A connected socket hears only its peer. After this much silence it listens to everyone again, since the peer may
+/// have moved.
+const SILENCE_MAX: Duration = Duration::from_millis(200);
+
+pub(super) struct Leg {
+    pub(super) id: LegId,
+    /// The slot of the leg whose packets are exchanged with this one's.
+    pub(super) peer: Option<u32>,
+    /// `None` before `Configure`.
+    pub(super) remote: Option<Remote>,
+    pub(super) receiving: Receiving,
+    pub(super) sending: Sending,
+    rtp: Latch,
+    rtcp: Latch,
+    /// What the RTP socket is connected to. The RTCP socket never is: it is silent for seconds between reports.
+    connected: Option<SocketAddr>,
+    last_accepted: Instant,
+    is_flowing: bool,
+    pub(super) quality: Quality,
+    packets_received: u64,
+    pub(super) packets_sent: u64,
+    packets_refused: u64,
+}
+
+impl Leg {
+    pub(super) fn new(id: LegId) -> Self {
+        Self {
+            id,
+            peer: None,
+            remote: None,
+            receiving: Receiving::default(),
+            sending: Sending::default(),
+            rtp: Latch::by_address(None),
+            rtcp: Latch::by_address(None),
+            connected: None,
+            last_accepted: Instant::default(),
+            is_flowing: false,
+            quality: Quality::default(),
+            packets_received: 0,
+            packets_sent: 0,
+            packets_refused: 0,
+        }
+    }
+
+    /// Applies what offer and answer settled. A latch holds until signalling changes the address or how sources are
+    /// trusted.
+    pub(super) fn configure(
+        &mut self,
+        now: Instant,
+        remote: Remote,
+        receive: Protection,
+        send: Protection,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let was_srtp = self.receiving.is_srtp();
+        self.receiving.configure(now, receive);
+        self.sending.configure(send);
+        let old = self.remote.replace(remote);
+        let is_srtp = self.receiving.is_srtp();
+        let latch = |signalled| if is_srtp { Latch::by_tag() } else { Latch::by_address(signalled) };
+        let is_trust_kept = old.is_some() && was_srtp == is_srtp;
+        if !is_trust_kept || old.is_some_and(|old| old.rtp != remote.rtp) {
+            self.rtp = latch(remote.rtp);
+            self.disconnect(outputs);
+        }
+        if !is_trust_kept || old.is_some_and(|old| old.rtcp != remote.rtcp) {
+            self.rtcp = latch(remote.rtcp);
+        }
+    }
+
+    /// Notes that an RTP packet from `source` was accepted: latches, connects the socket, counts.
+    pub(super) fn rtp_accepted(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        arrival: Arrival,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        self.source_accepted(now, Channel::Rtp, source, outputs);
+        self.packets_received += 1;
+        self.quality.packet_received(now, arrival);
+        if !self.is_flowing {
+            self.is_flowing = true;
+            outputs.push_back(Output::Event(Event::Flowing { leg: self.id }));
+        }
+    }
+
+    /// The part of it that RTCP shares.
+    pub(super) fn source_accepted(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        source: SocketAddr,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        match channel {
+            Channel::Rtcp => self.rtcp.accepted(source),
+            Channel::Rtp => {
+                self.last_accepted = now;
+                self.rtp.accepted(source);
+                if self.rtp.remote() == Some(source) && self.connected != Some(source) {
+                    self.connected = Some(source);
+                    outputs.push_back(Output::Connect { port: self.port(Channel::Rtp), remote: Some(source) });
+                }
+            }
+        }
+    }
+
+    pub(super) fn count_drop(&mut self, reason: DropReason) {
+        let is_refusal = matches!(
+            reason,
+            DropReason::SrtpBadTag
+                | DropReason::SrtpReplayed
+                | DropReason::SrtcpNotEncrypted
+                | DropReason::PacketForeignSource
+        );
+        self.packets_refused += u64::from(is_refusal);
+    }
+
+    /// Lets a silent socket hear everyone again and forgets keys whose time is over.
+    pub(super) fn sweep(&mut self, now: Instant, outputs: &mut VecDeque<Output>) {
+        self.receiving.expire(now);
+        if self.rtp.can_move() && now.since(self.last_accepted) >= SILENCE_MAX {
+            self.disconnect(outputs);
+        }
+    }
+
+    /// Whether time alone may change something.
+    pub(super) const fn needs_sweep(&self) -> bool {
+        self.receiving.is_retiring() || (self.connected.is_some() && self.rtp.can_move())
+    }
+
+    pub(super) fn admits(&self, channel: Channel, source: SocketAddr) -> bool {
+        match channel {
+            Channel::Rtp => self.rtp.admits(source),
+            Channel::Rtcp => self.rtcp.admits(source),
+        }
+    }
+
+    /// Where the peer hears RTP.
+    pub(super) fn rtp_destination(&self) -> Result<SocketAddr, DropReason> {
+        let remote = self.remote.ok_or(DropReason::PacketNoPeer)?;
+        if !remote.wants_media {
+            return Err(DropReason::PacketOnHold);
+        }
+        self.rtp.remote().or(remote.rtp).ok_or(DropReason::PacketNoPeer)
+    }
+
+    /// Where the peer hears RTCP, and from which of our ports. RTCP goes on while media is on hold (RFC 3264 section
+    /// 8.4).
+    pub(super) fn rtcp_destination(&self) -> Result<(Port, SocketAddr), DropReason> {
+        let remote = self.remote.ok_or(DropReason::PacketNoPeer)?;
+        let (channel, address) = match remote.rtcp {
+            Some(signalled) => (Channel::Rtcp, Some(self.rtcp.remote().unwrap_or(signalled))),
+            None => (Channel::Rtp, self.rtp.remote().or(remote.rtp)),
+        };
+        address.map(|address| (self.port(channel), address)).ok_or(DropReason::PacketNoPeer)
+    }
+
+    pub(super) const fn port(&self, channel: Channel) -> Port {
+        Port { slot: self.id.slot, channel }
+    }
+
+    pub(super) fn report(&self) -> LegReport {
+        LegReport {
+            packets_received: self.packets_received,
+            packets_sent: self.packets_sent,
+            packets_lost: self.quality.packets_lost(),
+            jitter_ms: self.quality.jitter_ms(),
+            round_trip_ms: self.quality.round_trip_ms(),
+            packets_refused: self.packets_refused,
+        }
+    }
+
+    fn disconnect(&mut self, outputs: &mut VecDeque<Output>) {
+        if self.connected.take().is_some() {
+            outputs.push_back(Output::Connect { port: self.port(Channel::Rtp), remote: None });
+        }
+    }
+}
+
+/// Legs by slot.
+#[derive(Default)]
+pub(super) struct Legs(Vec<Option<Box<Leg>>>);
+
+impl Legs {
+    pub(super) fn new(slots: u32) -> Self {
+        Self((0..slots).map(|_| None).collect())
+    }
+
+    /// `false`: there is no such slot, or it is in use.
+    pub(super) fn insert(&mut self, leg: Leg) -> bool {
+        match self.0.get_mut(leg.id.slot as usize) {
+            Some(slot @ None) => {
+                *slot = Some(Box::new(leg));
+                true
+            }
+            Some(Some(_)) | None => false,
+        }
+    }
+
+    /// Takes the leg out and parts it from its peer.
+    pub(super) fn remove(&mut self, id: LegId) -> Option<Box<Leg>> {
+        self.part(id);
+        self.0.get_mut(id.slot as usize)?.take_if(|leg| leg.id == id)
+    }
+
+    /// Makes two legs each other's peer. Nothing happens unless both are there and distinct.
+    pub(super) fn join(&mut self, a: LegId, b: LegId) {
+        if a == b || self.get(a).is_none() || self.get(b).is_none() {
+            return;
+        }
+        for (leg, peer) in [(a, b), (b, a)] {
+            self.part(leg);
+            self.get(leg).expect("both were found").peer = Some(peer.slot);
+        }
+    }
+
+    pub(super) fn get(&mut self, id: LegId) -> Option<&mut Leg> {
+        self.at(id.slot).filter(|leg| leg.id == id)
+    }
+
+    pub(super) fn at(&mut self, slot: u32) -> Option<&mut Leg> {
+        self.0.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The leg of a slot and its peer.
+    pub(super) fn pair(&mut self, slot: u32) -> Option<(&mut Leg, Option<&mut Leg>)> {
+        let Some(peer) = self.at(slot)?.peer else {
+            return Some((self.at(slot)?, None));
+        };
+        let [leg, peer] = self.0.get_disjoint_mut([slot as usize, peer as usize]).ok()?;
+        Some((leg.as_deref_mut()?, peer.as_deref_mut()))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.0.iter_mut().flatten().map(|leg| &mut **leg)
+    }
+
+    fn part(&mut self, id: LegId) {
+        let peer = self.get(id).and_then(|leg| leg.peer.take());
+        if let Some(other) = peer.and_then(|slot| self.at(slot)) {
+            other.peer = None;
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The SRTP contexts of a leg, one direction each, and when they are kept, replaced and forgotten.
+
+use crate::{
+    types::{DropReason, Duration, Instant, limits::PACKET_BYTES_MAX},
+    wire::{
+        srtp::{self, Inbound, MasterKey, Outbound, Suite},
+    },
+};
+
+use super::command::Protection;
+
+/// How long packets under a replaced key are still accepted: those under way when the new key was answered.
+const RETIRING_KEY_LIFETIME: Duration = Duration::from_secs(2);
+
+/// What arrives from the peer.
+#[derive(Default)]
+pub(super) struct Receiving {
+    mode: Option<Mode<Inbound>>,
+    retiring: Option<Retiring>,
+}
+
+/// What goes to the peer. A key that was replaced must never come back: its contexts, and with them the indices it has
+/// used, are gone.
+#[derive(Default)]
+pub(super) struct Sending {
+    mode: Option<Mode<Outbound>>,
+}
+
+enum Mode<C> {
+    Plain,
+    Srtp(Keyed<C>),
+}
+
+/// SRTP contexts and the key they belong to.
+struct Keyed<C> {
+    suite: Suite,
+    key: MasterKey,
+    context: C,
+}
+
+/// Replaced contexts that still open packets.
+struct Retiring {
+    keyed: Keyed<Inbound>,
+    until: Instant,
+}
+
+impl Receiving {
+    /// An unchanged key and suite keep their contexts, and so does a key that returns while it is retiring: its replay
+    /// window must not be forgotten.
+    pub(super) fn configure(&mut self, now: Instant, protection: Protection) {
+        let Protection::Srtp { suite, key, mki_bytes } = protection else {
+            *self = Self { mode: Some(Mode::Plain), retiring: None };
+            return;
+        };
+        let replaced = match self.mode.take() {
+            Some(Mode::Srtp(keyed)) if keyed.is(suite, &key) => {
+                self.mode = Some(Mode::Srtp(keyed));
+                return;
+            }
+            Some(Mode::Srtp(keyed)) => Some(keyed),
+            Some(Mode::Plain) | None => None,
+        };
+        let keyed = match self.retiring.take() {
+            Some(retiring) if retiring.keyed.is(suite, &key) => retiring.keyed,
+            Some(_) | None => {
+                let context = Inbound::new(suite, &key, mki_bytes);
+                Keyed { suite, key, context }
+            }
+        };
+        self.mode = Some(Mode::Srtp(keyed));
+        self.retiring = replaced.map(|keyed| Retiring { keyed, until: now + RETIRING_KEY_LIFETIME });
+    }
+
+    /// Forgets a retiring key whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.retiring.as_ref().is_some_and(|retiring| retiring.until <= now) {
+            self.retiring = None;
+        }
+    }
+
+    /// Verifies and decrypts `buffer[..len]` in place; returns the plain packet's length.
+    pub(super) fn unprotect_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        self.unprotect(now, buffer, len, |inbound, buffer| inbound.unprotect_rtp(&mut buffer[..len]))
+    }
+
+    /// The same for RTCP.
+    pub(super) fn unprotect_rtcp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        self.unprotect(now, buffer, len, |inbound, buffer| inbound.unprotect_rtcp(&mut buffer[..len]))
+    }
+
+    /// Takes an RTP packet from this peer's protection to another's; between two SRTP legs without plaintext where the
+    /// suites allow it.
+    pub(super) fn reprotect_rtp(
+        &mut self,
+        now: Instant,
+        sending: &mut Sending,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<usize, DropReason> {
+        if let (Some(Mode::Srtp(_)), Some(Mode::Srtp(out))) = (&self.mode, &mut sending.mode) {
+            let out = &mut out.context;
+            return self.unprotect(now, buffer, len, |inbound, buffer| srtp::transcrypt_rtp(inbound, out, buffer, len));
+        }
+        let len = self.unprotect_rtp(now, buffer, len)?;
+        sending.protect_rtp(buffer, len)
+    }
+
+    pub(super) const fn is_srtp(&self) -> bool {
+        matches!(self.mode, Some(Mode::Srtp(_)))
+    }
+
+    pub(super) const fn is_retiring(&self) -> bool {
+        self.retiring.is_some()
+    }
+
+    fn unprotect(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        len: usize,
+        mut open: impl FnMut(&mut Inbound, &mut [u8]) -> Result<usize, DropReason>,
+    ) -> Result<usize, DropReason> {
+        match (&mut self.mode, &mut self.retiring) {
+            (None, _) => Err(DropReason::PacketNoLeg),
+            (Some(Mode::Plain), _) => Ok(len),
+            (Some(Mode::Srtp(keyed)), Some(retiring)) if now < retiring.until => {
+                open_with_either(&mut keyed.context, &mut retiring.keyed.context, buffer, len, open)
+            }
+            (Some(Mode::Srtp(keyed)), _) => open(&mut keyed.context, buffer),
+        }
+    }
+}
+
+impl Sending {
+    /// An unchanged key and suite keep their contexts, so that no index is used twice.
+    pub(super) fn configure(&mut self, protection: Protection) {
+        let Protection::Srtp { suite, key, .. } = protection else {
+            self.mode = Some(Mode::Plain);
+            return;
+        };
+        if !matches!(&self.mode, Some(Mode::Srtp(keyed)) if keyed.is(suite, &key)) {
+            let context = Outbound::new(suite, &key);
+            self.mode = Some(Mode::Srtp(Keyed { suite, key, context }));
+        }
+    }
+
+    pub(super) fn protect_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        match &mut self.mode {
+            None => Err(DropReason::PacketNoPeer),
+            Some(Mode::Plain) => Ok(len),
+            Some(Mode::Srtp(keyed)) => keyed.context.protect_rtp(buffer, len),
+        }
+    }
+
+    pub(super) fn protect_rtcp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        match &mut self.mode {
+            None => Err(DropReason::PacketNoPeer),
+            Some(Mode::Plain) => Ok(len),
+            Some(Mode::Srtp(keyed)) => keyed.context.protect_rtcp(buffer, len),
+        }
+    }
+
+    pub(super) const fn is_plain(&self) -> bool {
+        matches!(self.mode, Some(Mode::Plain))
+    }
+}
+
+impl<C> Keyed<C> {
+    fn is(&self, suite: Suite, key: &MasterKey) -> bool {
+        self.suite == suite && self.key == *key
+    }
+}
+
+/// Tries the current key, then the retiring one. A failed attempt may leave the buffer in ruins (AES-GCM opens in
+/// place), so the second one starts from a copy.
+#[cold]
+fn open_with_either(
+    current: &mut Inbound,
+    retiring: &mut Inbound,
+    buffer: &mut [u8],
+    len: usize,
+    mut open: impl FnMut(&mut Inbound, &mut [u8]) -> Result<usize, DropReason>,
+) -> Result<usize, DropReason> {
+    let mut received = [0; PACKET_BYTES_MAX];
+    received[..len].copy_from_slice(&buffer[..len]);
+    match open(current, buffer) {
+        Err(DropReason::SrtpBadTag) => {
+            buffer[..len].copy_from_slice(&received[..len]);
+            open(retiring, buffer)
+        }
+        opened => opened,
+    }
+}
