@@ -2,9 +2,7 @@
 
 use crate::{
     types::{DropReason, Duration, Instant, limits::PACKET_BYTES_MAX},
-    wire::{
-        srtp::{self, Inbound, MasterKey, Outbound, Suite},
-    },
+    wire::srtp::{self, Inbound, MasterKey, Outbound, Suite},
 };
 
 use super::command::Protection;

@@ -3,10 +3,15 @@
 pub mod admin;
 pub mod calendar;
 pub mod cli;
+pub mod clock;
+pub mod core_task;
 pub mod entropy;
 pub mod failure;
 pub mod files;
+pub mod logging;
 pub mod media_io;
+pub mod resolve;
 pub mod store;
+pub mod systemd;
 pub mod tls;
 pub mod transport;

@@ -48,3 +48,5 @@ pub const USERS_MAX: usize = 100_000;
 pub const CDRS_MAX: u32 = 1_000_000;
 /// Binding changes and call detail records waiting for a disk that fails; the oldest is forgotten, and logged.
 pub const STORE_BACKLOG_MAX: usize = 100_000;
+/// Call detail records of one admin reply; a larger `limit` is lowered to it.
+pub const ADMIN_CDRS_MAX: u32 = 1_000;
