@@ -2,13 +2,16 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use crate::types::{DropReason, Duration, Instant, LegId};
+use crate::{
+    types::{DropReason, Duration, Instant, LegId},
+    wire::rtp::Header,
+};
 
 use super::{
     command::{Event, LegReport, Protection, Remote},
     latch::Latch,
     protection::{Receiving, Sending},
-    quality::{Arrival, Quality},
+    quality::Quality,
     worker::{Channel, Output, Port},
 };
 
@@ -87,12 +90,12 @@ impl Leg {
         &mut self,
         now: Instant,
         source: SocketAddr,
-        arrival: Arrival,
+        header: &Header,
         outputs: &mut VecDeque<Output>,
     ) {
         self.source_accepted(now, Channel::Rtp, source, outputs);
         self.packets_received += 1;
-        self.quality.packet_received(now, arrival);
+        self.quality.packet_received(now, header);
         if !self.is_flowing {
             self.is_flowing = true;
             outputs.push_back(Output::Event(Event::Flowing { leg: self.id }));

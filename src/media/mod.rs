@@ -11,7 +11,6 @@ pub mod ports;
 mod protection;
 mod quality;
 mod relay;
-mod rtcp;
 pub mod worker;
 
 pub use command::{Command, Event, LegReport, Protection, Remote};

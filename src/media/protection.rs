@@ -1,7 +1,7 @@
 //! The SRTP contexts of a leg, one direction each, and when they are kept, replaced and forgotten.
 
 use crate::{
-    types::{DropReason, Duration, Instant, limits::PACKET_BYTES_MAX},
+    types::{DropReason, Duration, Instant},
     wire::srtp::{self, Inbound, MasterKey, Outbound, Suite},
 };
 
@@ -78,12 +78,12 @@ impl Receiving {
 
     /// Verifies and decrypts `buffer[..len]` in place; returns the plain packet's length.
     pub(super) fn unprotect_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        self.unprotect(now, buffer, len, |inbound, buffer| inbound.unprotect_rtp(&mut buffer[..len]))
+        self.unprotect(now, &mut buffer[..len], len, Inbound::unprotect_rtp)
     }
 
     /// The same for RTCP.
     pub(super) fn unprotect_rtcp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        self.unprotect(now, buffer, len, |inbound, buffer| inbound.unprotect_rtcp(&mut buffer[..len]))
+        self.unprotect(now, &mut buffer[..len], len, Inbound::unprotect_rtcp)
     }
 
     /// Takes an RTP packet from this peer's protection to another's; between two SRTP legs without plaintext where the
@@ -121,10 +121,13 @@ impl Receiving {
         match (&mut self.mode, &mut self.retiring) {
             (None, _) => Err(DropReason::PacketNoLeg),
             (Some(Mode::Plain), _) => Ok(len),
-            (Some(Mode::Srtp(keyed)), Some(retiring)) if now < retiring.until => {
-                open_with_either(&mut keyed.context, &mut retiring.keyed.context, buffer, len, open)
-            }
-            (Some(Mode::Srtp(keyed)), _) => open(&mut keyed.context, buffer),
+            (Some(Mode::Srtp(keyed)), retiring) => match (open(&mut keyed.context, buffer), retiring) {
+                // A refused packet is as it came, so that it can be tried again.
+                (Err(DropReason::SrtpBadTag), Some(retiring)) if now < retiring.until => {
+                    open(&mut retiring.keyed.context, buffer)
+                }
+                (opened, _) => opened,
+            },
         }
     }
 }
@@ -166,26 +169,5 @@ impl Sending {
 impl<C> Keyed<C> {
     fn is(&self, suite: Suite, key: &MasterKey) -> bool {
         self.suite == suite && self.key == *key
-    }
-}
-
-/// Tries the current key, then the retiring one. A failed attempt may leave the buffer in ruins (AES-GCM opens in
-/// place), so the second one starts from a copy.
-#[cold]
-fn open_with_either(
-    current: &mut Inbound,
-    retiring: &mut Inbound,
-    buffer: &mut [u8],
-    len: usize,
-    mut open: impl FnMut(&mut Inbound, &mut [u8]) -> Result<usize, DropReason>,
-) -> Result<usize, DropReason> {
-    let mut received = [0; PACKET_BYTES_MAX];
-    received[..len].copy_from_slice(&buffer[..len]);
-    match open(current, buffer) {
-        Err(DropReason::SrtpBadTag) => {
-            buffer[..len].copy_from_slice(&received[..len]);
-            open(retiring, buffer)
-        }
-        opened => opened,
     }
 }

@@ -1,7 +1,10 @@
 //! What a leg's peer delivered and how well: loss and jitter (RFC 3550 appendices A.3 and A.8), round trip (section
 //! 6.4.1). Numbers only; no packet content is kept.
 
-use crate::types::{Duration, Instant, limits::SSRCS_PER_LEG_MAX};
+use crate::{
+    types::{Duration, Instant, limits::SSRCS_PER_LEG_MAX},
+    wire::rtp::Header,
+};
 
 /// A jump forward of fewer sequence numbers is loss, a longer one a restart (RFC 3550 appendix A.1).
 const DROPOUT_MAX: u16 = 3_000;
@@ -20,15 +23,6 @@ pub(super) struct Quality {
     sender_reports: [SenderReport; SENDER_REPORTS_MAX],
     sender_reports_next: usize,
     round_trip: Option<Duration>,
-}
-
-/// The fields of an RTP header that quality is computed from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Arrival {
-    pub(super) payload_type: u8,
-    pub(super) sequence: u16,
-    pub(super) timestamp: u32,
-    pub(super) ssrc: u32,
 }
 
 /// One SSRC.
@@ -57,11 +51,11 @@ struct SenderReport {
 
 impl Quality {
     /// Counts one accepted RTP packet.
-    pub(super) fn packet_received(&mut self, now: Instant, arrival: Arrival) {
-        let Some(stream) = self.stream(arrival) else { return };
-        stream.count(arrival.sequence);
-        if let Some(rate_hz) = clock_rate_hz(arrival.payload_type) {
-            stream.measure_jitter(now, arrival.timestamp, rate_hz);
+    pub(super) fn packet_received(&mut self, now: Instant, header: &Header) {
+        let Some(stream) = self.stream(header) else { return };
+        stream.count(header.sequence);
+        if let Some(rate_hz) = clock_rate_hz(header.payload_type) {
+            stream.measure_jitter(now, header.timestamp, rate_hz);
         }
     }
 
@@ -94,15 +88,15 @@ impl Quality {
         self.round_trip.map(|time| time.as_secs_f64() * 1_000.0)
     }
 
-    fn stream(&mut self, arrival: Arrival) -> Option<&mut Stream> {
+    fn stream(&mut self, header: &Header) -> Option<&mut Stream> {
         let known = &self.streams[..self.streams_len];
-        if known.get(self.recent).is_none_or(|stream| stream.ssrc != arrival.ssrc) {
-            match known.iter().position(|stream| stream.ssrc == arrival.ssrc) {
+        if known.get(self.recent).is_none_or(|stream| stream.ssrc != header.ssrc) {
+            match known.iter().position(|stream| stream.ssrc == header.ssrc) {
                 Some(index) => self.recent = index,
                 None if self.streams_len == SSRCS_PER_LEG_MAX => return None,
                 None => {
                     self.recent = self.streams_len;
-                    self.streams[self.recent] = Stream::starting(arrival);
+                    self.streams[self.recent] = Stream::starting(header);
                     self.streams_len += 1;
                 }
             }
@@ -112,9 +106,9 @@ impl Quality {
 }
 
 impl Stream {
-    fn starting(arrival: Arrival) -> Self {
-        let first = u64::from(arrival.sequence);
-        Self { ssrc: arrival.ssrc, first, highest: first, ..Self::default() }
+    fn starting(header: &Header) -> Self {
+        let first = u64::from(header.sequence);
+        Self { ssrc: header.ssrc, first, highest: first, ..Self::default() }
     }
 
     /// RFC 3550 appendix A.1 without its probation: the packet was accepted already.
@@ -176,14 +170,14 @@ const fn clock_rate_hz(payload_type: u8) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Arrival {
-        Arrival { payload_type: 0, sequence, timestamp, ssrc }
+    fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Header {
+        Header { marker: false, payload_type: 0, sequence, timestamp, ssrc, has_padding: false, bytes: 12 }
     }
 
     fn receive(sequences: impl IntoIterator<Item = u16>) -> Quality {
         let mut quality = Quality::default();
         for sequence in sequences {
-            quality.packet_received(Instant::default(), packet(1, sequence, 0));
+            quality.packet_received(Instant::default(), &packet(1, sequence, 0));
         }
         quality
     }
@@ -219,8 +213,8 @@ mod tests {
     fn loss_is_summed_over_streams_and_further_streams_are_not_measured() {
         let mut quality = Quality::default();
         for ssrc in 0..=u32::try_from(SSRCS_PER_LEG_MAX).unwrap() {
-            quality.packet_received(Instant::default(), packet(ssrc, 1, 0));
-            quality.packet_received(Instant::default(), packet(ssrc, 3, 0));
+            quality.packet_received(Instant::default(), &packet(ssrc, 1, 0));
+            quality.packet_received(Instant::default(), &packet(ssrc, 3, 0));
         }
         assert_eq!(quality.packets_lost(), SSRCS_PER_LEG_MAX as u64);
     }
@@ -229,7 +223,7 @@ mod tests {
     fn jitter_follows_rfc_3550() {
         let mut quality = Quality::default();
         for (ms, timestamp) in [(0, 0), (20, 160), (50, 320), (60, 480)] {
-            quality.packet_received(Instant::from_unix_ms(1_000 + ms), packet(1, 0, timestamp));
+            quality.packet_received(Instant::from_unix_ms(1_000 + ms), &packet(1, 0, timestamp));
         }
         // |D| is 0, 10, 10 ms: J = 10/16, then J += (10 - J)/16.
         let expected = 0.625 + (10.0 - 0.625) / 16.0;
@@ -240,7 +234,7 @@ mod tests {
     fn jitter_is_zero_where_the_clock_rate_is_unknown() {
         let mut quality = Quality::default();
         for ms in [0, 100, 101] {
-            quality.packet_received(Instant::from_unix_ms(ms), Arrival { payload_type: 111, ..packet(1, 0, 0) });
+            quality.packet_received(Instant::from_unix_ms(ms), &Header { payload_type: 111, ..packet(1, 0, 0) });
         }
         assert_eq!(quality.jitter_ms(), 0.0);
     }

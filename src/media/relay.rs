@@ -6,14 +6,13 @@ use crate::{
     types::{DropReason, Instant, limits::PACKET_BYTES_MAX},
     wire::{
         classify::{Kind, classify},
+        rtcp, rtp,
         srtp::TAG_ROOM_BYTES,
     },
 };
 
 use super::{
     leg::{Leg, Legs},
-    quality::Arrival,
-    rtcp,
     worker::{Channel, Output, Port, Send},
 };
 
@@ -54,7 +53,7 @@ fn relay_rtp(
     if !from.admits(Channel::Rtp, source) {
         return Err(DropReason::PacketForeignSource);
     }
-    let arrival = read_header(&buffer[..len])?;
+    let header = rtp::Header::parse(&buffer[..len])?;
 
     // Whether the packet goes on is settled before it is opened, since between two SRTP legs it never lies open.
     let exit = match to {
@@ -71,7 +70,7 @@ fn relay_rtp(
     };
 
     // Only here is the packet known to be fresh and authentic.
-    from.rtp_accepted(now, source, arrival, outputs);
+    from.rtp_accepted(now, source, &header, outputs);
     let (to, address) = exit?;
     to.packets_sent += 1;
     Ok(Send { port: to.port(Channel::Rtp), to: address, len, is_plain: to.sending.is_plain() })
@@ -89,28 +88,35 @@ fn relay_rtcp(
         return Err(DropReason::PacketForeignSource);
     }
     let len = from.receiving.unprotect_rtcp(now, buffer, len)?;
-    let reports = rtcp::read(&buffer[..len], |block| {
-        from.quality.report_block_received(now, block.last_sr, block.delay_since_last_sr);
-    })?;
+    rtcp::check(&buffer[..len])?;
     from.source_accepted(now, port.channel, source, outputs);
+    let ntp_middle = read_reports(now, from, &buffer[..len]);
 
     let to = to.ok_or(DropReason::PacketNoPeer)?;
     let (port, address) = to.rtcp_destination()?;
     let len = to.sending.protect_rtcp(buffer, len)?;
-    if let Some(ntp_middle) = reports.sender_report_ntp_middle {
+    if let Some(ntp_middle) = ntp_middle {
         to.quality.sender_report_sent(now, ntp_middle);
     }
     Ok(Send { port, to: address, len, is_plain: to.sending.is_plain() })
 }
 
-fn read_header(packet: &[u8]) -> Result<Arrival, DropReason> {
-    let [_, marker_and_type, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3, ..] = *packet else {
-        return Err(DropReason::PacketTruncated);
-    };
-    Ok(Arrival {
-        payload_type: marker_and_type & 0x7f,
-        sequence: u16::from_be_bytes([s0, s1]),
-        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-        ssrc: u32::from_be_bytes([c0, c1, c2, c3]),
-    })
+/// Takes the peer's reports for its quality. Returns the middle 32 bits of a sender report's NTP timestamp, which the
+/// reports of whoever receives it will repeat (RFC 3550 section 6.4.1).
+fn read_reports(now: Instant, from: &mut Leg, compound: &[u8]) -> Option<u32> {
+    let mut ntp_middle = None;
+    for packet in rtcp::packets(compound).flatten() {
+        let blocks = match packet {
+            rtcp::Packet::SenderReport(report) => {
+                ntp_middle = u32::try_from(report.ntp >> 16 & 0xffff_ffff).ok();
+                report.reports
+            }
+            rtcp::Packet::ReceiverReport(report) => report.reports,
+            rtcp::Packet::SourceDescription(_) | rtcp::Packet::Goodbye(_) | rtcp::Packet::Other { .. } => continue,
+        };
+        for block in blocks {
+            from.quality.report_block_received(now, block.last_sr, block.delay_since_last_sr);
+        }
+    }
+    ntp_middle
 }

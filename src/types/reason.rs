@@ -95,6 +95,10 @@ impl DropCounters {
         self.0[reason.index()] += 1;
     }
 
+    pub const fn count_many(&mut self, reason: DropReason, times: u64) {
+        self.0[reason.index()] += times;
+    }
+
     pub const fn of(&self, reason: DropReason) -> u64 {
         self.0[reason.index()]
     }
