@@ -1,8 +1,28 @@
 //! SDP (RFC 8866) as SIP phones write it: session, media sections, `a=crypto` (RFC 4568). Text is read through `sdp-types`.
+//!
+//! Reading is tolerant, writing is strict. [`parse`] forgives what phones get wrong; [`print`] writes only attributes
+//! that are on a list, so nothing of one side's network (ICE candidates, fingerprints, unknown attributes) can reach
+//! the other side. Nothing here decides what is offered or accepted; that is `sip::offer_answer`.
+//!
+//! ```
+//! use ringdown::wire::sdp;
+//!
+//! let body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+//! let session = sdp::parse(body).expect("a complete description");
+//! assert_eq!(session.media[0].formats, ["0"]);
+//! assert_eq!(session.media[0].direction, sdp::Direction::SendRecv);
+//! ```
+
+mod crypto;
+mod parse;
+mod print;
 
 use std::net::IpAddr;
 
 use super::srtp::{MasterKey, Suite};
+
+pub use parse::parse;
+pub use print::print;
 
 /// Why a body cannot be used; the text goes into the Warning header of a 488.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +38,15 @@ pub enum SdpFault {
 
 impl SdpFault {
     pub const fn text(self) -> &'static str {
-        todo!()
+        match self {
+            Self::NotSdp => "The session description cannot be read",
+            Self::TooManyLines => "The session description has too many lines",
+            Self::TooManySections => "The session description has too many media sections",
+            Self::NoMedia => "The session description has no media section",
+            Self::BadConnection => "A media section has no usable c= line",
+            Self::BadPort => "The port of a media section is not a number up to 65535",
+            Self::BadCrypto => "No a=crypto line of a media section can be read",
+        }
     }
 }
 
@@ -40,6 +68,24 @@ pub enum MediaKind {
     Other(String),
 }
 
+impl MediaKind {
+    fn from_text(text: &str) -> Self {
+        match text {
+            "audio" => Self::Audio,
+            "video" => Self::Video,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Other(text) => text,
+        }
+    }
+}
+
 /// Transport profile of an m-line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -54,6 +100,62 @@ pub enum Profile {
     Other(String),
 }
 
+impl Profile {
+    /// The RTP profile with these properties.
+    pub const fn rtp(is_secure: bool, has_feedback: bool) -> Self {
+        match (is_secure, has_feedback) {
+            (false, false) => Self::Avp,
+            (true, false) => Self::Savp,
+            (false, true) => Self::Avpf,
+            (true, true) => Self::Savpf,
+        }
+    }
+
+    /// One of the four profiles whose packets this server understands.
+    pub const fn is_rtp(&self) -> bool {
+        match self {
+            Self::Avp | Self::Savp | Self::Avpf | Self::Savpf => true,
+            Self::Other(_) => false,
+        }
+    }
+
+    /// SRTP is mandatory (RFC 3711, RFC 5124).
+    pub const fn is_secure(&self) -> bool {
+        match self {
+            Self::Savp | Self::Savpf => true,
+            Self::Avp | Self::Avpf | Self::Other(_) => false,
+        }
+    }
+
+    /// Early RTCP feedback (RFC 4585).
+    pub const fn has_feedback(&self) -> bool {
+        match self {
+            Self::Avpf | Self::Savpf => true,
+            Self::Avp | Self::Savp | Self::Other(_) => false,
+        }
+    }
+
+    fn from_text(text: &str) -> Self {
+        match text {
+            "RTP/AVP" => Self::Avp,
+            "RTP/SAVP" => Self::Savp,
+            "RTP/AVPF" => Self::Avpf,
+            "RTP/SAVPF" => Self::Savpf,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Avp => "RTP/AVP",
+            Self::Savp => "RTP/SAVP",
+            Self::Avpf => "RTP/AVPF",
+            Self::Savpf => "RTP/SAVPF",
+            Self::Other(text) => text,
+        }
+    }
+}
+
 /// RFC 3264 section 5.1. An absent attribute reads as `SendRecv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -61,6 +163,45 @@ pub enum Direction {
     SendOnly,
     RecvOnly,
     Inactive,
+}
+
+impl Direction {
+    /// The direction of one who sends and receives as told.
+    pub const fn new(sends: bool, receives: bool) -> Self {
+        match (sends, receives) {
+            (true, true) => Self::SendRecv,
+            (true, false) => Self::SendOnly,
+            (false, true) => Self::RecvOnly,
+            (false, false) => Self::Inactive,
+        }
+    }
+
+    pub const fn sends(self) -> bool {
+        match self {
+            Self::SendRecv | Self::SendOnly => true,
+            Self::RecvOnly | Self::Inactive => false,
+        }
+    }
+
+    pub const fn receives(self) -> bool {
+        match self {
+            Self::SendRecv | Self::RecvOnly => true,
+            Self::SendOnly | Self::Inactive => false,
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive].into_iter().find(|d| d.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
 }
 
 /// One `a=crypto` line (RFC 4568 section 9.1) whose suite this server knows.
@@ -86,6 +227,7 @@ pub struct MediaSection {
     pub profile: Profile,
     /// Payload types or format names, in order of preference.
     pub formats: Vec<String>,
+    /// `None` for a host name, a multicast address, or (port 0 only) no `c=` line at all.
     pub address: Option<IpAddr>,
     pub direction: Direction,
     /// `a=rtcp:` port and address (RFC 3605).
@@ -94,17 +236,6 @@ pub struct MediaSection {
     pub crypto: Vec<Crypto>,
     pub bandwidth: Vec<String>,
     /// All other attributes in order, `(name, value)`: rtpmap, fmtp, ptime, rtcp-fb, label, content, ...
+    /// Those that carry secrets (`ice-pwd`, `key-mgmt`) are left out.
     pub attributes: Vec<(String, Option<String>)>,
-}
-
-/// Reads a description, tolerant of what phones get wrong (missing `s=` or `t=`, long ids, two `c=` lines).
-pub fn parse(body: &[u8]) -> Result<Session, SdpFault> {
-    let _ = body;
-    todo!()
-}
-
-/// Writes a description; `address` is this server's own and stands in `o=` and `c=`.
-pub fn print(session: &Session, address: IpAddr) -> String {
-    let _ = (session, address);
-    todo!()
 }

@@ -1,0 +1,90 @@
+//! Which formats of an answer its offer allows.
+
+use crate::wire::sdp::MediaSection;
+
+/// Removes from `answer` the formats that `offer` does not list, and the attributes that describe them. What is left
+/// is a subset of the offer in the answerer's order of preference; it may be empty.
+///
+/// The same codec under another payload type number is the same format: RFC 3264 section 6.1 only asks (SHOULD) for
+/// the offer's number, and packets sent under the answer's number pass the relay unchanged.
+pub(super) fn retain_offered(answer: &mut MediaSection, offer: &MediaSection) {
+    let (kept, dropped): (Vec<_>, Vec<_>) =
+        answer.formats.iter().cloned().partition(|format| is_offered(format, answer, offer));
+    answer.formats = kept;
+    answer.attributes.retain(|(name, value)| {
+        let is_per_format = matches!(name.as_str(), "rtpmap" | "fmtp" | "rtcp-fb");
+        !(is_per_format && dropped.iter().any(|format| described(value.as_deref()).0 == format))
+    });
+}
+
+fn is_offered(format: &str, answer: &MediaSection, offer: &MediaSection) -> bool {
+    offer.formats.iter().any(|offered| match (encoding(answer, format), encoding(offer, offered)) {
+        (Some(answered), Some(offered)) => is_same_encoding(answered, offered),
+        // A static payload type needs no rtpmap (RFC 3551 section 6), so one side may leave it out.
+        (Some(_), None) | (None, Some(_)) | (None, None) => format == offered,
+    })
+}
+
+/// The rtpmap of a payload type: `name/clock[/channels]`.
+fn encoding<'a>(section: &'a MediaSection, format: &str) -> Option<&'a str> {
+    let rtpmaps = section.attributes.iter().filter(|(name, _)| name == "rtpmap");
+    rtpmaps.map(|(_, value)| described(value.as_deref())).find(|(of, _)| *of == format).map(|(_, encoding)| encoding)
+}
+
+/// Names compare in any case, and one channel is the default (RFC 8866 section 6.6).
+fn is_same_encoding(a: &str, b: &str) -> bool {
+    let bare = |text: &str| text.strip_suffix("/1").unwrap_or(text).to_ascii_lowercase();
+    bare(a) == bare(b)
+}
+
+/// `<format> <description>` of an rtpmap, fmtp or rtcp-fb attribute.
+fn described(value: Option<&str>) -> (&str, &str) {
+    value.and_then(|v| v.split_once(' ')).map_or(("", ""), |(format, rest)| (format, rest.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::sdp;
+
+    fn section(lines: &str) -> MediaSection {
+        let body = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\n{lines}");
+        sdp::parse(body.as_bytes()).unwrap().media.remove(0)
+    }
+
+    /// Formats and attribute values left of `answer`.
+    fn retained(offer: &str, answer: &str) -> (Vec<String>, Vec<String>) {
+        let mut answer = section(answer);
+        retain_offered(&mut answer, &section(offer));
+        (answer.formats, answer.attributes.into_iter().filter_map(|(_, value)| value).collect())
+    }
+
+    const OFFER: &str = "m=audio 4000 RTP/AVP 0 8 96 101\r\n\
+                         a=rtpmap:0 PCMU/8000\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n";
+
+    #[test]
+    fn formats_not_offered_go_with_their_attributes() {
+        let answer = "m=audio 4000 RTP/AVP 8 18 0 97\r\na=rtpmap:18 G729/8000\r\na=fmtp:18 annexb=no\r\n\
+                      a=rtpmap:97 speex/8000\r\na=rtcp-fb:97 nack\r\na=rtcp-fb:* nack\r\na=ptime:20\r\n";
+        let (formats, attributes) = retained(OFFER, answer);
+        assert_eq!(formats, ["8", "0"]);
+        assert_eq!(attributes, ["* nack", "20"]);
+    }
+
+    #[test]
+    fn a_codec_may_be_answered_under_another_number() {
+        let answer = "m=audio 4000 RTP/AVP 111 100\r\n\
+                      a=rtpmap:111 OPUS/48000/2\r\na=rtpmap:100 telephone-event/8000/1\r\n";
+        assert_eq!(retained(OFFER, answer).0, ["111", "100"]);
+    }
+
+    #[test]
+    fn one_number_for_two_codecs_is_no_match() {
+        assert_eq!(retained(OFFER, "m=audio 4000 RTP/AVP 96 0\r\na=rtpmap:96 opus/48000\r\n").0, ["0"]);
+    }
+
+    #[test]
+    fn a_static_payload_type_matches_with_and_without_rtpmap() {
+        assert_eq!(retained(OFFER, "m=audio 4000 RTP/AVP 0 8\r\na=rtpmap:8 PCMA/8000\r\n").0, ["0", "8"]);
+    }
+}

@@ -1,0 +1,173 @@
+//! Receiving: verify, then decrypt, in place.
+
+use std::fmt;
+
+use crate::{
+    types::{DropReason, limits::PACKET_BYTES_MAX},
+    wire::rtp,
+};
+
+use super::{
+    MasterKey, Suite,
+    cm::{Cm, rollover_counter},
+    gcm::{self, Gcm},
+    kdf::{Cipher, SessionKeys},
+    srtcp::{self, HEADER_BYTES, INDEX_BYTES, Trailer},
+    streams::Streams,
+};
+
+/// One direction of one leg under one master key, receiving: verifies and decrypts. Contexts per SSRC are created only
+/// after a tag verifies; at most `SSRCS_PER_LEG_MAX` of them.
+///
+/// A refused packet is left as it came, so another key may be tried on it.
+pub struct Inbound {
+    /// Boxed, so that moving a leg copies no key.
+    pub(super) keys: Box<SessionKeys>,
+    pub(super) mki_bytes: usize,
+    pub(super) rtp: Streams,
+    rtcp: Streams,
+}
+
+impl Inbound {
+    /// `mki_bytes`: length of the MKI the peer appends, 0 for none. It is skipped, not compared: there is one key.
+    pub fn new(suite: Suite, key: &MasterKey, mki_bytes: usize) -> Self {
+        Self::from_session_keys(SessionKeys::derive(suite, key), mki_bytes)
+    }
+
+    pub(super) fn from_session_keys(keys: SessionKeys, mki_bytes: usize) -> Self {
+        Self { keys: Box::new(keys), mki_bytes, rtp: Streams::new(), rtcp: Streams::new() }
+    }
+
+    /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.
+    pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
+        match &self.keys.rtp {
+            Cipher::Cm(cm) => {
+                let verified = verify_rtp(cm, &mut self.rtp, packet, self.mki_bytes)?;
+                cm.xor_key_stream(verified.ssrc, verified.index, &mut packet[verified.body()]);
+                Ok(verified.end)
+            }
+            Cipher::Gcm(gcm) => open_rtp(gcm, &mut self.rtp, packet, self.mki_bytes),
+        }
+    }
+
+    /// The same for SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
+    pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
+        match &self.keys.rtcp {
+            Cipher::Cm(cm) => decrypt_rtcp(cm, &mut self.rtcp, packet, self.mki_bytes),
+            Cipher::Gcm(gcm) => open_rtcp(gcm, &mut self.rtcp, packet, self.mki_bytes),
+        }
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound")
+            .field("mki_bytes", &self.mki_bytes)
+            .field("rtp_ssrcs", &self.rtp.len())
+            .field("rtcp_ssrcs", &self.rtcp.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An AES-CM packet whose tag verified. Its body is still encrypted.
+#[derive(Clone, Copy)]
+pub(super) struct Verified {
+    pub(super) ssrc: u32,
+    pub(super) sequence: u16,
+    pub(super) index: u64,
+    header_bytes: usize,
+    /// Where the packet ends without tag and MKI.
+    pub(super) end: usize,
+}
+
+impl Verified {
+    pub(super) const fn body(&self) -> std::ops::Range<usize> {
+        self.header_bytes..self.end
+    }
+}
+
+/// RFC 3711 section 3.3: header and body, MKI, tag. The tag covers header, body and rollover counter.
+pub(super) fn verify_rtp(
+    cm: &Cm,
+    streams: &mut Streams,
+    packet: &mut [u8],
+    mki_bytes: usize,
+) -> Result<Verified, DropReason> {
+    check_size(packet)?;
+    let header = rtp::Header::parse(packet)?;
+    let tag_at = end_before(packet.len(), cm.tag_bytes(), header.bytes)?;
+    let end = end_before(tag_at, mki_bytes, header.bytes)?;
+    let (front, tag) = packet.split_at_mut(tag_at);
+    let index = streams
+        .admit(header.ssrc, header.sequence, |index| cm.verify(&mut front[..end], &rollover_counter(index), tag))?;
+    Ok(Verified { ssrc: header.ssrc, sequence: header.sequence, index, header_bytes: header.bytes, end })
+}
+
+/// RFC 7714 section 8: header, sealed body (its tag is its end), MKI. The header is additional data.
+fn open_rtp(gcm: &Gcm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+    check_size(packet)?;
+    let header = rtp::Header::parse(packet)?;
+    let tag_end = end_before(packet.len(), mki_bytes, header.bytes)?;
+    let end = end_before(tag_end, gcm::TAG_BYTES, header.bytes)?;
+    let (aad, sealed) = packet[..tag_end].split_at_mut(header.bytes);
+    streams.admit(header.ssrc, header.sequence, |index| gcm.open(header.ssrc, index, aad, sealed))?;
+    Ok(end)
+}
+
+/// RFC 3711 section 3.4: packet, E flag and index, MKI, tag. The tag covers packet, flag and index.
+fn decrypt_rtcp(cm: &Cm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+    check_size(packet)?;
+    let ssrc = srtcp::sender(packet)?;
+    let tag_at = end_before(packet.len(), cm.tag_bytes(), HEADER_BYTES)?;
+    let word_end = end_before(tag_at, mki_bytes, HEADER_BYTES)?;
+    let end = end_before(word_end, INDEX_BYTES, HEADER_BYTES)?;
+    let trailer = Trailer::read(packet[end..word_end].try_into().expect(TRAILER_LENGTH));
+
+    let (front, tag) = packet.split_at_mut(tag_at);
+    streams
+        .admit_at(ssrc, trailer.index, |_| cm.verify(&mut front[..word_end], &[], tag))
+        .map_err(|reason| trailer.name_cleartext(reason))?;
+    if trailer.is_encrypted {
+        cm.xor_key_stream(ssrc, trailer.index, &mut packet[HEADER_BYTES..end]);
+    }
+    Ok(end)
+}
+
+/// RFC 7714 section 9: packet, tag, E flag and index, MKI. Header, flag and index are additional data; without
+/// encryption the whole packet is.
+fn open_rtcp(gcm: &Gcm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+    check_size(packet)?;
+    let ssrc = srtcp::sender(packet)?;
+    let word_end = end_before(packet.len(), mki_bytes, HEADER_BYTES)?;
+    let tag_end = end_before(word_end, INDEX_BYTES, HEADER_BYTES)?;
+    let end = end_before(tag_end, gcm::TAG_BYTES, HEADER_BYTES)?;
+    let word = packet[tag_end..word_end].try_into().expect(TRAILER_LENGTH);
+    let trailer = Trailer::read(word);
+
+    let admitted = if trailer.is_encrypted {
+        let (header, sealed) = packet[..tag_end].split_at_mut(HEADER_BYTES);
+        let aad = srtcp::gcm_aad(header, word);
+        streams.admit_at(ssrc, trailer.index, |index| gcm.open(ssrc, index, &aad, sealed))
+    } else {
+        // The additional data is packet and word in one piece, so the word takes the tag's place meanwhile.
+        let mut tag: [u8; gcm::TAG_BYTES] = packet[end..tag_end].try_into().expect("GCM tags are 16 bytes");
+        packet[end..end + INDEX_BYTES].copy_from_slice(&word);
+        let aad = &packet[..end + INDEX_BYTES];
+        let admitted = streams.admit_at(ssrc, trailer.index, |index| gcm.open(ssrc, index, aad, &mut tag));
+        packet[end..tag_end].copy_from_slice(&tag);
+        admitted
+    };
+    admitted.map_err(|reason| trailer.name_cleartext(reason))?;
+    Ok(end)
+}
+
+const TRAILER_LENGTH: &str = "E flag and index are 4 bytes";
+
+const fn check_size(packet: &[u8]) -> Result<(), DropReason> {
+    if packet.len() > PACKET_BYTES_MAX { Err(DropReason::PacketOversized) } else { Ok(()) }
+}
+
+/// Where the part before the last `bytes` of `end` ends; that must not reach into the first `header_bytes`.
+fn end_before(end: usize, bytes: usize, header_bytes: usize) -> Result<usize, DropReason> {
+    end.checked_sub(bytes).filter(|end| *end >= header_bytes).ok_or(DropReason::PacketTruncated)
+}

@@ -1,0 +1,115 @@
+//! The replay window of one SSRC (RFC 3711 section 3.3.2), for RTP and RTCP, receiving and sending.
+
+use crate::types::DropReason;
+
+const WORDS: u64 = 8;
+const WORD_BITS: u64 = 64;
+
+/// Packets behind the highest that are still told apart: RFC 3711 asks for 64, and video that is sent again after a
+/// loss arrives a few hundred packets late.
+pub(super) const WINDOW_PACKETS: u64 = (WORDS - 1) * WORD_BITS;
+
+/// Which indexes were used, in one cache line. A ring of words as in RFC 6479: moving the window shifts nothing.
+pub(super) struct Window {
+    highest: u64,
+    used: [u64; 8],
+}
+
+impl Window {
+    /// The window of an SSRC whose first packet is `index`.
+    pub(super) const fn starting_at(index: u64) -> Self {
+        let mut window = Self { highest: index, used: [0; 8] };
+        window.mark(index);
+        window
+    }
+
+    pub(super) const fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// Refuses an index that was used, and one too old to know.
+    pub(super) const fn check(&self, index: u64) -> Result<(), DropReason> {
+        if index > self.highest {
+            return Ok(());
+        }
+        let is_too_old = self.highest - index >= WINDOW_PACKETS;
+        let is_used = self.used[slot(index / WORD_BITS)] & bit(index) != 0;
+        if is_too_old || is_used { Err(DropReason::SrtpReplayed) } else { Ok(()) }
+    }
+
+    /// Remembers an index that passed [`Window::check`].
+    pub(super) fn mark_used(&mut self, index: u64) {
+        if index > self.highest {
+            let entered = (index / WORD_BITS - self.highest / WORD_BITS).min(WORDS);
+            for back in 0..entered {
+                self.used[slot(index / WORD_BITS - back)] = 0;
+            }
+            self.highest = index;
+        }
+        self.mark(index);
+    }
+
+    const fn mark(&mut self, index: u64) {
+        self.used[slot(index / WORD_BITS)] |= bit(index);
+    }
+}
+
+const fn slot(word: u64) -> usize {
+    (word % WORDS) as usize
+}
+
+const fn bit(index: u64) -> u64 {
+    1 << (index % WORD_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_window_holds_exactly_its_packets() {
+        let mut window = Window::starting_at(10_000);
+        let oldest = 10_000 - WINDOW_PACKETS + 1;
+        assert_eq!(window.check(oldest - 1), Err(DropReason::SrtpReplayed));
+        assert_eq!(window.check(oldest), Ok(()));
+        window.mark_used(oldest);
+        assert_eq!(window.check(oldest), Err(DropReason::SrtpReplayed));
+        assert_eq!(window.check(10_000), Err(DropReason::SrtpReplayed));
+        assert_eq!(window.check(10_001), Ok(()));
+    }
+
+    #[test]
+    fn a_jump_forgets_what_lies_behind_and_starts_clean() {
+        let mut window = Window::starting_at(0);
+        for jump in [1, 63, 64, 447, 448, 511, 512, 513, 1 << 40] {
+            let index = window.highest() + jump;
+            window.mark_used(index);
+            assert_eq!(window.highest(), index);
+            assert_eq!(window.check(index), Err(DropReason::SrtpReplayed));
+            if jump > 1 {
+                assert_eq!(window.check(index - 1), Ok(()), "jump of {jump}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Against a model that remembers everything.
+        #[test]
+        fn agrees_with_a_set(steps in prop::collection::vec(-600_i64..600, 1..400)) {
+            let mut used = std::collections::HashSet::from([5_000_u64]);
+            let mut window = Window::starting_at(5_000);
+            for step in steps {
+                let highest = used.iter().copied().max().unwrap();
+                let index = highest.saturating_add_signed(step);
+                let is_fresh = !used.contains(&index) && index + WINDOW_PACKETS > highest;
+                prop_assert_eq!(window.check(index).is_ok(), is_fresh);
+                if is_fresh {
+                    window.mark_used(index);
+                    used.insert(index);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Per-SSRC state of one direction: the only place where an index advances.
+//!
+//! A receiver *admits*: state is made or moved only after the packet's tag verified. A sender *claims*: an index is taken
+//! before it is used, and never given twice.
+
+use crate::types::{DropReason, limits::SSRCS_PER_LEG_MAX};
+
+use super::replay::Window;
+
+/// RFC 3711 section 9.2: at most 2^48 SRTP and 2^31 SRTCP packets under one master key.
+const RTP_INDEX_MAX: u64 = (1 << 48) - 1;
+const RTCP_INDEX_MAX: u64 = (1 << 31) - 1;
+/// Packets of one rollover counter.
+const ROLLOVER: u64 = 1 << 16;
+const SEQUENCE_MEDIAN: u16 = 1 << 15;
+
+/// Up to [`SSRCS_PER_LEG_MAX`] streams, in order of first appearance. Filling it allocates nothing.
+pub(super) struct Streams(Vec<Stream>);
+
+struct Stream {
+    ssrc: u32,
+    window: Window,
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(SSRCS_PER_LEG_MAX))
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Receiving RTP: estimates the packet's index, and enters it once `is_authentic` says that the tag verifies there.
+    pub(super) fn admit(
+        &mut self,
+        ssrc: u32,
+        sequence: u16,
+        mut is_authentic: impl FnMut(u64) -> bool,
+    ) -> Result<u64, DropReason> {
+        let Some(window) = self.window(ssrc) else {
+            self.check_room()?;
+            let index = first_indexes(sequence).find(|index| is_authentic(*index)).ok_or(DropReason::SrtpBadTag)?;
+            self.start(ssrc, index);
+            return Ok(index);
+        };
+        // Nothing comes before index 0, so there the sequence number itself is the estimate.
+        let index = nearest_index(window.highest(), sequence).unwrap_or_else(|| sequence.into());
+        admit_known(window, index, RTP_INDEX_MAX, is_authentic)
+    }
+
+    /// Receiving RTCP, whose packets carry their index.
+    pub(super) fn admit_at(
+        &mut self,
+        ssrc: u32,
+        index: u64,
+        mut is_authentic: impl FnMut(u64) -> bool,
+    ) -> Result<u64, DropReason> {
+        let Some(window) = self.window(ssrc) else {
+            self.check_room()?;
+            if !is_authentic(index) {
+                return Err(DropReason::SrtpBadTag);
+            }
+            self.start(ssrc, index);
+            return Ok(index);
+        };
+        admit_known(window, index, RTCP_INDEX_MAX, is_authentic)
+    }
+
+    /// Sending RTP: the index that this sequence number has in its stream, so that a packet overtaken at a wrap still
+    /// gets the earlier rollover counter. A second claim to one index is refused, and so is one before the start.
+    pub(super) fn claim(&mut self, ssrc: u32, sequence: u16) -> Result<u64, DropReason> {
+        let Some(window) = self.window(ssrc) else {
+            self.check_room()?;
+            self.start(ssrc, sequence.into());
+            return Ok(sequence.into());
+        };
+        let index = nearest_index(window.highest(), sequence).ok_or(DropReason::SrtpReplayed)?;
+        admit_known(window, index, RTP_INDEX_MAX, |_| true)
+    }
+
+    /// Sending RTCP: counts from 0 (RFC 3711 section 3.4).
+    pub(super) fn claim_next(&mut self, ssrc: u32) -> Result<u64, DropReason> {
+        let Some(window) = self.window(ssrc) else {
+            self.check_room()?;
+            self.start(ssrc, 0);
+            return Ok(0);
+        };
+        admit_known(window, window.highest() + 1, RTCP_INDEX_MAX, |_| true)
+    }
+
+    fn window(&mut self, ssrc: u32) -> Option<&mut Window> {
+        self.0.iter_mut().find(|stream| stream.ssrc == ssrc).map(|stream| &mut stream.window)
+    }
+
+    const fn check_room(&self) -> Result<(), DropReason> {
+        if self.0.len() < SSRCS_PER_LEG_MAX { Ok(()) } else { Err(DropReason::SrtpTooManySsrcs) }
+    }
+
+    fn start(&mut self, ssrc: u32, index: u64) {
+        self.0.push(Stream { ssrc, window: Window::starting_at(index) });
+    }
+}
+
+/// A stream that exists: its window decides first, because that is cheaper than a tag.
+fn admit_known(
+    window: &mut Window,
+    index: u64,
+    index_max: u64,
+    mut is_authentic: impl FnMut(u64) -> bool,
+) -> Result<u64, DropReason> {
+    if index > index_max {
+        return Err(DropReason::SrtpIndexExhausted);
+    }
+    window.check(index)?;
+    if !is_authentic(index) {
+        return Err(DropReason::SrtpBadTag);
+    }
+    window.mark_used(index);
+    Ok(index)
+}
+
+/// Where an unknown SSRC may stand. A new key starts at rollover counter 0; but if its first packets crossed a wrap and
+/// those before it were lost or late, we hear it first at 1. So one second try, and only where a wrap can have been.
+fn first_indexes(sequence: u16) -> impl Iterator<Item = u64> {
+    let first = u64::from(sequence);
+    let after_wrap = (sequence < SEQUENCE_MEDIAN).then_some(first + ROLLOVER);
+    std::iter::once(first).chain(after_wrap)
+}
+
+/// RFC 3711 appendix A: of the indexes with this sequence number the one nearest to `highest`. `None`: below zero.
+const fn nearest_index(highest: u64, sequence: u16) -> Option<u64> {
+    let last = (highest % ROLLOVER) as u16;
+    let here = highest - last as u64 + sequence as u64;
+    if last < SEQUENCE_MEDIAN && sequence > last + SEQUENCE_MEDIAN {
+        here.checked_sub(ROLLOVER)
+    } else if last >= SEQUENCE_MEDIAN && sequence < last - SEQUENCE_MEDIAN {
+        Some(here + ROLLOVER)
+    } else {
+        Some(here)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_index_follows_rfc_3711_appendix_a() {
+        assert_eq!(nearest_index(0x1_0005, 6), Some(0x1_0006));
+        assert_eq!(nearest_index(0x1_0005, 0xfffe), Some(0xfffe), "late, from before the wrap");
+        assert_eq!(nearest_index(0x1_fffe, 3), Some(0x2_0003), "after the wrap");
+        assert_eq!(nearest_index(5, 0xfffe), None, "before the first packet");
+        // Half the space away, the rollover counter stays.
+        assert_eq!(nearest_index(0x1_0005, 0x8005), Some(0x1_8005));
+        assert_eq!(nearest_index(0x1_8005, 0x0005), Some(0x1_0005));
+    }
+
+    #[test]
+    fn an_unknown_ssrc_gets_one_second_try_and_only_after_a_wrap() {
+        assert_eq!(first_indexes(3).collect::<Vec<_>>(), [3, 0x1_0003]);
+        assert_eq!(first_indexes(0x8000).collect::<Vec<_>>(), [0x8000]);
+    }
+
+    #[test]
+    fn claims_end_at_the_last_index() {
+        let mut streams = Streams::new();
+        streams.start(1, RTP_INDEX_MAX - 1);
+        assert_eq!(streams.claim(1, 0xffff), Ok(RTP_INDEX_MAX));
+        assert_eq!(streams.claim(1, 0), Err(DropReason::SrtpIndexExhausted));
+        assert_eq!(streams.claim(1, 0xffff), Err(DropReason::SrtpReplayed));
+        assert_eq!(streams.admit(1, 0, |_| true), Err(DropReason::SrtpIndexExhausted));
+
+        let mut streams = Streams::new();
+        streams.start(1, RTCP_INDEX_MAX - 1);
+        assert_eq!(streams.claim_next(1), Ok(RTCP_INDEX_MAX));
+        assert_eq!(streams.claim_next(1), Err(DropReason::SrtpIndexExhausted));
+    }
+
+    #[test]
+    fn an_index_is_claimed_once_across_wraps_and_reorder() {
+        let mut streams = Streams::new();
+        assert_eq!(streams.claim(1, 0xfffe), Ok(0xfffe));
+        assert_eq!(streams.claim(1, 0x0001), Ok(0x1_0001));
+        assert_eq!(streams.claim(1, 0xffff), Ok(0xffff));
+        for again in [0xfffe, 0x0001, 0xffff] {
+            assert_eq!(streams.claim(1, again), Err(DropReason::SrtpReplayed));
+        }
+        assert_eq!(streams.claim(1, 0), Ok(0x1_0000));
+        assert_eq!(streams.claim(2, 0), Ok(0), "another SSRC has its own index");
+    }
+
+    #[test]
+    fn a_sender_never_goes_below_its_first_packet_by_a_wrap() {
+        let mut streams = Streams::new();
+        assert_eq!(streams.claim(1, 1), Ok(1));
+        assert_eq!(streams.claim(1, 0xffff), Err(DropReason::SrtpReplayed));
+        assert_eq!(streams.claim(1, 2), Ok(2), "the refused packet moved nothing");
+    }
+
+    #[test]
+    fn the_table_is_full_at_its_maximum_and_known_ssrcs_go_on() {
+        let mut streams = Streams::new();
+        let max = u32::try_from(SSRCS_PER_LEG_MAX).unwrap();
+        for ssrc in 0..max {
+            assert_eq!(streams.claim(ssrc, 7), Ok(7));
+        }
+        assert_eq!(streams.claim(max, 7), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(streams.claim_next(max), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(streams.admit(max, 7, |_| true), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(streams.admit_at(max, 7, |_| true), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(streams.claim(0, 8), Ok(8));
+        assert_eq!(streams.len(), SSRCS_PER_LEG_MAX);
+    }
+
+    #[test]
+    fn what_fails_to_verify_leaves_no_trace() {
+        let mut streams = Streams::new();
+        assert_eq!(streams.admit(1, 9, |_| false), Err(DropReason::SrtpBadTag));
+        assert_eq!(streams.admit_at(1, 9, |_| false), Err(DropReason::SrtpBadTag));
+        assert_eq!(streams.len(), 0);
+        assert_eq!(streams.admit(1, 9, |_| true), Ok(9));
+        assert_eq!(streams.admit(1, 30_000, |_| false), Err(DropReason::SrtpBadTag));
+        assert_eq!(streams.admit(1, 10, |_| true), Ok(10));
+    }
+}

@@ -1,0 +1,49 @@
+//! SRTP: no packet allocates, not even the first of an SSRC, a forged one, or one too many.
+
+use ringdown::{
+    types::{Rng, limits::PACKET_BYTES_MAX},
+    wire::srtp::{Inbound, MasterKey, Outbound, Suite, transcrypt_rtp},
+};
+
+use super::allocations;
+
+const LEN: usize = 1_200;
+
+fn write_header(buffer: &mut [u8], ssrc: u32, sequence: u16) {
+    buffer[..2].copy_from_slice(&[0x80, 96]);
+    buffer[2..4].copy_from_slice(&sequence.to_be_bytes());
+    buffer[8..12].copy_from_slice(&ssrc.to_be_bytes());
+}
+
+#[test]
+fn no_packet_allocates() {
+    let mut rng = Rng::from_small_seed(1);
+    for from in Suite::ALL {
+        for to in Suite::ALL {
+            let (key_a, key_b) = (MasterKey::generate(from, &mut rng), MasterKey::generate(to, &mut rng));
+            let (mut sender, mut inbound) = (Outbound::new(from, &key_a), Inbound::new(from, &key_a, 0));
+            let (mut outbound, mut receiver) = (Outbound::new(to, &key_b), Inbound::new(to, &key_b, 0));
+            let mut buffer = [0; PACKET_BYTES_MAX];
+            let mut relayed = 0;
+            let allocated = allocations(|| {
+                for sequence in 0..50 {
+                    for ssrc in 0..20 {
+                        write_header(&mut buffer, ssrc, sequence);
+                        let Ok(len) = sender.protect_rtp(&mut buffer, LEN) else { continue };
+                        buffer[100] ^= 1;
+                        assert!(transcrypt_rtp(&mut inbound, &mut outbound, &mut buffer, len).is_err());
+                        buffer[100] ^= 1;
+                        let len = transcrypt_rtp(&mut inbound, &mut outbound, &mut buffer, len).unwrap();
+                        assert_eq!(receiver.unprotect_rtp(&mut buffer[..len]), Ok(LEN));
+                        relayed += 1;
+                    }
+                }
+                buffer[..8].copy_from_slice(&[0x80, 200, 0, 6, 0, 0, 0, 1]);
+                let len = sender.protect_rtcp(&mut buffer, 28).unwrap();
+                assert_eq!(inbound.unprotect_rtcp(&mut buffer[..len]), Ok(28));
+            });
+            assert_eq!(allocated, 0, "{from:?} to {to:?}");
+            assert_eq!(relayed, 50 * 16);
+        }
+    }
+}
