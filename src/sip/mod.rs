@@ -5,3 +5,6 @@ pub mod dialog;
 pub mod offer_answer;
 pub mod registrar;
 pub mod transaction;
+
+/// Hops a request of ours may take (RFC 3261 section 8.1.1.6).
+pub const MAX_FORWARDS: u8 = 70;

@@ -81,3 +81,21 @@ pub struct Flow {
     pub remote: SocketAddr,
     pub connection: ConnectionId,
 }
+
+/// What decides whether two flows reach the same device: the connection, or for UDP the remote address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FlowKey {
+    Connection(ConnectionId),
+    Datagram(SocketAddr),
+}
+
+impl Flow {
+    /// `None`: a TCP or TLS flow whose connection is gone, such as one read back from the store after a restart.
+    pub fn key(&self) -> Option<FlowKey> {
+        match self.transport {
+            Transport::Udp => Some(FlowKey::Datagram(self.remote)),
+            Transport::Tcp | Transport::Tls if self.connection == ConnectionId::NONE => None,
+            Transport::Tcp | Transport::Tls => Some(FlowKey::Connection(self.connection)),
+        }
+    }
+}

@@ -12,6 +12,8 @@ pub const TRANSACTIONS_MAX: usize = 200_000;
 pub const CALLS_MAX: usize = 20_000;
 /// Contacts per address-of-record; a REGISTER above it is answered 403.
 pub const CONTACTS_PER_AOR_MAX: usize = 10;
+/// Contact URI, instance or Call-ID of a binding; a REGISTER with a longer one is answered 400, a longer User-Agent is cut.
+pub const BINDING_TEXT_BYTES_MAX: usize = 512;
 /// Branches of one fork; further contacts are not called.
 pub const FORK_WIDTH_MAX: usize = 10;
 /// Shortest registration; a shorter one is answered 423 with Min-Expires.

@@ -8,7 +8,7 @@ pub mod rng;
 pub mod secret;
 pub mod time;
 
-pub use flow::{ConnectionId, Flow, Transport};
+pub use flow::{ConnectionId, Flow, FlowKey, Transport};
 pub use id::{CallId, LegId, TxnId};
 pub use reason::DropReason;
 pub use rng::Rng;

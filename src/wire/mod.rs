@@ -1,6 +1,7 @@
 //! Floor 0: bytes to types and back. No clock, no log, no state beyond what a format itself has.
 
 pub mod classify;
+pub mod keyed;
 pub mod pidf;
 pub mod rtcp;
 pub mod rtp;

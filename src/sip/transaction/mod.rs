@@ -1,10 +1,18 @@
 //! The transaction layer (RFC 3261 section 17, RFC 6026): one table that owns every client and server transaction.
+//!
+//! Four machines, one file each, turn stimuli into actions and know nothing of each other; [`Table`] matches messages to
+//! them, keeps their timers and carries out their actions.
 
-pub mod invite_client;
-pub mod invite_server;
-pub mod non_invite_client;
-pub mod non_invite_server;
+mod action;
+mod invite_client;
+mod invite_server;
+mod machine;
+mod non_invite_client;
+mod non_invite_server;
 pub mod table;
-pub mod timers;
+mod timers;
+
+#[cfg(test)]
+mod simulation;
 
 pub use table::{Event, Input, Output, Table};

@@ -1,10 +1,31 @@
 //! Matches messages to transactions and runs their timers.
+//!
+//! Responses leave on the flow their request came on. For UDP that is the datagram's source address and port, whether or
+//! not the sender asked for `rport`: nearly every phone sits behind a NAT, and none listens only elsewhere (RFC 3581).
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, VecDeque},
+};
 
 use bytes::Bytes;
 
 use crate::{
-    types::{DropReason, Flow, Instant, Rng, TxnId},
-    wire::sip::Message,
+    types::{DropReason, Flow, FlowKey, Instant, Rng, Secret, TxnId},
+    wire::{
+        keyed,
+        sip::{Message, Method, Name, ResponseBuilder, build::reason_phrase},
+    },
+};
+
+use super::{
+    action::{Action, Actions},
+    invite_client::InviteClient,
+    invite_server::InviteServer,
+    machine::{Machine, Stimulus},
+    non_invite_client::NonInviteClient,
+    non_invite_server::NonInviteServer,
+    timers::Queue,
 };
 
 /// What the table is told.
@@ -12,8 +33,13 @@ use crate::{
 pub enum Input {
     /// A parsed and validated message.
     Received { flow: Flow, message: Message },
-    /// Start a client transaction. `request` is complete; its top Via carries the branch of [`Table::reserve`].
+    /// Start a client transaction. `request` is complete; its top Via carries the branch of [`Table::reserve`]. An ACK for
+    /// a 2xx is no transaction: it is transmitted without the table.
     Send { txn: TxnId, flow: Flow, request: Message },
+    /// Give up an INVITE client transaction: the layer sends CANCEL once a provisional response has come (RFC 3261 section
+    /// 9.1). The INVITE ends as usual, with 487 or with a 2xx that was faster; without any final response, it times out
+    /// 64*T1 after the CANCEL. No effect on other transactions.
+    Cancel { txn: TxnId },
     /// Answer a server transaction. The layer retransmits it as its machine demands; a 2xx to INVITE is retransmitted
     /// until [`Input::Acknowledged`] (RFC 3261 section 13.3.1.4).
     Respond { txn: TxnId, status: u16, response: Bytes },
@@ -61,37 +87,326 @@ pub enum Event {
     Terminated { txn: TxnId },
 }
 
+/// What every branch of RFC 3261 starts with (section 8.1.1.7).
+const MAGIC_COOKIE: &str = "z9hG4bK";
+
+/// When a refused device may try again, in seconds.
+const RETRY_AFTER_S: u32 = 5;
+
 /// All transactions of one server.
 #[derive(Debug)]
-pub struct Table {}
+pub struct Table {
+    rng: Rng,
+    /// Makes the To tags of the layer's own responses: the same one for each retransmission (RFC 3261 section 8.2.7).
+    tag_key: Secret<[u8; 32]>,
+    transactions_max: usize,
+    last_id: u64,
+    transactions: HashMap<TxnId, Transaction>,
+    clients: HashMap<Key, TxnId>,
+    servers: HashMap<Key, TxnId>,
+    by_flow: BTreeSet<(FlowKey, TxnId)>,
+    timers: Queue,
+    outputs: VecDeque<Output>,
+}
 
 impl Table {
-    /// `transactions_max`: a new request above it is answered 503 with Retry-After, statelessly.
-    pub fn new(rng: Rng, transactions_max: usize) -> Self {
-        let _ = (rng, transactions_max);
-        todo!()
+    /// `transactions_max`: a new request above it is answered 503 with Retry-After, statelessly. Client transactions count
+    /// but are never refused: each belongs to a call or trunk that has been admitted.
+    pub fn new(mut rng: Rng, transactions_max: usize) -> Self {
+        Self {
+            tag_key: Secret::new(rng.bytes()),
+            rng,
+            transactions_max,
+            last_id: 0,
+            transactions: HashMap::new(),
+            clients: HashMap::new(),
+            servers: HashMap::new(),
+            by_flow: BTreeSet::new(),
+            timers: Queue::default(),
+            outputs: VecDeque::new(),
+        }
     }
 
     /// An id for a new client transaction and the branch its Via must carry.
     pub fn reserve(&mut self) -> (TxnId, String) {
-        todo!()
+        (self.next_id(), format!("{MAGIC_COOKIE}{}", self.rng.token(24)))
     }
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let _ = (now, input);
-        todo!()
+        match input {
+            Input::Received { flow, message } if message.is_request() => self.receive_request(now, flow, message),
+            Input::Received { message, .. } => self.receive_response(now, message),
+            Input::Send { txn, flow, request } => self.send(now, txn, flow, request),
+            Input::Cancel { txn } => self.step_client(now, txn, Stimulus::Cancel),
+            Input::Respond { txn, status, response } => self.step(now, txn, Stimulus::Respond { status, response }),
+            Input::Acknowledged { txn } => self.step(now, txn, Stimulus::Acknowledged),
+            Input::FlowFailed { flow } => self.fail(now, &flow),
+            Input::Timeout => {
+                while let Some((txn, timer)) = self.timers.pop_due(now) {
+                    self.step(now, txn, Stimulus::Timer(timer));
+                }
+            }
+        }
     }
 
     pub fn poll_output(&mut self) -> Output {
-        todo!()
+        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.timers.first()))
     }
 
     /// Live transactions.
     pub fn len(&self) -> usize {
-        todo!()
+        self.transactions.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message) {
+        let Some(key) = Key::server(&message) else {
+            return self.outputs.push_back(Output::Dropped(DropReason::SipUnanswerable));
+        };
+        match (message.method(), self.servers.get(&key).copied()) {
+            (Some(Method::Cancel), _) => self.receive_cancel(now, flow, &key, &message),
+            (Some(Method::Ack), Some(txn)) => self.step(now, txn, Stimulus::Ack { flow, message }),
+            (Some(Method::Ack), None) => self.outputs.push_back(Output::Event(Event::Ack { flow, message })),
+            (_, Some(txn)) => self.step(now, txn, Stimulus::Request),
+            (_, None) if self.len() >= self.transactions_max => self.refuse(flow, &key, &message),
+            (_, None) => self.serve(now, flow, key, message),
+        }
+    }
+
+    /// A CANCEL needs no state of its own: each copy of it meets the same INVITE and gets the same answer (section 9.2).
+    fn receive_cancel(&mut self, now: Instant, flow: Flow, key: &Key, cancel: &Message) {
+        let Some(&invite) = self.servers.get(&key.with_method(Method::Invite)) else {
+            return self.answer(flow, cancel, 481, &self.own_tag(key));
+        };
+        // The tags of both answers should agree (section 9.2).
+        let tag = self.response_tag(invite).unwrap_or_else(|| self.own_tag(key));
+        self.answer(flow, cancel, 200, &tag);
+        self.step(now, invite, Stimulus::Cancel);
+    }
+
+    fn refuse(&mut self, flow: Flow, key: &Key, request: &Message) {
+        let tag = self.own_tag(key);
+        let bytes = ResponseBuilder::to(request, 503, reason_phrase(503), &tag, flow.remote)
+            .header("Retry-After", RETRY_AFTER_S)
+            .finish();
+        self.outputs.push_back(Output::Transmit { flow, bytes });
+        self.outputs.push_back(Output::Dropped(DropReason::SipTransactionsFull));
+    }
+
+    fn answer(&mut self, flow: Flow, request: &Message, status: u16, tag: &str) {
+        let bytes = ResponseBuilder::to(request, status, reason_phrase(status), tag, flow.remote).finish();
+        self.outputs.push_back(Output::Transmit { flow, bytes });
+    }
+
+    fn serve(&mut self, now: Instant, flow: Flow, key: Key, message: Message) {
+        let txn = self.next_id();
+        let mut actions = Actions::default();
+        let machine = if message.method() == Some(Method::Invite) {
+            Machine::InviteServer(InviteServer::new(message.clone(), flow.remote, &mut actions))
+        } else {
+            Machine::NonInviteServer(NonInviteServer::new())
+        };
+        self.servers.insert(key.clone(), txn);
+        self.insert(txn, Transaction { machine, flow, key, side: Side::Server });
+        self.outputs.push_back(Output::Event(Event::Request { txn, flow, message }));
+        self.perform(now, txn, actions);
+    }
+
+    fn receive_response(&mut self, now: Instant, message: Message) {
+        // More than one Via means that the response was misrouted to us (section 8.1.3.3).
+        let is_ours = message.values(Name::Via).nth(1).is_none();
+        match Key::client(&message).filter(|_| is_ours).and_then(|key| self.clients.get(&key).copied()) {
+            Some(txn) => self.step(now, txn, Stimulus::Response(message)),
+            None => self.outputs.push_back(Output::Dropped(DropReason::SipStrayResponse)),
+        }
+    }
+
+    fn send(&mut self, now: Instant, txn: TxnId, flow: Flow, request: Message) {
+        let key = Key::client(&request).expect("the user of the layer writes Via and CSeq");
+        let mut actions = Actions::default();
+        let machine = if request.method() == Some(Method::Invite) {
+            Machine::InviteClient(InviteClient::new(request, flow.transport, &mut actions))
+        } else {
+            Machine::NonInviteClient(NonInviteClient::new(request.bytes().clone(), flow.transport, &mut actions))
+        };
+        self.clients.insert(key.clone(), txn);
+        self.insert(txn, Transaction { machine, flow, key, side: Side::Client });
+        self.perform(now, txn, actions);
+    }
+
+    /// Runs the CANCEL of a client INVITE as a transaction whose outcome is nobody's business but the INVITE's.
+    fn start_cancel(&mut self, now: Instant, invite: TxnId, request: Bytes) {
+        let Some(Transaction { flow, key, .. }) = self.transactions.get(&invite) else { return };
+        let (flow, key) = (*flow, key.with_method(Method::Cancel));
+        let txn = self.next_id();
+        let mut actions = Actions::default();
+        let machine = Machine::NonInviteClient(NonInviteClient::new(request, flow.transport, &mut actions));
+        self.clients.insert(key.clone(), txn);
+        self.insert(txn, Transaction { machine, flow, key, side: Side::OwnClient });
+        self.perform(now, txn, actions);
+    }
+
+    fn fail(&mut self, now: Instant, flow: &Flow) {
+        let Some(key) = flow.key() else { return };
+        let affected: Vec<TxnId> =
+            self.by_flow.range((key, TxnId(0))..=(key, TxnId(u64::MAX))).map(|&(_, txn)| txn).collect();
+        for txn in affected {
+            self.step(now, txn, Stimulus::TransportFailed);
+        }
+    }
+
+    fn insert(&mut self, txn: TxnId, transaction: Transaction) {
+        if let Some(key) = transaction.flow.key() {
+            self.by_flow.insert((key, txn));
+        }
+        self.transactions.insert(txn, transaction);
+    }
+
+    /// The same stimulus means another thing to servers.
+    fn step_client(&mut self, now: Instant, txn: TxnId, stimulus: Stimulus) {
+        if self.transactions.get(&txn).is_some_and(|t| t.side == Side::Client) {
+            self.step(now, txn, stimulus);
+        }
+    }
+
+    fn step(&mut self, now: Instant, txn: TxnId, stimulus: Stimulus) {
+        let Some(transaction) = self.transactions.get_mut(&txn) else { return };
+        let mut actions = Actions::default();
+        transaction.machine.handle(stimulus, transaction.flow.transport, &mut actions);
+        let is_terminated = transaction.machine.is_terminated();
+        self.perform(now, txn, actions);
+        if is_terminated {
+            self.remove(txn);
+        }
+    }
+
+    fn perform(&mut self, now: Instant, txn: TxnId, actions: Actions) {
+        for action in actions.0 {
+            match action {
+                Action::Send(bytes) => {
+                    if let Some(&Transaction { flow, .. }) = self.transactions.get(&txn) {
+                        self.outputs.push_back(Output::Transmit { flow, bytes });
+                    }
+                }
+                Action::Set(timer, after) => self.timers.set(txn, timer, now + after),
+                Action::Clear(timer) => self.timers.clear(txn, timer),
+                Action::PassResponse(message) => self.tell(txn, Event::Response { txn, message }),
+                Action::PassAck { flow, message } => self.tell(txn, Event::Ack { flow, message }),
+                Action::PassCancel => self.tell(txn, Event::Cancelled { txn }),
+                Action::StartCancel(request) => self.start_cancel(now, txn, request),
+                Action::TimedOut => self.tell(txn, Event::TimedOut { txn }),
+                Action::TransportFailed => self.tell(txn, Event::TransportFailed { txn }),
+                Action::NotAcknowledged => self.tell(txn, Event::NotAcknowledged { txn }),
+                Action::Drop(reason) => self.outputs.push_back(Output::Dropped(reason)),
+            }
+        }
+    }
+
+    fn tell(&mut self, txn: TxnId, event: Event) {
+        match self.transactions.get(&txn).map(|t| t.side) {
+            Some(Side::Client | Side::Server) => self.outputs.push_back(Output::Event(event)),
+            Some(Side::OwnClient) | None => {}
+        }
+    }
+
+    fn remove(&mut self, txn: TxnId) {
+        self.tell(txn, Event::Terminated { txn });
+        self.timers.clear_all(txn);
+        let Some(Transaction { flow, key, side, .. }) = self.transactions.remove(&txn) else { return };
+        match side {
+            Side::Client | Side::OwnClient => self.clients.remove(&key),
+            Side::Server => self.servers.remove(&key),
+        };
+        if let Some(key) = flow.key() {
+            self.by_flow.remove(&(key, txn));
+        }
+    }
+
+    fn next_id(&mut self) -> TxnId {
+        self.last_id += 1;
+        TxnId(self.last_id)
+    }
+
+    /// The To tag that the user of the layer gave an INVITE server transaction, if it did so yet.
+    fn response_tag(&self, invite: TxnId) -> Option<String> {
+        let Machine::InviteServer(machine) = &self.transactions.get(&invite)?.machine else { return None };
+        let response = Message::parse(machine.response()?.clone()).ok()?;
+        response.to_tag().map(str::to_owned)
+    }
+
+    fn own_tag(&self, key: &Key) -> String {
+        let tag = keyed::tag(self.tag_key.expose(), key.scope.as_bytes());
+        format!("{:032x}", u128::from_be_bytes(tag))
+    }
+}
+
+#[derive(Debug)]
+struct Transaction {
+    machine: Machine,
+    flow: Flow,
+    key: Key,
+    side: Side,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    /// A CANCEL of the layer's own.
+    OwnClient,
+    Server,
+}
+
+/// What makes two messages belong to one transaction. All texts compare byte for byte, but host names in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    /// Client: the branch. Server: see [`Key::server`]. The parts are joined by line feeds, which none can contain.
+    scope: String,
+    method: Cow<'static, str>,
+}
+
+impl Key {
+    /// RFC 3261 section 17.1.3: branch of the top Via and CSeq method; for a request of ours or its response.
+    fn client(message: &Message) -> Option<Self> {
+        let scope = message.via()?.branch()?.to_owned();
+        let cseq = message.cseq()?;
+        Some(Self { scope, method: method_name(cseq.method, cseq.method_text) })
+    }
+
+    /// RFC 3261 section 17.2.3: branch, sent-by and method, an ACK counting as its INVITE. Without the magic cookie:
+    /// Request-URI, From tag, Call-ID, CSeq number and top Via. The To tag, which an INVITE lacks and its ACK has, is left
+    /// out: one user agent server has one per call.
+    fn server(request: &Message) -> Option<Self> {
+        let via = request.via()?;
+        let scope = match via.branch().filter(|branch| branch.starts_with(MAGIC_COOKIE)) {
+            Some(branch) => {
+                let port = via.port.map_or_else(String::new, |port| port.to_string());
+                [branch, &via.host.to_ascii_lowercase(), &port].join("\n")
+            }
+            None => {
+                let number = request.cseq()?.number.to_string();
+                let top_via = request.values(Name::Via).next()?;
+                let tag = request.from_tag().unwrap_or_default();
+                [request.request_uri(), tag, request.call_id(), &number, top_via].join("\n")
+            }
+        };
+        let method = match request.method()? {
+            Method::Ack => Method::Invite,
+            method => method,
+        };
+        Some(Self { scope, method: method_name(method, request.method_text()) })
+    }
+
+    fn with_method(&self, method: Method) -> Self {
+        Self { scope: self.scope.clone(), method: Cow::Borrowed(method.as_str()) }
+    }
+}
+
+fn method_name(method: Method, text: &str) -> Cow<'static, str> {
+    match method {
+        Method::Other => Cow::Owned(text.to_owned()),
+        method => Cow::Borrowed(method.as_str()),
     }
 }

@@ -1,1 +1,204 @@
-//! timers
+//! The timers of transactions (RFC 3261 table 4, RFC 6026) and the queue they wait in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::{Duration, Instant, TxnId};
+
+/// Estimate of the round-trip time (RFC 3261 section 17.1.1.1).
+pub(super) const T1: Duration = Duration::from_millis(500);
+/// Longest interval between retransmissions of non-INVITE requests and INVITE responses (section 17.1.2.1).
+pub(super) const T2: Duration = Duration::from_secs(4);
+/// Longest time a message stays in the network (section 17.1.2.2).
+pub(super) const T4: Duration = Duration::from_secs(5);
+/// When either side gives up: 64*T1.
+pub(super) const T1_64: Duration = Duration::from_secs(32);
+/// How long the user of the layer may take before the layer sends 100 (section 17.2.1).
+pub(super) const TRYING_AFTER: Duration = Duration::from_millis(200);
+
+/// Timers of an INVITE client transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum InviteClientTimer {
+    /// When to send the INVITE again; unreliable transports only (section 17.1.1.2).
+    A,
+    /// When to give up waiting for any response (section 17.1.1.2).
+    B,
+    /// When to stop acknowledging retransmitted final responses; unreliable transports only (section 17.1.1.2).
+    D,
+    /// When to stop passing up retransmitted 2xx responses (RFC 6026 section 8.4).
+    M,
+    /// When to give up waiting for the final response of a cancelled INVITE (section 9.1).
+    Cancel,
+}
+
+/// Timers of a non-INVITE client transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NonInviteClientTimer {
+    /// When to send the request again; unreliable transports only (section 17.1.2.2).
+    E,
+    /// When to give up waiting for a final response (section 17.1.2.2).
+    F,
+    /// When to stop absorbing retransmitted responses; unreliable transports only (section 17.1.2.2).
+    K,
+}
+
+/// Timers of an INVITE server transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum InviteServerTimer {
+    /// When to send 100 because the user of the layer has not answered yet (section 17.2.1).
+    Trying,
+    /// When to send the 2xx again, on any transport (section 13.3.1.4).
+    Success,
+    /// When to send the final response again; unreliable transports only (section 17.2.1).
+    G,
+    /// When to give up waiting for the ACK of a final response (section 17.2.1).
+    H,
+    /// When to stop absorbing retransmitted ACKs; unreliable transports only (section 17.2.1).
+    I,
+    /// When to stop absorbing retransmitted INVITEs after a 2xx, and to give up waiting for its ACK (RFC 6026 section 8.7).
+    L,
+}
+
+/// Timers of a non-INVITE server transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NonInviteServerTimer {
+    /// When to stop answering retransmitted requests; unreliable transports only (section 17.2.2).
+    J,
+}
+
+/// Any timer, with the kind of machine it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    InviteClient(InviteClientTimer),
+    NonInviteClient(NonInviteClientTimer),
+    InviteServer(InviteServerTimer),
+    NonInviteServer(NonInviteServerTimer),
+}
+
+impl Timer {
+    const FIRST: Self = Self::InviteClient(InviteClientTimer::A);
+}
+
+impl From<InviteClientTimer> for Timer {
+    fn from(timer: InviteClientTimer) -> Self {
+        Self::InviteClient(timer)
+    }
+}
+
+impl From<NonInviteClientTimer> for Timer {
+    fn from(timer: NonInviteClientTimer) -> Self {
+        Self::NonInviteClient(timer)
+    }
+}
+
+impl From<InviteServerTimer> for Timer {
+    fn from(timer: InviteServerTimer) -> Self {
+        Self::InviteServer(timer)
+    }
+}
+
+impl From<NonInviteServerTimer> for Timer {
+    fn from(timer: NonInviteServerTimer) -> Self {
+        Self::NonInviteServer(timer)
+    }
+}
+
+/// Running timers. Each operation takes logarithmic time, and a cleared timer leaves nothing behind.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    due: BTreeSet<(Instant, TxnId, Timer)>,
+    running: BTreeMap<(TxnId, Timer), Instant>,
+    /// What tests count instead of time.
+    #[cfg(test)]
+    pub(super) operations: usize,
+}
+
+impl Queue {
+    /// Starts a timer, or moves it if it runs.
+    pub(super) fn set(&mut self, txn: TxnId, timer: Timer, at: Instant) {
+        self.clear(txn, timer);
+        self.running.insert((txn, timer), at);
+        self.due.insert((at, txn, timer));
+    }
+
+    pub(super) fn clear(&mut self, txn: TxnId, timer: Timer) {
+        #[cfg(test)]
+        {
+            self.operations += 1;
+        }
+        if let Some(at) = self.running.remove(&(txn, timer)) {
+            self.due.remove(&(at, txn, timer));
+        }
+    }
+
+    /// Clears every timer of a transaction.
+    pub(super) fn clear_all(&mut self, txn: TxnId) {
+        while let Some((&(owner, timer), _)) = self.running.range((txn, Timer::FIRST)..).next() {
+            if owner != txn {
+                break;
+            }
+            self.clear(txn, timer);
+        }
+    }
+
+    /// Takes the earliest timer that is due at `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(TxnId, Timer)> {
+        let &(at, txn, timer) = self.due.first()?;
+        (at <= now).then(|| {
+            self.clear(txn, timer);
+            (txn, timer)
+        })
+    }
+
+    /// When the earliest timer is due.
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.due.first().map(|&(at, _, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Timer = Timer::InviteClient(InviteClientTimer::A);
+    const B: Timer = Timer::InviteClient(InviteClientTimer::B);
+    const J: Timer = Timer::NonInviteServer(NonInviteServerTimer::J);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_unix_ms(ms)
+    }
+
+    #[test]
+    fn timers_fire_in_order_and_only_when_due() {
+        let mut queue = Queue::default();
+        queue.set(TxnId(1), B, at(30));
+        queue.set(TxnId(2), A, at(10));
+        assert_eq!(queue.first(), Some(at(10)));
+        assert_eq!(queue.pop_due(at(9)), None);
+        assert_eq!(queue.pop_due(at(30)), Some((TxnId(2), A)));
+        assert_eq!(queue.pop_due(at(30)), Some((TxnId(1), B)));
+        assert_eq!(queue.pop_due(at(99)), None);
+        assert_eq!(queue.first(), None);
+    }
+
+    #[test]
+    fn setting_a_running_timer_moves_it() {
+        let mut queue = Queue::default();
+        queue.set(TxnId(1), A, at(10));
+        queue.set(TxnId(1), A, at(20));
+        assert_eq!(queue.pop_due(at(19)), None);
+        assert_eq!(queue.pop_due(at(20)), Some((TxnId(1), A)));
+        assert_eq!(queue.pop_due(at(99)), None);
+    }
+
+    #[test]
+    fn clearing_a_transaction_leaves_its_neighbours() {
+        let mut queue = Queue::default();
+        for txn in 1..=3 {
+            queue.set(TxnId(txn), A, at(10));
+            queue.set(TxnId(txn), J, at(20));
+        }
+        queue.clear_all(TxnId(2));
+        let left: Vec<_> = std::iter::from_fn(|| queue.pop_due(at(99))).map(|(txn, _)| txn.0).collect();
+        assert_eq!(left, [1, 3, 1, 3]);
+    }
+}
