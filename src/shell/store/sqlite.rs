@@ -113,6 +113,7 @@ impl Store {
                 params![account.name, account.extension, account.direct_line, sealed],
             )?;
         }
+        set_meta(&transaction, "had_users", true)?;
         Ok(transaction.commit()?)
     }
 
@@ -150,6 +151,11 @@ impl Store {
             users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential });
         }
         Ok(Directory::new(users))
+    }
+
+    /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
+    pub fn had_users(&self) -> Result<bool, StoreError> {
+        Ok(meta(&self.connection, "had_users")?.unwrap_or(false))
     }
 
     pub fn user_count(&self) -> Result<usize, StoreError> {

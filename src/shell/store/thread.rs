@@ -33,7 +33,7 @@ enum Job {
     ReadCdrs { limit: u32, reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>> },
 }
 
-/// The core's and the admin API's end. Dropping the last one makes the thread write what it has and end.
+/// The core's and the admin API's end.
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
     jobs: SyncSender<Job>,
@@ -61,6 +61,12 @@ impl StoreHandle {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job::ReadCdrs { limit, reply }).ok()?;
         tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// Makes the thread write what it has and end, however many handles are left. Blocks while the queue is full.
+    pub fn end(&self) {
+        // A thread that is gone has ended already.
+        let _ = self.jobs.send(Job::End);
     }
 
     /// The last write reached the disk in time.
@@ -117,7 +123,7 @@ impl Thread {
                 // A reader that has gone away needs no answer.
                 Ok(Job::ReadCdrs { limit, reply }) => drop(reply.send(self.store.cdrs(0, limit))),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Job::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
             if polled_at.elapsed() >= POLL_INTERVAL {
                 polled_at = tokio::time::Instant::now();

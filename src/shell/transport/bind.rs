@@ -22,7 +22,7 @@ pub(super) fn udp(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, UdpSocket
         let socket = UdpSocket::from_std(socket.into())?;
         Ok((socket.local_addr()?, socket))
     };
-    addresses.iter().map(|a| open(a).map_err(|e| explain("sip.udp", Transport::Udp, *a, &e))).collect()
+    addresses.iter().map(|a| open(a).map_err(|e| explain_bind_failure("sip.udp", Transport::Udp, *a, &e))).collect()
 }
 
 pub(super) fn tcp(transport: Transport, addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, Failure> {
@@ -33,7 +33,7 @@ pub(super) fn tcp(transport: Transport, addresses: &[SocketAddr]) -> Result<Vec<
         Ok((listener.local_addr()?, listener))
     };
     let key = format!("sip.{}", transport.uri_token());
-    addresses.iter().map(|a| open(a).map_err(|e| explain(&key, transport, *a, &e))).collect()
+    addresses.iter().map(|a| open(a).map_err(|e| explain_bind_failure(&key, transport, *a, &e))).collect()
 }
 
 /// IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side and no peer appears mapped.
@@ -52,7 +52,7 @@ fn socket(kind: SocketType, address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Names the address and what to do; also used for the admin listener.
-pub(in crate::shell) fn explain(
+pub fn explain_bind_failure(
     key: &str,
     what: impl std::fmt::Display,
     address: SocketAddr,

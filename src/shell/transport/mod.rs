@@ -36,6 +36,8 @@ mod tcp;
 mod tls;
 mod udp;
 
+pub use bind::explain_bind_failure;
+
 /// The peer cannot be reached over this flow (any more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowGone;
