@@ -7,8 +7,13 @@ use std::{
     path::PathBuf,
 };
 
+mod checks;
 pub mod directory;
+mod reader;
+mod sections;
+mod value;
 
+pub use checks::check_directory;
 pub use directory::{Directory, User};
 
 use crate::types::{Private, Transport};
@@ -20,7 +25,7 @@ pub struct Config {
     pub sip: Sip,
     pub tls: Tls,
     pub media: Media,
-    pub company: Option<Company>,
+    pub company: Company,
     pub emergency: Emergency,
     pub dialing: Dialing,
     /// By name, in the order of the file.
@@ -90,8 +95,8 @@ pub struct Emergency {
     /// `None`: the region's default (933 in US and CA).
     pub test_numbers: Option<Vec<String>>,
     pub register_warning: bool,
-    pub dial_as: BTreeMap<String, String>,
-    pub notify: Vec<String>,
+    /// By region: what to send to a trunk in the place of a recognised number.
+    pub dial_as: BTreeMap<String, BTreeMap<String, String>>,
     pub unauthenticated: Unauthenticated,
     pub site_networks: Vec<Network>,
 }
@@ -110,9 +115,25 @@ pub struct Network {
 }
 
 impl Network {
+    /// Compares the first `prefix_bits`. An IPv4 address mapped into IPv6 is its IPv4 self.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let _ = ip;
-        todo!()
+        let ip = ip.to_canonical();
+        let first_of_its_network = Self { address: ip, ..*self }.first();
+        ip.is_ipv4() == self.address.is_ipv4() && first_of_its_network == self.first()
+    }
+
+    /// The network's lowest address: all bits behind the prefix are zero.
+    fn first(&self) -> IpAddr {
+        let kept = u32::from(self.prefix_bits);
+        match self.address {
+            // A mask that would keep no bit is a shift by the whole width, which is no shift at all.
+            IpAddr::V4(ip) => {
+                (u32::from(ip) & u32::MAX.checked_shl(32_u32.saturating_sub(kept)).unwrap_or(0)).to_be_bytes().into()
+            }
+            IpAddr::V6(ip) => {
+                (u128::from(ip) & u128::MAX.checked_shl(128_u32.saturating_sub(kept)).unwrap_or(0)).to_be_bytes().into()
+            }
+        }
     }
 }
 
@@ -201,15 +222,337 @@ pub enum Severity {
     Warning,
 }
 
-/// Reads and checks a whole configuration. `Err` holds every error (and warnings) at once; `Ok` holds warnings beside
-/// the configuration. Relations with the user directory are [`check_directory`]'s.
+/// Reads and checks a whole configuration. `Err` holds every error (and warnings) at once, in the order of the file; `Ok`
+/// holds warnings beside the configuration. Relations with the user directory are [`check_directory`]'s.
 pub fn parse(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let _ = text;
-    todo!()
+    reader::read(text, sections::config)
 }
 
-/// Emergency SPEC 3.1: no extension, user part or direct line may equal an emergency number in use.
-pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
-    let _ = (config, directory);
-    todo!()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config/ringdown.toml");
+    const COMPANY: &str = "[company]\nname = \"Example Corp\"\nregion = \"US\"\n";
+    const ADDRESS: &str =
+        "address = { country = \"US\", A1 = \"DC\", RD = \"Example\", HNO = \"500\", PC = \"20001\", FLR = \"4\" }\n";
+
+    /// `(line, key, severity)` of every problem.
+    fn problems(text: &str) -> Vec<Problem> {
+        match parse(text) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => problems,
+        }
+    }
+
+    /// The only problem of a text, as one line.
+    fn problem(text: &str) -> String {
+        let problems = problems(text);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        let p = &problems[0];
+        format!("{:?} {} {}: {} | {}", p.severity, p.line, p.key, p.message, p.remedy)
+    }
+
+    fn without_prefix<'t>(prefix: &str, text: &'t str, is_wanted: impl Fn(&str) -> bool) -> String {
+        let line = |line: &'t str| line.strip_prefix(prefix).filter(|rest| is_wanted(rest)).unwrap_or(line);
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The example with every `#key = value` made a key.
+    fn with_defaults(text: &str) -> String {
+        without_prefix("#", text, |rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    }
+
+    /// The example with every `#   key = value` made a key too.
+    fn with_everything(text: &str) -> String {
+        without_prefix("#   ", &with_defaults(text), |_| true)
+    }
+
+    #[test]
+    fn the_example_file_loads_without_a_warning_and_is_what_defaults_are() {
+        let (example, warnings) = parse(EXAMPLE).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(example, parse(COMPANY).unwrap().0);
+        let addresses =
+            [&example.sip.udp, &example.sip.tcp, &example.sip.tls].into_iter().flatten().map(SocketAddr::ip);
+        assert!(addresses.chain(example.media.addresses.iter().copied()).all(|ip| ip.is_loopback()));
+    }
+
+    #[test]
+    fn uncommenting_every_default_changes_nothing() {
+        let uncommented = with_defaults(EXAMPLE);
+        let keys = |text: &str| text.lines().filter(|l| l.contains(" = ") && !l.starts_with('#')).count();
+        assert!(keys(&uncommented) > keys(EXAMPLE) + 15, "nothing was uncommented");
+        assert_eq!(parse(&uncommented).unwrap(), parse(EXAMPLE).unwrap());
+    }
+
+    #[test]
+    fn every_key_is_in_the_example_with_a_value_that_is_accepted() {
+        let text = with_everything(EXAMPLE).replace("callback_numbers = []", "callback_numbers = [\"+12025550100\"]");
+        let (config, warnings) = parse(&text).unwrap_or_else(|p| panic!("{p:#?}"));
+        assert!(warnings.iter().all(|w| w.message.starts_with("only the trunk")), "{warnings:#?}");
+        assert_eq!(config.company.address.unwrap().len(), 35);
+        // A key that the example does not set would be named as known beside one that nobody knows.
+        for table in [
+            "server",
+            "sip",
+            "tls",
+            "media",
+            "company",
+            "company.address",
+            "emergency",
+            "dialing",
+            "trunk.carrier-a",
+            "admin",
+            "log",
+        ] {
+            let header = format!("[{table}]\n");
+            assert_eq!(text.matches(&header).count(), 1, "{header}");
+            let broken = text.replace(&header, &format!("{header}zzzzzzzzzzzzzzzz = 1\n"));
+            let remedy = problems(&broken).into_iter().find(|p| p.message.contains("not known")).unwrap().remedy;
+            let own = text.split_once(&header).unwrap().1.split("\n[").next().unwrap();
+            for key in remedy.rsplit(": ").next().unwrap().split(", ") {
+                let is_key = own.lines().any(|l| l.split(" = ").next() == Some(key));
+                assert!(is_key || text.contains(&format!("[{table}.{key}")), "{table}.{key} is not in the example");
+            }
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
+        let text = "[sip]\nudp = [\"nowhere\", \"127.0.0.1\", \"0.0.0.0\"]\n[media]\nworkers = \"two\"\nprots = 1\n[recording]\n";
+        let found: Vec<_> = problems(text).into_iter().map(|p| (p.line, p.key)).collect();
+        let expected = [
+            (2, "sip.udp"),
+            (2, "sip.udp"),
+            (4, "media.workers"),
+            (5, "media.prots"),
+            (6, "recording"),
+            (0, "company.name"),
+            (0, "company.region"),
+        ];
+        assert_eq!(found, expected.map(|(line, key)| (line, key.to_owned())));
+    }
+
+    #[test]
+    fn each_kind_of_mistake_has_line_key_value_and_remedy() {
+        for (text, expected) in [
+            (
+                "[server]\ndomain = \"a b\"",
+                "Error 5 server.domain: \"a b\" is neither a host name nor an IP address | a host name such as pbx.example.com, an IPv4 address, or an IPv6 address in brackets",
+            ),
+            ("[server]\ndomian = \"a\"", "Error 5 server.domian: this key is not known | did you mean \"domain\"?"),
+            ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
+            (
+                "[recording]\nx = 1",
+                "Error 4 recording: this key is not known | remove it; known here: server, sip, admin, tls, media, trunk, company, dialing, emergency, log",
+            ),
+            (
+                "[sip]\nudp = [\"0.0.0.0\"]",
+                "Error 5 sip.udp: \"0.0.0.0\" is no address that a peer can answer to | each address of this machine that phones can reach, one by one",
+            ),
+            (
+                "[sip]\nudp = \"127.0.0.1\"",
+                "Error 5 sip.udp: the value is of type string | a list in brackets, such as [\"...\", \"...\"]",
+            ),
+            (
+                "[sip]\ntls = [\"127.0.0.1:5060\"]",
+                "Error 5 sip.tls: 127.0.0.1:5060 is also in tcp | another port for one of them",
+            ),
+            (
+                "[sip]\nudp = []\ntcp = []\ntls = []",
+                "Error 4 sip: no phone could connect: udp, tcp and tls are all empty | an address in at least one of them",
+            ),
+            (
+                "[tls]\nkey = \"k.pem\"",
+                "Error 5 tls.key: certificate is missing | both key and certificate, or neither",
+            ),
+            (
+                "[media]\nencryption = \"off\"",
+                "Error 5 media.encryption: \"off\" is not known | one of \"required\", \"preferred\"",
+            ),
+            (
+                "[media]\nports = \"5000-6000\"",
+                "Error 5 media.ports: the range holds the SIP address 127.0.0.1:5060 | a range without SIP ports",
+            ),
+            (
+                "[media]\naddresses = [\"192.0.2.1\", \"192.0.2.2\"]",
+                "Error 5 media.addresses: 2 addresses are listed | one IPv4 address, one IPv6 address, or one of each",
+            ),
+            (
+                "[media]\nworkers = 257",
+                "Error 5 media.workers: 257 is out of range | a whole number from 0 to 256, without quotes",
+            ),
+            (
+                "[emergency]\nregister_warning = \"no\"",
+                "Error 5 emergency.register_warning: the value is of type string | true or false, without quotes",
+            ),
+            (
+                "[emergency]\nnot = [\"911\"]",
+                "Error 5 emergency.not: \"911\" is always an emergency number in US | a list without it",
+            ),
+            (
+                "[emergency]\nnot = [\"110\"]",
+                "Warning 5 emergency.not: \"110\" is no emergency number in US anyway | a list without it",
+            ),
+            (
+                "[emergency]\nalso = [\"55\", \"55\"]",
+                "Error 5 emergency.also: \"55\" is listed twice | each entry once",
+            ),
+            (
+                "[emergency]\ntest_numbers = [\"112\"]",
+                "Error 5 emergency.test_numbers: \"112\" is an emergency number in US: a test would be a real call | the carrier's own test number, or an empty list",
+            ),
+            ("[emergency]\ntrunks = [\"a\"]", "Error 5 emergency.trunks: \"a\" is not a trunk | a [trunk.NAME] table"),
+            (
+                "[emergency.dial_as.GB]\n112 = \"999\"",
+                "Error 4 emergency.dial_as: \"GB\" is not the region of this company | [emergency.dial_as.US]",
+            ),
+            (
+                "[emergency.dial_as.US]\n110 = \"911\"",
+                "Error 4 emergency.dial_as: \"110\" is no emergency number in US | an emergency number, or the same number in emergency.also",
+            ),
+            (
+                "[emergency.dial_as.US]\n112 = \"x\"",
+                "Error 5 emergency.dial_as.US.112: \"x\" is not an E.164 number | digits to send, perhaps with + in front",
+            ),
+            (
+                "[admin]\nlisten = \"192.0.2.1:80\"",
+                "Error 5 admin.listen: \"192.0.2.1:80\" is reachable from other machines | \"127.0.0.1:8060\", \"[::1]:8060\" or \"off\"",
+            ),
+            (
+                "[admin]\nlisten = \"127.0.0.1:5060\"",
+                "Error 5 admin.listen: 127.0.0.1:5060 is also a SIP address | another port for one of them",
+            ),
+            (
+                "[log]\nlevel = \"loud\"",
+                "Error 5 log.level: \"loud\" is not known | one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            ),
+            ("sip = 5", "Error 1 sip: the value is of type integer | a table: [sip]"),
+        ] {
+            let text = if text.starts_with('[') { format!("{COMPANY}{text}") } else { format!("{text}\n{COMPANY}") };
+            assert_eq!(problem(&text), expected);
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_is_named_with_its_line_and_nothing_else_is_guessed() {
+        let found = problems("[server]\ndomain = \n[company]\nregion = US\n");
+        assert_eq!(found.iter().map(|p| p.line).collect::<Vec<_>>(), [2, 4], "{found:#?}");
+    }
+
+    fn trunk(more: &str) -> String {
+        let numbers = "[emergency]\ncallback_numbers = [\"+12025550100\"]\n";
+        format!("{COMPANY}{ADDRESS}{numbers}[trunk.a]\nhost = \"a.example\"\nnumbers = [\"+12025550100\"]\n{more}")
+    }
+
+    #[test]
+    fn a_trunk_has_safe_defaults() {
+        let (config, warnings) = parse(&trunk("")).unwrap();
+        let a = &config.trunks[0];
+        assert_eq!((a.transport, a.port, a.encryption), (Transport::Tls, 5061, Encryption::Off));
+        assert!(a.is_enabled && a.reaches_pstn && a.carries_emergency && !a.has_resource_priority);
+        assert_eq!((&a.location, a.request_uri), (&TrunkLocation::PidfLo, EmergencyRequestUri::Digits));
+        assert_eq!(warnings.len(), 1, "only one trunk: {warnings:#?}");
+        assert_eq!(parse(&trunk("transport = \"udp\"")).unwrap().0.trunks[0].port, 5060);
+    }
+
+    #[test]
+    fn trunks_keep_the_order_of_the_file() {
+        let more = "[trunk.z]\nhost = \"z.example\"\npstn = false\n[trunk.m]\nhost = \"m.example\"\npstn = false\n";
+        let names: Vec<_> = parse(&trunk(more)).unwrap().0.trunks.into_iter().map(|t| t.name).collect();
+        assert_eq!(names, ["a", "z", "m"]);
+    }
+
+    #[test]
+    fn a_trunk_to_the_pstn_needs_what_an_emergency_call_needs() {
+        let missing = |text: &str, without: &str| {
+            assert!(text.contains(without), "{without}");
+            let found = problems(&text.replace(without, ""));
+            found
+                .into_iter()
+                .filter(|p| p.severity == Severity::Error)
+                .map(|p| format!("{} {}", p.key, p.message))
+                .collect::<Vec<_>>()
+        };
+        let full = trunk("");
+        let reaches = "missing, and a trunk reaches the PSTN";
+        assert_eq!(missing(&full, "country = \"US\", "), [format!("company.address country is {reaches}")]);
+        assert_eq!(
+            missing(&full, "A1 = \"DC\", "),
+            [format!("company.address A1 (state or province) or A3 (city) is {reaches}")]
+        );
+        assert_eq!(missing(&full, "PC = \"20001\", "), [format!("company.address PC (postal code) is {reaches}")]);
+        let street = format!("company.address RD and HNO (street and number) or LMK (landmark) is {reaches}");
+        assert_eq!(missing(&full, "HNO = \"500\", "), [street]);
+        assert_eq!(missing(&full, ADDRESS).len(), 4);
+        assert_eq!(
+            missing(&full, "callback_numbers = [\"+12025550100\"]\n"),
+            [format!("emergency.callback_numbers this key is {reaches}")]
+        );
+        assert_eq!(
+            missing(&full, "[\"+12025550100\"]\n[trunk.a]"),
+            Vec::<String>::new().as_slice().iter().map(String::clone).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn contradictions_of_a_trunk_are_refused() {
+        for (more, expected) in [
+            ("user = \"u\"", "trunk.a.user: password_file is missing"),
+            ("password_file = \"f\"", "trunk.a.password_file: user is missing"),
+            ("password = \"hunter2\"", "trunk.a.password: this key is not known"),
+            ("location = { header = \"X-Id\" }", "trunk.a.location.value: this key is missing"),
+            ("location = { header = \"X Id\", value = \"v\" }", "trunk.a.location.header: \"X Id\" is not a SIP token"),
+            (
+                "location = { header = \"X-Id\", value = \"hunter2\\r\\n\" }",
+                "trunk.a.location.value: the value is empty or holds control characters",
+            ),
+            ("port = 0", "trunk.a.port: 0 is out of range"),
+            ("[trunk.b]\npstn = false", "trunk.b.host: this key is missing"),
+            ("[trunk.b]\nhost = \"b.example\"", "trunk.b.numbers: a trunk that reaches the PSTN has no number"),
+            ("[trunk.\"b c\"]\nhost = \"b.example\"\npstn = false", "trunk.b c: the name \"b c\" is not a SIP token"),
+        ] {
+            let found: Vec<_> = problems(&trunk(more)).into_iter().filter(|p| p.severity == Severity::Error).collect();
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert_eq!(format!("{}: {}", found[0].key, found[0].message), expected);
+            assert!(!format!("{found:?}").contains("hunter2"), "a secret is never repeated");
+        }
+        let wrong_country = trunk("").replace("country = \"US\"", "country = \"CA\"");
+        assert!(problems(&wrong_country).iter().any(|p| p.message == "country \"CA\" is not the region \"US\""));
+    }
+
+    #[test]
+    fn weak_settings_load_with_a_warning() {
+        let warnings = |text: &str| {
+            let (_, warnings) = parse(text).unwrap_or_else(|p| panic!("{p:#?}"));
+            warnings.into_iter().filter(|w| !w.message.starts_with("only the trunk")).map(|w| w.key).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(&trunk("transport = \"udp\"")), ["trunk.a.transport"]);
+        assert_eq!(warnings(&trunk("transport = \"udp\"\nlocation = \"elin\"")), Vec::<String>::new());
+        assert_eq!(warnings(&trunk("transport = \"tcp\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
+        assert_eq!(warnings(&trunk("").replace(", FLR = \"4\"", "")), ["company.address"]);
+        assert_eq!(
+            warnings(&trunk("enabled = false").replace("[emergency]", "[emergency]\ntrunks = [\"a\"]")),
+            ["emergency.trunks"]
+        );
+    }
+
+    #[test]
+    fn a_network_contains_the_addresses_that_share_its_prefix() {
+        let network = |address: &str, prefix_bits| Network { address: address.parse().unwrap(), prefix_bits };
+        for (net, inside, outside) in [
+            (network("10.0.0.0", 8), "10.255.0.1", "11.0.0.1"),
+            (network("192.0.2.128", 25), "192.0.2.200", "192.0.2.127"),
+            (network("192.0.2.1", 32), "192.0.2.1", "192.0.2.2"),
+            (network("0.0.0.0", 0), "255.1.2.3", "::1"),
+            (network("2001:db8::", 32), "2001:db8:ffff::1", "2001:db9::1"),
+            (network("::", 0), "2001:db8::1", "10.0.0.1"),
+            (network("10.0.0.0", 8), "::ffff:10.1.2.3", "::10.1.2.3"),
+            (network("::1", 128), "::1", "::2"),
+        ] {
+            assert!(net.contains(inside.parse().unwrap()), "{net:?} {inside}");
+            assert!(!net.contains(outside.parse().unwrap()), "{net:?} {outside}");
+        }
+    }
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use crate::config::{Config, Directory, User};
 
-use super::emergency::Ordinary;
+use super::{
+    emergency::{Ordinary, OrdinaryKind, table},
+    number,
+};
 
 /// Where policy sends a call.
 #[derive(Clone, Debug)]
@@ -20,6 +23,159 @@ pub enum Target {
 
 /// Routes an ordinary call. `is_from_trunk`: inbound calls reach direct lines only, never another trunk.
 pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory: &Directory) -> Target {
-    let _ = (dialled, is_from_trunk, config, directory);
-    todo!()
+    match dialled.kind() {
+        OrdinaryKind::Foreign => Target::Refuse(404, "Not Our Domain"),
+        OrdinaryKind::Invalid => Target::Refuse(404, "Not A Dialable Address"),
+        OrdinaryKind::Extension(_) | OrdinaryKind::External(_) if is_from_trunk => {
+            inbound(dialled.dialled(), config, directory)
+        }
+        OrdinaryKind::Extension(user) => match directory.by_dialled(user) {
+            Some(user) => Target::User(Arc::clone(user)),
+            None => Target::Refuse(404, "No Such Extension"),
+        },
+        OrdinaryKind::External(number) => {
+            // An extension may be long, or begin with an outside prefix: the directory knows.
+            match directory.by_dialled(dialled.dialled()).or_else(|| directory.by_direct_line(number)) {
+                Some(user) => Target::User(Arc::clone(user)),
+                None => outbound(number, config),
+            }
+        }
+    }
+}
+
+/// A call from a trunk reaches the user whose direct line it names, in whichever form the carrier writes it.
+fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
+    let country_code = table::region(&config.company.region).map_or("", |r| r.country_code);
+    let forms = number::inbound_forms(dialled, country_code);
+    match forms.iter().find_map(|form| directory.by_direct_line(form)) {
+        Some(user) => Target::User(Arc::clone(user)),
+        None => Target::Refuse(404, "No Such Direct Line"),
+    }
+}
+
+fn outbound(number: &str, config: &Config) -> Target {
+    let reaches_pstn = |&i: &usize| config.trunks[i].is_enabled && config.trunks[i].reaches_pstn;
+    let trunks: Vec<_> = (0..config.trunks.len()).filter(reaches_pstn).collect();
+    if trunks.is_empty() {
+        return Target::Refuse(404, "No Trunk For Outside Numbers");
+    }
+    Target::Trunks { trunks, number: number.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::parse,
+        policy::emergency::{Dialled, Site, classify},
+        types::Secret,
+        wire::sip::digest::Credential,
+    };
+
+    const TRUNKS: &str = r#"
+        [trunk.z]
+        host = "z.example"
+        numbers = ["+12025550100"]
+        [trunk.off]
+        host = "off.example"
+        numbers = ["+12025550100"]
+        enabled = false
+        [trunk.internal]
+        host = "internal.example"
+        pstn = false
+        [trunk.a]
+        host = "a.example"
+        numbers = ["+12025550100"]
+    "#;
+
+    fn config(trunks: &str) -> Config {
+        let text = format!(
+            r#"
+            [server]
+            domain = "pbx.example.com"
+            [company]
+            name = "Example Corp"
+            region = "US"
+            address = {{ country = "US", A1 = "DC", A3 = "Washington", RD = "Example", HNO = "500", PC = "20001" }}
+            [emergency]
+            callback_numbers = ["+12025550100"]
+            [dialing]
+            outside_prefixes = ["9"]
+            {trunks}"#
+        );
+        parse(&text).unwrap_or_else(|p| panic!("{p:#?}")).0
+    }
+
+    fn directory() -> Directory {
+        let user = |name: &str, extension: &str, direct_line: Option<&str>| User {
+            name: name.to_owned(),
+            extension: extension.to_owned(),
+            direct_line: direct_line.map(str::to_owned),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+        };
+        Directory::new([
+            user("alice", "1001", Some("+12025550101")),
+            user("bob", "9300", None),
+            user("carol", "12345678", None),
+        ])
+    }
+
+    /// The route in one word.
+    fn routed(uri: &str, is_from_trunk: bool, trunks: &str) -> String {
+        let config = config(trunks);
+        let Dialled::Ordinary(dialled) = classify(uri, &Site::new(&config, &[])) else {
+            panic!("{uri} is not ordinary")
+        };
+        match route(&dialled, is_from_trunk, &config, &directory()) {
+            Target::User(user) => user.name.clone(),
+            Target::Trunks { trunks, number } => format!("{number} {trunks:?}"),
+            Target::Refuse(status, reason) => format!("{status} {reason}"),
+        }
+    }
+
+    #[test]
+    fn extensions_and_names_reach_their_user() {
+        for (uri, user) in [
+            ("sip:1001@pbx.example.com", "alice"),
+            ("sip:alice@pbx.example.com", "alice"),
+            ("sip:9300@pbx.example.com", "bob"),
+            ("sip:12345678@pbx.example.com", "carol"),
+            ("sip:10-01@pbx.example.com", "alice"),
+        ] {
+            assert_eq!(routed(uri, false, TRUNKS), user, "{uri}");
+        }
+        assert_eq!(routed("sip:1002@pbx.example.com", false, TRUNKS), "404 No Such Extension");
+        assert_eq!(routed("sip:ALICE@pbx.example.com", false, TRUNKS), "404 No Such Extension");
+    }
+
+    #[test]
+    fn outside_numbers_take_every_enabled_pstn_trunk_in_file_order() {
+        assert_eq!(routed("sip:92025550177@pbx.example.com", false, TRUNKS), "+12025550177 [0, 3]");
+        assert_eq!(routed("sip:988@pbx.example.com", false, TRUNKS), "988 [0, 3]");
+        assert_eq!(routed("sip:92025550177@pbx.example.com", false, ""), "404 No Trunk For Outside Numbers");
+    }
+
+    #[test]
+    fn a_direct_line_dialled_inside_stays_inside() {
+        assert_eq!(routed("sip:+12025550101@pbx.example.com", false, TRUNKS), "alice");
+        assert_eq!(routed("sip:92025550101@pbx.example.com", false, ""), "alice");
+    }
+
+    #[test]
+    fn a_trunk_reaches_direct_lines_and_nothing_else() {
+        for uri in ["+12025550101", "12025550101", "2025550101"] {
+            assert_eq!(routed(&format!("sip:{uri}@pbx.example.com"), true, TRUNKS), "alice", "{uri}");
+        }
+        for uri in ["1001", "alice", "+12025550199", "9300", "92025550101", "988"] {
+            let refused = "404 No Such Direct Line";
+            assert_eq!(routed(&format!("sip:{uri}@pbx.example.com"), true, TRUNKS), refused, "{uri}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_others_are_not_routed() {
+        assert_eq!(routed("sip:1001@other.example.net", false, TRUNKS), "404 Not Our Domain");
+        assert_eq!(routed("sip:alice@other.example.net", true, TRUNKS), "404 Not Our Domain");
+        assert_eq!(routed("urn:service:counseling", false, TRUNKS), "404 Not A Dialable Address");
+    }
 }

@@ -33,3 +33,21 @@ pub const fn leg_security(peer: Peer, media: Encryption) -> LegSecurity {
         Encryption::Off => LegSecurity::PlainOnly,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Encryption::{Off, Preferred, Required};
+
+    #[test]
+    fn a_leg_follows_the_setting_of_its_own_side() {
+        for (media, device) in
+            [(Required, LegSecurity::SrtpOnly), (Preferred, LegSecurity::SrtpPreferred), (Off, LegSecurity::PlainOnly)]
+        {
+            assert_eq!(leg_security(Peer::Device, media), device);
+            assert_eq!(leg_security(Peer::Trunk(Off), media), LegSecurity::PlainOnly);
+            assert_eq!(leg_security(Peer::Trunk(Preferred), media), LegSecurity::SrtpPreferred);
+            assert_eq!(leg_security(Peer::Trunk(Required), media), LegSecurity::SrtpOnly);
+        }
+    }
+}

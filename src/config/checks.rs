@@ -1,0 +1,246 @@
+//! Relations between keys, and between the configuration and the users: what emergency calls need (house specification
+//! 3.1 and 3.3).
+//!
+//! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
+
+use super::{
+    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, reader::Section,
+};
+use crate::{
+    policy::{
+        emergency::{Class, Site, class_of_user_part, table},
+        number,
+    },
+    types::Transport,
+};
+
+/// Numbers that no configuration can take out of a region that lists them (SPEC 2.2).
+const ALWAYS_EMERGENCY: [&str; 4] = ["112", "911", "999", "000"];
+/// Prefixes that people and phones put in front by habit, whether or not they are configured.
+const HABITUAL_PREFIXES: [&str; 2] = ["9", "0"];
+
+pub(super) fn company(section: &Section<'_>, company: &Company, trunks: &[Trunk]) {
+    let has = |name: &str| company.address.as_ref().is_some_and(|a| a.contains_key(name));
+    if trunks.iter().any(|t| t.reaches_pstn) {
+        let needed = [
+            ("country", has("country")),
+            ("A1 (state or province) or A3 (city)", has("A1") || has("A3")),
+            ("PC (postal code)", has("PC")),
+            ("RD and HNO (street and number) or LMK (landmark)", has("RD") && has("HNO") || has("LMK")),
+        ];
+        for (what, _) in needed.into_iter().filter(|(_, is_there)| !is_there) {
+            let remedy = "[company.address] with the address emergency services are sent to";
+            section.error("address", format!("{what} is missing, and a trunk reaches the PSTN"), remedy);
+        }
+    }
+    let country = company.address.as_ref().and_then(|a| a.get("country"));
+    if let Some(country) = country.filter(|c| **c != company.region) {
+        let message = format!("country {country:?} is not the region {:?}", company.region);
+        section.error("address", message, format!("country = {:?}", company.region));
+    }
+    let is_dispatchable = ["BLD", "FLR", "UNIT", "ROOM", "LOC"].into_iter().any(has);
+    if company.region == "US" && company.address.is_some() && !is_dispatchable {
+        // 47 CFR 9.3 and 9.16(b)(3).
+        let message = "a dispatchable location in the US needs more than the street address";
+        section.warn("address", message, "one of BLD, FLR, UNIT, ROOM or LOC");
+    }
+}
+
+pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
+    if !section.has("host") {
+        section.error("host", "this key is missing", "host = \"sip.carrier.example\"");
+    }
+    for (present, missing) in [("user", "password_file"), ("password_file", "user")] {
+        if section.has(present) && !section.has(missing) {
+            let remedy = "both user and password_file, or neither where the carrier knows this server by its address";
+            section.error(present, format!("{missing} is missing"), remedy);
+        }
+    }
+    if trunk.reaches_pstn && !section.has("numbers") {
+        let remedy = "numbers = [\"+12025550100\"]: the first is the caller identity of users without a direct line";
+        section.error("numbers", "a trunk that reaches the PSTN has no number", remedy);
+    }
+    if trunk.encryption != Encryption::Off && trunk.transport != Transport::Tls {
+        let message = format!("SRTP keys would travel over {} in the clear", trunk.transport);
+        section.warn("encryption", message, "transport = \"tls\"");
+    }
+    let has_document = trunk.carries_emergency && trunk.location == TrunkLocation::PidfLo;
+    if trunk.reaches_pstn && has_document && trunk.transport == Transport::Udp {
+        // RFC 3261 section 18.1.1.
+        let message = "an emergency INVITE with its location is about 2600 bytes, too large for UDP";
+        section.warn("transport", message, "transport = \"tcp\" or \"tls\", or location = \"elin\"");
+    }
+}
+
+pub(super) fn emergency(section: &Section<'_>, emergency: &Emergency, company: &Company, trunks: &[Trunk]) {
+    if trunks.iter().any(|t| t.reaches_pstn) && !section.has("callback_numbers") {
+        let remedy = "callback_numbers = [\"+12025550100\"]: numbers on which emergency services reach this company";
+        section.error("callback_numbers", "this key is missing, and a trunk reaches the PSTN", remedy);
+    } else if section.has("callback_numbers") && emergency.callback_numbers.is_empty() {
+        section.error("callback_numbers", "no number is accepted", "at least one number such as \"+12025550100\"");
+    }
+    emergency_trunks(section, emergency, trunks);
+    if let Some(region) = table::region(&company.region) {
+        emergency_numbers(section, emergency, region);
+    }
+}
+
+fn emergency_trunks(section: &Section<'_>, emergency: &Emergency, trunks: &[Trunk]) {
+    for name in &emergency.trunks {
+        match trunks.iter().find(|t| t.name == *name) {
+            None => {
+                let names: Vec<_> = trunks.iter().map(|t| format!("{:?}", t.name)).collect();
+                let remedy = if names.is_empty() {
+                    "a [trunk.NAME] table".to_owned()
+                } else {
+                    format!("one of {}", names.join(", "))
+                };
+                section.error("trunks", format!("{name:?} is not a trunk"), remedy);
+            }
+            Some(trunk) if !trunk.reaches_pstn || !trunk.carries_emergency => {
+                let remedy = format!("pstn = true and emergency = true in [trunk.{name}], or a list without it");
+                section.error("trunks", format!("{name:?} does not carry emergency calls"), remedy);
+            }
+            Some(trunk) if !trunk.is_enabled => {
+                section.warn("trunks", format!("{name:?} is not enabled and will not be tried"), "enabled = true");
+            }
+            Some(_) => {}
+        }
+    }
+    let mut eligible = trunks.iter().filter(|t| t.is_enabled && t.reaches_pstn && t.carries_emergency);
+    if let (Some(only), None) = (eligible.next(), eligible.next()) {
+        let message = format!("only the trunk {:?} carries emergency calls", only.name);
+        section.warn("trunks", message, "a second trunk, for when the first one fails");
+    }
+}
+
+fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &table::Region) {
+    let code = region.code;
+    let is_listed = |n: &str| region.numbers.contains(&n) || table::everywhere().contains(&n);
+    for number in &emergency.not {
+        if ALWAYS_EMERGENCY.contains(&number.as_str()) && region.numbers.contains(&number.as_str()) {
+            section.error("not", format!("{number:?} is always an emergency number in {code}"), "a list without it");
+        } else if !is_listed(number) {
+            section.warn("not", format!("{number:?} is no emergency number in {code} anyway"), "a list without it");
+        }
+    }
+    let is_emergency = |n: &String| (is_listed(n) || emergency.also.contains(n)) && !emergency.not.contains(n);
+    for number in emergency.also.iter().filter(|n| emergency.not.contains(n)) {
+        section.error("also", format!("{number:?} is also in not"), "the number in one of the two");
+    }
+    for number in emergency.test_numbers.iter().flatten().filter(|n| is_emergency(n)) {
+        let message = format!("{number:?} is an emergency number in {code}: a test would be a real call");
+        section.error("test_numbers", message, "the carrier's own test number, or an empty list");
+    }
+    for (other, numbers) in &emergency.dial_as {
+        if other != code {
+            section.error(
+                "dial_as",
+                format!("{other:?} is not the region of this company"),
+                format!("[emergency.dial_as.{code}]"),
+            );
+            continue;
+        }
+        for number in numbers.keys().filter(|n| !is_emergency(n) && **n != region.primary) {
+            let message = format!("{number:?} is no emergency number in {code}");
+            section.error("dial_as", message, "an emergency number, or the same number in emergency.also");
+        }
+    }
+}
+
+/// Emergency SPEC 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
+/// outside prefix, in any form in which it could be dialled. Also warns of callback numbers that reach nobody.
+pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
+    let mut with_habits = config.clone();
+    with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
+    let site = Site::new(&with_habits, &[]);
+    let mut problems = Vec::new();
+    let mut report = |severity, key: String, message: String, remedy: &str| {
+        problems.push(Problem { severity, line: 0, key, message, remedy: remedy.to_owned() });
+    };
+    for user in directory.iter() {
+        let direct_line = user.direct_line.as_deref();
+        for (what, text) in
+            [("name", Some(user.name.as_str())), ("extension", Some(&user.extension)), ("direct_line", direct_line)]
+        {
+            let Some(text) = text else { continue };
+            let class = match class_of_user_part(text, &site) {
+                Some(Class::Emergency) => "an emergency number",
+                Some(Class::Test) => "a test number of emergency calls",
+                None => continue,
+            };
+            let message = format!("{text:?} is {class} in {}, with or without an outside prefix", site.region().code);
+            report(Severity::Error, format!("user {:?} {what}", user.name), message, "another number or name");
+        }
+        if let Some(line) = direct_line.filter(|l| !number::is_e164(l)) {
+            let remedy = "+, country code and number without separators";
+            report(
+                Severity::Error,
+                format!("user {:?} direct_line", user.name),
+                format!("{line:?} is not E.164"),
+                remedy,
+            );
+        }
+    }
+    for number in config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none()) {
+        let message = format!("{number:?} is nobody's direct line: emergency services that call back reach nobody");
+        let remedy = "a user with this direct line, such as the reception";
+        report(Severity::Warning, "emergency.callback_numbers".to_owned(), message, remedy);
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{User, parse},
+        types::Secret,
+        wire::sip::digest::Credential,
+    };
+
+    /// Keys of the errors that one user causes.
+    fn errors(region: &str, name: &str, extension: &str, direct_line: Option<&str>) -> Vec<String> {
+        let config = parse(&format!("[company]\nname = \"Example Corp\"\nregion = \"{region}\"")).unwrap().0;
+        let user = User {
+            name: name.to_owned(),
+            extension: extension.to_owned(),
+            direct_line: direct_line.map(str::to_owned),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+        };
+        let problems = check_directory(&config, &Directory::new([user]));
+        problems.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.key).collect()
+    }
+
+    #[test]
+    fn no_extension_may_be_an_emergency_number_in_any_form() {
+        for extension in
+            ["911", "9911", "0911", "112", "9-1-1", "\u{ff19}\u{ff11}\u{ff11}", "%39%31%31", "911#", "*67911", "933"]
+        {
+            assert_eq!(errors("US", "alice", extension, None), ["user \"alice\" extension"], "{extension}");
+        }
+        for extension in ["1001", "1120", "9110", "9111", "99911", "912", "91"] {
+            assert_eq!(errors("US", "alice", extension, None), Vec::<String>::new(), "{extension}");
+        }
+        assert_eq!(errors("JP", "alice", "9110", None).len(), 1, "9 and 110, the police");
+        assert_eq!(errors("DE", "alice", "933", None).len(), 0);
+    }
+
+    #[test]
+    fn no_name_or_direct_line_may_be_one_either() {
+        assert_eq!(errors("US", "911", "1001", None), ["user \"911\" name"]);
+        assert_eq!(errors("US", "911;x=y", "1001", None), ["user \"911;x=y\" name"]);
+        assert_eq!(errors("US", "alice", "1001", Some("+1911")).len(), 2, "and it is no E.164 number");
+        assert_eq!(errors("US", "alice", "1001", Some("12025550100")), ["user \"alice\" direct_line"]);
+        assert_eq!(errors("US", "alice", "1001", Some("+12025550100")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_callback_number_that_reaches_nobody_is_worth_a_warning() {
+        let mut config = parse("[company]\nname = \"Example Corp\"\nregion = \"US\"").unwrap().0;
+        config.emergency.callback_numbers = vec!["+12025550100".to_owned()];
+        let problems = check_directory(&config, &Directory::default());
+        assert_eq!(problems.len(), 1);
+        assert_eq!((problems[0].severity, problems[0].key.as_str()), (Severity::Warning, "emergency.callback_numbers"));
+    }
+}

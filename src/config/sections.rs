@@ -1,0 +1,254 @@
+//! Which keys there are: each table of the file, read into its part of the [`Config`] with defaults filled in.
+//!
+//! A value that is reported as wrong is replaced by its default here, so that reading can go on and find the next problem;
+//! the configuration it would make is never returned.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    Admin, Company, Config, Dialing, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, PidfElement,
+    Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
+    reader::{Fault, Section},
+    value,
+};
+use crate::{
+    types::{Private, Transport},
+    wire::pidf,
+};
+
+const LOOPBACK: &str = "127.0.0.1";
+const ADMIN_PORT: u16 = 8060;
+const WORKERS_MAX: u16 = 256;
+
+pub(super) fn config(root: &mut Section<'_>) -> Config {
+    let server = server(root.section("server"));
+    let (sip, admin) = listeners(root.section("sip"), root.section("admin"));
+    let tls = tls(root.section("tls"));
+    let media = media(root.section("media"), &sip);
+    let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
+    let company = company(root.section("company"), &trunks);
+    let dialing = dialing(root.section("dialing"));
+    let emergency = emergency(root.section("emergency"), &company, &trunks);
+    let log = log(root.section("log"));
+    Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log }
+}
+
+fn server(mut section: Section<'_>) -> Server {
+    let server = Server {
+        domain: section.text("domain", value::host).unwrap_or_else(|| LOOPBACK.to_owned()),
+        state_dir: section.text("state_dir", value::path).unwrap_or_else(|| "state".into()),
+    };
+    section.finish();
+    server
+}
+
+fn listeners(mut sip_section: Section<'_>, mut admin_section: Section<'_>) -> (Sip, Admin) {
+    let mut read = |key, transport: Transport| {
+        let port = transport.default_port();
+        let default = || vec![SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port)];
+        sip_section.texts(key, |text| value::listen(text, port)).unwrap_or_else(default)
+    };
+    let sip =
+        Sip { udp: read("udp", Transport::Udp), tcp: read("tcp", Transport::Tcp), tls: read("tls", Transport::Tls) };
+    let listen = admin_section.text("listen", |text| value::loopback_listen(text, ADMIN_PORT));
+    let admin = Admin { listen: listen.unwrap_or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT)))) };
+    if sip.udp.is_empty() && sip.tcp.is_empty() && sip.tls.is_empty() {
+        sip_section.error(
+            "",
+            "no phone could connect: udp, tcp and tls are all empty",
+            "an address in at least one of them",
+        );
+    }
+    // Port 0 lets the system choose, and it never chooses the same one twice.
+    let is_taken = |address: &SocketAddr, by: &[SocketAddr]| address.port() != 0 && by.contains(address);
+    if let Some(address) = sip.tls.iter().find(|a| is_taken(a, &sip.tcp)) {
+        sip_section.error("tls", format!("{address} is also in tcp"), "another port for one of them");
+    }
+    if let Some(address) = admin.listen.filter(|a| is_taken(a, &sip.tcp) || is_taken(a, &sip.tls)) {
+        admin_section.error("listen", format!("{address} is also a SIP address"), "another port for one of them");
+    }
+    sip_section.finish();
+    admin_section.finish();
+    (sip, admin)
+}
+
+fn tls(mut section: Section<'_>) -> Tls {
+    let tls = Tls { certificate: section.text("certificate", value::path), key: section.text("key", value::path) };
+    for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
+        if section.has(present) && !section.has(missing) {
+            section.error(
+                present,
+                format!("{missing} is missing"),
+                format!("both {present} and {missing}, or neither"),
+            );
+        }
+    }
+    section.finish();
+    tls
+}
+
+fn media(mut section: Section<'_>, sip: &Sip) -> Media {
+    let media = Media {
+        addresses: section
+            .texts("addresses", value::media_address)
+            .unwrap_or_else(|| vec![IpAddr::from([127, 0, 0, 1])]),
+        ports: section.text("ports", value::ports).unwrap_or(20_000..=39_999),
+        workers: section.integer("workers", 0..=WORKERS_MAX).unwrap_or(0),
+        encryption: section
+            .choice("encryption", &[("required", Encryption::Required), ("preferred", Encryption::Preferred)])
+            .unwrap_or(Encryption::Required),
+    };
+    let of_family = |is_v4: bool| media.addresses.iter().filter(|a| a.is_ipv4() == is_v4).count();
+    if section.has("addresses") && (media.addresses.is_empty() || of_family(true) > 1 || of_family(false) > 1) {
+        let remedy = "one IPv4 address, one IPv6 address, or one of each";
+        section.error("addresses", format!("{} addresses are listed", media.addresses.len()), remedy);
+    }
+    let is_shared = |a: &&SocketAddr| media.addresses.contains(&a.ip()) && media.ports.contains(&a.port());
+    if let Some(address) = sip.udp.iter().find(is_shared) {
+        section.error("ports", format!("the range holds the SIP address {address}"), "a range without SIP ports");
+    }
+    section.finish();
+    media
+}
+
+fn company(mut section: Section<'_>, trunks: &[Trunk]) -> Company {
+    let company = Company {
+        name: section.text("name", value::free_text).unwrap_or_default(),
+        region: section.text("region", value::region).unwrap_or_default(),
+        address: address(&mut section),
+    };
+    for (key, remedy) in [
+        ("name", "name = \"...\": the caller's name on emergency calls"),
+        ("region", "region = \"US\": the ISO 3166-1 code that decides which numbers are emergency numbers"),
+    ] {
+        if !section.has(key) {
+            section.error(key, "this key is missing", remedy);
+        }
+    }
+    checks::company(&section, &company, trunks);
+    section.finish();
+    company
+}
+
+fn address(company: &mut Section<'_>) -> Option<BTreeMap<String, String>> {
+    let mut section = company.section("address");
+    let mut elements = BTreeMap::new();
+    for name in pidf::ELEMENTS.into_iter().chain(pidf::EXTENSION_ELEMENTS) {
+        elements.extend(section.text(name, value::free_text).map(|text| (name.to_owned(), text)));
+    }
+    section.finish();
+    section.is_present().then_some(elements)
+}
+
+fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk]) -> Emergency {
+    let emergency = Emergency {
+        callback_numbers: section.texts("callback_numbers", value::e164).unwrap_or_default(),
+        trunks: section.texts("trunks", value::free_text).unwrap_or_default(),
+        also: section.texts("also", value::short_number).unwrap_or_default(),
+        not: section.texts("not", value::short_number).unwrap_or_default(),
+        test_numbers: section.texts("test_numbers", value::short_number),
+        register_warning: section.boolean("register_warning").unwrap_or(true),
+        dial_as: dial_as(&mut section),
+        unauthenticated: section
+            .choice(
+                "unauthenticated",
+                &[("site-networks", Unauthenticated::SiteNetworks), ("deny", Unauthenticated::Deny)],
+            )
+            .unwrap_or(Unauthenticated::SiteNetworks),
+        site_networks: section.texts("site_networks", value::network).unwrap_or_default(),
+    };
+    checks::emergency(&section, &emergency, company, trunks);
+    section.finish();
+    emergency
+}
+
+/// `[emergency.dial_as.REGION]`: recognised number = digits to send.
+fn dial_as(emergency: &mut Section<'_>) -> BTreeMap<String, BTreeMap<String, String>> {
+    let by_region = emergency.section("dial_as").named_sections();
+    let pair = |from: &str, to: &str| {
+        let key = value::short_number(from)
+            .map_err(|f| Fault::new(format!("is assigned to {from:?}, which {}", f.what), f.remedy))?;
+        let sent = value::short_number(to)
+            .or_else(|_| value::e164(to))
+            .map_err(|f| Fault::new(f.what, "digits to send, perhaps with + in front"))?;
+        Ok((key, sent))
+    };
+    by_region
+        .into_iter()
+        .map(|(region, mut section)| (region, section.named_texts(pair).into_iter().collect()))
+        .collect()
+}
+
+fn dialing(mut section: Section<'_>) -> Dialing {
+    let dialing =
+        Dialing { outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default() };
+    section.finish();
+    dialing
+}
+
+fn trunk(name: String, mut section: Section<'_>) -> Trunk {
+    if let Err(fault) = value::token(&name) {
+        section.error("", format!("the name {name:?} {}", fault.what), fault.remedy);
+    }
+    let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+    let transport = section.choice("transport", &transports).unwrap_or(Transport::Tls);
+    let encryptions =
+        [("required", Encryption::Required), ("preferred", Encryption::Preferred), ("off", Encryption::Off)];
+    let request_uris = [("digits", EmergencyRequestUri::Digits), ("urn", EmergencyRequestUri::Urn)];
+    let trunk = Trunk {
+        name,
+        host: section.text("host", value::host).unwrap_or_default(),
+        port: section.integer("port", 1..=u16::MAX).unwrap_or(transport.default_port()),
+        transport,
+        user: section.text("user", value::free_text),
+        password_file: section.text("password_file", value::path),
+        numbers: section.texts("numbers", value::e164).unwrap_or_default(),
+        encryption: section.choice("encryption", &encryptions).unwrap_or(Encryption::Off),
+        is_enabled: section.boolean("enabled").unwrap_or(true),
+        reaches_pstn: section.boolean("pstn").unwrap_or(true),
+        carries_emergency: section.boolean("emergency").unwrap_or(true),
+        location: location(&mut section),
+        request_uri: section.choice("request_uri", &request_uris).unwrap_or(EmergencyRequestUri::Digits),
+        pidf_element: section
+            .choice("pidf_element", &[("tuple", PidfElement::Tuple), ("device", PidfElement::Device)])
+            .unwrap_or(PidfElement::Tuple),
+        has_resource_priority: section.boolean("resource_priority").unwrap_or(false),
+    };
+    checks::trunk(&section, &trunk);
+    section.finish();
+    trunk
+}
+
+/// A word, or `{ header = "...", value = "..." }`.
+fn location(trunk: &mut Section<'_>) -> TrunkLocation {
+    if !trunk.holds_table("location") {
+        let words = [("pidf-lo", false), ("elin", true)];
+        let is_elin = trunk.choice("location", &words).unwrap_or(false);
+        return if is_elin { TrunkLocation::Elin } else { TrunkLocation::PidfLo };
+    }
+    let mut section = trunk.section("location");
+    let name = section.text("header", value::token);
+    let value = section.private_text("value", value::free_text);
+    for key in ["header", "value"] {
+        if !section.has(key) {
+            section.error(key, "this key is missing", "{ header = \"X-Location-Id\", value = \"...\" }");
+        }
+    }
+    section.finish();
+    TrunkLocation::Header { name: name.unwrap_or_default(), value: Private::new(value.unwrap_or_default()) }
+}
+
+fn log(mut section: Section<'_>) -> Log {
+    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
+    let log = Log {
+        level: section.choice("level", &levels).unwrap_or("info").to_owned(),
+        format: section
+            .choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            .unwrap_or(LogFormat::Text),
+    };
+    section.finish();
+    log
+}
