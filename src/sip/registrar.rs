@@ -1,8 +1,20 @@
 //! The location service (RFC 3261 section 10): which contacts an address-of-record has.
+//!
+//! Every change is made the same way: the next list of an address-of-record's bindings is worked out aside, and
+//! [`Registrar::commit`] then puts it in place of the old one, updates the indexes and says what to store. A request that
+//! fails changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::{
-    types::{ConnectionId, Flow, Instant, TxnId},
-    wire::sip::Message,
+    types::{
+        ConnectionId, Duration, Flow, FlowKey, Instant, TxnId,
+        limits::{
+            BINDING_TEXT_BYTES_MAX, CONTACTS_PER_AOR_MAX, REGISTRATION_EXPIRES_S_DEFAULT, REGISTRATION_EXPIRES_S_MAX,
+            REGISTRATION_EXPIRES_S_MIN,
+        },
+    },
+    wire::sip::{Message, Name, NameAddr, Uri},
 };
 
 /// One contact of an address-of-record.
@@ -12,7 +24,8 @@ pub struct Binding {
     pub aor: String,
     /// Contact URI as registered.
     pub contact: String,
-    /// Where requests for it go: the flow the REGISTER came on.
+    /// Where requests for it go: the flow the REGISTER came on. TCP and TLS bindings of the store have no connection
+    /// ([`ConnectionId::NONE`]) until the device registers again.
     pub flow: Flow,
     pub expires_at: Instant,
     pub call_id: String,
@@ -23,6 +36,7 @@ pub struct Binding {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub enum Input {
     /// An authenticated REGISTER for `aor`.
     Register {
@@ -66,7 +80,16 @@ pub enum Change {
 
 /// All bindings.
 #[derive(Debug, Default)]
-pub struct Registrar {}
+pub struct Registrar {
+    /// Most recent first; no list is empty.
+    aors: HashMap<String, Vec<Binding>>,
+    /// How many bindings each address-of-record has on a flow.
+    flows: HashMap<FlowKey, BTreeMap<String, usize>>,
+    /// Each address-of-record at the earliest expiry of its bindings.
+    expiries: BTreeSet<(Instant, String)>,
+    len: usize,
+    outputs: VecDeque<Output>,
+}
 
 impl Registrar {
     pub fn new() -> Self {
@@ -74,35 +97,744 @@ impl Registrar {
     }
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let _ = (now, input);
-        todo!()
+        self.expire(now);
+        match input {
+            Input::Register { txn, aor, flow, request } => self.register(now, txn, &aor, flow, &request),
+            Input::Restore(bindings) => self.restore(now, bindings),
+            Input::ConnectionClosed(connection) => self.disconnect(connection),
+            Input::Forget { aor } => self.commit(&aor, Vec::new()),
+            Input::Timeout => {}
+        }
     }
 
     pub fn poll_output(&mut self) -> Output {
-        todo!()
+        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.expiries.first().map(|&(at, _)| at)))
     }
 
     /// Live contacts of a user, most recent first.
     pub fn contacts(&self, aor: &str) -> impl Iterator<Item = &Binding> {
-        let _ = aor;
-        std::iter::empty()
+        self.bindings(aor).iter()
     }
 
-    /// Whether `flow` carries a live binding, and whose. For UDP: the same remote address and port; for TCP and TLS: the same connection.
+    /// Whether `flow` carries a live binding, and whose. For UDP: the same remote address and port; for TCP and TLS: the
+    /// same connection. A flow that several users registered over belongs to none of them.
     pub fn owner_of(&self, flow: &Flow) -> Option<&str> {
-        let _ = flow;
-        todo!()
+        let mut owners = self.flows.get(&flow.key()?)?.keys();
+        let owner = owners.next()?;
+        owners.next().is_none().then_some(owner)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
-        std::iter::empty()
+        self.aors.values().flatten()
     }
 
-    pub fn len(&self) -> usize {
-        todo!()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn bindings(&self, aor: &str) -> &[Binding] {
+        self.aors.get(aor).map_or(&[], Vec::as_slice)
+    }
+
+    fn register(&mut self, now: Instant, txn: TxnId, aor: &str, flow: Flow, request: &Message) {
+        let result = Registration::read(request).and_then(|r| r.apply(now, aor, flow, self.bindings(aor)));
+        let reply = match result {
+            Ok(next) => {
+                if let Some(next) = next {
+                    self.commit(aor, next);
+                }
+                let contacts = self.contacts(aor).map(|binding| contact_value(now, binding)).collect();
+                Output::Reply { txn, status: 200, reason: "OK", contacts, headers: Vec::new() }
+            }
+            Err(Refusal { status, reason }) => {
+                let headers = match status {
+                    423 => vec![("Min-Expires", REGISTRATION_EXPIRES_S_MIN.to_string())],
+                    _ => Vec::new(),
+                };
+                Output::Reply { txn, status, reason, contacts: Vec::new(), headers }
+            }
+        };
+        self.outputs.push_back(reply);
+    }
+
+    /// A connection number of the previous process means nothing to this one, and must not make a stranger's connection
+    /// look registered.
+    fn restore(&mut self, now: Instant, bindings: Vec<Binding>) {
+        for mut binding in bindings {
+            let aor = binding.aor.clone();
+            if binding.expires_at <= now {
+                self.outputs.push_back(Output::Store(Change::Remove { aor, contact: binding.contact }));
+                continue;
+            }
+            binding.flow.connection = ConnectionId::NONE;
+            let mut next = self.bindings(&aor).to_vec();
+            next.push(binding);
+            self.put(&aor, next);
+        }
+    }
+
+    fn disconnect(&mut self, connection: ConnectionId) {
+        let key = FlowKey::Connection(connection);
+        let affected: Vec<String> = self.flows.get(&key).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        for aor in affected {
+            self.retain(&aor, |binding| binding.flow.key() != Some(key));
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((at, aor)) = self.expiries.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.retain(&aor, |binding| binding.expires_at > now);
+        }
+    }
+
+    fn retain(&mut self, aor: &str, keep: impl Fn(&Binding) -> bool) {
+        let next = self.bindings(aor).iter().filter(|binding| keep(binding)).cloned().collect();
+        self.commit(aor, next);
+    }
+
+    /// Puts `next` in place of the bindings of `aor` and has the difference stored.
+    fn commit(&mut self, aor: &str, next: Vec<Binding>) {
+        let old = self.put(aor, next);
+        let new = self.aors.get(aor).map_or(&[][..], Vec::as_slice);
+        let removed = old.iter().filter(|binding| new.iter().all(|other| other.contact != binding.contact));
+        let changes = removed
+            .map(|binding| Change::Remove { aor: aor.to_owned(), contact: binding.contact.clone() })
+            .chain(new.iter().filter(|binding| !old.contains(binding)).cloned().map(Change::Set));
+        self.outputs.extend(changes.map(Output::Store));
+    }
+
+    /// Replaces the bindings of `aor` in the table and all indexes; returns the old ones.
+    fn put(&mut self, aor: &str, next: Vec<Binding>) -> Vec<Binding> {
+        let old = self.aors.remove(aor).unwrap_or_default();
+        for key in old.iter().filter_map(|binding| binding.flow.key()) {
+            self.release(key, aor);
+        }
+        for key in next.iter().filter_map(|binding| binding.flow.key()) {
+            *self.flows.entry(key).or_default().entry(aor.to_owned()).or_default() += 1;
+        }
+        if let Some(at) = earliest(&old) {
+            self.expiries.remove(&(at, aor.to_owned()));
+        }
+        if let Some(at) = earliest(&next) {
+            self.expiries.insert((at, aor.to_owned()));
+        }
+        self.len = self.len - old.len() + next.len();
+        if !next.is_empty() {
+            self.aors.insert(aor.to_owned(), next);
+        }
+        old
+    }
+
+    fn release(&mut self, key: FlowKey, aor: &str) {
+        let Some(owners) = self.flows.get_mut(&key) else { return };
+        if let Some(count) = owners.get_mut(aor) {
+            *count -= 1;
+            if *count == 0 {
+                owners.remove(aor);
+            }
+        }
+        if owners.is_empty() {
+            self.flows.remove(&key);
+        }
+    }
+}
+
+/// Why a REGISTER fails. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    status: u16,
+    reason: &'static str,
+}
+
+impl Refusal {
+    const MALFORMED_CONTACT: Self = Self { status: 400, reason: "Malformed Contact" };
+    const WILDCARD: Self = Self { status: 400, reason: "Contact * Needs Expires 0 And No Other Contact" };
+    const TOO_LONG: Self = Self { status: 400, reason: "Contact Or Call-ID Too Long" };
+    const CSEQ: Self = Self { status: 400, reason: "Malformed CSeq" };
+    const FULL: Self = Self { status: 403, reason: "Too Many Contacts" };
+    const TOO_BRIEF: Self = Self { status: 423, reason: "Interval Too Brief" };
+    const OUT_OF_ORDER: Self = Self { status: 500, reason: "CSeq Out Of Order" };
+}
+
+/// What a REGISTER asks for.
+#[derive(Debug)]
+struct Registration<'a> {
+    call_id: &'a str,
+    cseq: u32,
+    user_agent: &'a str,
+    wish: Wish<'a>,
+}
+
+#[derive(Debug)]
+enum Wish<'a> {
+    /// No Contact: only the list.
+    Query,
+    /// `Contact: *` with `Expires: 0`.
+    RemoveAll,
+    Update(Vec<Contact<'a>>),
+}
+
+#[derive(Debug)]
+struct Contact<'a> {
+    text: &'a str,
+    uri: Uri<'a>,
+    instance: Option<&'a str>,
+    /// Seconds; 0 removes.
+    expires_s: u32,
+}
+
+impl<'a> Registration<'a> {
+    /// RFC 3261 section 10.3 steps 6 and 7, as far as the request alone decides.
+    fn read(request: &'a Message) -> Result<Self, Refusal> {
+        let call_id = request.call_id();
+        let cseq = request.cseq().ok_or(Refusal::CSEQ)?.number;
+        let user_agent = cut(request.header(Name::UserAgent).unwrap_or_default());
+        let expires = request.header(Name::Expires).map(delta_seconds);
+        let contacts: Vec<NameAddr<'a>> = request
+            .values(Name::Contact)
+            .map(|value| NameAddr::parse(value).ok_or(Refusal::MALFORMED_CONTACT))
+            .collect::<Result<_, _>>()?;
+        if contacts.len() > CONTACTS_PER_AOR_MAX {
+            return Err(Refusal::FULL);
+        }
+        let wish = match contacts.as_slice() {
+            [] => Wish::Query,
+            [only] if only.uri == "*" && expires == Some(0) => Wish::RemoveAll,
+            some if some.iter().any(|contact| contact.uri == "*") => return Err(Refusal::WILDCARD),
+            some => Wish::Update(some.iter().map(|c| Contact::read(c, expires)).collect::<Result<_, _>>()?),
+        };
+        if call_id.len() > BINDING_TEXT_BYTES_MAX {
+            return Err(Refusal::TOO_LONG);
+        }
+        Ok(Self { call_id, cseq, user_agent, wish })
+    }
+
+    /// The next bindings of `aor`, or `None` if nothing was asked for.
+    fn apply(&self, now: Instant, aor: &str, flow: Flow, old: &[Binding]) -> Result<Option<Vec<Binding>>, Refusal> {
+        let contacts = match &self.wish {
+            Wish::Query => return Ok(None),
+            Wish::RemoveAll => {
+                old.iter().try_for_each(|binding| self.check_order(binding))?;
+                return Ok(Some(Vec::new()));
+            }
+            Wish::Update(contacts) => contacts,
+        };
+        let mut next = old.to_vec();
+        for contact in contacts {
+            let replaced = |binding: &Binding| contact.is_same(binding) || contact.is_same_instance(binding);
+            old.iter().filter(|binding| replaced(binding)).try_for_each(|binding| self.check_order(binding))?;
+            next.retain(|binding| !replaced(binding));
+            if contact.expires_s > 0 {
+                next.insert(0, self.binding(now, aor, flow, contact));
+            }
+        }
+        if next.len() > CONTACTS_PER_AOR_MAX {
+            return Err(Refusal::FULL);
+        }
+        Ok(Some(next))
+    }
+
+    /// RFC 3261 section 10.3: within one Call-ID, CSeq only goes up.
+    fn check_order(&self, binding: &Binding) -> Result<(), Refusal> {
+        if binding.call_id == self.call_id && self.cseq <= binding.cseq {
+            return Err(Refusal::OUT_OF_ORDER);
+        }
+        Ok(())
+    }
+
+    fn binding(&self, now: Instant, aor: &str, flow: Flow, contact: &Contact<'_>) -> Binding {
+        Binding {
+            aor: aor.to_owned(),
+            contact: contact.text.to_owned(),
+            flow,
+            expires_at: now + Duration::from_secs(contact.expires_s.into()),
+            call_id: self.call_id.to_owned(),
+            cseq: self.cseq,
+            instance: contact.instance.map(str::to_owned),
+            user_agent: self.user_agent.to_owned(),
+        }
+    }
+}
+
+impl<'a> Contact<'a> {
+    /// `expires`: the Expires header, which an `expires` parameter overrides (RFC 3261 section 10.2.1.1).
+    fn read(contact: &NameAddr<'a>, expires: Option<u32>) -> Result<Self, Refusal> {
+        let uri = Uri::parse(contact.uri).filter(Uri::is_sip).ok_or(Refusal::MALFORMED_CONTACT)?;
+        let instance = contact.params.get("+sip.instance").filter(|instance| !instance.is_empty());
+        if contact.uri.len() > BINDING_TEXT_BYTES_MAX || instance.is_some_and(|i| i.len() > BINDING_TEXT_BYTES_MAX) {
+            return Err(Refusal::TOO_LONG);
+        }
+        let asked = contact.params.get("expires").map(delta_seconds).or(expires);
+        let expires_s = match asked.unwrap_or(REGISTRATION_EXPIRES_S_DEFAULT) {
+            0 => 0,
+            1..REGISTRATION_EXPIRES_S_MIN => return Err(Refusal::TOO_BRIEF),
+            long => long.min(REGISTRATION_EXPIRES_S_MAX),
+        };
+        Ok(Self { text: contact.uri, uri, instance, expires_s })
+    }
+
+    fn is_same(&self, binding: &Binding) -> bool {
+        Uri::parse(&binding.contact).is_some_and(|uri| is_equivalent(&self.uri, &uri))
+    }
+
+    /// A phone that restarted comes back with a new port and the same instance (RFC 5626 section 6).
+    fn is_same_instance(&self, binding: &Binding) -> bool {
+        self.instance.is_some() && self.instance == binding.instance.as_deref()
+    }
+}
+
+/// RFC 3261 section 20.19: a malformed number counts as 3600.
+fn delta_seconds(text: &str) -> u32 {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return REGISTRATION_EXPIRES_S_DEFAULT;
+    }
+    text.parse().unwrap_or(u32::MAX)
+}
+
+/// At most [`BINDING_TEXT_BYTES_MAX`] bytes of whole characters.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(BINDING_TEXT_BYTES_MAX)]
+}
+
+fn earliest(bindings: &[Binding]) -> Option<Instant> {
+    bindings.iter().map(|binding| binding.expires_at).min()
+}
+
+/// The remaining time is rounded up, so that a fresh binding shows what was granted and a live one never 0.
+fn contact_value(now: Instant, binding: &Binding) -> String {
+    let left_s = binding.expires_at.since(now).as_millis().div_ceil(1000);
+    match &binding.instance {
+        Some(instance) => {
+            format!(r#"<{}>;expires={left_s};+sip.instance="{instance}""#, binding.contact)
+        }
+        None => format!("<{}>;expires={left_s}", binding.contact),
+    }
+}
+
+/// URI comparison of RFC 3261 section 19.1.4 for SIP URIs: users compare by case after unescaping, hosts do not; an omitted
+/// port is not the default port; parameters that both have must agree, and those that decide where a request goes must be
+/// in both or neither; URI headers compare as text.
+fn is_equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
+    let is_same_user = match (a.user_decoded(), b.user_decoded()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.user == b.user,
+    };
+    let is_same_host = match (a.host_ip(), b.host_ip()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.host.eq_ignore_ascii_case(b.host),
+    };
+    a.scheme.eq_ignore_ascii_case(b.scheme)
+        && is_same_user
+        && a.password == b.password
+        && is_same_host
+        && a.port == b.port
+        && a.headers == b.headers
+        && have_agreeing_params(a, b)
+}
+
+fn have_agreeing_params(a: &Uri<'_>, b: &Uri<'_>) -> bool {
+    const MUST_BE_IN_BOTH: [&str; 5] = ["transport", "user", "ttl", "method", "maddr"];
+    let lower_case = |uri: &Uri<'_>| -> BTreeMap<String, String> {
+        let params = uri.params.iter();
+        params
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default().to_ascii_lowercase()))
+            .collect()
+    };
+    let (a, b) = (lower_case(a), lower_case(b));
+    MUST_BE_IN_BOTH.iter().all(|&name| a.contains_key(name) == b.contains_key(name))
+        && a.iter().all(|(name, value)| b.get(name).is_none_or(|other| other == value))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::Transport;
+
+    /// A registrar and the store as it would be on disk.
+    #[derive(Default)]
+    struct Fixture {
+        registrar: Registrar,
+        now: Instant,
+        cseq: u32,
+        stored: BTreeMap<(String, String), Binding>,
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Answer {
+        status: u16,
+        contacts: Vec<String>,
+        headers: Vec<(&'static str, String)>,
+    }
+
+    fn udp(remote: &str) -> Flow {
+        Flow {
+            transport: Transport::Udp,
+            local: "192.0.2.9:5060".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            connection: ConnectionId::NONE,
+        }
+    }
+
+    fn tls(connection: u64) -> Flow {
+        Flow { transport: Transport::Tls, connection: ConnectionId(connection), ..udp("192.0.2.1:49152") }
+    }
+
+    impl Fixture {
+        fn feed(&mut self, input: Input) -> Option<Answer> {
+            self.registrar.handle_input(self.now, input);
+            let mut answer = None;
+            loop {
+                match self.registrar.poll_output() {
+                    Output::Reply { status, contacts, headers, .. } => {
+                        answer = Some(Answer { status, contacts, headers });
+                    }
+                    Output::Store(change) => {
+                        assert_eq!(answer, None, "stored after the reply");
+                        match change {
+                            Change::Set(b) => self.stored.insert((b.aor.clone(), b.contact.clone()), b),
+                            Change::Remove { aor, contact } => self.stored.remove(&(aor, contact)),
+                        };
+                    }
+                    Output::Timeout(_) => return answer,
+                }
+            }
+        }
+
+        /// A REGISTER of `aor` with these header lines, each ended by a line feed, and the next CSeq.
+        fn register_on(&mut self, aor: &str, flow: Flow, headers: &str) -> Answer {
+            self.cseq += 1;
+            self.send(aor, flow, "call-1", self.cseq, headers)
+        }
+
+        fn register(&mut self, headers: &str) -> Answer {
+            self.register_on("alice", udp("192.0.2.1:5062"), headers)
+        }
+
+        fn send(&mut self, aor: &str, flow: Flow, call_id: &str, cseq: u32, headers: &str) -> Answer {
+            let text = format!(
+                "REGISTER sip:example.com SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\n\
+                 From: <sip:{aor}@example.com>;tag=a\nTo: <sip:{aor}@example.com>\nCall-ID: {call_id}\n\
+                 CSeq: {cseq} REGISTER\nUser-Agent: Phone/1\n{headers}Content-Length: 0\n\n"
+            );
+            let request = Message::parse(Bytes::from(text.replace('\n', "\r\n"))).unwrap();
+            self.feed(Input::Register { txn: TxnId(1), aor: aor.to_owned(), flow, request }).expect("an answer")
+        }
+
+        fn pass_time(&mut self, ms: u64) {
+            self.now = self.now + Duration::from_millis(ms);
+            self.feed(Input::Timeout);
+        }
+
+        fn contacts(&self, aor: &str) -> Vec<&str> {
+            self.registrar.contacts(aor).map(|binding| binding.contact.as_str()).collect()
+        }
+
+        /// Every index says what the bindings say, and so does the store.
+        fn check(&self) {
+            let r = &self.registrar;
+            assert_eq!(r.len(), r.iter().count());
+            assert_eq!(r.is_empty(), r.iter().next().is_none());
+            let mut flows: HashMap<FlowKey, BTreeMap<String, usize>> = HashMap::new();
+            for binding in r.iter() {
+                if let Some(key) = binding.flow.key() {
+                    *flows.entry(key).or_default().entry(binding.aor.clone()).or_default() += 1;
+                }
+                assert!(binding.expires_at > self.now, "expired: {binding:?}");
+            }
+            assert_eq!(r.flows, flows);
+            let expiries = r.aors.iter().map(|(aor, list)| (earliest(list).expect("no list is empty"), aor.clone()));
+            assert_eq!(r.expiries, expiries.collect());
+            for (aor, list) in &r.aors {
+                assert!(list.len() <= CONTACTS_PER_AOR_MAX);
+                assert!(list.iter().all(|binding| binding.aor == *aor));
+            }
+            let live = r.iter().map(|b| ((b.aor.clone(), b.contact.clone()), b.clone())).collect();
+            assert_eq!(self.stored, live);
+        }
+    }
+
+    fn ok(contacts: &[&str]) -> Answer {
+        let contacts = contacts.iter().map(|&contact| contact.to_owned()).collect();
+        Answer { status: 200, contacts, headers: Vec::new() }
+    }
+
+    fn refused(status: u16) -> Answer {
+        Answer { status, contacts: Vec::new(), headers: Vec::new() }
+    }
+
+    #[test]
+    fn a_contact_is_bound_to_its_flow_and_expires() {
+        let mut f = Fixture::default();
+        let answer = f.register("Contact: <sip:alice@192.0.2.1:5062>\nExpires: 120\n");
+        assert_eq!(answer, ok(&["<sip:alice@192.0.2.1:5062>;expires=120"]));
+        assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5062")), Some("alice"));
+        assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5063")), None);
+        assert_eq!(f.registrar.contacts("alice").next().unwrap().user_agent, "Phone/1");
+        f.pass_time(119_001);
+        assert_eq!(f.register(""), ok(&["<sip:alice@192.0.2.1:5062>;expires=1"]), "a query");
+        f.pass_time(999);
+        assert!(f.registrar.is_empty());
+        assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5062")), None);
+        assert!(matches!(f.registrar.poll_output(), Output::Timeout(None)));
+        f.check();
+    }
+
+    #[test]
+    fn expires_comes_from_the_parameter_then_the_header_then_the_default() {
+        let cases = [
+            ("Contact: <sip:a@x>;expires=90\nExpires: 120\n", 90),
+            ("Contact: <sip:a@x>\nExpires: 120\n", 120),
+            ("Contact: <sip:a@x>\n", REGISTRATION_EXPIRES_S_DEFAULT),
+            ("Contact: <sip:a@x>\nExpires: soon\n", REGISTRATION_EXPIRES_S_DEFAULT),
+            ("Contact: <sip:a@x>;expires=60\n", REGISTRATION_EXPIRES_S_MIN),
+            ("Contact: <sip:a@x>;expires=7200\n", REGISTRATION_EXPIRES_S_MAX),
+            ("Contact: <sip:a@x>;expires=7201\n", REGISTRATION_EXPIRES_S_MAX),
+            ("Contact: <sip:a@x>;expires=99999999999999999999\n", REGISTRATION_EXPIRES_S_MAX),
+        ];
+        for (headers, granted) in cases {
+            let answer = Fixture::default().register(headers);
+            assert_eq!(answer, ok(&[&format!("<sip:a@x>;expires={granted}")]), "{headers}");
+        }
+    }
+
+    #[test]
+    fn too_brief_an_interval_is_refused_with_the_minimum() {
+        let mut f = Fixture::default();
+        let expected = Answer { headers: vec![("Min-Expires", "60".to_owned())], ..refused(423) };
+        for headers in ["Contact: <sip:a@x>;expires=59\n", "Contact: <sip:a@x>\nExpires: 1\n"] {
+            assert_eq!(f.register(headers), expected);
+        }
+        let mixed = "Contact: <sip:a@x>;expires=600, <sip:b@x>;expires=59\n";
+        assert_eq!(f.register(mixed), expected);
+        assert!(f.registrar.is_empty(), "all or nothing");
+    }
+
+    #[test]
+    fn several_contacts_are_kept_most_recent_first() {
+        let mut f = Fixture::default();
+        let answer = f.register("Contact: <sip:a@x>, \"B, b\" <sip:b@x>;expires=60\nContact: sip:c@x\nExpires: 600\n");
+        assert_eq!(answer.contacts, ["<sip:c@x>;expires=600", "<sip:b@x>;expires=60", "<sip:a@x>;expires=600"]);
+        f.register("Contact: <sip:a@x>\n");
+        assert_eq!(f.contacts("alice"), ["sip:a@x", "sip:c@x", "sip:b@x"]);
+        f.pass_time(60_000);
+        assert_eq!(f.contacts("alice"), ["sip:a@x", "sip:c@x"]);
+        assert_eq!(f.register("Contact: <sip:c@x>;expires=0\n").contacts.len(), 1);
+        f.check();
+    }
+
+    #[test]
+    fn the_star_removes_everything_and_only_as_the_rfc_allows() {
+        let mut f = Fixture::default();
+        f.register("Contact: <sip:a@x>, <sip:b@x>\n");
+        for headers in [
+            "Contact: *\n",
+            "Contact: *\nExpires: 60\n",
+            "Contact: *, <sip:a@x>\nExpires: 0\n",
+            "Contact: *, *\nExpires: 0\n",
+        ] {
+            assert_eq!(f.register(headers), refused(400), "{headers}");
+        }
+        assert_eq!(f.registrar.len(), 2);
+        assert_eq!(f.register("Contact: *\nExpires: 0\n"), ok(&[]));
+        assert!(f.registrar.is_empty());
+        f.check();
+    }
+
+    #[test]
+    fn malformed_contacts_are_refused() {
+        let mut f = Fixture::default();
+        let long = format!("Contact: <sip:{}@x>\n", "a".repeat(BINDING_TEXT_BYTES_MAX));
+        let instance = format!("Contact: <sip:a@x>;+sip.instance=\"{}\"\n", "a".repeat(BINDING_TEXT_BYTES_MAX + 1));
+        for headers in ["Contact: <tel:+15550100>\n", "Contact: <sip:a@x>, <>\n", &long, &instance] {
+            assert_eq!(f.register(headers), refused(400), "{headers}");
+        }
+        let call_id = "c".repeat(BINDING_TEXT_BYTES_MAX + 1);
+        let flow = udp("192.0.2.1:5062");
+        assert_eq!(f.send("alice", flow, &call_id, 1, "Contact: <sip:a@x>\n"), refused(400));
+        assert_eq!(f.send("alice", flow, &call_id[1..], 1, "Contact: <sip:a@x>\n").status, 200);
+    }
+
+    #[test]
+    fn contacts_are_limited_per_address_of_record() {
+        let mut f = Fixture::default();
+        for n in 0..CONTACTS_PER_AOR_MAX {
+            assert_eq!(f.register(&format!("Contact: <sip:{n}@x>\n")).status, 200);
+        }
+        assert_eq!(f.register("Contact: <sip:more@x>\n"), refused(403));
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
+        assert_eq!(f.register("Contact: <sip:0@x>;expires=0, <sip:more@x>\n").status, 200, "one goes, one comes");
+        assert_eq!(f.register_on("bob", udp("192.0.2.2:5060"), "Contact: <sip:b@x>\n").status, 200);
+        let many: String = (0..=CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@y>;expires=0\n")).collect();
+        assert_eq!(f.register(&many), refused(403), "in one request");
+        f.check();
+    }
+
+    #[test]
+    fn cseq_only_goes_up_within_a_call_id() {
+        let mut f = Fixture::default();
+        let flow = udp("192.0.2.1:5062");
+        let mut send = |call_id, cseq, headers| f.send("alice", flow, call_id, cseq, headers).status;
+        assert_eq!(send("one", 5, "Contact: <sip:a@x>, <sip:b@x>\n"), 200);
+        assert_eq!(send("one", 5, "Contact: <sip:a@x>;expires=0\n"), 500);
+        assert_eq!(send("one", 4, "Contact: <sip:c@x>, <sip:b@x>\n"), 500);
+        assert_eq!(send("one", 4, "Contact: *\nExpires: 0\n"), 500);
+        assert_eq!(send("one", 4, ""), 200, "a query is not ordered");
+        assert_eq!(send("one", 4, "Contact: <sip:d@x>\n"), 200, "nor is a new contact");
+        assert_eq!(send("two", 1, "Contact: <sip:a@x>;expires=0\n"), 200, "another Call-ID");
+        assert_eq!(send("one", 6, "Contact: <sip:b@x>;expires=0\n"), 200);
+        assert_eq!(f.contacts("alice"), ["sip:d@x"], "failures changed nothing");
+        f.check();
+    }
+
+    #[test]
+    fn a_restarted_phone_replaces_its_old_contact() {
+        let mut f = Fixture::default();
+        let contact = |port: u16, instance: &str| {
+            format!("Contact: <sip:a@192.0.2.1:{port}>;+sip.instance=\"<urn:uuid:{instance}>\"\n")
+        };
+        f.register(&contact(5062, "1"));
+        f.register(&contact(5070, "2"));
+        let answer = f.send("alice", udp("192.0.2.1:6000"), "reboot", 1, &contact(6000, "1"));
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.contacts[0], "<sip:a@192.0.2.1:6000>;expires=3600;+sip.instance=\"<urn:uuid:1>\"");
+        assert_eq!(f.contacts("alice"), ["sip:a@192.0.2.1:6000", "sip:a@192.0.2.1:5070"]);
+        f.check();
+    }
+
+    #[test]
+    fn a_binding_moves_with_its_flow() {
+        let mut f = Fixture::default();
+        f.register_on("alice", tls(1), "Contact: <sip:a@x>\n");
+        f.register_on("alice", tls(2), "Contact: <sip:a@x>\n");
+        assert_eq!(f.registrar.owner_of(&tls(1)), None);
+        assert_eq!(f.registrar.owner_of(&tls(2)), Some("alice"));
+        f.feed(Input::ConnectionClosed(ConnectionId(1)));
+        assert_eq!(f.registrar.len(), 1, "the old connection carries it no more");
+        f.feed(Input::ConnectionClosed(ConnectionId(2)));
+        assert!(f.registrar.is_empty());
+        f.check();
+    }
+
+    #[test]
+    fn a_shared_flow_belongs_to_nobody() {
+        let mut f = Fixture::default();
+        f.register_on("alice", tls(1), "Contact: <sip:a@x>\n");
+        f.register_on("bob", tls(1), "Contact: <sip:b@x>\n");
+        assert_eq!(f.registrar.owner_of(&tls(1)), None);
+        f.feed(Input::Forget { aor: "alice".to_owned() });
+        assert_eq!(f.registrar.owner_of(&tls(1)), Some("bob"));
+        assert_eq!(f.contacts("alice"), Vec::<&str>::new());
+        f.check();
+    }
+
+    #[test]
+    fn bindings_of_the_store_come_back_without_their_connections() {
+        let mut f = Fixture::default();
+        f.register("Contact: <sip:a@x>;expires=60\n");
+        f.register_on("bob", tls(1), "Contact: <sip:b@x>\n");
+        f.register_on("bob", udp("192.0.2.2:5060"), "Contact: <sip:c@x>\n");
+        let stored: Vec<Binding> = f.stored.values().cloned().collect();
+        let mut f = Fixture { now: f.now + Duration::from_secs(60), stored: f.stored, ..Fixture::default() };
+        f.feed(Input::Restore(stored));
+        assert_eq!(f.contacts("alice"), Vec::<&str>::new(), "expired meanwhile");
+        assert!(!f.stored.keys().any(|(aor, _)| aor == "alice"), "and cleared from the store");
+        assert_eq!(f.registrar.len(), 2);
+        assert_eq!(f.registrar.owner_of(&tls(1)), None, "a new connection with an old number is a stranger");
+        assert_eq!(f.registrar.owner_of(&udp("192.0.2.2:5060")), Some("bob"));
+        f.cseq = 10;
+        f.register_on("bob", tls(1), "Contact: <sip:b@x>\n");
+        assert_eq!(f.registrar.len(), 2, "the device takes its binding up again");
+        assert_eq!(f.registrar.owner_of(&tls(1)), Some("bob"));
+    }
+
+    #[test]
+    fn uris_compare_as_rfc_3261_says() {
+        let same = [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0::1]"),
+        ];
+        let different = [
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
+            ("sip:carol@chicago.com;security=off", "sip:carol@chicago.com;security=on"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+            ("sip:bob@192.0.2.4", "sip:bob@phone21.boxesbybob.com"),
+            ("sip:bob@biloxi.com", "sips:bob@biloxi.com"),
+            ("sip:%ff@x", "sip:%fe@x"),
+        ];
+        let compare = |a, b| is_equivalent(&Uri::parse(a).unwrap(), &Uri::parse(b).unwrap());
+        for (a, b) in same {
+            assert!(compare(a, b) && compare(b, a), "{a} {b}");
+        }
+        for (a, b) in different {
+            assert!(!compare(a, b) && !compare(b, a), "{a} {b}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Register { aor: usize, connection: u64, contacts: Vec<(u8, u8, u32)> },
+        Close(u64),
+        Forget(usize),
+        Wait(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let contact = (0..12_u8, 0..4_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
+        prop_oneof![
+            4 => (0..3_usize, 0..4_u64, prop::collection::vec(contact, 0..4))
+                .prop_map(|(aor, connection, contacts)| Step::Register { aor, connection, contacts }),
+            1 => (1..4_u64).prop_map(Step::Close),
+            1 => (0..3_usize).prop_map(Step::Forget),
+            1 => (0..200_000_u64).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn indexes_and_store_agree_with_the_bindings_after_any_steps(steps in prop::collection::vec(step(), 1..60)) {
+            const AORS: [&str; 3] = ["alice", "bob", "carol"];
+            let mut f = Fixture::default();
+            for step in steps {
+                match step {
+                    Step::Register { aor, connection, contacts } => {
+                        let flow = if connection == 0 { udp("192.0.2.1:5062") } else { tls(connection) };
+                        let headers: String = contacts
+                            .iter()
+                            .map(|(name, instance, expires)| {
+                                let instance = match instance {
+                                    0 => String::new(),
+                                    n => format!(";+sip.instance=\"<urn:{n}>\""),
+                                };
+                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}\n")
+                            })
+                            .collect();
+                        f.register_on(AORS[aor], flow, &headers);
+                    }
+                    Step::Close(connection) => {
+                        f.feed(Input::ConnectionClosed(ConnectionId(connection)));
+                    }
+                    Step::Forget(aor) => {
+                        f.feed(Input::Forget { aor: AORS[aor].to_owned() });
+                    }
+                    Step::Wait(ms) => f.pass_time(ms),
+                }
+                f.check();
+            }
+        }
     }
 }

@@ -31,13 +31,13 @@ use super::{
 #[derive(Debug)]
 pub(super) enum InviteClient {
     Calling {
-        request: Message,
+        request: Box<Message>,
         /// Current interval of timer A.
         interval: Duration,
         is_cancelled: bool,
     },
     Proceeding {
-        request: Message,
+        request: Box<Message>,
         is_cancelled: bool,
     },
     Accepted,
@@ -48,6 +48,7 @@ pub(super) enum InviteClient {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub(super) enum Input {
     Response(Message),
     Cancel,
@@ -62,7 +63,7 @@ impl InviteClient {
             out.set(Timer::A, T1);
         }
         out.set(Timer::B, T1_64);
-        Self::Calling { request, interval: T1, is_cancelled: false }
+        Self::Calling { request: Box::new(request), interval: T1, is_cancelled: false }
     }
 
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
@@ -159,7 +160,7 @@ fn proceed(request: &Message, is_cancelled: bool, out: &mut Actions) -> InviteCl
     if is_cancelled {
         send_cancel(request, out);
     }
-    InviteClient::Proceeding { request: request.clone(), is_cancelled }
+    InviteClient::Proceeding { request: Box::new(request.clone()), is_cancelled }
 }
 
 fn accept(out: &mut Actions) -> InviteClient {
@@ -204,4 +205,84 @@ fn same_branch(method: &str, request: &Message, to: &Message) -> Bytes {
         .header("Call-ID", request.call_id())
         .header("CSeq", format_args!("{cseq} {method}"))
         .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn invite() -> Box<Message> {
+        Box::new(fixture::request("INVITE", "z9hG4bKone", "1 INVITE"))
+    }
+
+    const STATES: [fixture::Named<InviteClient>; 7] = [
+        ("Calling", || InviteClient::Calling { request: invite(), interval: T1, is_cancelled: false }),
+        ("Calling cancelled", || InviteClient::Calling { request: invite(), interval: T1, is_cancelled: true }),
+        ("Proceeding", || InviteClient::Proceeding { request: invite(), is_cancelled: false }),
+        ("Proceeding cancelled", || InviteClient::Proceeding { request: invite(), is_cancelled: true }),
+        ("Accepted", || InviteClient::Accepted),
+        ("Completed", || InviteClient::Completed { ack: ack(&invite(), &fixture::response(&invite(), 486)) }),
+        ("Terminated", || InviteClient::Terminated),
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 10] = [
+        ("1xx", || Input::Response(fixture::response(&invite(), 180))),
+        ("2xx", || Input::Response(fixture::response(&invite(), 200))),
+        ("486", || Input::Response(fixture::response(&invite(), 486))),
+        ("cancel", || Input::Cancel),
+        ("timer A", || Input::Timer(Timer::A)),
+        ("timer B", || Input::Timer(Timer::B)),
+        ("timer D", || Input::Timer(Timer::D)),
+        ("timer M", || Input::Timer(Timer::M)),
+        ("timer Cancel", || Input::Timer(Timer::Cancel)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, InviteClient::handle), TABLE);
+    }
+
+    const TABLE: &str = "
+Calling + 1xx -> Proceeding, clear A, clear B, pass 180
+Calling + 2xx -> Accepted, clear A, clear B, set M 32s, pass 200
+Calling + 486 -> Completed, clear A, clear B, send ACK, set D 32s, pass 486; reliable: Terminated, clear A, clear B, send ACK, pass 486
+Calling + cancel -> Calling
+Calling + timer A -> Calling, send INVITE, set A 1s
+Calling + timer B -> Terminated, timed out
+Calling + transport failure -> Terminated, transport failed
+Calling ignores timer D, timer M, timer Cancel
+Calling cancelled + 1xx -> Proceeding, clear A, clear B, start CANCEL, set Cancel 32s, pass 180
+Calling cancelled + 2xx -> Accepted, clear A, clear B, set M 32s, pass 200
+Calling cancelled + 486 -> Completed, clear A, clear B, send ACK, set D 32s, pass 486; reliable: Terminated, clear A, clear B, send ACK, pass 486
+Calling cancelled + timer A -> Calling, send INVITE, set A 1s
+Calling cancelled + timer B -> Terminated, timed out
+Calling cancelled + transport failure -> Terminated, transport failed
+Calling cancelled ignores cancel, timer D, timer M, timer Cancel
+Proceeding + 1xx -> Proceeding, pass 180
+Proceeding + 2xx -> Accepted, clear Cancel, set M 32s, pass 200
+Proceeding + 486 -> Completed, clear Cancel, send ACK, set D 32s, pass 486; reliable: Terminated, clear Cancel, send ACK, pass 486
+Proceeding + cancel -> Proceeding, start CANCEL, set Cancel 32s
+Proceeding + timer Cancel -> Terminated, timed out
+Proceeding + transport failure -> Terminated, transport failed
+Proceeding ignores timer A, timer B, timer D, timer M
+Proceeding cancelled + 1xx -> Proceeding, pass 180
+Proceeding cancelled + 2xx -> Accepted, clear Cancel, set M 32s, pass 200
+Proceeding cancelled + 486 -> Completed, clear Cancel, send ACK, set D 32s, pass 486; reliable: Terminated, clear Cancel, send ACK, pass 486
+Proceeding cancelled + timer Cancel -> Terminated, timed out
+Proceeding cancelled + transport failure -> Terminated, transport failed
+Proceeding cancelled ignores cancel, timer A, timer B, timer D, timer M
+Accepted + 1xx -> Accepted, drop sip_stray_response
+Accepted + 2xx -> Accepted, pass 200
+Accepted + 486 -> Accepted, drop sip_stray_response
+Accepted + timer M -> Terminated
+Accepted ignores cancel, timer A, timer B, timer D, timer Cancel, transport failure
+Completed + 1xx -> Completed, drop sip_stray_response
+Completed + 2xx -> Completed, drop sip_stray_response
+Completed + 486 -> Completed, send ACK
+Completed + timer D -> Terminated
+Completed + transport failure -> Terminated, transport failed
+Completed ignores cancel, timer A, timer B, timer M, timer Cancel
+Terminated ignores 1xx, 2xx, 486, cancel, timer A, timer B, timer D, timer M, timer Cancel, transport failure
+";
 }

@@ -35,7 +35,7 @@ use super::{
 #[derive(Debug)]
 pub(super) enum InviteServer {
     Proceeding {
-        request: Message,
+        request: Box<Message>,
         source: SocketAddr,
         /// The last provisional response.
         response: Option<Bytes>,
@@ -56,6 +56,7 @@ pub(super) enum InviteServer {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub(super) enum Input {
     /// The INVITE again.
     Request,
@@ -77,7 +78,7 @@ pub(super) enum Input {
 impl InviteServer {
     pub(super) fn new(request: Message, source: SocketAddr, out: &mut Actions) -> Self {
         out.set(Timer::Trying, TRYING_AFTER);
-        Self::Proceeding { request, source, response: None, is_cancelled: false }
+        Self::Proceeding { request: Box::new(request), source, response: None, is_cancelled: false }
     }
 
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
@@ -108,8 +109,7 @@ impl InviteServer {
                     out.send(&trying);
                     *last = Some(trying);
                 }
-                Input::Acknowledged
-                | Input::Timer(Timer::Success | Timer::G | Timer::H | Timer::I | Timer::L) => {}
+                Input::Acknowledged | Input::Timer(Timer::Success | Timer::G | Timer::H | Timer::I | Timer::L) => {}
                 Input::TransportFailed => {
                     out.push(Action::TransportFailed);
                     *self = Self::Terminated;
@@ -212,4 +212,106 @@ fn confirm(transport: Transport, out: &mut Actions) -> InviteServer {
     }
     out.set(Timer::I, T4);
     InviteServer::Confirmed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn invite() -> Message {
+        fixture::request("INVITE", "z9hG4bKone", "1 INVITE")
+    }
+
+    fn response(status: u16) -> Bytes {
+        fixture::response(&invite(), status).bytes().clone()
+    }
+
+    fn proceeding(response: Option<Bytes>, is_cancelled: bool) -> InviteServer {
+        let source = "192.0.2.1:5062".parse().expect("an address");
+        InviteServer::Proceeding { request: Box::new(invite()), source, response, is_cancelled }
+    }
+
+    const STATES: [fixture::Named<InviteServer>; 8] = [
+        ("Proceeding", || proceeding(None, false)),
+        ("Proceeding after 180", || proceeding(Some(response(180)), false)),
+        ("Proceeding cancelled", || proceeding(None, true)),
+        ("Accepted", || InviteServer::Accepted { response: response(200), interval: Some(T1) }),
+        ("Accepted acknowledged", || InviteServer::Accepted { response: response(200), interval: None }),
+        ("Completed", || InviteServer::Completed { response: response(486), interval: T1 }),
+        ("Confirmed", || InviteServer::Confirmed),
+        ("Terminated", || InviteServer::Terminated),
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 14] = [
+        ("INVITE", || Input::Request),
+        ("ACK", || Input::Ack {
+            flow: fixture::flow(Transport::Udp, "192.0.2.1:5062"),
+            message: fixture::request("ACK", "z9hG4bKone", "1 ACK"),
+        }),
+        ("CANCEL", || Input::Cancel),
+        ("1xx", || Input::Respond { status: 183, response: response(183) }),
+        ("2xx", || Input::Respond { status: 200, response: response(200) }),
+        ("486", || Input::Respond { status: 486, response: response(486) }),
+        ("acknowledged", || Input::Acknowledged),
+        ("timer Trying", || Input::Timer(Timer::Trying)),
+        ("timer Success", || Input::Timer(Timer::Success)),
+        ("timer G", || Input::Timer(Timer::G)),
+        ("timer H", || Input::Timer(Timer::H)),
+        ("timer I", || Input::Timer(Timer::I)),
+        ("timer L", || Input::Timer(Timer::L)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, InviteServer::handle), TABLE);
+    }
+
+    const TABLE: &str = "
+Proceeding + ACK -> Proceeding, drop sip_stray_ack
+Proceeding + CANCEL -> Proceeding, pass CANCEL
+Proceeding + 1xx -> Proceeding, clear Trying, send 183
+Proceeding + 2xx -> Accepted, clear Trying, send 200, set Success 500ms, set L 32s
+Proceeding + 486 -> Completed, clear Trying, send 486, set G 500ms, set H 32s; reliable: Completed, clear Trying, send 486, set H 32s
+Proceeding + timer Trying -> Proceeding, send 100
+Proceeding + transport failure -> Terminated, transport failed
+Proceeding ignores INVITE, acknowledged, timer Success, timer G, timer H, timer I, timer L
+Proceeding after 180 + INVITE -> Proceeding, send 180
+Proceeding after 180 + ACK -> Proceeding, drop sip_stray_ack
+Proceeding after 180 + CANCEL -> Proceeding, pass CANCEL
+Proceeding after 180 + 1xx -> Proceeding, clear Trying, send 183
+Proceeding after 180 + 2xx -> Accepted, clear Trying, send 200, set Success 500ms, set L 32s
+Proceeding after 180 + 486 -> Completed, clear Trying, send 486, set G 500ms, set H 32s; reliable: Completed, clear Trying, send 486, set H 32s
+Proceeding after 180 + timer Trying -> Proceeding, send 100
+Proceeding after 180 + transport failure -> Terminated, transport failed
+Proceeding after 180 ignores acknowledged, timer Success, timer G, timer H, timer I, timer L
+Proceeding cancelled + ACK -> Proceeding, drop sip_stray_ack
+Proceeding cancelled + 1xx -> Proceeding, clear Trying, send 183
+Proceeding cancelled + 2xx -> Accepted, clear Trying, send 200, set Success 500ms, set L 32s
+Proceeding cancelled + 486 -> Completed, clear Trying, send 486, set G 500ms, set H 32s; reliable: Completed, clear Trying, send 486, set H 32s
+Proceeding cancelled + timer Trying -> Proceeding, send 100
+Proceeding cancelled + transport failure -> Terminated, transport failed
+Proceeding cancelled ignores INVITE, CANCEL, acknowledged, timer Success, timer G, timer H, timer I, timer L
+Accepted + ACK -> Accepted, pass ACK
+Accepted + acknowledged -> Accepted, clear Success
+Accepted + timer Success -> Accepted, send 200, set Success 1s
+Accepted + timer L -> Terminated, not acknowledged
+Accepted + transport failure -> Accepted, clear Success
+Accepted ignores INVITE, CANCEL, 1xx, 2xx, 486, timer Trying, timer G, timer H, timer I
+Accepted acknowledged + ACK -> Accepted, pass ACK
+Accepted acknowledged + acknowledged -> Accepted, clear Success
+Accepted acknowledged + timer L -> Terminated
+Accepted acknowledged + transport failure -> Accepted, clear Success
+Accepted acknowledged ignores INVITE, CANCEL, 1xx, 2xx, 486, timer Trying, timer Success, timer G, timer H, timer I
+Completed + INVITE -> Completed, send 486
+Completed + ACK -> Confirmed, clear G, clear H, set I 5s; reliable: Terminated, clear G, clear H
+Completed + timer G -> Completed, send 486, set G 1s
+Completed + timer H -> Terminated
+Completed + transport failure -> Terminated, transport failed
+Completed ignores CANCEL, 1xx, 2xx, 486, acknowledged, timer Trying, timer Success, timer I, timer L
+Confirmed + timer I -> Terminated
+Confirmed + transport failure -> Terminated
+Confirmed ignores INVITE, ACK, CANCEL, 1xx, 2xx, 486, acknowledged, timer Trying, timer Success, timer G, timer H, timer L
+Terminated ignores INVITE, ACK, CANCEL, 1xx, 2xx, 486, acknowledged, timer Trying, timer Success, timer G, timer H, timer I, timer L, transport failure
+";
 }

@@ -13,6 +13,10 @@ pub mod table;
 mod timers;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 pub use table::{Event, Input, Output, Table};

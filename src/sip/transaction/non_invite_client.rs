@@ -38,6 +38,7 @@ pub(super) enum NonInviteClient {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub(super) enum Input {
     Response(Message),
     Timer(Timer),
@@ -121,4 +122,55 @@ fn complete(transport: Transport, out: &mut Actions) -> NonInviteClient {
     }
     out.set(Timer::K, T4);
     NonInviteClient::Completed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn options() -> Message {
+        fixture::request("OPTIONS", "z9hG4bKtwo", "1 OPTIONS")
+    }
+
+    const STATES: [fixture::Named<NonInviteClient>; 4] = [
+        ("Trying", || NonInviteClient::Trying { request: options().bytes().clone(), interval: T1 }),
+        ("Proceeding", || NonInviteClient::Proceeding { request: options().bytes().clone() }),
+        ("Completed", || NonInviteClient::Completed),
+        ("Terminated", || NonInviteClient::Terminated),
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 7] = [
+        ("1xx", || Input::Response(fixture::response(&options(), 100))),
+        ("2xx", || Input::Response(fixture::response(&options(), 200))),
+        ("404", || Input::Response(fixture::response(&options(), 404))),
+        ("timer E", || Input::Timer(Timer::E)),
+        ("timer F", || Input::Timer(Timer::F)),
+        ("timer K", || Input::Timer(Timer::K)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, NonInviteClient::handle), TABLE);
+    }
+
+    const TABLE: &str = "
+Trying + 1xx -> Proceeding, pass 100
+Trying + 2xx -> Completed, clear E, clear F, set K 5s, pass 200; reliable: Terminated, clear E, clear F, pass 200
+Trying + 404 -> Completed, clear E, clear F, set K 5s, pass 404; reliable: Terminated, clear E, clear F, pass 404
+Trying + timer E -> Trying, send OPTIONS, set E 1s
+Trying + timer F -> Terminated, timed out
+Trying + transport failure -> Terminated, transport failed
+Trying ignores timer K
+Proceeding + 1xx -> Proceeding, pass 100
+Proceeding + 2xx -> Completed, clear E, clear F, set K 5s, pass 200; reliable: Terminated, clear E, clear F, pass 200
+Proceeding + 404 -> Completed, clear E, clear F, set K 5s, pass 404; reliable: Terminated, clear E, clear F, pass 404
+Proceeding + timer E -> Proceeding, send OPTIONS, set E 4s
+Proceeding + timer F -> Terminated, timed out
+Proceeding + transport failure -> Terminated, transport failed
+Proceeding ignores timer K
+Completed + timer K -> Terminated
+Completed ignores 1xx, 2xx, 404, timer E, timer F, transport failure
+Terminated ignores 1xx, 2xx, 404, timer E, timer F, timer K, transport failure
+";
 }

@@ -92,3 +92,52 @@ fn respond(status: u16, response: Bytes, transport: Transport, out: &mut Actions
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture, *};
+
+    fn response(status: u16) -> Bytes {
+        fixture::response(&fixture::request("OPTIONS", "z9hG4bKtwo", "1 OPTIONS"), status).bytes().clone()
+    }
+
+    const STATES: [fixture::Named<NonInviteServer>; 4] = [
+        ("Trying", || NonInviteServer::Trying),
+        ("Proceeding", || NonInviteServer::Proceeding { response: response(100) }),
+        ("Completed", || NonInviteServer::Completed { response: response(200) }),
+        ("Terminated", || NonInviteServer::Terminated),
+    ];
+
+    const INPUTS: [fixture::Named<Input>; 6] = [
+        ("request", || Input::Request),
+        ("1xx", || Input::Respond { status: 100, response: response(100) }),
+        ("2xx", || Input::Respond { status: 200, response: response(200) }),
+        ("404", || Input::Respond { status: 404, response: response(404) }),
+        ("timer J", || Input::Timer(Timer::J)),
+        ("transport failure", || Input::TransportFailed),
+    ];
+
+    #[test]
+    fn every_state_meets_every_input() {
+        assert_eq!(fixture::table(&STATES, &INPUTS, NonInviteServer::handle), TABLE);
+    }
+
+    const TABLE: &str = "
+Trying + 1xx -> Proceeding, send 100
+Trying + 2xx -> Completed, send 200, set J 32s; reliable: Terminated, send 200
+Trying + 404 -> Completed, send 404, set J 32s; reliable: Terminated, send 404
+Trying + transport failure -> Terminated, transport failed
+Trying ignores request, timer J
+Proceeding + request -> Proceeding, send 100
+Proceeding + 1xx -> Proceeding, send 100
+Proceeding + 2xx -> Completed, send 200, set J 32s; reliable: Terminated, send 200
+Proceeding + 404 -> Completed, send 404, set J 32s; reliable: Terminated, send 404
+Proceeding + transport failure -> Terminated, transport failed
+Proceeding ignores timer J
+Completed + request -> Completed, send 200
+Completed + timer J -> Terminated
+Completed + transport failure -> Terminated, transport failed
+Completed ignores 1xx, 2xx, 404
+Terminated ignores request, 1xx, 2xx, 404, timer J, transport failure
+";
+}

@@ -53,6 +53,7 @@ pub enum Input {
 
 /// What the table wants done. Drain until `Timeout`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub enum Output {
     Transmit {
         flow: Flow,
@@ -160,6 +161,21 @@ impl Table {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// No index outlives the transactions.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.is_empty()
+            && self.clients.is_empty()
+            && self.servers.is_empty()
+            && self.by_flow.is_empty()
+            && self.timers.first().is_none()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn timer_operations(&self) -> usize {
+        self.timers.operations
     }
 
     fn receive_request(&mut self, now: Instant, flow: Flow, message: Message) {

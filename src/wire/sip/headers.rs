@@ -1,28 +1,131 @@
 //! Typed views of header values. All borrow from the message.
 
-use super::message::Method;
+use memchr::{memchr, memchr2, memchr3};
+
+use super::{message::Method, scan};
 
 /// `;name=value` parameters, read lazily. Names compare case-insensitively; quoted values come without quotes
 /// when they hold no escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params<'a> {
+    /// From the first semicolon on, or empty.
     pub text: &'a str,
 }
 
 impl<'a> Params<'a> {
     /// `Some("")` for a parameter without a value.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        let _ = name;
-        todo!()
+        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.unwrap_or_default())
     }
 
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
+    /// In order; empty parameters (`;;`) are left out.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
-        std::iter::empty()
+        self.pieces().filter(|piece| !piece.is_empty()).map(|piece| {
+            let (name, value) = split_param(piece);
+            (name, value.map(unquote_plain))
+        })
     }
+
+    /// Whether this is a list of `generic-param` (RFC 3261 section 25.1), empty values allowed except for `tag`: an
+    /// empty tag would be taken for a missing one.
+    fn is_well_formed(&self) -> bool {
+        self.pieces().all(|piece| {
+            let (name, value) = split_param(piece);
+            scan::is_token(name)
+                && value.is_none_or(|value| {
+                    is_param_value(value) && (!value.is_empty() || !name.eq_ignore_ascii_case("tag"))
+                })
+        })
+    }
+
+    /// The name of one of [`Params::pieces`].
+    pub(super) fn name_of(piece: &str) -> &str {
+        split_param(piece).0
+    }
+
+    /// The text between semicolons outside quotes, trimmed.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut rest = self.text;
+        std::iter::from_fn(move || {
+            let text = rest.strip_prefix(';')?;
+            let piece;
+            (piece, rest) = text.split_at(piece_end(text.as_bytes()));
+            Some(scan::trim(piece))
+        })
+    }
+}
+
+/// Index of the next semicolon outside quotes, or the length.
+fn piece_end(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(skip) = memchr2(b';', b'"', &text[at..]) {
+        at += skip;
+        if text[at] == b';' {
+            return at;
+        }
+        match scan::quoted_len(&text[at..]) {
+            Some(len) => at += len,
+            None => break,
+        }
+    }
+    text.len()
+}
+
+fn split_param(piece: &str) -> (&str, Option<&str>) {
+    match memchr(b'=', piece.as_bytes()) {
+        Some(at) => (scan::trim(&piece[..at]), Some(scan::trim(&piece[at + 1..]))),
+        None => (piece, None),
+    }
+}
+
+fn is_param_value(value: &str) -> bool {
+    if value.starts_with('"') {
+        return scan::quoted_len(value.as_bytes()) == Some(value.len());
+    }
+    value.bytes().all(|b| b > b' ' && !matches!(b, b'"' | b',' | b'<' | b'>' | b'\\' | 0x7f))
+}
+
+/// Without its quotes, unless an escape in it would have to be undone.
+fn unquote_plain(value: &str) -> &str {
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) if !inner.contains('\\') => inner,
+        _ => value,
+    }
+}
+
+/// Splits a list header at its commas; those in quoted strings and angle brackets do not count
+/// (RFC 3261 section 7.3.1). Values come trimmed; an empty line has one empty value.
+pub(super) fn split_values(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = value_end(text.as_bytes());
+        rest = text.get(end + 1..);
+        Some(scan::trim(&text[..end]))
+    })
+}
+
+/// Index of the next separating comma, or the length. An unclosed quote or bracket hides every later comma, so that the
+/// broken value stays in one piece and is refused.
+fn value_end(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(skip) = memchr3(b',', b'"', b'<', &text[at..]) {
+        at += skip;
+        let len = match text[at] {
+            b',' => return at,
+            b'<' => memchr(b'>', &text[at..]).map(|last| last + 1),
+            _ => scan::quoted_len(&text[at..]),
+        };
+        match len {
+            Some(len) => at += len,
+            None => break,
+        }
+    }
+    text.len()
 }
 
 /// From, To, Contact, Route, ... (RFC 3261 section 20.10): `"Display" <uri>;params` or `uri;params`.
@@ -35,14 +138,56 @@ pub struct NameAddr<'a> {
 }
 
 impl<'a> NameAddr<'a> {
+    /// One value, not a list. Refuses what could be read in two ways: a display name with a bare comma, an unclosed quote
+    /// or bracket, white space in the URI, a `?` in a URI without brackets. The URI itself is not looked into.
     pub fn parse(value: &'a str) -> Option<Self> {
-        let _ = value;
-        todo!()
+        let value = scan::trim(value);
+        let (display, addr) = split_display(value)?;
+        let (uri, params) = match addr.strip_prefix('<') {
+            Some(bracketed) => {
+                let (uri, after) = bracketed.split_at(memchr(b'>', bracketed.as_bytes())?);
+                (uri, scan::trim(&after[1..]))
+            }
+            None => {
+                let (uri, params) = addr.split_at(memchr(b';', addr.as_bytes()).unwrap_or(addr.len()));
+                // RFC 3261 section 20.10: a URI with a comma or question mark must stand in angle brackets.
+                if uri.contains(['?', ',']) {
+                    return None;
+                }
+                (scan::trim(uri), params)
+            }
+        };
+        let name_addr = Self { display, uri, params: Params { text: params } };
+        let has_params = params.is_empty() || params.starts_with(';');
+        (has_params && is_uri_text(uri) && name_addr.params.is_well_formed()).then_some(name_addr)
     }
 
     pub fn tag(&self) -> Option<&'a str> {
         self.params.get("tag")
     }
+}
+
+/// Cuts a display name off, which needs an opening bracket behind it.
+fn split_display(value: &str) -> Option<(&str, &str)> {
+    let bytes = value.as_bytes();
+    if bytes.first() == Some(&b'"') {
+        let (display, addr) = value.split_at(scan::quoted_len(bytes)?);
+        let addr = scan::trim(addr);
+        return addr.starts_with('<').then_some((display, addr));
+    }
+    match memchr3(b'<', b'"', b';', bytes) {
+        Some(at) if bytes[at] == b'<' => {
+            let display = scan::trim(&value[..at]);
+            // Wider than the grammar's tokens, because phones send parentheses and national letters unquoted; what
+            // remains forbidden is what could separate values.
+            (!display.contains([',', '>', '\\'])).then_some((display, &value[at..]))
+        }
+        Some(_) | None => Some(("", value)),
+    }
+}
+
+fn is_uri_text(uri: &str) -> bool {
+    !uri.is_empty() && uri.bytes().all(|b| b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7f))
 }
 
 /// One Via value (RFC 3261 section 20.42).
@@ -57,9 +202,18 @@ pub struct Via<'a> {
 }
 
 impl<'a> Via<'a> {
+    /// `SIP/2.0/UDP host:port;params`, blanks around the slashes allowed. The protocol version is not judged: an answer to
+    /// a request of another version still needs its Via.
     pub fn parse(value: &'a str) -> Option<Self> {
-        let _ = value;
-        todo!()
+        let (protocol, rest) = split_at_byte(value, b'/')?;
+        let (version, rest) = split_at_byte(rest, b'/')?;
+        let rest = scan::trim(rest);
+        let (transport, rest) = rest.split_at(rest.find([' ', '\t'])?);
+        let is_protocol = [protocol, version, transport].into_iter().all(|part| scan::is_token(scan::trim(part)));
+        let (sent_by, params) = rest.split_at(memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
+        let (host, port) = split_sent_by(scan::trim(sent_by))?;
+        let via = Self { transport, host, port, params: Params { text: params } };
+        (is_protocol && via.params.is_well_formed()).then_some(via)
     }
 
     pub fn branch(&self) -> Option<&'a str> {
@@ -70,6 +224,31 @@ impl<'a> Via<'a> {
     pub fn wants_rport(&self) -> bool {
         self.params.has("rport")
     }
+
+    /// The address that an upstream element saw this hop come from, with or without the brackets that some put around
+    /// IPv6 (RFC 5118 section 4.5).
+    pub fn received(&self) -> Option<std::net::IpAddr> {
+        let text = self.params.get("received")?;
+        text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
+    }
+}
+
+fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = memchr(byte, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+/// `host [ : port ]`; the brackets of IPv6 are taken off.
+fn split_sent_by(sent_by: &str) -> Option<(&str, Option<u16>)> {
+    let (host, after) = super::uri::split_host(sent_by)?;
+    let after = scan::trim(after);
+    let port = match after.strip_prefix(':') {
+        Some(port) => Some(scan::number(scan::trim(port))?),
+        None if after.is_empty() => None,
+        None => return None,
+    };
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    Some((host, port))
 }
 
 /// RFC 3261 section 20.16.
@@ -81,8 +260,124 @@ pub struct CSeq<'a> {
 }
 
 impl<'a> CSeq<'a> {
+    /// `None` for a number of more than 31 bits too (RFC 3261 section 8.1.1.5).
     pub fn parse(value: &'a str) -> Option<Self> {
-        let _ = value;
-        todo!()
+        let value = scan::trim(value);
+        let (number, method) = value.split_at(value.find([' ', '\t'])?);
+        let number = scan::number(number).filter(|number| *number < 1 << 31)?;
+        let method_text = scan::trim(method);
+        scan::is_token(method_text).then(|| Self { number, method: Method::from_text(method_text), method_text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn params_respect_quotes_blanks_and_case() {
+        let params = Params { text: " ;tag = a ; Lr;x=\"1;2\";y=\"\\\"\";;rport=".trim() };
+        assert_eq!(params.get("TAG"), Some("a"));
+        assert_eq!(params.get("lr"), Some(""));
+        assert_eq!(params.get("x"), Some("1;2"));
+        assert_eq!(params.get("y"), Some("\"\\\"\""), "an escape keeps its quotes");
+        assert_eq!(params.get("rport"), Some(""));
+        assert_eq!(params.get("2\""), None);
+        assert_eq!(params.iter().count(), 5);
+        assert!(!params.is_well_formed(), "an empty parameter");
+    }
+
+    #[test]
+    fn lists_split_at_commas_outside_quotes_and_brackets_only() {
+        let list: Vec<_> = split_values(r#""a,\",b" <sip:x,y@z>;p="1,2" , <sip:b>,, c"#).collect();
+        assert_eq!(list, [r#""a,\",b" <sip:x,y@z>;p="1,2""#, "<sip:b>", "", "c"]);
+        assert_eq!(split_values("\"open, <sip:a>").count(), 1);
+        assert_eq!(split_values("<sip:a, <sip:b").count(), 1);
+        assert_eq!(split_values("").collect::<Vec<_>>(), [""]);
+    }
+
+    #[test]
+    fn name_addr_takes_every_form_of_the_grammar() {
+        let cases = [
+            ("<sip:a@b>", "", "sip:a@b", ""),
+            ("sip:a@b;tag=1", "", "sip:a@b", ";tag=1"),
+            ("sip:a@b", "", "sip:a@b", ""),
+            ("Ann Bell <sip:a@b;lr>;tag=1", "Ann Bell", "sip:a@b;lr", ";tag=1"),
+            ("Ann<sip:a@b>", "Ann", "sip:a@b", ""),
+            (r#""<sip:x@y>" <sip:a@b>"#, r#""<sip:x@y>""#, "sip:a@b", ""),
+            (r#""a\"<" <tel:+1> ; x"#, r#""a\"<""#, "tel:+1", "; x"),
+            ("sip:a@b;x=\"<c>\"", "", "sip:a@b", ";x=\"<c>\""),
+            ("<urn:service:sos?x>", "", "urn:service:sos?x", ""),
+            ("*", "", "*", ""),
+        ];
+        for (value, display, uri, params) in cases {
+            let expected = NameAddr { display, uri, params: Params { text: params } };
+            assert_eq!(NameAddr::parse(value), Some(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn name_addr_refuses_what_could_be_read_in_two_ways() {
+        for bad in [
+            "",
+            "<>",
+            "Bell, Ann <sip:a@b>",
+            "\"Ann <sip:a@b>",
+            "\"Ann\" sip:a@b",
+            "\"Ann\"",
+            "<sip:a@b",
+            "< sip:a@b >",
+            "<sip:a@b>;tag=",
+            "<sip:a@b>;;",
+            "<sip:a@b> tag=1",
+            "<sip:a@b>;tag=1, <sip:c@d>",
+            "<sip:a@b>;tag=1 2",
+            "sip:a@b?Route=c",
+            "sip:a@b, sip:c@d",
+            "<sip:a@b>;x=\"open",
+        ] {
+            assert_eq!(NameAddr::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn via_takes_blanks_and_ipv6() {
+        let via = Via::parse("SIP / 2.0 / UDP   [2001:db8::9:1] : 5061 ; rport ; branch = z9hG4bKa").unwrap();
+        assert_eq!((via.transport, via.host, via.port), ("UDP", "2001:db8::9:1", Some(5061)));
+        assert_eq!(via.branch(), Some("z9hG4bKa"));
+        assert!(via.wants_rport());
+        for received in ["[2001:db8::1]", "2001:db8::1"] {
+            let text = format!("SIP/2.0/UDP host;received={received}");
+            assert_eq!(Via::parse(&text).unwrap().received(), Some("2001:db8::1".parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_malformed_via_is_refused() {
+        for bad in [
+            "",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP ",
+            "SIP/2.0 host",
+            "SIP/2.0/UDP host:70000",
+            "SIP/2.0/UDP host:",
+            "SIP/2.0/UDP 2001:db8::1",
+            "SIP/2.0/UDP [::1",
+            "SIP/2.0/UDP host;;",
+            "SIP/2.0/UDP a b",
+            "SIP/2.0/U(P host",
+        ] {
+            assert_eq!(Via::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn cseq_holds_31_bits_and_a_token() {
+        let cseq = CSeq::parse("0009 \t INVITE").unwrap();
+        assert_eq!((cseq.number, cseq.method, cseq.method_text), (9, Method::Invite, "INVITE"));
+        assert_eq!(CSeq::parse("2147483647 FOO").unwrap().method, Method::Other);
+        for bad in ["", "1", "INVITE 1", "-1 INVITE", "2147483648 INVITE", "99999999999 INVITE", "1 A B"] {
+            assert_eq!(CSeq::parse(bad), None, "{bad}");
+        }
     }
 }

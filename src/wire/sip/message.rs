@@ -1,100 +1,20 @@
 //! A received message: its bytes and an index of where each header stands.
 
+use std::ops::Range;
+
 use bytes::Bytes;
+use memchr::{memchr, memchr_iter};
+use smallvec::SmallVec;
 
-use super::headers::{CSeq, NameAddr, Via};
-
-/// Request methods the server knows by name. Names compare byte for byte (RFC 3261 section 7.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    Invite,
-    Ack,
-    Bye,
-    Cancel,
-    Register,
-    Options,
-    Info,
-    Update,
-    Prack,
-    Subscribe,
-    Notify,
-    Refer,
-    Message,
-    Publish,
-    /// Kept as text: [`Message::method_text`].
-    Other,
-}
-
-impl Method {
-    /// `"OTHER"` for [`Method::Other`].
-    pub const fn as_str(self) -> &'static str {
-        todo!()
-    }
-}
-
-/// Header names the server looks at; compact forms included (RFC 3261 section 7.3.3). Case-insensitive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Name {
-    Accept,
-    AlertInfo,
-    Allow,
-    AuthenticationInfo,
-    Authorization,
-    CallId,
-    CallInfo,
-    Contact,
-    ContentDisposition,
-    ContentEncoding,
-    ContentLanguage,
-    ContentLength,
-    ContentType,
-    CSeq,
-    Date,
-    Diversion,
-    Event,
-    Expires,
-    From,
-    Geolocation,
-    GeolocationError,
-    GeolocationRouting,
-    HistoryInfo,
-    MaxForwards,
-    MimeVersion,
-    MinExpires,
-    MinSe,
-    PAccessNetworkInfo,
-    PAssertedIdentity,
-    PPreferredIdentity,
-    Path,
-    Priority,
-    Privacy,
-    ProxyAuthenticate,
-    ProxyAuthorization,
-    ProxyRequire,
-    RAck,
-    RSeq,
-    Reason,
-    RecordRoute,
-    ReferTo,
-    ReferredBy,
-    RemotePartyId,
-    Replaces,
-    Require,
-    RetryAfter,
-    Route,
-    Server,
-    SessionExpires,
-    Subject,
-    SubscriptionState,
-    Supported,
-    To,
-    Unsupported,
-    UserAgent,
-    Via,
-    Warning,
-    WwwAuthenticate,
-    Other,
-}
+pub use super::name::{Method, Name};
+use super::{
+    Fault, body,
+    frame::ContentLength,
+    headers::{CSeq, NameAddr, Via, split_values},
+    name::expand_compact,
+    scan,
+};
+use crate::types::limits::{SIP_BODY_BYTES_MAX, SIP_HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
 
 /// One SIP message. Cheap to clone: the bytes are shared.
 ///
@@ -103,120 +23,528 @@ pub enum Name {
 #[derive(Clone, Debug)]
 pub struct Message {
     bytes: Bytes,
+    start_line: Span,
+    start: Start,
+    fields: SmallVec<[Field; FIELDS_INLINE]>,
+    body: Span,
+    /// The first fault that still let the message be indexed; [`super::validate`] reports it.
+    pub(super) index_fault: Option<Fault>,
+}
+
+/// Header lines that need no heap. Phones send 12 to 25.
+const FIELDS_INLINE: usize = 32;
+
+/// A range of a message's bytes.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    at: u16,
+    len: u16,
+}
+
+const _: () = assert!(SIP_MESSAGE_BYTES_MAX <= u16::MAX as usize, "spans hold offsets of 16 bits");
+
+/// The parts of the start line, as far as they can be told apart.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    Request { method: Method, method_text: Span, uri: Span, version: Span },
+    Response { version: Span, status: u16, reason: Span },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: Name,
+    name_text: Span,
+    value: Span,
 }
 
 impl Message {
-    /// Indexes one framed message. Errors are those that make an answer impossible or pointless: no start line, no
-    /// header end, text that is not UTF-8, too many headers. Everything else is [`super::validate`]'s to name.
-    pub fn parse(bytes: Bytes) -> Result<Self, super::Fault> {
-        let _ = bytes;
-        todo!()
+    /// Indexes one framed message: a datagram, or a frame of [`super::frame::Framer`]. Empty lines before it are ignored
+    /// (RFC 3261 section 7.5).
+    ///
+    /// Errors are those that leave nothing to index: text that is not UTF-8, a line that does not end with CRLF, no
+    /// header end, too many headers, too many bytes. [`super::salvage`] may then still find what a response needs.
+    /// Everything else is [`super::validate`]'s to name.
+    pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
+        let blank = bytes.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2;
+        let bytes = if blank == 0 { bytes } else { bytes.slice(blank..) };
+        if bytes.len() > SIP_MESSAGE_BYTES_MAX {
+            return Err(Fault::MESSAGE_TOO_LARGE);
+        }
+        Index::build(Unfolder { bytes, unfolded: None })
     }
 
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    pub fn is_request(&self) -> bool {
-        todo!()
+    pub const fn is_request(&self) -> bool {
+        matches!(self.start, Start::Request { .. })
+    }
+
+    /// Whether a response can be sent at all: a request other than ACK whose topmost Via can be read. Whatever else is
+    /// missing, the sender can still be told.
+    pub fn is_answerable(&self) -> bool {
+        self.method().is_some_and(|method| method != Method::Ack) && self.via().is_some()
     }
 
     /// `None` for a response.
-    pub fn method(&self) -> Option<Method> {
-        todo!()
+    pub const fn method(&self) -> Option<Method> {
+        match self.start {
+            Start::Request { method, .. } => Some(method),
+            Start::Response { .. } => None,
+        }
     }
 
     /// The method as it stands on the request line; the CSeq method of a response.
     pub fn method_text(&self) -> &str {
-        todo!()
+        match self.start {
+            Start::Request { method_text, .. } => self.text(method_text),
+            Start::Response { .. } => self.cseq().map_or("", |cseq| cseq.method_text),
+        }
     }
 
     /// Request-URI as text; empty for a response.
     pub fn request_uri(&self) -> &str {
-        todo!()
+        match self.start {
+            Start::Request { uri, .. } => self.text(uri),
+            Start::Response { .. } => "",
+        }
     }
 
-    /// Status code of a response, 0 for a request.
-    pub fn status(&self) -> u16 {
-        todo!()
+    /// Status code of a response, 0 for a request or a status line without a readable code.
+    pub const fn status(&self) -> u16 {
+        match self.start {
+            Start::Request { .. } => 0,
+            Start::Response { status, .. } => status,
+        }
     }
 
+    /// Empty for a request.
     pub fn reason_phrase(&self) -> &str {
-        todo!()
+        match self.start {
+            Start::Request { .. } => "",
+            Start::Response { reason, .. } => self.text(reason),
+        }
     }
 
     /// The first header line of this name, trimmed.
     pub fn header(&self, name: Name) -> Option<&str> {
-        let _ = name;
-        todo!()
+        self.lines(name).next()
     }
 
     /// Every value of a list header in order: several lines and comma-separated values on one line alike, commas in
-    /// quotes and angle brackets respected (RFC 3261 section 7.3.1). Do not use for headers whose grammar has bare
-    /// commas (Authorization, Date, ...): use [`Message::lines`].
+    /// quotes and angle brackets respected (RFC 3261 section 7.3.1). Empty values are left out. Do not use for headers
+    /// whose grammar has bare commas (Authorization, Date, ...): use [`Message::lines`].
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
-        let _ = name;
-        std::iter::empty()
+        self.lines(name).flat_map(split_values).filter(|value| !value.is_empty())
     }
 
     /// Every header line of this name, trimmed, not split at commas.
     pub fn lines(&self, name: Name) -> impl Iterator<Item = &str> {
-        let _ = name;
-        std::iter::empty()
+        self.fields.iter().filter(move |field| field.name == name).map(|field| self.text(field.value))
     }
 
     /// All header lines as `(name as written, known name, value)` in order.
     pub fn all(&self) -> impl Iterator<Item = (&str, Name, &str)> {
-        std::iter::empty()
+        self.fields.iter().map(|field| (self.text(field.name_text), field.name, self.text(field.value)))
     }
 
-    /// A header the server has no [`Name`] for, by case-insensitive text.
+    /// All header lines as `(known name, value)` in order.
+    pub(super) fn known(&self) -> impl Iterator<Item = (Name, &str)> {
+        self.fields.iter().map(|field| (field.name, self.text(field.value)))
+    }
+
+    /// A header the server has no [`Name`] for, by case-insensitive text. A compact form on the wire matches its long name.
     pub fn header_text(&self, name: &str) -> Option<&str> {
-        let _ = name;
-        todo!()
+        let wanted = expand_compact(name);
+        self.all()
+            .find(|(written, known, _)| *known == Name::Other && expand_compact(written).eq_ignore_ascii_case(wanted))
+            .map(|(_, _, value)| value)
     }
 
     /// The topmost Via.
     pub fn via(&self) -> Option<Via<'_>> {
-        todo!()
+        Via::parse(split_values(self.header(Name::Via)?).next()?)
     }
 
     pub fn from(&self) -> Option<NameAddr<'_>> {
-        todo!()
+        NameAddr::parse(self.header(Name::From)?)
     }
 
     pub fn to(&self) -> Option<NameAddr<'_>> {
-        todo!()
+        NameAddr::parse(self.header(Name::To)?)
     }
 
     /// The first Contact. `*` reads as a `NameAddr` whose `uri` is `"*"`.
     pub fn contact(&self) -> Option<NameAddr<'_>> {
-        todo!()
+        NameAddr::parse(self.values(Name::Contact).next()?)
     }
 
+    /// Empty when there is none.
     pub fn call_id(&self) -> &str {
-        todo!()
+        self.header(Name::CallId).unwrap_or_default()
     }
 
     pub fn cseq(&self) -> Option<CSeq<'_>> {
-        todo!()
+        CSeq::parse(self.header(Name::CSeq)?)
     }
 
     pub fn from_tag(&self) -> Option<&str> {
-        todo!()
+        self.from()?.tag()
     }
 
     pub fn to_tag(&self) -> Option<&str> {
-        todo!()
+        self.to()?.tag()
     }
 
-    /// Body bytes by the one Content-Length rule of [`super::frame`].
+    /// Body bytes by the one Content-Length rule of [`super::frame`]: without the header, all bytes of the datagram after
+    /// the header section; empty where the rule is broken.
     pub fn body(&self) -> Bytes {
-        todo!()
+        self.bytes.slice(self.body.range())
     }
 
     /// The `application/sdp` body: the whole body, or the first such part of a `multipart/*` body (RFC 5621).
     pub fn sdp(&self) -> Option<Bytes> {
-        todo!()
+        let part = body::sdp(self.header(Name::ContentType)?, &self.bytes[self.body.range()])?;
+        let start = usize::from(self.body.at);
+        Some(self.bytes.slice(start + part.start..start + part.end))
+    }
+
+    pub(super) fn has_body(&self) -> bool {
+        self.body.len > 0
+    }
+
+    pub(super) fn start_line(&self) -> &str {
+        self.text(self.start_line)
+    }
+
+    /// What stands where `SIP/2.0` should.
+    pub(super) fn version(&self) -> &str {
+        match self.start {
+            Start::Request { version, .. } | Start::Response { version, .. } => self.text(version),
+        }
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(&self.bytes[span.range()]).expect("the header section is UTF-8 and spans end beside ASCII")
+    }
+}
+
+impl Span {
+    fn new(range: Range<usize>) -> Self {
+        let bound = |at| u16::try_from(at).expect("a message has at most SIP_MESSAGE_BYTES_MAX bytes");
+        Self { at: bound(range.start), len: bound(range.end - range.start) }
+    }
+
+    fn range(self) -> Range<usize> {
+        usize::from(self.at)..usize::from(self.at) + usize::from(self.len)
+    }
+
+    /// Without blanks at either end.
+    fn trimmed(text: &[u8], range: Range<usize>) -> Self {
+        let is_blank = |at: &usize| matches!(text[*at], b' ' | b'\t');
+        let start = range.clone().find(|at| !is_blank(at)).unwrap_or(range.end);
+        let end = (start..range.end).rev().find(|at| !is_blank(at)).map_or(start, |last| last + 1);
+        Self::new(start..end)
+    }
+}
+
+/// A message's bytes, copied as soon as a fold must be overwritten.
+struct Unfolder {
+    bytes: Bytes,
+    unfolded: Option<Vec<u8>>,
+}
+
+impl Unfolder {
+    fn view(&self) -> &[u8] {
+        self.unfolded.as_deref().unwrap_or(&self.bytes)
+    }
+
+    /// The line that starts at `from`, continuation lines joined to it. Ends before the empty line: `end == from`.
+    fn line(&mut self, from: usize) -> Result<scan::Line, Fault> {
+        let mut at = from;
+        loop {
+            let line = scan::line(self.view(), at).ok_or(Fault::new(400, "Header section does not end"))?;
+            if !line.is_clean {
+                return Err(Fault::LINE_END);
+            }
+            if line.end == from || !scan::is_folded(self.view(), line.next) {
+                return Ok(line);
+            }
+            let copy = self.unfolded.get_or_insert_with(|| self.bytes.to_vec());
+            copy[line.end..line.next].fill(b' ');
+            at = line.next;
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        self.unfolded.map_or(self.bytes, Bytes::from)
+    }
+}
+
+/// Building state of the index.
+struct Index {
+    fields: SmallVec<[Field; FIELDS_INLINE]>,
+    length: ContentLength,
+    fault: Option<Fault>,
+}
+
+impl Index {
+    fn build(mut unfolder: Unfolder) -> Result<Message, Fault> {
+        let mut index = Self { fields: SmallVec::new(), length: ContentLength::default(), fault: None };
+        let start_line = unfolder.line(0)?;
+        let mut line = start_line;
+        let mut at = line.next;
+        loop {
+            line = unfolder.line(at)?;
+            if line.end == at {
+                break;
+            }
+            index.add_line(unfolder.view(), at..line.end)?;
+            at = line.next;
+        }
+        let head = &unfolder.view()[..at];
+        if std::str::from_utf8(head).is_err() {
+            return Err(Fault::new(400, "Header section is not UTF-8"));
+        }
+        index.check_nul(head);
+        let start = start_of(head, 0..start_line.end);
+        let body = index.body(line.next..unfolder.view().len());
+        let start_line = Span::new(0..start_line.end);
+        Ok(Message {
+            bytes: unfolder.finish(),
+            start_line,
+            start,
+            fields: index.fields,
+            body,
+            index_fault: index.fault,
+        })
+    }
+
+    fn add_line(&mut self, text: &[u8], line: Range<usize>) -> Result<(), Fault> {
+        let bytes = &text[line.clone()];
+        let name_len = bytes.iter().position(|b| !scan::is_token_byte(*b)).unwrap_or(bytes.len());
+        let after = &bytes[name_len..];
+        let blanks = after.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(after.len());
+        if name_len == 0 || after.get(blanks) != Some(&b':') {
+            self.note(Fault::new(400, "Malformed header name"));
+            return Ok(());
+        }
+        if self.fields.len() == SIP_HEADERS_MAX {
+            return Err(Fault::new(400, "Too many header lines"));
+        }
+        let name_text = line.start..line.start + name_len;
+        let value = Span::trimmed(text, name_text.end + blanks + 1..line.end);
+        let name = Name::from_bytes(&text[name_text.clone()]);
+        if name == Name::ContentLength
+            && let Err(fault) = self.length.add(&text[value.range()])
+        {
+            self.note(fault);
+        }
+        self.fields.push(Field { name, name_text: Span::new(name_text), value });
+        Ok(())
+    }
+
+    /// NUL may only be the second half of an escape in a quoted string (RFC 3261 section 25.1, `quoted-pair`).
+    fn check_nul(&mut self, head: &[u8]) {
+        if memchr_iter(0, head).any(|at| at == 0 || head[at - 1] != b'\\') {
+            self.note(Fault::new(400, "NUL in header section"));
+        }
+    }
+
+    /// RFC 3261 section 18.3: a datagram may hold more than the body, never less.
+    fn body(&mut self, rest: Range<usize>) -> Span {
+        let len = match self.length.value {
+            Some(length) if length > rest.len() => {
+                self.note(Fault::new(400, "Body is shorter than Content-Length"));
+                0
+            }
+            Some(length) => length,
+            None => rest.len(),
+        };
+        if len > SIP_BODY_BYTES_MAX {
+            self.note(Fault::BODY_TOO_LARGE);
+        }
+        let len = if self.fault.is_some() { 0 } else { len };
+        Span::new(rest.start..rest.start + len)
+    }
+
+    fn note(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+/// Takes the start line apart at its first and last space, so that even a malformed one can be answered.
+fn start_of(text: &[u8], line: Range<usize>) -> Start {
+    let bytes = &text[line.clone()];
+    let first = memchr(b' ', bytes).unwrap_or(bytes.len());
+    let rest = line.start + first..line.end;
+    if bytes.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/")) {
+        let rest = Span::trimmed(text, rest).range();
+        let code = memchr(b' ', &text[rest.clone()]).unwrap_or(rest.len());
+        let status = std::str::from_utf8(&text[rest.start..rest.start + code]).ok().and_then(scan::number);
+        return Start::Response {
+            version: Span::new(line.start..line.start + first),
+            status: status.unwrap_or(0),
+            reason: Span::trimmed(text, rest.start + code..rest.end),
+        };
+    }
+    let method_text = Span::new(line.start..line.start + first);
+    let rest = Span::trimmed(text, rest).range();
+    let last = memchr::memrchr(b' ', &text[rest.clone()]).map_or(rest.end, |at| rest.start + at);
+    Start::Request {
+        method: std::str::from_utf8(&text[method_text.range()]).map_or(Method::Other, Method::from_text),
+        method_text,
+        uri: Span::trimmed(text, rest.start..last),
+        version: Span::trimmed(text, last..rest.end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Message {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_indexed_in_order_with_names_as_written() {
+        let message = parse("INVITE sip:a@b SIP/2.0\r\nv : x\r\nX-New:\r\nSubject:  two words \r\n\r\n");
+        assert_eq!((message.method(), message.method_text()), (Some(Method::Invite), "INVITE"));
+        assert_eq!((message.request_uri(), message.status()), ("sip:a@b", 0));
+        let all: Vec<_> = message.all().collect();
+        assert_eq!(all, [("v", Name::Via, "x"), ("X-New", Name::Other, ""), ("Subject", Name::Subject, "two words")]);
+        assert_eq!(message.header_text("x-new"), Some(""));
+        assert_eq!(message.header_text("Subject"), None, "a known name is asked for by its Name");
+    }
+
+    #[test]
+    fn a_response_has_a_status_and_takes_its_method_from_cseq() {
+        let message = parse("sip/2.0 486  Busy  Here\r\nCSeq: 1 BYE\r\n\r\n");
+        assert_eq!((message.is_request(), message.method()), (false, None));
+        assert_eq!((message.status(), message.reason_phrase()), (486, "Busy  Here"));
+        assert_eq!((message.method_text(), message.request_uri()), ("BYE", ""));
+        assert!(!message.is_answerable());
+        assert_eq!(parse("SIP/2.0 100\r\n\r\n").status(), 100);
+        assert_eq!(parse("SIP/2.0 4294967301 x\r\n\r\n").status(), 0);
+    }
+
+    #[test]
+    fn folds_become_spaces_and_only_then_are_bytes_copied() {
+        let plain = Bytes::from_static(b"A b SIP/2.0\r\nSubject: x\r\n\r\n folded? no\r\n body");
+        let message = Message::parse(plain.clone()).unwrap();
+        assert_eq!(message.bytes().as_ptr(), plain.as_ptr());
+        assert_eq!(&message.body()[..], b" folded? no\r\n body");
+
+        let folded = Bytes::from_static(b"A b SIP/2.0\r\nTo:\r\n <sip:a@b>\r\n\t;tag=1\r\n \r\nl: 3\r\n\r\nx\r\n y");
+        let message = Message::parse(folded.clone()).unwrap();
+        assert_eq!(message.bytes().len(), folded.len());
+        assert_eq!((message.to().unwrap().uri, message.to_tag()), ("sip:a@b", Some("1")));
+        assert_eq!(&message.body()[..], b"x\r\n", "the body keeps its line breaks");
+    }
+
+    #[test]
+    fn lists_join_lines_and_commas() {
+        let message = parse("A b SIP/2.0\r\nSupported: a, b\r\nk: c,,\"d,e\"\r\nSupported:\r\n\r\n");
+        assert_eq!(message.values(Name::Supported).collect::<Vec<_>>(), ["a", "b", "c", "\"d,e\""]);
+        assert_eq!(message.lines(Name::Supported).count(), 3);
+        assert_eq!(message.header(Name::Allow), None);
+    }
+
+    #[test]
+    fn compact_forms_without_a_name_match_their_long_form() {
+        let message = parse("A b SIP/2.0\r\nu: presence\r\nAccept-Contact: *\r\n\r\n");
+        assert_eq!(message.header_text("Allow-Events"), Some("presence"));
+        assert_eq!(message.header_text("a"), Some("*"));
+    }
+
+    #[test]
+    fn a_datagram_is_cut_at_content_length_and_may_not_be_short() {
+        assert_eq!(&parse("A b SIP/2.0\r\nContent-Length : 2\r\n\r\nxyz").body()[..], b"xy");
+        assert_eq!(&parse("A b SIP/2.0\r\nl:\r\n 02\r\nL: 2\r\n\r\nxyz").body()[..], b"xy");
+        assert_eq!(&parse("A b SIP/2.0\r\n\r\nxyz").body()[..], b"xyz");
+        for (lengths, reason) in [
+            ("l: 4", "Body is shorter than Content-Length"),
+            ("l: -1", "Content-Length is not a valid number"),
+            ("l: 1\r\n 2", "Content-Length is not a valid number"),
+            ("l:", "Content-Length is not a valid number"),
+            ("l: 99999999999999999999", "Content-Length is not a valid number"),
+            ("l: 1\r\nContent-Length: 2", "Content-Length headers differ"),
+        ] {
+            let message = parse(&format!("A b SIP/2.0\r\n{lengths}\r\n\r\nxyz"));
+            assert_eq!(message.index_fault, Some(Fault::new(400, reason)), "{lengths}");
+            assert!(message.body().is_empty(), "{lengths}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_indexed_is_refused_by_name() {
+        for (bytes, reason) in [
+            (&b""[..], "Header section does not end"),
+            (b"\r\n\r\n", "Header section does not end"),
+            (b"A b SIP/2.0\r\nVia: x\r\n", "Header section does not end"),
+            (b"A b SIP/2.0\nVia: x\n\n", "Line does not end with CRLF"),
+            (b"A b SIP/2.0\r\nVia: x\rl: 5\r\n\r\n", "Line does not end with CRLF"),
+            (b"A b SIP/2.0\r\nVia: x\n\r\n\r\n", "Line does not end with CRLF"),
+            (b"A b SIP/2.0\r\nVia: \xff\r\n\r\n", "Header section is not UTF-8"),
+        ] {
+            assert_eq!(Message::parse(bytes.into()).unwrap_err(), Fault::new(400, reason), "{bytes:?}");
+        }
+        assert!(Message::parse(Bytes::from_static(b"A b SIP/2.0\r\n\r\n\xff\n\r")).is_ok(), "a body may be anything");
+    }
+
+    #[test]
+    fn odd_header_lines_are_left_out_and_noted() {
+        for line in ["no colon", "two words: x", ": x", "N\u{e9}: x", "a\u{0}: x"] {
+            let message = parse(&format!("A b SIP/2.0\r\n{line}\r\nTo: x\r\n\r\n"));
+            assert_eq!(message.index_fault, Some(Fault::new(400, "Malformed header name")), "{line}");
+            assert_eq!(message.header(Name::To), Some("x"), "{line}");
+        }
+    }
+
+    #[test]
+    fn nul_stands_only_behind_a_backslash() {
+        assert_eq!(parse("A b SIP/2.0\r\nTo: \"\\\0\" <sip:a>\r\n\r\n").index_fault, None);
+        let fault = Some(Fault::new(400, "NUL in header section"));
+        assert_eq!(parse("A b SIP/2.0\r\nTo: \0\r\n\r\n").index_fault, fault);
+        assert_eq!(parse("\0A b SIP/2.0\r\n\r\n").index_fault, fault);
+        assert_eq!(parse("A b SIP/2.0\r\n\r\n\0").index_fault, None);
+    }
+
+    #[test]
+    fn header_lines_are_bounded() {
+        let with = |lines: usize| format!("A b SIP/2.0\r\n{}\r\n", "X: y\r\n".repeat(lines));
+        assert_eq!(parse(&with(SIP_HEADERS_MAX)).all().count(), SIP_HEADERS_MAX);
+        let fault = Message::parse(with(SIP_HEADERS_MAX + 1).into()).unwrap_err();
+        assert_eq!(fault, Fault::new(400, "Too many header lines"));
+    }
+
+    #[test]
+    fn body_and_message_are_bounded() {
+        let with = |body: usize| format!("A b SIP/2.0\r\n\r\n{}", "x".repeat(body));
+        let largest = parse(&with(SIP_BODY_BYTES_MAX));
+        assert_eq!((largest.index_fault, largest.body().len()), (None, SIP_BODY_BYTES_MAX));
+        let larger = parse(&with(SIP_BODY_BYTES_MAX + 1));
+        assert_eq!((larger.index_fault, larger.body().len()), (Some(Fault::BODY_TOO_LARGE), 0));
+
+        let of_size = |bytes: usize| {
+            let frame = "A b SIP/2.0\r\nl: 0\r\nX: \r\n\r\n".len();
+            format!("A b SIP/2.0\r\nl: 0\r\nX: {}\r\n\r\n", "x".repeat(bytes - frame))
+        };
+        assert_eq!(parse(&of_size(SIP_MESSAGE_BYTES_MAX)).bytes().len(), SIP_MESSAGE_BYTES_MAX);
+        let fault = Message::parse(of_size(SIP_MESSAGE_BYTES_MAX + 1).into()).unwrap_err();
+        assert_eq!(fault, Fault::MESSAGE_TOO_LARGE);
+    }
+
+    #[test]
+    fn the_session_description_shares_the_message_bytes() {
+        let text = "A b SIP/2.0\r\nc: multipart/mixed;boundary=x\r\n\r\n--x\r\nc: application/sdp\r\n\r\nv=0\r\n--x--";
+        let message = parse(text);
+        let sdp = message.sdp().unwrap();
+        assert_eq!(&sdp[..], b"v=0");
+        assert_eq!(sdp.as_ptr(), message.bytes()[text.find("v=0").unwrap()..].as_ptr());
+        assert_eq!(parse("A b SIP/2.0\r\nc: text/plain\r\n\r\nv=0").sdp(), None);
+        assert_eq!(parse("A b SIP/2.0\r\n\r\nv=0").sdp(), None);
     }
 }

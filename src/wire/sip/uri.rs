@@ -1,6 +1,13 @@
 //! SIP, SIPS, tel and other URIs (RFC 3261 section 19.1, RFC 3966).
 
-use super::headers::Params;
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use memchr::memchr;
+
+use super::{headers::Params, scan};
 
 /// A URI split into its parts, all borrowed and as written (percent-escapes untouched).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,22 +27,227 @@ pub struct Uri<'a> {
 }
 
 impl<'a> Uri<'a> {
+    /// Any scheme is taken apart; only SIP's structure is checked. Letters beyond ASCII are let through, because people
+    /// dial them. `None` without a scheme, with white space, quotes or angle brackets, or with a host or port that is none.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let _ = text;
-        todo!()
+        let is_text = text.bytes().all(|b| b > b' ' && !matches!(b, b'"' | b'<' | b'>' | 0x7f));
+        let (scheme, rest) = text.split_at(memchr(b':', text.as_bytes())?);
+        if !is_text || !is_scheme(scheme) {
+            return None;
+        }
+        if is_sip_scheme(scheme) { Self::parse_sip(scheme, &rest[1..]) } else { Self::parse_other(scheme, &rest[1..]) }
+    }
+
+    fn parse_sip(scheme: &'a str, rest: &'a str) -> Option<Self> {
+        // The user part may hold `;`, `?` and `:`, so it is cut off first; no other part may hold a bare `@`.
+        let (userinfo, rest) = match memchr(b'@', rest.as_bytes()) {
+            Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
+            None => (None, rest),
+        };
+        let (user, password) = match userinfo.and_then(|info| info.split_once(':')) {
+            Some((user, password)) => (Some(user), Some(password)),
+            None => (userinfo, None),
+        };
+        let (host, rest) = split_host(rest)?;
+        let (port, rest) = match rest.strip_prefix(':') {
+            Some(rest) => {
+                let (port, rest) = rest.split_at(rest.find([';', '?']).unwrap_or(rest.len()));
+                (Some(scan::number(port)?), rest)
+            }
+            None => (None, rest),
+        };
+        let (params, headers) = split_headers(rest);
+        let has_params = params.is_empty() || params.starts_with(';');
+        (has_params && user.is_none_or(|user| !user.is_empty())).then_some(Self {
+            scheme,
+            user,
+            password,
+            host,
+            port,
+            params: Params { text: params },
+            headers,
+        })
+    }
+
+    fn parse_other(scheme: &'a str, rest: &'a str) -> Option<Self> {
+        let (rest, headers) = split_headers(rest);
+        let (opaque, params) = rest.split_at(memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
+        (!opaque.is_empty()).then_some(Self {
+            scheme,
+            user: Some(opaque),
+            password: None,
+            host: "",
+            port: None,
+            params: Params { text: params },
+            headers,
+        })
     }
 
     pub fn is_sip(&self) -> bool {
-        self.scheme.eq_ignore_ascii_case("sip") || self.scheme.eq_ignore_ascii_case("sips")
+        is_sip_scheme(self.scheme)
     }
 
     /// The user part with percent-escapes decoded; `None` if it is absent or does not decode to UTF-8.
-    pub fn user_decoded(&self) -> Option<std::borrow::Cow<'a, str>> {
-        todo!()
+    pub fn user_decoded(&self) -> Option<Cow<'a, str>> {
+        let user = self.user?;
+        if memchr(b'%', user.as_bytes()).is_none() {
+            return Some(Cow::Borrowed(user));
+        }
+        String::from_utf8(percent_decode(user.as_bytes())?).ok().map(Cow::Owned)
     }
 
     /// The host as an IP address, brackets removed.
-    pub fn host_ip(&self) -> Option<std::net::IpAddr> {
-        todo!()
+    pub fn host_ip(&self) -> Option<IpAddr> {
+        match bracketed(self.host) {
+            Some(inner) => parse_ipv6(inner).map(IpAddr::V6),
+            None => self.host.parse().ok().map(IpAddr::V4),
+        }
+    }
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+}
+
+const fn is_sip_scheme(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips")
+}
+
+fn split_headers(rest: &str) -> (&str, &str) {
+    rest.split_once('?').unwrap_or((rest, ""))
+}
+
+/// Cuts `host` off the front of `host[:port]...`: a name, an IPv4 address, or an IPv6 reference with its brackets.
+pub(super) fn split_host(text: &str) -> Option<(&str, &str)> {
+    if text.starts_with('[') {
+        let (host, rest) = text.split_at(memchr(b']', text.as_bytes())? + 1);
+        return parse_ipv6(bracketed(host)?).map(|_| (host, rest));
+    }
+    // The underscore is no part of the grammar, but of the host names that people give their machines.
+    let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let len = text.bytes().position(|b| !is_host_byte(b)).unwrap_or(text.len());
+    (len > 0).then(|| text.split_at(len))
+}
+
+fn bracketed(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// Reads `:::` before an embedded IPv4 address as `::`, which the grammar of RFC 3261 produces by mistake and RFC 5118
+/// section 4.10 wants tolerated.
+fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
+    if let Some((left, ipv4)) = text.split_once(":::")
+        && ipv4.parse::<Ipv4Addr>().is_ok()
+    {
+        return format!("{left}::{ipv4}").parse().ok();
+    }
+    text.parse().ok()
+}
+
+/// `None` where a percent sign is not followed by two hexadecimal digits.
+fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte == b'%' {
+            let (high, low) = (hex_digit(*bytes.next()?)?, hex_digit(*bytes.next()?)?);
+            out.push(high << 4 | low);
+        } else {
+            out.push(*byte);
+        }
+    }
+    Some(out)
+}
+
+const fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sip_uri_comes_apart() {
+        let uri = Uri::parse("SIPS:alice;x=1:secret@[2001:db8::1]:5061;transport=tcp;lr?Subject=a&b=c").unwrap();
+        assert!(uri.is_sip());
+        assert_eq!((uri.scheme, uri.user, uri.password), ("SIPS", Some("alice;x=1"), Some("secret")));
+        assert_eq!((uri.host, uri.port), ("[2001:db8::1]", Some(5061)));
+        assert_eq!(uri.host_ip(), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!((uri.params.get("Transport"), uri.params.has("lr")), (Some("tcp"), true));
+        assert_eq!(uri.headers, "Subject=a&b=c");
+    }
+
+    #[test]
+    fn a_host_needs_neither_user_nor_port() {
+        let uri = Uri::parse("sip:192.0.2.1").unwrap();
+        assert_eq!((uri.user, uri.host, uri.port), (None, "192.0.2.1", None));
+        assert_eq!(uri.host_ip(), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(Uri::parse("sip:example.com").unwrap().host_ip(), None);
+    }
+
+    #[test]
+    fn other_schemes_keep_their_text() {
+        let tel = Uri::parse("tel:+1-201-555-0123;phone-context=example.com").unwrap();
+        assert_eq!(tel.user, Some("+1-201-555-0123"));
+        assert_eq!(tel.params.get("phone-context"), Some("example.com"));
+        assert_eq!((tel.is_sip(), tel.host), (false, ""));
+        assert_eq!(Uri::parse("urn:service:sos.fire").unwrap().user, Some("service:sos.fire"));
+        assert_eq!(Uri::parse("soap.beep://192.0.2.103:3002").unwrap().user, Some("//192.0.2.103:3002"));
+    }
+
+    #[test]
+    fn escapes_are_decoded_only_on_demand() {
+        let uri = Uri::parse("sip:sips%3Auser%40example.com@example.net").unwrap();
+        assert_eq!(uri.user, Some("sips%3Auser%40example.com"));
+        assert_eq!(uri.user_decoded().unwrap(), "sips:user@example.com");
+        assert_eq!(Uri::parse("sip:%00@h").unwrap().user_decoded().unwrap(), "\0");
+        for broken in ["sip:%@h", "sip:%4@h", "sip:%zz@h", "sip:%ff@h", "sip:%+1@h"] {
+            assert_eq!(Uri::parse(broken).unwrap().user_decoded(), None, "{broken}");
+        }
+        assert_eq!(Uri::parse("sip:９１１@h").unwrap().user_decoded().unwrap(), "９１１");
+    }
+
+    #[test]
+    fn broken_uris_are_refused() {
+        for bad in [
+            "",
+            "example.com",
+            ":a",
+            "sip:",
+            "sip:@h",
+            "sip::pw@h",
+            "sip:a@",
+            "sip:a@b@c",
+            "sip:a@b:",
+            "sip:a@b:x",
+            "sip:a@b:65536",
+            "sip:a b@c",
+            "<sip:a@b>",
+            "sip:2001:db8::10",
+            "sip:[2001:db8::10",
+            "sip:[2001:db8::g]",
+            "sip:[::1]x",
+            "sip:[]",
+            "1sip:a",
+            "tel:",
+        ] {
+            assert_eq!(Uri::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_third_colon_is_tolerated_before_ipv4_only() {
+        let host_ip = |text: &str| Uri::parse(text).and_then(|uri| uri.host_ip());
+        assert_eq!(host_ip("sip:[2001:db8:::192.0.2.1]"), Some("2001:db8::192.0.2.1".parse().unwrap()));
+        assert_eq!(host_ip("sip:[2001:db8:::1]"), None);
+        assert_eq!(host_ip("sip:[2001:db8::::192.0.2.1]"), None);
+        assert_eq!(host_ip("sip:[2001::db8:::192.0.2.1]"), None);
     }
 }
