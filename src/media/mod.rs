@@ -11,6 +11,8 @@ pub mod ports;
 mod protection;
 mod quality;
 mod relay;
+#[cfg(test)]
+mod testing;
 pub mod worker;
 
 pub use command::{Command, Event, LegReport, Protection, Remote};

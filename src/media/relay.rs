@@ -31,7 +31,7 @@ pub(super) fn relay(
     outputs: &mut VecDeque<Output>,
     datagram: Datagram<'_>,
 ) -> Result<Send, DropReason> {
-    if datagram.len + TAG_ROOM_BYTES > datagram.buffer.len().min(PACKET_BYTES_MAX) {
+    if datagram.len > datagram.buffer.len().min(PACKET_BYTES_MAX).saturating_sub(TAG_ROOM_BYTES) {
         return Err(DropReason::PacketOversized);
     }
     let (from, to) = legs.pair(datagram.port.slot).ok_or(DropReason::PacketNoLeg)?;
@@ -119,4 +119,354 @@ fn read_reports(now: Instant, from: &mut Leg, compound: &[u8]) -> Option<u32> {
         }
     }
     ntp_middle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        media::{
+            command::{Command, Event, Protection, Remote},
+            testing::*,
+        },
+        wire::srtp::Suite,
+    };
+
+    const PLAIN: Protection = Protection::Plain;
+
+    fn encrypted_call() -> (Rig, Phone, Phone) {
+        Rig::call(srtp(SUITE, 1), srtp(SUITE, 2))
+    }
+
+    #[test]
+    fn every_mix_of_suites_and_plain_carries_payload_both_ways() {
+        let protections = || Suite::ALL.into_iter().map(|suite| srtp(suite, 1)).chain([PLAIN]);
+        for (a, b) in protections().flat_map(|a| protections().map(move |b| (a.clone(), b))) {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            for fill in [1, 2, 3] {
+                let packet = a.rtp(fill);
+                let (send, bytes) = rig.receive(rtp(0), a.address, &packet).expect("relayed");
+                assert_eq!((send.port, send.to, send.is_plain), (rtp(1), b.address, b.receives == PLAIN));
+                assert_eq!(b.hears(bytes), plain_rtp(0, a.sequence, fill));
+                let packet = b.rtp(fill);
+                let (send, bytes) = rig.receive(rtp(1), b.address, &packet).expect("relayed");
+                assert_eq!((send.port, send.to, send.is_plain), (rtp(0), a.address, a.receives == PLAIN));
+                assert_eq!(a.hears(bytes), plain_rtp(1, b.sequence, fill));
+            }
+            assert_eq!(rig.worker.packets_relayed(), 6);
+        }
+    }
+
+    #[test]
+    fn the_two_legs_of_a_call_never_share_ciphertext() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let packet = a.rtp(7);
+        let (_, relayed) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_ne!(packet[12..], relayed[12..]);
+        assert!(!relayed.windows(8).any(|window| window == [7; 8]), "plaintext was sent");
+    }
+
+    #[test]
+    fn forged_replayed_and_truncated_packets_are_refused_by_name() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let packet = a.rtp(1);
+        let mut forged = packet.clone();
+        forged[20] ^= 1;
+        rig.refuses(DropReason::SrtpBadTag, rtp(0), a.address, &forged);
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+        rig.refuses(DropReason::PacketTruncated, rtp(0), a.address, &packet[..9]);
+        assert_eq!(rig.close(0).map(|report| (report.packets_received, report.packets_refused)), Some((1, 2)));
+    }
+
+    #[test]
+    fn what_is_no_media_is_refused() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let packet = a.rtp(1);
+        for first in [0, 22, 70, 255] {
+            rig.refuses(DropReason::PacketNotMedia, rtp(0), a.address, &[first, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        rig.refuses(DropReason::PacketNotMedia, rtp(0), a.address, &[]);
+        rig.refuses(DropReason::PacketNotMedia, rtcp(0), a.address, &packet);
+        rig.refuses(DropReason::PacketOversized, rtp(0), a.address, &[0x80; PACKET_BYTES_MAX - TAG_ROOM_BYTES + 1]);
+        assert_eq!(rig.events, []);
+    }
+
+    #[test]
+    fn the_largest_packet_is_relayed() {
+        let (mut rig, a, b) = Rig::call(PLAIN, srtp(SUITE, 2));
+        let mut packet = plain_rtp(0, 1, 0);
+        packet.resize(PACKET_BYTES_MAX - TAG_ROOM_BYTES, 0);
+        let (send, _) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!((send.to, send.len), (b.address, packet.len() + 10));
+    }
+
+    #[test]
+    fn a_buffer_without_room_for_a_tag_is_refused_not_overrun() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let mut packet = a.rtp(1);
+        let len = packet.len();
+        for len in [len, len + 1, usize::MAX] {
+            assert_eq!(rig.worker.receive(rig.now, rtp(0), a.address, &mut packet, len), None);
+        }
+        assert_eq!(rig.worker.drops().of(DropReason::PacketOversized), 3);
+    }
+
+    #[test]
+    fn without_leg_configuration_or_peer_nothing_is_relayed() {
+        let mut rig = Rig::new(1);
+        let mut a = Phone::new(0, srtp(SUITE, 1), "203.0.113.1:4000");
+        let packet = a.rtp(1);
+        rig.refuses(DropReason::PacketNoLeg, rtp(0), a.address, &packet);
+        rig.refuses(DropReason::PacketNoLeg, rtp(9), a.address, &packet);
+        rig.open(0);
+        rig.refuses(DropReason::PacketNoLeg, rtp(0), a.address, &packet);
+        rig.refuses(DropReason::PacketNoLeg, rtcp(0), a.address, &sender_report(0, 1, None));
+        rig.configure(&a);
+        assert_eq!(rig.events, []);
+        rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &packet);
+        assert_eq!(rig.events, [Event::Flowing { leg: leg(0) }], "it is authentic all the same");
+    }
+
+    #[test]
+    fn an_authenticated_source_latches_and_a_stranger_does_not() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let nat = at("198.51.100.1:1024");
+        for _ in 0..10 {
+            let mut noise = a.rtp(0);
+            noise[30] ^= 1;
+            rig.refuses(DropReason::SrtpBadTag, rtp(0), at("192.0.2.66:1"), &noise);
+        }
+        let packet = b.rtp(1);
+        assert_eq!(rig.receive(rtp(1), b.address, &packet).unwrap().0.to, a.address, "as signalled");
+        let packet = a.rtp(1);
+        assert!(rig.receive(rtp(0), nat, &packet).is_some());
+        let packet = b.rtp(1);
+        assert_eq!(rig.receive(rtp(1), b.address, &packet).unwrap().0.to, nat, "as latched");
+        assert_eq!(rig.connects, [(rtp(1), Some(b.address)), (rtp(0), Some(nat))]);
+    }
+
+    #[test]
+    fn a_roaming_phone_is_followed_after_three_fresh_packets_and_replays_do_not_count() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let packet = a.rtp(1);
+        rig.receive(rtp(0), a.address, &packet).unwrap();
+        let roamed = at("198.51.100.1:1024");
+        rig.advance(1_000);
+        let packets = [a.rtp(1), a.rtp(2), a.rtp(3)];
+        for (packet, to) in packets.iter().zip([a.address, a.address, roamed]) {
+            assert!(rig.receive(rtp(0), roamed, packet).is_some(), "authentic packets are relayed at once");
+            rig.refuses(DropReason::SrtpReplayed, rtp(0), at("192.0.2.66:1"), packet);
+            let back = b.rtp(1);
+            assert_eq!(rig.receive(rtp(1), b.address, &back).unwrap().0.to, to);
+        }
+    }
+
+    #[test]
+    fn a_new_signalled_address_unlatches_and_an_unchanged_one_does_not() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let nat = at("198.51.100.1:1024");
+        let packet = a.rtp(1);
+        rig.receive(rtp(0), nat, &packet).unwrap();
+        rig.configure(&a);
+        let packet = b.rtp(1);
+        assert_eq!(rig.receive(rtp(1), b.address, &packet).unwrap().0.to, nat);
+        a.remote.rtp = Some(at("203.0.113.99:6000"));
+        rig.configure(&a);
+        assert_eq!(rig.connects.last(), Some(&(rtp(0), None)), "the socket must hear the new address");
+        let packet = b.rtp(1);
+        assert_eq!(rig.receive(rtp(1), b.address, &packet).unwrap().0.to, at("203.0.113.99:6000"));
+    }
+
+    #[test]
+    fn plain_packets_of_a_foreign_source_are_refused() {
+        let (mut rig, mut a, _) = Rig::call(PLAIN, srtp(SUITE, 2));
+        let packet = a.rtp(1);
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.9:4000"), &packet);
+        assert!(rig.receive(rtp(0), at("203.0.113.1:5000"), &packet).is_some(), "another port of the same host");
+        let packet = a.rtp(1);
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), a.address, &packet);
+        rig.advance(60_000);
+        assert_eq!(rig.connects, [(rtp(0), Some(at("203.0.113.1:5000")))], "a plain latch stays through silence");
+        assert_eq!(rig.close(0).map(|report| report.packets_refused), Some(2));
+    }
+
+    #[test]
+    fn hold_stops_media_in_the_direction_signalled_and_keeps_rtcp() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        a.remote = Remote { may_send: false, ..a.remote };
+        rig.configure(&a);
+        let packet = a.rtp(1);
+        rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+        let packet = b.rtp(1);
+        assert!(rig.receive(rtp(1), b.address, &packet).is_some());
+
+        a.remote = Remote { may_send: true, wants_media: false, ..a.remote };
+        rig.configure(&a);
+        let packet = a.rtp(1);
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        let packet = b.rtp(1);
+        rig.refuses(DropReason::PacketOnHold, rtp(1), b.address, &packet);
+        let report = b.rtcp(sender_report(1, 1, None));
+        assert!(rig.receive(rtp(1), b.address, &report).is_some());
+    }
+
+    #[test]
+    fn packets_sent_during_hold_are_not_replayable_after_it() {
+        let (mut rig, mut a, _) = encrypted_call();
+        a.remote.may_send = false;
+        rig.configure(&a);
+        let packet = a.rtp(1);
+        rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+        a.remote.may_send = true;
+        rig.configure(&a);
+        rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+    }
+
+    #[test]
+    fn an_unchanged_key_keeps_its_replay_window() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let packet = a.rtp(1);
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        rig.configure(&a);
+        rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+    }
+
+    #[test]
+    fn a_replaced_receive_key_is_valid_for_two_seconds_more() {
+        for suite in Suite::ALL {
+            let (mut rig, mut a, mut b) = Rig::call(srtp(suite, 1), srtp(suite, 2));
+            let before = [a.rtp(1), a.rtp(2), a.rtp(3)];
+            rig.receive(rtp(0), a.address, &before[0]).unwrap();
+            a.rekey(srtp(suite, 3));
+            rig.configure(&a);
+            let after = a.rtp(4);
+            let (_, bytes) = rig.receive(rtp(0), a.address, &after).expect("the new key");
+            assert_eq!(b.hears(bytes), plain_rtp(0, a.sequence, 4));
+            rig.advance(1_999);
+            rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &before[0]);
+            let (_, bytes) = rig.receive(rtp(0), a.address, &before[1]).expect("the old key, still");
+            assert_eq!(b.hears(bytes), plain_rtp(0, 102, 2));
+            rig.advance(1);
+            rig.refuses(DropReason::SrtpBadTag, rtp(0), a.address, &before[2]);
+        }
+    }
+
+    #[test]
+    fn a_receive_key_that_returns_at_once_still_knows_its_replays() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let (first, packet) = (a.sends.clone(), a.rtp(1));
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        for sends in [srtp(SUITE, 3), first] {
+            a.sends = sends;
+            rig.configure(&a);
+        }
+        rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+    }
+
+    #[test]
+    fn a_changed_send_key_is_used_at_once() {
+        let (mut rig, mut a, b) = encrypted_call();
+        let mut b_after = Phone::new(1, b.sends.clone(), "203.0.113.2:4000");
+        b_after.receives = srtp(Suite::AeadAes256Gcm, 9);
+        rig.configure(&b_after);
+        let packet = a.rtp(1);
+        let (_, mut bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        let Protection::Srtp { suite, key, .. } = &b_after.receives else { unreachable!() };
+        assert!(crate::wire::srtp::Inbound::new(*suite, key, 0).unprotect_rtp(&mut bytes).is_ok());
+    }
+
+    #[test]
+    fn a_multiplexed_leg_faces_one_with_an_rtcp_port() {
+        let (mut rig, mut a, mut b) = Rig::call(srtp(SUITE, 1), srtp(Suite::AeadAes128Gcm, 2));
+        b.remote.rtcp = Some(at("203.0.113.2:4001"));
+        rig.configure(&b);
+        let report = sender_report(0, 0x0000_0001_0000_0000, None);
+        let packet = a.rtcp(report.clone());
+        let (send, bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!((send.port, send.to), (rtcp(1), at("203.0.113.2:4001")));
+        assert_eq!(b.hears_rtcp(bytes), report);
+
+        let report = sender_report(1, 0x0000_0002_0000_0000, None);
+        let packet = b.rtcp(report.clone());
+        let nat = at("198.51.100.2:7001");
+        let (send, bytes) = rig.receive(rtcp(1), nat, &packet).unwrap();
+        assert_eq!((send.port, send.to), (rtp(0), a.address));
+        assert_eq!(a.hears_rtcp(bytes), report);
+
+        let packet = a.rtcp(sender_report(0, 1, None));
+        assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, nat, "the RTCP port latches by itself");
+    }
+
+    #[test]
+    fn plain_rtcp_is_taken_from_the_signalled_host_only() {
+        let (mut rig, mut a, _) = Rig::call(PLAIN, PLAIN);
+        let report = sender_report(0, 1, None);
+        rig.refuses(DropReason::PacketForeignSource, rtcp(0), a.address, &report);
+        a.remote.rtcp = Some(at("203.0.113.1:4001"));
+        rig.configure(&a);
+        rig.refuses(DropReason::PacketForeignSource, rtcp(0), at("203.0.113.9:4001"), &report);
+        assert!(rig.receive(rtcp(0), at("203.0.113.1:4001"), &report).unwrap().0.is_plain);
+    }
+
+    #[test]
+    fn malformed_rtcp_is_refused_even_from_a_friend() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let mut report = sender_report(0, 1, None);
+        report[3] = 9;
+        let packet = a.rtcp(report);
+        rig.refuses(DropReason::RtcpMalformed, rtp(0), a.address, &packet);
+    }
+
+    #[test]
+    fn forged_rtcp_is_refused() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let mut packet = a.rtcp(sender_report(0, 1, None));
+        packet[10] ^= 1;
+        rig.refuses(DropReason::SrtpBadTag, rtp(0), a.address, &packet);
+    }
+
+    #[test]
+    fn the_round_trip_is_measured_between_relay_and_peer() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let packet = a.rtcp(sender_report(0, 0x0001_2345_6789_0000, None));
+        rig.receive(rtp(0), a.address, &packet).unwrap();
+        rig.advance(1_080);
+        let packet = b.rtcp(sender_report(1, 7 << 16, Some((0x2345_6789, 65_536))));
+        rig.receive(rtp(1), b.address, &packet).unwrap();
+        let b_ms = rig.close(1).unwrap().round_trip_ms.unwrap();
+        assert!((b_ms - 80.0).abs() < 0.1, "{b_ms}");
+        assert_eq!(rig.close(0).unwrap().round_trip_ms, None, "A has reported nothing yet");
+    }
+
+    #[test]
+    fn the_report_counts_both_directions_and_loss() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        for i in 0..20 {
+            let packet = a.rtp(i);
+            if i != 5 && i != 6 {
+                rig.receive(rtp(0), a.address, &packet).unwrap();
+            }
+            rig.advance(20);
+        }
+        let packet = b.rtp(1);
+        rig.receive(rtp(1), b.address, &packet).unwrap();
+        let report = rig.close(0).unwrap();
+        assert_eq!((report.packets_received, report.packets_sent, report.packets_lost), (18, 1, 2));
+        assert!(report.jitter_ms < 0.001, "{}", report.jitter_ms);
+        assert_eq!(rig.close(1).unwrap().packets_sent, 18);
+    }
+
+    #[test]
+    fn after_a_transfer_packets_go_to_the_new_peer_only() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let c = Phone::new(2, srtp(SUITE, 5), "203.0.113.3:4000");
+        rig.open(2);
+        rig.configure(&c);
+        rig.command(Command::Connect { a: leg(0), b: leg(2) });
+        let packet = a.rtp(1);
+        assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, c.address);
+        let packet = b.rtp(1);
+        rig.refuses(DropReason::PacketNoPeer, rtp(1), b.address, &packet);
+    }
 }

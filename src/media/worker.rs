@@ -227,3 +227,239 @@ impl fmt::Debug for Worker {
         f.debug_struct("Worker").field("worker", &self.worker).field("open", &self.open).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::media::{
+        command::{Protection, Remote},
+        testing::*,
+    };
+
+    #[test]
+    fn a_leg_is_bound_reported_and_unbound_once() {
+        let mut rig = Rig::new(2);
+        rig.open(1);
+        rig.open(1);
+        assert_eq!((rig.worker.len(), rig.bound.contains(&1)), (1, true));
+        assert!(rig.close(1).is_some());
+        rig.close(1);
+        assert_eq!((rig.worker.len(), rig.bound.len(), rig.events.len()), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_port_in_use_is_reported_and_the_leg_still_closes() {
+        let mut rig = Rig::new(1);
+        rig.open(0);
+        rig.input(Input::BindFailed { slot: 0 });
+        assert_eq!(rig.events, [Event::OpenFailed { leg: leg(0) }]);
+        assert!(rig.close(0).is_some());
+        rig.input(Input::BindFailed { slot: 0 });
+        rig.input(Input::BindFailed { slot: 77 });
+        assert_eq!(rig.events.len(), 2);
+    }
+
+    #[test]
+    fn commands_of_other_generations_workers_and_slots_are_ignored() {
+        let (mut rig, mut a, b) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        for stranger in [
+            LegId { generation: 0, ..leg(0) },
+            LegId { generation: 2, ..leg(0) },
+            LegId { worker: 1, ..leg(0) },
+            leg(3),
+            leg(4_000_000_000),
+        ] {
+            rig.command(Command::Connect { a: stranger, b: leg(1) });
+            let (receive, send) = (Protection::Plain, Protection::Plain);
+            rig.command(Command::Configure { leg: stranger, remote: remote("192.0.2.1:1"), receive, send });
+            rig.command(Command::Close { leg: stranger });
+        }
+        rig.command(Command::Connect { a: leg(0), b: leg(0) });
+        assert_eq!((rig.worker.len(), rig.events.len()), (2, 0));
+        let packet = a.rtp(1);
+        assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, b.address);
+    }
+
+    #[test]
+    fn an_open_on_a_slot_in_use_does_not_disturb_its_leg() {
+        let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        let next = LegId { generation: 2, ..leg(0) };
+        rig.command(Command::Open { leg: next, address: std::net::Ipv4Addr::LOCALHOST.into() });
+        let packet = a.rtp(1);
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+    }
+
+    #[test]
+    fn closing_one_leg_parts_the_other_and_leaves_it_open() {
+        let (mut rig, _, mut b) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        rig.close(0);
+        let packet = b.rtp(1);
+        rig.refuses(DropReason::PacketNoPeer, rtp(1), b.address, &packet);
+        assert_eq!(rig.worker.len(), 1);
+    }
+
+    #[test]
+    fn flowing_is_told_once() {
+        let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        for _ in 0..3 {
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), a.address, &packet).unwrap();
+        }
+        assert_eq!(rig.events, [Event::Flowing { leg: leg(0) }]);
+    }
+
+    #[test]
+    fn a_silent_leg_hears_everyone_again_and_is_reconnected_when_it_speaks() {
+        let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        for _ in 0..20 {
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), a.address, &packet).unwrap();
+            rig.advance(20);
+        }
+        assert_eq!(rig.connects, [(rtp(0), Some(a.address))], "while packets come, nothing changes");
+        rig.advance(300);
+        assert_eq!(rig.connects.last(), Some(&(rtp(0), None)));
+        assert_eq!(rig.timeout, None, "with no connected leg the worker sleeps");
+        let packet = a.rtp(1);
+        rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!(rig.connects.last(), Some(&(rtp(0), Some(a.address))));
+        assert_eq!(rig.connects.len(), 3);
+    }
+
+    #[test]
+    fn an_idle_worker_has_no_timer() {
+        let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        rig.advance(10_000);
+        assert_eq!(rig.timeout, None);
+        let packet = a.rtp(1);
+        rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert!(rig.timeout.is_some());
+        rig.close(0);
+        rig.close(1);
+        rig.advance(1_000);
+        assert_eq!(rig.timeout, None);
+    }
+
+    #[test]
+    fn a_packet_that_could_not_be_sent_is_counted() {
+        let (mut rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        rig.worker.send_failed(rtp(0));
+        rig.worker.send_failed(rtp(77));
+        assert_eq!(rig.worker.drops().of(DropReason::SendFailed), 2);
+    }
+
+    #[test]
+    fn debug_shows_no_key_and_no_address() {
+        let (rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        assert_eq!(format!("{:?}", rig.worker), "Worker { worker: 0, open: 2, .. }");
+    }
+
+    /// One step of a random run over three slots.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Open { slot: u32, generation: u32 },
+        Configure { slot: u32, generation: u32, key: u64, is_plain: bool, is_muxed: bool, directions: u8 },
+        Connect { a: u32, b: u32 },
+        Close { slot: u32, generation: u32 },
+        BindFailed { slot: u32 },
+        Advance { ms: u64 },
+        Packet { slot: u32, key: u64, is_rtcp: bool, port: u16 },
+        Noise { slot: u32, is_rtcp_port: bool, bytes: Vec<u8> },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (slot, generation, key) = (|| 0_u32..4, || 1_u32..4, || 0_u64..3);
+        prop_oneof![
+            2 => (slot(), generation()).prop_map(|(slot, generation)| Step::Open { slot, generation }),
+            3 => (slot(), generation(), key(), any::<bool>(), any::<bool>(), 0_u8..4).prop_map(
+                |(slot, generation, key, is_plain, is_muxed, directions)| {
+                    Step::Configure { slot, generation, key, is_plain, is_muxed, directions }
+                }
+            ),
+            2 => (slot(), slot()).prop_map(|(a, b)| Step::Connect { a, b }),
+            1 => (slot(), generation()).prop_map(|(slot, generation)| Step::Close { slot, generation }),
+            1 => slot().prop_map(|slot| Step::BindFailed { slot }),
+            1 => (0_u64..3_000).prop_map(|ms| Step::Advance { ms }),
+            6 => (slot(), key(), any::<bool>(), 1_u16..4).prop_map(|(slot, key, is_rtcp, port)| {
+                Step::Packet { slot, key, is_rtcp, port }
+            }),
+            2 => (slot(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..80)).prop_map(
+                |(slot, is_rtcp_port, bytes)| Step::Noise { slot, is_rtcp_port, bytes }
+            ),
+        ]
+    }
+
+    /// What must hold whatever comes: no panic, and exactly one `Closed` for each leg that was opened.
+    #[derive(Default)]
+    struct Books {
+        open: std::collections::BTreeMap<u32, LegId>,
+        opened: usize,
+    }
+
+    fn perform(rig: &mut Rig, phones: &mut [Phone], books: &mut Books, step: Step) {
+        let id = |slot, generation| LegId { worker: 0, slot, generation };
+        match step {
+            Step::Open { slot, generation } => {
+                let leg = id(slot, generation);
+                if slot < 3 && !books.open.contains_key(&slot) {
+                    books.open.insert(slot, leg);
+                    books.opened += 1;
+                }
+                rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into() });
+            }
+            Step::Configure { slot, generation, key, is_plain, is_muxed, directions } => {
+                let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));
+                let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
+                let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, wants_media, may_send };
+                let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
+                let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
+                rig.command(Command::Configure { leg: id(slot, generation), remote, receive, send });
+            }
+            Step::Connect { a, b } => {
+                let current = |slot| books.open.get(&slot).copied().unwrap_or(id(slot, 1));
+                rig.command(Command::Connect { a: current(a), b: current(b) });
+            }
+            Step::Close { slot, generation } => {
+                let leg = id(slot, generation);
+                if books.open.get(&slot) == Some(&leg) {
+                    books.open.remove(&slot);
+                }
+                rig.command(Command::Close { leg });
+            }
+            Step::BindFailed { slot } => rig.input(Input::BindFailed { slot }),
+            Step::Advance { ms } => rig.advance(ms),
+            Step::Packet { slot, key, is_rtcp, port } => {
+                let phone = &mut phones[usize::try_from(key).unwrap()];
+                let packet = if is_rtcp { phone.rtcp(sender_report(7, 9 << 16, Some((9, 0)))) } else { phone.rtp(1) };
+                rig.receive(rtp(slot), SocketAddr::new([127, 0, 0, 1].into(), port), &packet);
+            }
+            Step::Noise { slot, is_rtcp_port, bytes } => {
+                let port = if is_rtcp_port { rtcp(slot) } else { rtp(slot) };
+                rig.receive(port, at("127.0.0.1:8"), &bytes);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_commands_and_packets_is_survived(steps in prop::collection::vec(step(), 1..120)) {
+            let mut rig = Rig::new(3);
+            let mut books = Books::default();
+            let mut phones = [0, 1, 2].map(|key| Phone::new(0, srtp(SUITE, key), "127.0.0.1:8"));
+            for step in steps {
+                perform(&mut rig, &mut phones, &mut books, step);
+                prop_assert_eq!(rig.worker.len(), books.open.len());
+                prop_assert!(rig.bound.iter().eq(books.open.keys()));
+            }
+            for leg in std::mem::take(&mut books.open).into_values() {
+                rig.command(Command::Close { leg });
+            }
+            rig.advance(5_000);
+            let closed = rig.events.iter().filter(|event| matches!(event, Event::Closed { .. })).count();
+            prop_assert_eq!(closed, books.opened);
+            prop_assert!(rig.worker.is_empty() && rig.bound.is_empty() && rig.timeout.is_none());
+        }
+    }
+}

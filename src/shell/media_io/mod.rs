@@ -179,3 +179,240 @@ fn pin(worker: u16) {
         let _ = sched_setaffinity(None, &one);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{IpAddr, Ipv4Addr, UdpSocket},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        media::{Protection, Remote},
+        types::{DropReason, Rng},
+        wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    };
+
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// An even start of `count` ports that nobody uses.
+    fn free_ports(count: u16) -> RangeInclusive<u16> {
+        use std::sync::atomic::{AtomicU16, Ordering};
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        loop {
+            let spread = u16::try_from(std::process::id() % 400).unwrap() * 32;
+            let start = 42_000 + (spread + NEXT.fetch_add(count, Ordering::Relaxed)) % 16_000;
+            let range = start..=start + count - 1;
+            if range.clone().all(|port| UdpSocket::bind((LOCALHOST, port)).is_ok()) {
+                return range;
+            }
+        }
+    }
+
+    /// A device with a socket, and the keys of both its directions.
+    struct Device {
+        socket: UdpSocket,
+        suite: Suite,
+        sends: MasterKey,
+        receives: MasterKey,
+        outbound: Outbound,
+        inbound: Inbound,
+        sequence: u16,
+    }
+
+    impl Device {
+        fn new(suite: Suite, seed: u64) -> Self {
+            let mut rng = Rng::from_small_seed(seed);
+            let (sends, receives) = (MasterKey::generate(suite, &mut rng), MasterKey::generate(suite, &mut rng));
+            let (outbound, inbound) = (Outbound::new(suite, &sends), Inbound::new(suite, &receives, 0));
+            Self { socket: device_socket(), suite, sends, receives, outbound, inbound, sequence: 0 }
+        }
+
+        fn configure(&self, leg: LegId) -> Command {
+            let rtp = Some(self.socket.local_addr().unwrap());
+            Command::Configure {
+                leg,
+                remote: Remote { rtp, rtcp: None, wants_media: true, may_send: true },
+                receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
+                send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
+            }
+        }
+
+        fn speak(&mut self, port: u16, payload: &[u8; 160]) {
+            self.sequence += 1;
+            let mut packet = vec![0x80, 0];
+            packet.extend(self.sequence.to_be_bytes());
+            packet.extend([0; 8]);
+            packet.extend(payload);
+            packet.resize(172 + TAG_ROOM_BYTES, 0);
+            let len = self.outbound.protect_rtp(&mut packet, 172).unwrap();
+            self.socket.send_to(&packet[..len], (LOCALHOST, port)).unwrap();
+        }
+
+        /// The payload of the next packet, if one comes.
+        fn hear(&mut self) -> Option<Vec<u8>> {
+            let mut packet = [0; 2_048];
+            let (len, _) = self.socket.recv_from(&mut packet).ok()?;
+            let len = self.inbound.unprotect_rtp(&mut packet[..len]).expect("under this device's key");
+            Some(packet[12..len].to_vec())
+        }
+    }
+
+    fn device_socket() -> UdpSocket {
+        let socket = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        socket
+    }
+
+    struct Call {
+        plane: MediaPlane,
+        ports: Ports,
+        legs: [LegId; 2],
+        devices: [Device; 2],
+    }
+
+    impl Call {
+        fn start() -> Self {
+            let range = free_ports(8);
+            let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+            let mut ports = Ports::new(&range, 1);
+            let legs = [ports.take(0).unwrap(), ports.take(0).unwrap()];
+            let devices = [Device::new(Suite::AesCm128HmacSha1_80, 1), Device::new(Suite::AeadAes256Gcm, 2)];
+            for (leg, device) in legs.iter().zip(&devices) {
+                plane.send(0, Command::Open { leg: *leg, address: LOCALHOST }).unwrap();
+                plane.send(0, device.configure(*leg)).unwrap();
+            }
+            plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
+            Self { plane, ports, legs, devices }
+        }
+
+        /// Speaks until the other side hears, since the ports are bound by and by.
+        fn carries(&mut self, from: usize, to: usize, fill: u8) {
+            let port = self.ports.rtp_port(self.legs[from]);
+            let heard = (0..50).find_map(|_| {
+                self.devices[from].speak(port, &[fill; 160]);
+                self.devices[to].hear()
+            });
+            assert_eq!(heard, Some(vec![fill; 160]));
+        }
+    }
+
+    async fn event(plane: &mut MediaPlane) -> Event {
+        let next = tokio::time::timeout(Duration::from_secs(5), plane.next_event());
+        next.await.expect("an event within five seconds").expect("workers run")
+    }
+
+    #[tokio::test]
+    async fn a_call_over_real_sockets_flows_is_counted_and_leaves_nothing_behind() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        call.carries(1, 0, 2);
+        assert_eq!(event(&mut call.plane).await, Event::Flowing { leg: call.legs[0] });
+        assert_eq!(event(&mut call.plane).await, Event::Flowing { leg: call.legs[1] });
+
+        let counters = call.plane.counters();
+        std::thread::sleep(Duration::from_millis(400));
+        let totals = counters.totals();
+        assert!(totals.packets_relayed >= 2 && totals.legs == 2, "{totals:?}");
+        assert_eq!(totals.drops.of(DropReason::SrtpBadTag), 0);
+
+        for leg in call.legs {
+            call.plane.send(0, Command::Close { leg }).unwrap();
+            let Event::Closed { leg: closed, report } = event(&mut call.plane).await else { panic!("closed") };
+            assert_eq!(closed, leg);
+            assert!(report.packets_received >= 1 && report.packets_sent >= 1, "{report:?}");
+            for port in [call.ports.rtp_port(leg), call.ports.rtp_port(leg) + 1] {
+                UdpSocket::bind((LOCALHOST, port)).expect("the port is free again");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_that_moves_to_another_socket_is_heard_and_followed() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        std::thread::sleep(Duration::from_millis(500));
+        call.devices[0].socket = device_socket();
+        for fill in 2..5 {
+            call.carries(0, 1, fill);
+        }
+        call.carries(1, 0, 9);
+    }
+
+    #[tokio::test]
+    async fn a_foreign_sender_is_not_relayed_to_anyone() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        let stranger = device_socket();
+        let port = call.ports.rtp_port(call.legs[0]);
+        stranger.send_to(&[0x80; 182], (LOCALHOST, port)).unwrap();
+        assert_eq!(call.devices[1].hear(), None);
+        call.carries(0, 1, 2);
+    }
+
+    #[test]
+    fn dropping_the_plane_ends_its_threads_and_closes_their_sockets() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        let counters = call.plane.counters();
+        drop(call.plane);
+        assert_eq!(Arc::strong_count(&counters.0[0]), 1, "the thread has let go of everything");
+        for leg in call.legs {
+            UdpSocket::bind((LOCALHOST, call.ports.rtp_port(leg))).expect("the port is free again");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_fails_to_open_and_still_closes() {
+        let range = free_ports(2);
+        let _holder = UdpSocket::bind((LOCALHOST, *range.end())).unwrap();
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let leg = Ports::new(&range, 1).take(0).unwrap();
+        plane.send(0, Command::Open { leg, address: LOCALHOST }).unwrap();
+        assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
+        UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
+        plane.send(0, Command::Close { leg }).unwrap();
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: LegReport::default() });
+    }
+
+    /// A plane whose one worker never takes a command, and that worker's ends of the rings.
+    fn stalled() -> (MediaPlane, Consumer<Command>, Producer<Event>) {
+        let (commands, worker_commands) = RingBuffer::new(MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);
+        let (worker_events, events) = RingBuffer::new(MEDIA_EVENTS_MAX);
+        let (wake, published) = (Wake::new().unwrap(), Arc::default());
+        let thread = Thread { commands: Some(commands), wake, events, published, handle: None };
+        let ready = Arc::new(Notify::new());
+        let plane = MediaPlane { threads: vec![thread], ready, refused: HashSet::new(), own_events: VecDeque::new() };
+        (plane, worker_commands, worker_events)
+    }
+
+    #[tokio::test]
+    async fn an_open_above_the_limit_fails_and_commands_on_open_legs_still_pass() {
+        let (mut plane, commands, _events) = stalled();
+        let leg = |slot: usize| LegId { worker: 0, slot: u32::try_from(slot).unwrap(), generation: 1 };
+        for slot in 0..=MEDIA_COMMANDS_MAX {
+            plane.send(0, Command::Open { leg: leg(slot), address: LOCALHOST }).unwrap();
+        }
+        assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX);
+        assert_eq!(event(&mut plane).await, Event::OpenFailed { leg: leg(MEDIA_COMMANDS_MAX) });
+        for slot in 0..=MEDIA_COMMANDS_MAX {
+            plane.send(0, Command::Close { leg: leg(slot) }).unwrap();
+        }
+        assert_eq!(commands.slots(), 2 * MEDIA_COMMANDS_MAX);
+        let report = LegReport::default();
+        assert_eq!(event(&mut plane).await, Event::Closed { leg: leg(MEDIA_COMMANDS_MAX), report });
+        while plane.send(0, Command::Close { leg: leg(0) }).is_ok() {}
+        assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_worker_thread_is_noticed() {
+        let (mut plane, _commands, events) = stalled();
+        let waiting = tokio::time::timeout(Duration::from_millis(20), plane.next_event());
+        assert!(waiting.await.is_err(), "a running worker has nothing to say");
+        drop(events);
+        drop(Ready(Arc::clone(&plane.ready)));
+        assert_eq!(plane.next_event().await, None);
+    }
+}
