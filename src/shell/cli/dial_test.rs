@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use clap::Args;
 
-use crate::{policy::emergency::dial_test::dial_test, shell::failure::Failure};
+use crate::{policy::emergency::dial_test, shell::failure::Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -33,7 +33,8 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut end = End { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+    let mut hang_up = listen(SignalKind::hangup())?;
     let mut server = Server::start(settings).await?;
     announce(&server.facts);
     systemd::ready();
@@ -44,41 +45,36 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     loop {
         tokio::select! {
             failure = server.failed() => return Err(failure),
-            () = signals.ended() => break,
-            _ = signals.hang_up.recv() => server.reload_certificates(),
+            () = end.asked() => break,
+            _ = hang_up.recv() => server.reload_certificates(),
             _ = certificate_check.tick() => server.reload_certificates(),
         }
     }
     info!("Draining: new calls are refused, live ones go on. A second signal ends at once.");
     tokio::select! {
         () = server.drain() => {}
-        () = signals.ended() => {}
+        () = end.asked() => {}
     }
     server.end().await
 }
 
-struct Signals {
+/// The signals that end the process.
+struct End {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|e| Failure::Internal(format!("signals cannot be received: {e}.")));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn ended(&mut self) {
+impl End {
+    async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::Internal(format!("signals cannot be received: {e}.")))
 }
 
 fn announce(facts: &Facts) {

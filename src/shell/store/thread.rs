@@ -31,6 +31,7 @@ const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 enum Job {
     Commit { changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()> },
     ReadCdrs { limit: u32, reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>> },
+    End,
 }
 
 /// The core's and the admin API's end.
