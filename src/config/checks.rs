@@ -34,7 +34,7 @@ pub(super) fn company(section: &Section<'_>, company: &Company, trunks: &[Trunk]
         }
     }
     let country = company.address.as_ref().and_then(|a| a.get("country"));
-    if let Some(country) = country.filter(|c| **c != company.region) {
+    if let Some(country) = country.filter(|c| !company.region.is_empty() && **c != company.region) {
         let message = format!("country {country:?} is not the region {:?}", company.region);
         section.error("address", message, format!("country = {:?}", company.region));
     }
@@ -73,11 +73,9 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
 }
 
 pub(super) fn emergency(section: &Section<'_>, emergency: &Emergency, company: &Company, trunks: &[Trunk]) {
-    if trunks.iter().any(|t| t.reaches_pstn) && !section.has("callback_numbers") {
+    if trunks.iter().any(|t| t.reaches_pstn) && emergency.callback_numbers.is_empty() {
         let remedy = "callback_numbers = [\"+12025550100\"]: numbers on which emergency services reach this company";
-        section.error("callback_numbers", "this key is missing, and a trunk reaches the PSTN", remedy);
-    } else if section.has("callback_numbers") && emergency.callback_numbers.is_empty() {
-        section.error("callback_numbers", "no number is accepted", "at least one number such as \"+12025550100\"");
+        section.error("callback_numbers", "no number is given, and a trunk reaches the PSTN", remedy);
     }
     emergency_trunks(section, emergency, trunks);
     if let Some(region) = table::region(&company.region) {

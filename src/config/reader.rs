@@ -287,15 +287,14 @@ impl<'t> Section<'t> {
     }
 }
 
-/// The known name most like `name`, if one is like it at all.
+/// The known name most like `name`: a few letters away, or with all of `name` in it. `None` if none is like it.
 fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    let by_distance = known.iter().map(|k| (edit_distance(&name.to_lowercase(), &k.to_lowercase()), *k)).min()?;
-    let (distance, nearest) = by_distance;
-    let is_part = name.len() > 2 && nearest.contains(name) || known.iter().any(|k| name.len() > 2 && k.contains(name));
+    let distance_to = |k: &str| edit_distance(&name.to_lowercase(), &k.to_lowercase());
+    let (distance, nearest) = known.iter().map(|&k| (distance_to(k), k)).min()?;
     if distance <= nearest.len().div_ceil(3) {
         return Some(nearest);
     }
-    known.iter().find(|k| is_part && k.contains(name)).copied()
+    known.iter().copied().find(|k| name.len() > 2 && k.contains(name))
 }
 
 /// Levenshtein's distance in characters, case included.

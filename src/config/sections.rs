@@ -24,8 +24,8 @@ const ADMIN_PORT: u16 = 8060;
 const WORKERS_MAX: u16 = 256;
 
 pub(super) fn config(root: &mut Section<'_>) -> Config {
-    let server = server(root.section("server"));
     let (sip, admin) = listeners(root.section("sip"), root.section("admin"));
+    let server = server(root.section("server"), &sip);
     let tls = tls(root.section("tls"));
     let media = media(root.section("media"), &sip);
     let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
@@ -36,13 +36,21 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log }
 }
 
-fn server(mut section: Section<'_>) -> Server {
+fn server(mut section: Section<'_>, sip: &Sip) -> Server {
     let server = Server {
         domain: section.text("domain", value::host).unwrap_or_else(|| LOOPBACK.to_owned()),
         state_dir: section.text("state_dir", value::path).unwrap_or_else(|| "state".into()),
     };
+    if has_outside_listener(sip) && !section.has("domain") {
+        let message = format!("phones on other machines cannot reach the default {:?}", server.domain);
+        section.warn("domain", message, "the name or address that phones use for this server");
+    }
     section.finish();
     server
+}
+
+fn has_outside_listener(sip: &Sip) -> bool {
+    [&sip.udp, &sip.tcp, &sip.tls].into_iter().flatten().any(|address| !address.ip().is_loopback())
 }
 
 fn listeners(mut sip_section: Section<'_>, mut admin_section: Section<'_>) -> (Sip, Admin) {
@@ -105,6 +113,10 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
     if section.has("addresses") && (media.addresses.is_empty() || of_family(true) > 1 || of_family(false) > 1) {
         let remedy = "one IPv4 address, one IPv6 address, or one of each";
         section.error("addresses", format!("{} addresses are listed", media.addresses.len()), remedy);
+    }
+    if has_outside_listener(sip) && media.addresses.iter().all(IpAddr::is_loopback) {
+        let message = "phones on other machines would be told to send audio to a loopback address";
+        section.warn("addresses", message, "the address of this machine that phones use");
     }
     let is_shared = |a: &&SocketAddr| media.addresses.contains(&a.ip()) && media.ports.contains(&a.port());
     if let Some(address) = sip.udp.iter().find(is_shared) {
@@ -201,7 +213,7 @@ fn trunk(name: String, mut section: Section<'_>) -> Trunk {
     let trunk = Trunk {
         name,
         host: section.text("host", value::host).unwrap_or_default(),
-        port: section.integer("port", 1..=u16::MAX).unwrap_or(transport.default_port()),
+        port: section.integer("port", 1..=u16::MAX).unwrap_or_else(|| transport.default_port()),
         transport,
         user: section.text("user", value::free_text),
         password_file: section.text("password_file", value::path),

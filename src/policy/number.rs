@@ -1,9 +1,9 @@
 //! Numbers: from what was dialled to one canonical form.
 //!
-//! Only rules that hold without a numbering plan are applied: `+`, the international prefixes `00` and (for country code
-//! 1) `011`, and the ten and eleven digits of the North American plan. Every other number goes to the trunk as dialled,
-//! without its outside prefix, because carriers read national numbers of their own country correctly and a wrong guess
-//! here would call somebody else.
+//! Only rules that hold without a numbering plan are applied: a leading plus sign, the international prefixes `00` and (for
+//! country code 1) `011`, and the ten and eleven digits of the North American plan. Every other number goes to the trunk as
+//! dialled, without its outside prefix, because carriers read national numbers of their own country correctly and a wrong
+//! guess here would call somebody else.
 
 use super::emergency::table::Region;
 

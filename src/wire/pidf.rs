@@ -60,10 +60,16 @@ pub enum Subject {
     Device { uuid: [u8; 16] },
 }
 
+/// The `pres:` URI of a number at a host as it stands in a SIP URI. The brackets of an IPv6 address have no place in it
+/// (RFC 3986 section 3.3) and are percent-encoded.
+pub fn pres_uri(number: &str, host: &str) -> String {
+    format!("pres:{number}@{}", host.replace('[', "%5B").replace(']', "%5D"))
+}
+
 /// One document, printed with `Display`. Lines end in CRLF, because it travels in a MIME body.
 #[derive(Clone, Copy, Debug)]
 pub struct Document<'a> {
-    /// A `pres:` URI.
+    /// See [`pres_uri`].
     pub entity: &'a str,
     /// An XML name.
     pub id: &'a str,

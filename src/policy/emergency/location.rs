@@ -45,13 +45,15 @@ pub fn erl(config: &Config, trunk: &Trunk, callback: &str, now: Instant, rng: &m
                 PidfElement::Device => pidf::Subject::Device { uuid: rng.bytes() },
             };
             let document = pidf::Document {
-                entity: &format!("pres:{callback}@{domain}"),
+                entity: &pidf::pres_uri(callback, domain),
                 id: "erl-company",
                 subject,
                 address: &company_address(config),
                 now,
             };
-            Erl::Document { content_id: format!("erl-company.{}@{domain}", rng.token(16)), body: document.to_string() }
+            // A Content-ID is a dot-atom on both sides (RFC 2392 section 2): no brackets or colons of an IPv6 domain.
+            let right = domain.trim_matches(['[', ']']).replace(':', "-");
+            Erl::Document { content_id: format!("erl-company.{}@{right}", rng.token(16)), body: document.to_string() }
         }
     }
 }
@@ -139,6 +141,15 @@ mod tests {
         assert!(first_id.ends_with("@pbx.example.com"));
         assert!(first.contains("<ca:NAM>Example Corp &amp; Sons</ca:NAM>"));
         assert!(!first.contains("Sons &"));
+    }
+
+    #[test]
+    fn an_ipv6_domain_makes_a_content_id_that_fits_a_cid_uri() {
+        let mut config = config("");
+        config.server.domain = "[2001:db8::10]".to_owned();
+        let Erl::Document { content_id, body } = erl_of(&config, "+12025550100", 1) else { panic!() };
+        assert!(content_id.ends_with("@2001-db8--10"), "{content_id}");
+        assert!(body.contains("entity=\"pres:+12025550100@%5B2001:db8::10%5D\""));
     }
 
     #[test]

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(config.server.state_dir, Path::new("/var/lib/ringdown"));
         assert_eq!(config.sip.tls, ["127.0.0.1:5061".parse().unwrap()]);
         assert_eq!(config.media.addresses, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
-        let company = config.company.unwrap();
+        let company = config.company;
         assert_eq!((company.name.as_str(), company.region.as_str()), ("Beispiel \"GmbH\" & Co", "DE"));
         assert_eq!(text.lines().count(), EXAMPLE.lines().count());
     }
