@@ -78,7 +78,13 @@ fn ask(options: &Options) -> Result<Answers, Failure> {
         Some(company) => company.clone(),
         None => needed("name of the company", "--company", "any name")?,
     };
-    Ok(Answers { domain: own, address, region: region.to_ascii_uppercase(), company, state_dir: options.state_dir.clone() })
+    Ok(Answers {
+        domain: own,
+        address,
+        region: region.to_ascii_uppercase(),
+        company,
+        state_dir: options.state_dir.clone(),
+    })
 }
 
 fn parsed<T: std::str::FromStr>(what: &str, default: String, hint: &str) -> Result<T, Failure> {
@@ -112,7 +118,7 @@ fn detect_address() -> IpAddr {
         socket.connect(ELSEWHERE)?;
         socket.local_addr()
     };
-    route().map_or(Ipv4Addr::LOCALHOST.into(), |address: SocketAddr| address.ip())
+    route().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address: SocketAddr| address.ip())
 }
 
 /// As the host of a SIP URI (RFC 3261 section 25.1: IPv6reference).
