@@ -8,7 +8,9 @@
 
 use std::{hint::black_box, time::Duration};
 
-use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use ringdown::{
     types::Rng,
     wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES, transcrypt_rtp},

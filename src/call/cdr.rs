@@ -1,9 +1,12 @@
 //! Call detail records: who, when, how long, how well. Never content.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::{call::Caller, context::Context};
+use crate::{media::LegReport, wire::sip::build::reason_phrase};
 
 /// One call, written when it ends. Times in milliseconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cdr {
     /// Unique for ever: start time and random digits.
     pub id: String,
@@ -25,7 +28,7 @@ pub struct Cdr {
     pub b: Option<LegRecord>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndedBy {
     Caller,
@@ -34,7 +37,7 @@ pub enum EndedBy {
 }
 
 /// One leg's transport and media quality. Counts are sums over its media sections.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LegRecord {
     /// Signalling transport.
     pub transport: String,
@@ -46,4 +49,56 @@ pub struct LegRecord {
     pub packets_refused: u64,
     pub jitter_ms: f64,
     pub round_trip_ms: Option<f64>,
+}
+
+impl LegRecord {
+    /// Adds one media section's counts; jitter and round trip are those of the worst section.
+    pub(super) fn add(&mut self, report: &LegReport) {
+        self.packets_received += report.packets_received;
+        self.packets_sent += report.packets_sent;
+        self.packets_lost += report.packets_lost;
+        self.packets_refused += report.packets_refused;
+        self.jitter_ms = self.jitter_ms.max(report.jitter_ms);
+        self.round_trip_ms = match (self.round_trip_ms, report.round_trip_ms) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+impl Cdr {
+    pub(super) fn begin(ctx: &mut Context, caller: &Caller, callee: &str, emergency: bool) -> Self {
+        let start_ms = ctx.now.unix_ms();
+        Self {
+            id: format!("{start_ms:x}-{}", ctx.rng.token(8)),
+            caller: caller.user.clone(),
+            callee: callee.to_owned(),
+            start_ms,
+            answer_ms: None,
+            end_ms: start_ms,
+            duration_s: 0,
+            ended_by: EndedBy::Server,
+            status: 0,
+            reason: String::new(),
+            emergency,
+            trunk: None,
+            a: None,
+            b: None,
+        }
+    }
+
+    /// The record of a call that policy refused before it began.
+    pub(super) fn refused(ctx: &mut Context, caller: &Caller, callee: &str, emergency: bool, status: u16) -> Self {
+        let mut cdr = Self::begin(ctx, caller, callee, emergency);
+        cdr.end(ctx, EndedBy::Server, status, reason_phrase(status));
+        cdr
+    }
+
+    pub(super) fn end(&mut self, ctx: &Context, ended_by: EndedBy, status: u16, reason: &str) {
+        self.end_ms = ctx.now.unix_ms();
+        self.duration_s = self.answer_ms.map_or(0, |answer| (self.end_ms - answer) / 1000);
+        self.ended_by = ended_by;
+        self.status = status;
+        reason.clone_into(&mut self.reason);
+    }
 }

@@ -1,16 +1,42 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
+use tracing::{debug, warn};
 
+use super::{
+    call::{Call, Caller, NewCall, State},
+    cdr::Cdr,
+    context::{ALLOW, Context, Owner, Pending, Side},
+    emergency_call::{self, EmergencyInfo},
+    fork::{Attempt, Plan},
+    leg::Peer,
+    trunks::Trunks,
+};
 use crate::{
-    call::Cdr,
-    config::{Config, Directory},
-    media,
-    sip::registrar::{Binding, Change},
-    types::{ConnectionId, DropReason, Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    config::{Config, Directory, User},
+    media::{self, ports::Ports},
+    policy::{
+        emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
+        routing::{self, Target},
+        security::{self, LegSecurity, leg_security},
+    },
+    sip::{
+        auth::{Authenticator, Role, Verdict},
+        registrar::{self, Binding, Change, Registrar},
+        transaction::{self, Event, Table},
+    },
+    types::{
+        CallId, ConnectionId, DropReason, Flow, Instant, Rng, Secret, Transport, TxnId, limits, reason::DropCounters,
+    },
+    wire::sip::{Fault, Message, Method, Name, NameAddr, Uri, salvage, validate},
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -28,7 +54,6 @@ pub struct Setup {
     pub rng: Rng,
 }
 
-#[derive(Debug)]
 pub enum Input {
     /// One framed message (or datagram).
     Received {
@@ -52,7 +77,6 @@ pub enum Input {
     Timeout,
 }
 
-#[derive(Debug)]
 pub enum Output {
     Transmit {
         flow: Flow,
@@ -64,7 +88,6 @@ pub enum Output {
         flow: Flow,
         server_name: String,
     },
-    CloseConnection(ConnectionId),
     /// Look up a trunk's host name.
     Resolve {
         query: u64,
@@ -79,6 +102,36 @@ pub enum Output {
     StoreBinding(Change),
     StoreCdr(Cdr),
     Timeout(Option<Instant>),
+}
+
+/// Bytes on their way are not printed: they may hold credentials and keys.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
+            Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
+            Self::Media(event) => write!(f, "Media({event:?})"),
+            Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
+            Self::Drain => f.write_str("Drain"),
+            Self::Timeout => f.write_str("Timeout"),
+        }
+    }
+}
+
+/// Bytes on their way are not printed: they may hold credentials and keys.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
+            Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Resolve { query, host, port } => write!(f, "Resolve({query}, {host}:{port})"),
+            Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
+            Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
+            Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
+            Self::Timeout(at) => write!(f, "Timeout({at:?})"),
+        }
+    }
 }
 
 /// A live call as the admin API shows it.
@@ -114,44 +167,658 @@ pub struct Counters {
 
 /// The whole signalling side of one server.
 #[derive(Debug)]
-pub struct Core {}
+pub struct Core {
+    ctx: Context,
+    site: Site,
+    registrar: Registrar,
+    authenticator: Authenticator,
+    calls: BTreeMap<CallId, Call>,
+    /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
+    invites: HashMap<TxnId, (CallId, Side)>,
+    /// [`invite_key`] of each call, to notice a request that arrives twice.
+    invite_keys: HashSet<String>,
+    /// When each call wants to be told the time.
+    timers: BTreeSet<(Instant, CallId)>,
+    next_call: u64,
+    is_draining: bool,
+}
 
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
-        let _ = (now, setup);
-        todo!()
+        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
+        let own_ips: Vec<_> =
+            listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
+        let site = Site::new(&config, &own_ips);
+        let authenticator = Authenticator::new(&config.server.domain, rng.fork());
+        let ctx = Context {
+            now,
+            table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
+            ports: Ports::new(&config.media.ports, workers),
+            trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
+            config,
+            directory,
+            listeners,
+            rng,
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+            owners: HashMap::new(),
+            dialogs: HashMap::new(),
+            media: HashMap::new(),
+        };
+        let mut core = Self {
+            ctx,
+            site,
+            registrar: Registrar::new(),
+            authenticator,
+            calls: BTreeMap::new(),
+            invites: HashMap::new(),
+            invite_keys: HashSet::new(),
+            timers: BTreeSet::new(),
+            next_call: 1,
+            is_draining: false,
+        };
+        core.registrar.handle_input(now, registrar::Input::Restore(bindings));
+        core.resolve_trunks();
+        core.run_machines();
+        core
     }
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let _ = (now, input);
-        todo!()
+        self.ctx.now = now;
+        match input {
+            Input::Received { flow, bytes } => self.received(flow, bytes),
+            Input::FlowFailed { flow } => self.flow_failed(flow),
+            Input::Resolved { query, addresses } => {
+                let trunk = usize::try_from(query).unwrap_or(usize::MAX);
+                self.ctx.trunks.resolved(now, trunk, addresses);
+            }
+            Input::Media(event) => self.media_event(&event),
+            Input::Directory(directory) => self.directory_changed(directory),
+            Input::Drain => self.is_draining = true,
+            Input::Timeout => self.timeout(),
+        }
+        self.run_machines();
     }
 
     /// Drain until `Timeout`.
     pub fn poll_output(&mut self) -> Output {
-        todo!()
+        match self.ctx.outputs.pop_front() {
+            Some(output) => output,
+            None => Output::Timeout(self.next_timeout()),
+        }
     }
 
+    // 1. A message arrives.
+
+    fn received(&mut self, flow: Flow, bytes: Bytes) {
+        let message = match Message::parse(bytes.clone()) {
+            Ok(message) => message,
+            Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
+        };
+        match validate(&message) {
+            Ok(()) => self.ctx.table.handle_input(self.ctx.now, transaction::Input::Received { flow, message }),
+            Err(fault) => self.invalid(flow, Some(message), fault),
+        }
+    }
+
+    /// Drains every machine until none has anything left to say.
+    fn run_machines(&mut self) {
+        loop {
+            match self.ctx.table.poll_output() {
+                transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
+                transaction::Output::Event(event) => self.transaction_event(event),
+                transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
+                transaction::Output::Timeout(_) => break,
+            }
+        }
+        self.drain_registrar(None);
+    }
+
+    // 2. Transactions turn messages into events.
+
+    fn transaction_event(&mut self, event: Event) {
+        match event {
+            Event::Request { txn, flow, message } => {
+                self.ctx.counters.requests += 1;
+                self.request(Pending { txn, flow, request: message });
+            }
+            Event::Ack { message, .. } => self.ack(&message),
+            Event::Cancelled { txn } => self.with_invite(txn, |call, ctx, side| match (call.state, side) {
+                (State::Setup, Side::A) => call.cancelled(ctx),
+                _ => call.reinvite_cancelled(ctx, side),
+            }),
+            Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, _| call.not_acknowledged(ctx)),
+            Event::Response { txn, message } => {
+                self.ctx.counters.responses += 1;
+                self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
+            }
+            Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
+            Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
+            Event::Terminated { txn } => {
+                self.ctx.owners.remove(&txn);
+                self.invites.remove(&txn);
+            }
+        }
+    }
+
+    /// A response, or a status that stands for none, to a request of ours.
+    fn outcome(&mut self, txn: TxnId, status: u16, reason: &str, response: Option<&Message>) {
+        let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
+        match owner {
+            Owner::Nobody => {}
+            Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
+                Some(response) => call.branch_response(ctx, branch, response),
+                None => call.branch_refused(ctx, branch, status, reason),
+            }),
+            Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
+                Some(response) => call.reinvite_response(ctx, side, response),
+                None => call.reinvite_failed(ctx, side, status, reason),
+            }),
+            Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
+        }
+    }
+
+    fn request(&mut self, pending: Pending) {
+        if let Some(tag) = pending.request.to_tag() {
+            return self.in_dialog(tag.to_owned(), pending);
+        }
+        match pending.request.method() {
+            Some(Method::Invite) => self.invite(pending),
+            Some(Method::Register) => self.register(&pending),
+            Some(Method::Options) => self.options(&pending),
+            Some(Method::Message) => self.message(&pending),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+                self.ctx.refuse(&pending, 481, "");
+            }
+            Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
+            _ => self.ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
+        }
+    }
+
+    fn in_dialog(&mut self, tag: String, pending: Pending) {
+        let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
+        if pending.request.method() == Some(Method::Invite) {
+            self.invites.insert(pending.txn, (id, side));
+        }
+        self.with_call(id, |call, ctx| call.request(ctx, side, pending));
+    }
+
+    fn ack(&mut self, ack: &Message) {
+        let owner = ack.to_tag().and_then(|tag| self.ctx.dialogs.get(tag)).copied();
+        match owner {
+            Some((id, side)) => self.with_call(id, |call, ctx| call.ack(ctx, side, ack)),
+            None => self.ctx.counters.drops.count(DropReason::SipStrayAck),
+        }
+    }
+
+    // 3. Classification, before identity, extensions, dial rules and capacity.
+
+    fn invite(&mut self, pending: Pending) {
+        match emergency::classify(pending.request.request_uri(), &self.site) {
+            Dialled::Emergency(call) => self.emergency_invite(pending, Class::Emergency, &call),
+            Dialled::Test(call) => self.emergency_invite(pending, Class::Test, &call),
+            Dialled::Ordinary(ordinary) => self.ordinary_invite(pending, &ordinary),
+        }
+    }
+
+    // 4. Identity and admission.
+
+    fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
+        if let Err((status, headers)) = self.acceptable(&pending.request) {
+            return self.ctx.refuse_with(&pending, status, "", &headers);
+        }
+        let Some(caller) = self.identify(&pending) else { return };
+        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+            let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
+            return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
+        }
+        self.route(pending, caller, dialled);
+    }
+
+    /// What must hold before anything else is looked at (RFC 3261 section 8.2).
+    fn acceptable(&self, request: &Message) -> Result<(), Unacceptable> {
+        let uri = Uri::parse(request.request_uri());
+        let is_known_scheme = uri.is_some_and(|u| u.is_sip() || u.scheme.eq_ignore_ascii_case("tel"));
+        if !is_known_scheme {
+            return Err((416, Vec::new()));
+        }
+        if request.header(Name::MaxForwards).is_some_and(|v| v.trim() == "0") {
+            return Err((483, Vec::new()));
+        }
+        // The same request by another path (RFC 3261 section 8.2.2.2).
+        if self.invite_keys.contains(&invite_key(request)) {
+            return Err((482, Vec::new()));
+        }
+        if request.header(Name::ContentEncoding).is_some_and(|v| !v.eq_ignore_ascii_case("identity")) {
+            return Err((415, vec![("Accept-Encoding", "identity")]));
+        }
+        if !request.body().is_empty() && request.sdp().is_none() {
+            return Err((415, vec![("Accept", "application/sdp")]));
+        }
+        Ok(())
+    }
+
+    /// Who sends this INVITE; challenged or refused if nobody we know.
+    fn identify(&mut self, pending: &Pending) -> Option<Caller> {
+        if let Some(trunk) = self.ctx.trunks.owner_of(&pending.flow) {
+            return Some(trunk_caller(trunk, &pending.request));
+        }
+        if let Some(user) = self.owner_of_connection(&pending.flow) {
+            return Some(device_caller(&user));
+        }
+        match self.check(Role::Proxy, &pending.request) {
+            Verdict::Passed(name) => {
+                let user = Arc::clone(self.ctx.directory.by_name(&name)?);
+                Some(device_caller(&user))
+            }
+            verdict => {
+                self.challenge(pending, Role::Proxy, &verdict);
+                None
+            }
+        }
+    }
+
+    /// The user whose registration came over this very connection. A datagram's source can be forged, so UDP does not
+    /// count here.
+    fn owner_of_connection(&self, flow: &Flow) -> Option<Arc<User>> {
+        flow.transport.is_reliable().then(|| self.owner_of(flow)).flatten()
+    }
+
+    fn owner_of(&self, flow: &Flow) -> Option<Arc<User>> {
+        self.registrar.owner_of(flow).and_then(|name| self.ctx.directory.by_name(name)).cloned()
+    }
+
+    fn check(&mut self, role: Role, request: &Message) -> Verdict {
+        let directory = Arc::clone(&self.ctx.directory);
+        let lookup = |name: &str| directory.by_name(name).map(|user| &user.credential);
+        self.authenticator.check(self.ctx.now, role, request, lookup)
+    }
+
+    fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
+        let (status, header) = match role {
+            Role::Registrar => (401, "WWW-Authenticate"),
+            Role::Proxy => (407, "Proxy-Authenticate"),
+        };
+        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale);
+        let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
+        self.ctx.refuse_with(pending, status, "", &headers);
+    }
+
+    // 5. Policy decides where it goes. Emergency first.
+
+    fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
+        let (caller, source) = self.emergency_source(&pending);
+        let decision = emergency::decide(class, source, &self.ctx.config);
+        emergency_call::log_detected(&pending, &caller, dialled, class);
+        match decision {
+            emergency::Decision::Route { trunks, as_company } => {
+                let info = EmergencyInfo::new(&mut self.ctx, class, dialled, &caller, as_company);
+                let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
+                let plan = Plan::serial(trunks.into_iter().map(attempt));
+                self.ctx.counters.emergency_routed += 1;
+                self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+            }
+            emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
+            emergency::Decision::Refuse => {
+                self.ctx.counters.emergency_refused += 1;
+                emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                self.record_refusal(&caller, dialled, 403);
+            }
+            emergency::Decision::Loop => {
+                warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
+                self.ctx.refuse(&pending, 404, "");
+            }
+            emergency::Decision::NoTest => self.ctx.refuse(&pending, 404, ""),
+        }
+    }
+
+    /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
+    /// in an emergency.
+    fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
+        if let Some(trunk) = self.ctx.trunks.owner_of(&pending.flow) {
+            return (trunk_caller(trunk, &pending.request), Source::Trunk);
+        }
+        let by_flow = self.owner_of(&pending.flow);
+        let user = by_flow.or_else(|| match self.check(Role::Proxy, &pending.request) {
+            Verdict::Passed(name) => self.ctx.directory.by_name(&name).cloned(),
+            Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
+        });
+        if let Some(user) = user {
+            return (device_caller(&user), Source::AuthenticatedDevice);
+        }
+        let ip = pending.flow.remote.ip();
+        let in_site_networks = self.ctx.config.emergency.site_networks.iter().any(|n| n.contains(ip));
+        let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
+        (caller, Source::UnauthenticatedDevice { in_site_networks })
+    }
+
+    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16) {
+        if caller.peer != Peer::Unknown {
+            let cdr = Cdr::refused(&mut self.ctx, caller, &dialled.dialled, true, status);
+            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+        }
+    }
+
+    fn route(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary) {
+        let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
+        let callee = called_party(pending.request.request_uri());
+        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
+            Target::User(user) => {
+                let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
+                let attempts = self.registrar.contacts(&user.name).map(contact).take(limits::FORK_WIDTH_MAX).collect();
+                self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
+            }
+            Target::Trunks { trunks, number } => {
+                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
+                self.start_call(pending, caller, callee, Plan::serial(trunks.into_iter().map(attempt)), None);
+            }
+            Target::Refuse(status, reason) => {
+                self.ctx.counters.calls_refused += 1;
+                let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
+                self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+                self.ctx.refuse(&pending, status, reason);
+            }
+        }
+    }
+
+    // 6. The call takes over.
+
+    fn start_call(
+        &mut self,
+        pending: Pending,
+        caller: Caller,
+        callee: String,
+        plan: Plan,
+        emergency: Option<EmergencyInfo>,
+    ) {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.invites.insert(pending.txn, (id, Side::A));
+        let security = self.caller_security(&caller);
+        let key = invite_key(&pending.request);
+        self.invite_keys.insert(key.clone());
+        let new = NewCall { id, key, pending, caller, callee, security, plan, emergency };
+        let call = Call::start(&mut self.ctx, new);
+        self.keep(call);
+    }
+
+    fn caller_security(&self, caller: &Caller) -> LegSecurity {
+        let media = self.ctx.config.media.encryption;
+        match caller.peer {
+            Peer::Trunk(index) => leg_security(security::Peer::Trunk(self.ctx.trunks.trunk(index).encryption), media),
+            Peer::Device(_) => leg_security(security::Peer::Device, media),
+            // Nobody is refused an emergency call because the telephone cannot encrypt.
+            Peer::Unknown => LegSecurity::SrtpPreferred,
+        }
+    }
+
+    fn with_invite(&mut self, txn: TxnId, act: impl FnOnce(&mut Call, &mut Context, Side)) {
+        if let Some(&(id, side)) = self.invites.get(&txn) {
+            self.with_call(id, |call, ctx| act(call, ctx, side));
+        }
+    }
+
+    fn with_call(&mut self, id: CallId, act: impl FnOnce(&mut Call, &mut Context)) {
+        if let Some(mut call) = self.calls.remove(&id) {
+            act(&mut call, &mut self.ctx);
+            self.keep(call);
+        }
+    }
+
+    /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
+    fn keep(&mut self, mut call: Call) {
+        if let Some(cdr) = call.take_record() {
+            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+        }
+        if let Some(timer) = call.timer.take() {
+            self.timers.remove(&(timer, call.id));
+        }
+        if call.is_over() {
+            debug!(call = %call.id, "Call forgotten.");
+            self.invite_keys.remove(&call.key);
+            return;
+        }
+        call.timer = call.deadline();
+        if let Some(timer) = call.timer {
+            self.timers.insert((timer, call.id));
+        }
+        self.calls.insert(call.id, call);
+    }
+
+    // Registration and other requests outside a call.
+
+    fn register(&mut self, pending: &Pending) {
+        let verdict = self.check(Role::Registrar, &pending.request);
+        let Verdict::Passed(name) = verdict else {
+            if verdict == Verdict::Refused {
+                self.ctx.counters.registrations_refused += 1;
+            }
+            return self.challenge(pending, Role::Registrar, &verdict);
+        };
+        match self.registered_user(&pending.request) {
+            Some(user) if user.name == name => {
+                let input = registrar::Input::Register {
+                    txn: pending.txn,
+                    aor: name,
+                    flow: pending.flow,
+                    request: pending.request.clone(),
+                };
+                self.registrar.handle_input(self.ctx.now, input);
+                self.drain_registrar(Some(pending));
+            }
+            _ => self.ctx.refuse(pending, 403, "Not Your Address-Of-Record"),
+        }
+    }
+
+    /// The user whose address-of-record stands in To (RFC 3261 section 10.3 step 3).
+    fn registered_user(&self, request: &Message) -> Option<Arc<User>> {
+        let to = request.to()?;
+        let uri = Uri::parse(to.uri)?;
+        let name = uri.user_decoded()?;
+        self.ctx.directory.by_dialled(&name).cloned()
+    }
+
+    fn drain_registrar(&mut self, pending: Option<&Pending>) {
+        loop {
+            match self.registrar.poll_output() {
+                registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Reply { status, reason, contacts, headers, .. } => {
+                    let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
+                    self.reply_register(pending, status, reason, &contacts, &headers);
+                }
+                registrar::Output::Timeout(_) => return,
+            }
+        }
+    }
+
+    fn reply_register(
+        &mut self,
+        pending: &Pending,
+        status: u16,
+        reason: &str,
+        contacts: &[String],
+        headers: &[(&'static str, String)],
+    ) {
+        let tag = self.ctx.tag();
+        let mut response = self.ctx.response(pending, status, reason, &tag);
+        for contact in contacts {
+            response = response.header("Contact", contact);
+        }
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        if let Some(warning) = emergency::refusal::register_warning(&self.ctx.config).filter(|_| status == 200) {
+            response = response.header("Warning", warning);
+        }
+        let bytes = response.finish();
+        self.ctx.respond(pending.txn, status, bytes);
+    }
+
+    fn options(&mut self, pending: &Pending) {
+        let headers = [
+            ("Allow", ALLOW),
+            ("Accept", "application/sdp"),
+            ("Accept-Encoding", "identity"),
+            ("Accept-Language", "en"),
+        ];
+        self.ctx.refuse_with(pending, 200, "", &headers);
+    }
+
+    /// Text messages are not relayed; to an emergency number the answer says what to do instead.
+    fn message(&mut self, pending: &Pending) {
+        match emergency::classify(pending.request.request_uri(), &self.site) {
+            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, pending),
+            Dialled::Test(_) | Dialled::Ordinary(_) => self.ctx.refuse_with(pending, 405, "", &[("Allow", ALLOW)]),
+        }
+    }
+
+    // What cannot be read or understood.
+
+    /// A request with a fault is answered without a transaction: the same bytes get the same answer again. What cannot
+    /// be answered is counted.
+    fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
+        let Some(request) = message.filter(Message::is_answerable) else {
+            return self.ctx.counters.drops.count(DropReason::SipMalformed);
+        };
+        let tag = self.ctx.tag();
+        let pending = Pending { txn: TxnId(0), flow, request };
+        let bytes = self.ctx.response(&pending, fault.status, fault.reason, &tag).finish();
+        self.ctx.counters.responses += 1;
+        self.ctx.transmit(flow, bytes);
+    }
+
+    // Everything that is not a message.
+
+    fn flow_failed(&mut self, flow: Flow) {
+        self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
+        if flow.connection != ConnectionId::NONE {
+            self.ctx.trunks.connection_failed(flow.connection);
+            self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+        }
+    }
+
+    fn media_event(&mut self, event: &media::Event) {
+        let leg = match event {
+            media::Event::OpenFailed { leg } | media::Event::Flowing { leg } | media::Event::Closed { leg, .. } => *leg,
+        };
+        let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
+        if matches!(event, media::Event::Closed { .. }) {
+            self.ctx.media.remove(&leg);
+            self.ctx.ports.give_back(leg);
+        }
+        self.with_call(id, |call, ctx| call.media_event(ctx, side, event));
+    }
+
+    fn directory_changed(&mut self, directory: Arc<Directory>) {
+        let gone: Vec<String> =
+            self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
+        self.ctx.directory = directory;
+        for aor in gone {
+            self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
+        }
+    }
+
+    fn timeout(&mut self) {
+        let now = self.ctx.now;
+        self.ctx.table.handle_input(now, transaction::Input::Timeout);
+        self.registrar.handle_input(now, registrar::Input::Timeout);
+        self.resolve_trunks();
+        while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, id));
+            self.with_call(id, Call::timed_out);
+        }
+    }
+
+    fn resolve_trunks(&mut self) {
+        for index in self.ctx.trunks.due(self.ctx.now) {
+            let trunk = self.ctx.trunks.trunk(index);
+            let query = u64::try_from(index).expect("an index fits 64 bits");
+            self.ctx.outputs.push_back(Output::Resolve { query, host: trunk.host.clone(), port: trunk.port });
+        }
+    }
+
+    fn next_timeout(&mut self) -> Option<Instant> {
+        let transaction::Output::Timeout(transactions) = self.ctx.table.poll_output() else {
+            unreachable!("every input ends with a drained table")
+        };
+        let registrar::Output::Timeout(bindings) = self.registrar.poll_output() else {
+            unreachable!("every input ends with a drained registrar")
+        };
+        let calls = self.timers.first().map(|(at, _)| *at);
+        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+    }
+
+    // Views.
+
     pub fn calls(&self) -> Vec<CallView> {
-        todo!()
+        self.calls.values().map(Call::view).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
-        todo!()
+        self.registrar.iter().cloned().collect()
     }
 
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.ctx.counters.clone()
     }
 
-    /// Nothing is left: no call, no transaction, no port. What simulations check at their end.
+    /// Calls that are not over: what a drain waits for.
+    pub fn live_calls(&self) -> usize {
+        self.calls.values().filter(|c| c.state != State::Ended).count()
+    }
+
+    /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
     pub fn is_idle(&self) -> bool {
-        todo!()
+        let nothing_owned = self.ctx.owners.is_empty() && self.ctx.dialogs.is_empty() && self.ctx.media.is_empty();
+        self.calls.is_empty()
+            && self.invites.is_empty()
+            && self.invite_keys.is_empty()
+            && self.timers.is_empty()
+            && self.ctx.table.is_empty()
+            && self.ctx.ports.taken() == 0
+            && nothing_owned
     }
 
-    /// A message a machine could not even index is counted here by the shell's framer.
+    /// Counts a message that never reached the core: the shell's framer gave up on it.
     pub fn count_drop(&mut self, reason: DropReason) {
-        let _ = reason;
-        todo!()
+        self.ctx.counters.drops.count(reason);
     }
+}
+
+/// A status, and the headers that tell the sender what would be accepted.
+type Unacceptable = (u16, Vec<(&'static str, &'static str)>);
+
+/// Tells one INVITE from another whatever path it took: Call-ID, From tag, CSeq (RFC 3261 section 8.2.2.2).
+fn invite_key(request: &Message) -> String {
+    let cseq = request.cseq().map_or(0, |c| c.number);
+    format!("{} {} {cseq}", request.call_id(), request.from_tag().unwrap_or_default())
+}
+
+fn device_caller(user: &User) -> Caller {
+    Caller {
+        peer: Peer::Device(user.name.clone()),
+        user: user.extension.clone(),
+        display: String::new(),
+        direct_line: user.direct_line.clone(),
+    }
+}
+
+/// The number a trunk presents: P-Asserted-Identity before From (RFC 3325).
+fn trunk_caller(trunk: usize, request: &Message) -> Caller {
+    let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse);
+    let identity = asserted.or_else(|| request.from());
+    let user =
+        identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
+    Caller {
+        peer: Peer::Trunk(trunk),
+        user: user.unwrap_or_else(|| "anonymous".to_owned()),
+        display: identity.map_or_else(String::new, |i| i.display.to_owned()),
+        direct_line: None,
+    }
+}
+
+/// What was dialled, for the record: the user part, or the whole URI where it has none.
+fn called_party(request_uri: &str) -> String {
+    let user = Uri::parse(request_uri).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
+    user.unwrap_or_else(|| request_uri.to_owned())
 }

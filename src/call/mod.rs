@@ -1,7 +1,16 @@
 //! The B2BUA: every call, the only place where signalling and media meet.
 
+#[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
+mod call;
 pub mod cdr;
+mod context;
 pub mod core;
+mod emergency_call;
+mod fork;
+mod in_dialog;
+mod leg;
+mod outgoing;
+mod trunks;
 
 pub use cdr::Cdr;
 pub use core::{Core, Input, Output};

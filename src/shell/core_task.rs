@@ -157,7 +157,6 @@ impl CoreTask {
                 Output::Connect { flow, server_name } => {
                     self.batch.outgoing.push(Outgoing::Connect { flow, server_name });
                 }
-                Output::CloseConnection(connection) => self.batch.outgoing.push(Outgoing::Close(connection)),
                 Output::Resolve { query, host, port } => self.outside.resolver.resolve(query, host, port),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),

@@ -122,10 +122,7 @@ mod whole_packets {
             let mut outbound = Outbound::new(suite, &key);
             let first = protect_rtcp(&mut outbound, &hex(RTCP_PLAIN)).unwrap();
             let second = protect_rtcp(&mut outbound, &hex(RTCP_PLAIN)).unwrap();
-            assert_eq!(
-                second,
-                hex("81c8000bcafebabe7128035be487b9bdbef89041f977a5a880000001993e08cd54d6c1230798")
-            );
+            assert_eq!(second, hex("81c8000bcafebabe7128035be487b9bdbef89041f977a5a880000001993e08cd54d6c1230798"));
             let mut inbound = Inbound::new(suite, &key, 0);
             assert_eq!(unprotect_rtcp(&mut inbound, &second), Ok(hex(RTCP_PLAIN)));
             assert_eq!(unprotect_rtcp(&mut inbound, &first), Ok(hex(RTCP_PLAIN)));
@@ -268,7 +265,10 @@ mod traps {
             for sequence in (0xff00..=0xffff_u16).chain(0..0x100) {
                 let key_stream = protect(&mut outbound, &rtp(SSRC, sequence, &[0; 32])).unwrap()[12..44].to_vec();
                 assert!(seen.insert(key_stream));
-                for again in [sequence, sequence.wrapping_sub(1)].into_iter().filter(|again| *again >= 0xff00 || *again <= sequence) {
+                for again in [sequence, sequence.wrapping_sub(1)]
+                    .into_iter()
+                    .filter(|again| *again >= 0xff00 || *again <= sequence)
+                {
                     if again != 0xfeff {
                         let refused = protect(&mut outbound, &rtp(SSRC, again, &[1; 32]));
                         assert_eq!(refused, Err(DropReason::SrtpReplayed), "{suite:?} {again}");
@@ -354,7 +354,11 @@ mod traps {
             let (mut outbound, mut inbound) = pair(suite, 14);
             let packet = protect(&mut outbound, &rtp(SSRC, 1, b"")).unwrap();
             for cut in 0..packet.len() {
-                assert_eq!(unprotect(&mut inbound, &packet[..cut]), Err(DropReason::PacketTruncated), "{suite:?} {cut}");
+                assert_eq!(
+                    unprotect(&mut inbound, &packet[..cut]),
+                    Err(DropReason::PacketTruncated),
+                    "{suite:?} {cut}"
+                );
             }
             assert!(unprotect(&mut inbound, &packet).is_ok());
 

@@ -18,8 +18,9 @@ pub enum Failure {
 pub struct Answer {
     pub status: u16,
     pub phrase: &'static str,
-    /// `Warning`, `Reason`, `Content-Language` and `Content-Type`, in this order.
-    pub headers: [(&'static str, String); 4],
+    /// `Warning`, `Reason` and `Content-Language`, in this order.
+    pub headers: [(&'static str, String); 3],
+    pub content_type: &'static str,
     pub body: String,
 }
 
@@ -48,8 +49,8 @@ pub fn answer(failure: Failure, call: &EmergencyCall, domain: &str) -> Answer {
             ("Warning", warning(domain, &text)),
             ("Reason", cause.to_owned()),
             ("Content-Language", "en".to_owned()),
-            ("Content-Type", "text/plain;charset=UTF-8".to_owned()),
         ],
+        content_type: "text/plain;charset=UTF-8",
         body: text + "\r\n",
     }
 }

@@ -28,8 +28,6 @@
 //! - **Hold** passes through as stated. `c=0.0.0.0` (RFC 2543) reads as a peer that does not receive.
 
 mod formats;
-#[cfg(test)]
-mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -529,7 +527,8 @@ fn apply_legacy_hold(section: &mut MediaSection) {
 /// `a=rtcp` (RFC 3605), else one port above RTP (RFC 3550 section 11).
 fn rtcp_address(rtp: SocketAddr, theirs: &MediaSection) -> Option<SocketAddr> {
     match theirs.rtcp {
-        Some((port, address)) => Some(SocketAddr::new(address.unwrap_or(rtp.ip()), port)),
+        Some((port, Some(address))) => Some(SocketAddr::new(address, port)),
+        Some((port, None)) => Some(SocketAddr::new(rtp.ip(), port)),
         None => rtp.port().checked_add(1).map(|port| SocketAddr::new(rtp.ip(), port)),
     }
 }
@@ -548,3 +547,6 @@ fn withhold_keys(session: &mut Session) {
         section.crypto.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

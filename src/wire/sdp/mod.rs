@@ -1,6 +1,6 @@
 //! SDP (RFC 8866) as SIP phones write it: session, media sections, `a=crypto` (RFC 4568). Text is read through `sdp-types`.
 //!
-//! Reading is tolerant, writing is strict. [`parse`] forgives what phones get wrong; [`print`] writes only attributes
+//! Reading is tolerant, writing is strict. [`parse()`] forgives what phones get wrong; [`print()`] writes only attributes
 //! that are on a list, so nothing of one side's network (ICE candidates, fingerprints, unknown attributes) can reach
 //! the other side. Nothing here decides what is offered or accepted; that is `sip::offer_answer`.
 //!

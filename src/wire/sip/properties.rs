@@ -180,11 +180,11 @@ proptest! {
 
     #[test]
     fn no_text_can_start_a_header_of_its_own(name in ".{1,10}", text in "[\\r\\n\\x00:a ]{0,30}") {
-        let bytes = RequestBuilder::new(&text, &text).header(&name, &text).header("X", &text).finish();
+        let bytes = RequestBuilder::new(&text, &text).header(&name, &text).header("Last", &text).finish();
         let is_length = Name::from_bytes(name.as_bytes()) == Name::ContentLength;
         let message = Message::parse(bytes.clone()).unwrap();
         prop_assert!(bytes.ends_with(b"\r\nContent-Length: 0\r\n\r\n"));
         prop_assert_eq!(bytes.windows(2).filter(|pair| pair == b"\r\n").count(), if is_length { 4 } else { 5 });
-        prop_assert!(message.header_text("X").is_some());
+        prop_assert!(message.header_text("Last").is_some());
     }
 }

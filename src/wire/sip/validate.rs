@@ -77,12 +77,12 @@ fn check_version(version: &str) -> Result<(), Fault> {
     if version.eq_ignore_ascii_case("SIP/2.0") {
         return Ok(());
     }
-    let numbers = version.get(..4).filter(|name| name.eq_ignore_ascii_case("SIP/")).and(version.get(4..));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    match numbers.and_then(|numbers| numbers.split_once('.')) {
-        Some((major, minor)) if is_number(major) && is_number(minor) => Err(Fault::new(505, "Version Not Supported")),
-        Some(_) | None => Err(Fault::bad("Malformed SIP version")),
-    }
+    let is_other_version = version.split_at_checked(4).is_some_and(|(name, numbers)| {
+        let (major, minor) = numbers.split_once('.').unwrap_or_default();
+        name.eq_ignore_ascii_case("SIP/") && is_number(major) && is_number(minor)
+    });
+    Err(if is_other_version { Fault::new(505, "Version Not Supported") } else { Fault::bad("Malformed SIP version") })
 }
 
 /// The first value of each header that may stand once only.

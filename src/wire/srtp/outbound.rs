@@ -143,7 +143,8 @@ mod tests {
         ];
         for (key_bytes, sealed) in sealed {
             let mut buffer = with_room(&plain);
-            let len = Outbound::from_session_keys(session_keys(key_bytes)).protect_rtp(&mut buffer, plain.len()).unwrap();
+            let len =
+                Outbound::from_session_keys(session_keys(key_bytes)).protect_rtp(&mut buffer, plain.len()).unwrap();
             assert_eq!(buffer[..len], hex(sealed));
             let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
             assert_eq!(inbound.unprotect_rtp(&mut buffer[..len]), Ok(plain.len()));

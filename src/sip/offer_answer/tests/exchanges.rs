@@ -117,6 +117,14 @@ fn a_re_offer_repeats_the_line_in_use_and_its_profile() {
 }
 
 #[test]
+fn a_plain_trunk_that_multiplexes_is_offered_it_again() {
+    let mut leg = leg(PlainOnly);
+    let seen = leg.read_offer(body(&["m=audio 6000 RTP/AVP 0", "a=rtcp-mux"]).as_bytes()).unwrap();
+    leg.answer(&seen, &local(&[20_000])).unwrap();
+    assert!(offered(&mut leg, &["m=audio 4000 RTP/AVP 0"]).media[0].has_rtcp_mux);
+}
+
+#[test]
 fn debug_shows_no_key() {
     let mut leg = leg(SrtpOnly);
     let text = leg.offer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));

@@ -1,0 +1,661 @@
+//! One call: the caller's leg, the branches tried, the answered leg. Set-up and ending; what happens in between is
+//! `in_dialog`'s.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tracing::{debug, info};
+
+use super::{
+    cdr::{Cdr, EndedBy},
+    context::{ALLOW, Context, Owner, Pending, Side},
+    core::CallView,
+    emergency_call::{self, EmergencyInfo},
+    fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
+    leg::{Leg, Peer, ServerInvite},
+    outgoing,
+};
+use crate::{
+    media,
+    policy::security::LegSecurity,
+    sip::dialog::Dialog,
+    types::{CallId, Duration, Instant, LegId, TxnId, limits},
+    wire::sip::{Message, build::reason_phrase},
+};
+
+/// Who calls, as established by the server, never by the device.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub peer: Peer,
+    /// User part shown to devices: extension, or the caller's number as the trunk gave it.
+    pub user: String,
+    /// Display name with its quotes; empty for none.
+    pub display: String,
+    /// E.164 number of a direct line, shown to trunks.
+    pub direct_line: Option<String>,
+}
+
+/// What a new call is made of.
+pub(super) struct NewCall {
+    pub id: CallId,
+    /// Tells its INVITE from others; kept by the core while the call lives.
+    pub key: String,
+    pub pending: Pending,
+    pub caller: Caller,
+    /// As dialled, for the record.
+    pub callee: String,
+    pub security: LegSecurity,
+    pub plan: Plan,
+    pub emergency: Option<EmergencyInfo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Trying to reach the callee.
+    Setup,
+    /// The branch whose 200 won.
+    Answered(u32),
+    /// Over; waits for media reports and for cancelled branches to finish.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub id: CallId,
+    pub key: String,
+    pub state: State,
+    pub a: Leg,
+    pub branches: BTreeMap<u32, Branch>,
+    pub caller: Caller,
+    pub emergency: Option<EmergencyInfo>,
+    /// Requests relayed between the legs, by the client transaction that carries them on.
+    pub relayed: BTreeMap<TxnId, (Side, Pending)>,
+    plan: Plan,
+    next_branch: u32,
+    /// The best failure so far.
+    failure: Option<Failure>,
+    /// The branch whose early media the caller hears.
+    early: Option<u32>,
+    /// The branch whose 200 won; stays known after the end.
+    winner: Option<u32>,
+    ring_deadline: Instant,
+    cdr: Cdr,
+    is_recorded: bool,
+    /// The deadline the core has set for this call.
+    pub timer: Option<Instant>,
+}
+
+impl Call {
+    /// Reads the caller's offer, takes its ports and tries the first wave. On failure the INVITE is answered, and the
+    /// call is over at once.
+    pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
+        let mut call = Self::new(ctx, new);
+        match call.read_offer(ctx) {
+            Ok(()) => call.next_wave(ctx),
+            Err((failure, warning)) => call.fail(ctx, &failure, warning.as_deref()),
+        }
+        call
+    }
+
+    fn new(ctx: &mut Context, new: NewCall) -> Self {
+        let NewCall { id, key, pending, caller, callee, security, plan, emergency } = new;
+        let mut a = Leg::new(ctx, pending.flow, security, outgoing::escaped_user(&callee));
+        let dialog = Dialog::uas(&pending.request, &a.local_tag);
+        a.dialog = dialog;
+        ctx.dialogs.insert(a.local_tag.clone(), (id, Side::A));
+        let cseq = pending.request.cseq().map_or(0, |c| c.number);
+        a.server_invite = Some(ServerInvite { pending, cseq, is_answered: false });
+        ctx.counters.calls += 1;
+        let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
+        info!(call = %id, emergency = emergency.is_some(), "Call begins.");
+        Self {
+            id,
+            key,
+            state: State::Setup,
+            a,
+            branches: BTreeMap::new(),
+            caller,
+            emergency,
+            relayed: BTreeMap::new(),
+            plan,
+            next_branch: 0,
+            failure: None,
+            early: None,
+            winner: None,
+            ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
+            cdr,
+            is_recorded: false,
+            timer: None,
+        }
+    }
+
+    /// The failure comes with the text of its Warning header, where it has one.
+    fn read_offer(&mut self, ctx: &mut Context) -> Result<(), (Failure, Option<String>)> {
+        let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
+        let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
+        if body.is_empty() {
+            let text = "This server needs the offer in the INVITE.".to_owned();
+            return Err((Failure::new(488, "INVITE Without Offer"), Some(text)));
+        }
+        let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
+        let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
+        let worker = ctx.ports.least_loaded();
+        if !self.a.open_media(ctx, self.id, Side::A, worker, &session) {
+            return Err((Failure::new(503, "No Media Port Free"), None));
+        }
+        self.a.session = Some(session);
+        Ok(())
+    }
+
+    // Outwards: waves, branches.
+
+    /// Tries what the plan holds next; with nothing left, the call fails.
+    fn next_wave(&mut self, ctx: &mut Context) {
+        while let Some(wave) = self.plan.next_wave() {
+            for attempt in wave {
+                self.launch(ctx, attempt);
+            }
+            if self.has_live_branch() {
+                return;
+            }
+        }
+        if self.state == State::Setup {
+            let failure = self.failure.clone().unwrap_or_else(|| Failure::new(480, "Not Registered"));
+            let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
+            self.fail(ctx, &failure, None);
+        }
+    }
+
+    fn has_live_branch(&self) -> bool {
+        self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
+    }
+
+    fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
+        let number = self.next_branch;
+        self.next_branch += 1;
+        match self.send_invite(ctx, number, &attempt) {
+            Ok(branch) => {
+                debug!(call = %self.id, branch = number, "INVITE sent.");
+                if let Some(trunk) = attempt.trunk() {
+                    self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
+                }
+                self.branches.insert(number, branch);
+            }
+            Err(failure) => self.note_failure(failure),
+        }
+        if let (Some(info), Some(trunk)) = (&self.emergency, attempt.trunk()) {
+            emergency_call::log_attempt(ctx, self.id, info, trunk, number);
+        }
+    }
+
+    fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
+        let mut leg = outgoing::leg_for(ctx, attempt, &self.caller, self.emergency.as_ref())?;
+        let session = self.a.session.as_ref().expect("the offer was read before any branch");
+        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
+        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
+            leg.close_media(ctx);
+            return Err(Failure::new(503, "No Media Port Free"));
+        }
+        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
+        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
+        let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
+        let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
+        Ok(Branch {
+            leg,
+            attempt: attempt.clone(),
+            txn,
+            invite,
+            progress: Progress::Calling,
+            sent_at: ctx.now,
+            deadline,
+            is_negotiated: false,
+            has_shown_password: false,
+        })
+    }
+
+    fn note_failure(&mut self, failure: Failure) {
+        self.failure = Some(match self.failure.take() {
+            Some(earlier) => earlier.better_of(failure),
+            None => failure,
+        });
+    }
+
+    // Back: responses to our INVITEs.
+
+    /// A response to a branch's INVITE.
+    pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        match response.status() {
+            100 => self.branch_trying(number),
+            101..200 => self.branch_ringing(ctx, number, response),
+            200..300 => self.branch_answered(ctx, number, response),
+            401 | 407 if self.show_password(ctx, number, response) => {}
+            status => self.branch_refused(ctx, number, status, response.reason_phrase()),
+        }
+    }
+
+    fn branch_trying(&mut self, number: u32) {
+        if let Some(branch) =
+            self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
+        {
+            // The trunk lives; it has a little longer to say more than 100.
+            branch.deadline = Some(branch.sent_at + emergency_call::NO_PROGRESS);
+        }
+    }
+
+    fn branch_ringing(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        if self.state != State::Setup || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
+            return;
+        }
+        branch.progress = Progress::Ringing;
+        branch.deadline = None;
+        if response.to_tag().is_some() {
+            branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
+        }
+        let early = self.early_media(ctx, number, response);
+        self.answer_a(ctx, response.status(), "", early.as_deref());
+    }
+
+    /// The first branch that answers early is the one the caller hears. Returns the SDP for the caller.
+    fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message) -> Option<String> {
+        let body = response.sdp()?;
+        if self.early.is_some_and(|early| early != number) {
+            return None;
+        }
+        self.negotiate(ctx, number, &body).ok().inspect(|_| self.early = Some(number))
+    }
+
+    fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        let cseq = response.cseq().map_or(0, |c| c.number);
+        if branch.leg.has_acknowledged(cseq) {
+            return self.answered_again(ctx, number, cseq, response);
+        }
+        branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
+        if let Some(dialog) = &mut branch.leg.dialog {
+            dialog.refresh(response);
+        }
+        branch.leg.acknowledge(ctx, cseq);
+        branch.progress = Progress::Over;
+        branch.deadline = None;
+        if self.state == State::Setup {
+            self.connect(ctx, number, response);
+        } else {
+            // It crossed our CANCEL, or the caller's hang-up.
+            self.drop_branch(ctx, number);
+        }
+    }
+
+    /// A retransmitted 200 gets its ACK again; a 200 of a further dialog (a proxy forked) is acknowledged and ended.
+    fn answered_again(&mut self, ctx: &mut Context, number: u32, cseq: u32, response: &Message) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        let ours = branch.leg.dialog.as_ref().map(|d| d.id.remote_tag.as_str());
+        if response.to_tag() == ours {
+            return branch.leg.acknowledge(ctx, cseq);
+        }
+        let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        let flow = branch.leg.flow;
+        let via = ctx.ack_via(&flow);
+        ctx.transmit(flow, stray.ack(cseq, &via).finish());
+        ctx.send(flow, Owner::Nobody, |_, via| stray.request(crate::wire::sip::Method::Bye, via));
+    }
+
+    fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        let body = response.sdp().unwrap_or_default();
+        let branch = &self.branches[&number];
+        let negotiated = if body.is_empty() && branch.is_negotiated {
+            self.answer_for_a(ctx, number)
+        } else {
+            self.negotiate(ctx, number, &body)
+        };
+        match negotiated {
+            Ok(answer) => self.connected(ctx, number, &answer),
+            Err(text) => {
+                self.drop_branch(ctx, number);
+                self.note_failure(Failure::new(488, "Not Acceptable Here"));
+                debug!(call = %self.id, reason = text, "The callee's answer is unusable.");
+                self.next_wave_if_idle(ctx);
+            }
+        }
+    }
+
+    fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
+        self.state = State::Answered(number);
+        self.winner = Some(number);
+        self.cdr.answer_ms = Some(ctx.now.unix_ms());
+        self.plan.give_up();
+        self.cancel_branches(ctx, Some(number));
+        self.answer_a(ctx, 200, "", Some(answer));
+        ctx.counters.calls_answered += 1;
+        info!(call = %self.id, "Call answered.");
+        if let Some(info) = &self.emergency {
+            emergency_call::log_stage(self.id, info, "connected");
+        }
+    }
+
+    /// Reads a branch's answer and makes the caller's of it, with the media of both legs joined.
+    fn negotiate(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<String, &'static str> {
+        let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
+        let (session, settled) = branch.leg.negotiation.read_answer(body).map_err(|f| f.text())?;
+        branch.leg.configure(ctx, &settled);
+        branch.leg.session = Some(session);
+        branch.is_negotiated = true;
+        self.answer_for_a(ctx, number)
+    }
+
+    fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
+        let session = self.branches[&number].leg.session.as_ref().ok_or("no answer was read")?;
+        let (answer, settled) = self.a.negotiation.answer(session, &self.a.local_media(ctx)).map_err(|f| f.text())?;
+        self.a.configure(ctx, &settled);
+        self.join_media(ctx, number);
+        Ok(answer)
+    }
+
+    /// Joins each section of the caller's leg with the same section of the branch.
+    pub(super) fn join_media(&self, ctx: &mut Context, number: u32) {
+        let b = &self.branches[&number].leg;
+        for (a, b) in self.a.media.iter().zip(&b.media) {
+            if let (Some(a), Some(b)) = (*a, *b) {
+                ctx.command(a, media::Command::Connect { a, b });
+            }
+        }
+    }
+
+    /// Answers a 401 or 407 of a trunk once. `false`: not possible, or refused already.
+    fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
+        let Some(mut branch) = self.branches.remove(&number) else { return false };
+        let is_wanted =
+            self.state == State::Setup && branch.progress != Progress::Cancelled && !branch.has_shown_password;
+        let authorization = if is_wanted { outgoing::authorization(ctx, &branch, response) } else { None };
+        let is_shown = authorization.is_some();
+        if let Some(authorization) = authorization {
+            branch.has_shown_password = true;
+            let cseq = branch.invite.cseq().map_or(1, |c| c.number) + 1;
+            let offer = branch.invite.sdp().unwrap_or_default();
+            let offer = String::from_utf8_lossy(&offer).into_owned();
+            let again = outgoing::Invite {
+                call: self,
+                leg: &branch.leg,
+                attempt: &branch.attempt,
+                offer: &offer,
+                cseq,
+                authorization: Some(authorization),
+            };
+            let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
+            branch.txn = txn;
+            branch.invite = invite;
+        }
+        self.branches.insert(number, branch);
+        is_shown
+    }
+
+    /// A final response from 300 up, or a status that stands for a transport failure or timeout.
+    pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        let was_cancelled = branch.progress == Progress::Cancelled;
+        branch.progress = Progress::Over;
+        branch.deadline = None;
+        let attempt = branch.attempt.clone();
+        let reason = reason.to_owned();
+        self.drop_branch(ctx, number);
+        if self.state != State::Setup {
+            return;
+        }
+        if !was_cancelled {
+            self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
+            self.after_refusal(ctx, attempt, status);
+        }
+        self.next_wave_if_idle(ctx);
+    }
+
+    /// What a refusal means for the rest of the plan.
+    fn after_refusal(&mut self, ctx: &mut Context, attempt: Attempt, status: u16) {
+        match attempt {
+            Attempt::Emergency { trunk, has_location: true } if emergency_call::may_be_the_location(status) => {
+                tracing::error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
+                    "The trunk refused the call with its location; trying once without.");
+                self.plan.retry(Attempt::Emergency { trunk, has_location: false });
+            }
+            Attempt::Emergency { .. } => {}
+            Attempt::Trunk { .. } => {
+                // Another trunk helps when this one is in trouble, not when the callee has spoken.
+                if !matches!(status, 408 | 500..600) {
+                    self.plan.give_up();
+                }
+            }
+            Attempt::Contact { .. } => {
+                if status >= 600 {
+                    self.plan.give_up();
+                    self.cancel_branches(ctx, None);
+                }
+            }
+        }
+    }
+
+    fn next_wave_if_idle(&mut self, ctx: &mut Context) {
+        if self.state == State::Setup && !self.has_live_branch() {
+            self.next_wave(ctx);
+        }
+    }
+
+    // Towards the caller.
+
+    /// A response to the caller's INVITE, with our Contact and the SDP if there is one.
+    fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
+        let contact = self.a.contact(ctx);
+        let tag = self.a.local_tag.clone();
+        let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
+        invite.is_answered = status >= 200;
+        let pending = invite.pending.clone();
+        let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
+        if status >= 200 {
+            response = response.header("Allow", ALLOW);
+        }
+        if let Some(sdp) = sdp {
+            response = response.body("application/sdp", sdp.as_bytes());
+        }
+        ctx.respond(pending.txn, status, response.finish());
+    }
+
+    /// Refuses the caller's INVITE and ends the call.
+    pub(super) fn fail(&mut self, ctx: &mut Context, failure: &Failure, warning: Option<&str>) {
+        let tag = self.a.local_tag.clone();
+        if let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) {
+            invite.is_answered = true;
+            let pending = invite.pending.clone();
+            let mut response = ctx.response(&pending, failure.status, &failure.reason, &tag);
+            if let Some(text) = warning {
+                response = response.header("Warning", ctx.warning(text));
+            }
+            if failure.status == 503 && self.emergency.is_none() {
+                response = response.header("Retry-After", 5);
+            }
+            if let Some(info) = self.emergency.as_ref().filter(|_| failure.status == 503) {
+                response = emergency_call::not_connected_response(ctx, info, response);
+            }
+            ctx.respond(pending.txn, failure.status, response.finish());
+            ctx.counters.calls_refused += 1;
+        }
+        self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
+    }
+
+    // Endings.
+
+    /// CANCEL from the caller (RFC 3261 section 9.2).
+    pub(super) fn cancelled(&mut self, ctx: &mut Context) {
+        if self.state == State::Setup {
+            self.answer_a(ctx, 487, "", None);
+            self.finish(ctx, EndedBy::Caller, 487, "");
+        }
+    }
+
+    /// Ends everything that is still open. Safe to call twice.
+    pub(super) fn finish(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
+        if self.state == State::Ended {
+            return;
+        }
+        self.state = State::Ended;
+        self.plan.give_up();
+        self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
+        self.cancel_branches(ctx, None);
+        self.refuse_relayed(ctx);
+        self.a.close_media(ctx);
+        self.a.leave_dialog(ctx);
+        for branch in self.branches.values_mut() {
+            branch.leg.close_media(ctx);
+            if branch.progress == Progress::Over {
+                branch.leg.leave_dialog(ctx);
+            }
+        }
+        info!(call = %self.id, status, "Call ends.");
+        if let Some(info) = &self.emergency {
+            emergency_call::log_stage(self.id, info, if self.cdr.answer_ms.is_some() { "ended" } else { "failed" });
+        }
+    }
+
+    /// Cancels every branch that has no final answer, except one.
+    fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
+        for (number, branch) in &mut self.branches {
+            if Some(*number) == except || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
+                continue;
+            }
+            branch.progress = Progress::Cancelled;
+            branch.deadline = None;
+            ctx.cancel(branch.txn);
+            branch.leg.close_media(ctx);
+        }
+    }
+
+    /// Ends one branch that is not, or no longer, part of the call.
+    fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
+        if branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
+            branch.leg.bye(ctx);
+        }
+        branch.leg.close_media(ctx);
+        branch.leg.leave_dialog(ctx);
+        if self.early == Some(number) {
+            self.early = None;
+        }
+    }
+
+    // Media and time.
+
+    pub(super) fn media_event(&mut self, ctx: &mut Context, side: Side, event: &media::Event) {
+        match event {
+            media::Event::Flowing { .. } => {}
+            media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
+            media::Event::Closed { report, .. } => {
+                if let Some(leg) = self.leg_mut(side) {
+                    leg.media_closed(report);
+                }
+            }
+        }
+    }
+
+    /// The ports could not be bound: somebody else on this machine has them.
+    fn media_failed(&mut self, ctx: &mut Context, side: Side, leg: LegId) {
+        tracing::error!(call = %self.id, port = ctx.ports.rtp_port(leg), "A media port could not be bound.");
+        match (self.state, side) {
+            (State::Setup, Side::A) => self.fail(ctx, &Failure::new(503, "Media Port Unavailable"), None),
+            (State::Setup, Side::B(number)) => {
+                if let Some(branch) = self.branches.get(&number) {
+                    ctx.cancel(branch.txn);
+                }
+                self.branch_refused(ctx, number, 503, "Media Port Unavailable");
+            }
+            (State::Answered(_), _) => self.hang_up_both(ctx, 503, "Media Port Unavailable"),
+            (State::Ended, _) => {}
+        }
+    }
+
+    /// Ends an answered call from our side.
+    pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
+        if let State::Answered(number) = self.state {
+            self.a.bye(ctx);
+            if let Some(branch) = self.branches.get_mut(&number) {
+                branch.leg.bye(ctx);
+            }
+        }
+        self.finish(ctx, EndedBy::Server, status, reason);
+    }
+
+    pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        if self.state != State::Setup {
+            return;
+        }
+        if self.ring_deadline <= ctx.now && self.emergency.is_none() {
+            return self.fail(ctx, &Failure::new(408, "Nobody Answered"), None);
+        }
+        let late: Vec<u32> =
+            self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
+        for number in late {
+            let branch = self.branches.get_mut(&number).expect("listed just now");
+            branch.deadline = None;
+            branch.progress = Progress::Cancelled;
+            ctx.cancel(branch.txn);
+            self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
+        }
+        self.next_wave_if_idle(ctx);
+    }
+
+    /// When [`Call::timed_out`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.state != State::Setup {
+            return None;
+        }
+        // An emergency call rings as long as the caller waits: the answering point may queue it.
+        let ring = self.emergency.is_none().then_some(self.ring_deadline);
+        self.branches.values().filter_map(|b| b.deadline).chain(ring).min()
+    }
+
+    // For the core.
+
+    pub(super) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::A => Some(&mut self.a),
+            Side::B(number) => self.branches.get_mut(&number).map(|b| &mut b.leg),
+        }
+    }
+
+    /// The record, once the call is over and every media leg has reported.
+    pub(super) fn take_record(&mut self) -> Option<Cdr> {
+        let is_open = self.a.has_open_media() || self.branches.values().any(|b| b.leg.has_open_media());
+        if self.state != State::Ended || is_open || self.is_recorded {
+            return None;
+        }
+        self.is_recorded = true;
+        let winner = self.winner.and_then(|number| self.branches.get(&number));
+        self.cdr.a = Some(self.a.record.clone());
+        self.cdr.b = winner.map(|b| b.leg.record.clone());
+        Some(self.cdr.clone())
+    }
+
+    /// Nothing is left to do: the record is written and no INVITE of ours is open.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_recorded && self.branches.values().all(|b| b.progress == Progress::Over)
+    }
+
+    pub(super) fn view(&self) -> CallView {
+        let (state, b) = match self.state {
+            State::Setup if self.branches.values().any(|b| b.progress == Progress::Ringing) => ("ringing", None),
+            State::Setup => ("setup", None),
+            State::Answered(number) => ("answered", self.branches.get(&number)),
+            State::Ended => ("ending", None),
+        };
+        let suite = |leg: &Leg| (!leg.record.suite.is_empty()).then(|| leg.record.suite.clone());
+        CallView {
+            id: self.cdr.id.clone(),
+            caller: self.cdr.caller.clone(),
+            callee: self.cdr.callee.clone(),
+            state,
+            start_ms: self.cdr.start_ms,
+            answer_ms: self.cdr.answer_ms,
+            emergency: self.cdr.emergency,
+            trunk: self.cdr.trunk.clone(),
+            a_suite: suite(&self.a),
+            b_suite: b.and_then(|b| suite(&b.leg)),
+        }
+    }
+}

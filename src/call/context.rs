@@ -1,0 +1,196 @@
+//! What every call needs and no call owns: the transaction table, the ports, the queues, and who owns what.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    core::{Counters, Output},
+    trunks::Trunks,
+};
+use crate::{
+    config::{Config, Directory},
+    media::{Command, ports::Ports},
+    sip::transaction::{self, Table},
+    types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId},
+    wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
+};
+
+/// Methods this server answers other than with 405 (RFC 3261 section 20.5).
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+
+/// The Server and User-Agent value.
+pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
+
+/// One side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Side {
+    A,
+    /// A branch by its number; the answered one is the call's B leg.
+    B(u32),
+}
+
+/// Whom a client transaction's outcome belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A branch's INVITE.
+    Branch(CallId, u32),
+    /// A re-INVITE sent towards this side.
+    Reinvite(CallId, Side),
+    /// A request relayed from one leg to the other.
+    Relayed(CallId),
+    /// Nobody waits for it: BYE.
+    Nobody,
+}
+
+/// A request that waits for our answer.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub txn: TxnId,
+    pub flow: Flow,
+    pub request: Message,
+}
+
+pub(super) struct Context {
+    pub now: Instant,
+    pub config: Arc<Config>,
+    pub directory: Arc<Directory>,
+    pub listeners: Vec<(Transport, SocketAddr)>,
+    pub table: Table,
+    pub ports: Ports,
+    pub trunks: Trunks,
+    pub rng: Rng,
+    pub counters: Counters,
+    pub outputs: VecDeque<Output>,
+    pub owners: HashMap<TxnId, Owner>,
+    /// By our own tag of a dialog: where an in-dialog request belongs.
+    pub dialogs: HashMap<String, (CallId, Side)>,
+    /// Media legs in use, until their worker has reported them closed.
+    pub media: HashMap<LegId, (CallId, Side)>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("transactions", &self.table.len())
+            .field("dialogs", &self.dialogs.len())
+            .finish()
+    }
+}
+
+impl Context {
+    /// A tag for one of our dialogs (RFC 3261 section 19.3): 80 random bits.
+    pub(super) fn tag(&mut self) -> String {
+        self.rng.token(20)
+    }
+
+    /// The address peers on this flow reach us at: Via sent-by and Contact. Connections we opened have an ephemeral
+    /// local port, so the listener of the same transport speaks for them.
+    pub(super) fn reachable(&self, flow: &Flow) -> SocketAddr {
+        let same_transport = self.listeners.iter().filter(|(t, _)| *t == flow.transport).map(|(_, a)| *a);
+        let same_family = |a: &SocketAddr| a.is_ipv4() == flow.remote.is_ipv4();
+        let address = match flow.transport {
+            Transport::Udp => flow.local,
+            Transport::Tcp | Transport::Tls => same_transport
+                .clone()
+                .find(|a| a.ip() == flow.local.ip())
+                .or_else(|| same_transport.clone().find(same_family))
+                .unwrap_or(flow.local),
+        };
+        if address.ip().is_unspecified() {
+            SocketAddr::new(self.media_address(flow.remote.ip()), address.port())
+        } else {
+            address
+        }
+    }
+
+    /// The media address of the peer's IP family, else the first.
+    pub(super) fn media_address(&self, peer: IpAddr) -> IpAddr {
+        let addresses = &self.config.media.addresses;
+        let same_family = addresses.iter().find(|a| a.is_ipv4() == peer.is_ipv4());
+        *same_family.or_else(|| addresses.first()).expect("a checked configuration has a media address")
+    }
+
+    /// A Via value for a request on this flow (RFC 3261 section 18.1.1, RFC 3581).
+    pub(super) fn via(&self, flow: &Flow, branch: &str) -> String {
+        format!("SIP/2.0/{} {};branch={branch};rport", flow.transport.via_token(), self.reachable(flow))
+    }
+
+    /// A Contact value; `user` is a user part in its escaped form.
+    pub(super) fn contact(&self, flow: &Flow, user: &str) -> String {
+        let at = if user.is_empty() { "" } else { "@" };
+        format!("<sip:{user}{at}{};transport={}>", self.reachable(flow), flow.transport.uri_token())
+    }
+
+    /// Starts the answer to a request.
+    pub(super) fn response(&self, pending: &Pending, status: u16, reason: &str, to_tag: &str) -> ResponseBuilder {
+        let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
+        ResponseBuilder::to(&pending.request, status, reason, to_tag, pending.flow.remote).header("Server", PRODUCT)
+    }
+
+    pub(super) fn respond(&mut self, txn: TxnId, status: u16, response: Bytes) {
+        self.counters.responses += 1;
+        self.table.handle_input(self.now, transaction::Input::Respond { txn, status, response });
+    }
+
+    /// Answers a request without a call, with a tag made for this answer alone.
+    pub(super) fn refuse(&mut self, pending: &Pending, status: u16, reason: &str) {
+        self.refuse_with(pending, status, reason, &[]);
+    }
+
+    pub(super) fn refuse_with(&mut self, pending: &Pending, status: u16, reason: &str, headers: &[(&str, &str)]) {
+        let tag = self.tag();
+        let mut response = self.response(pending, status, reason, &tag);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        let bytes = response.finish();
+        self.respond(pending.txn, status, bytes);
+    }
+
+    /// A Warning value with code 399 (RFC 3261 section 20.43).
+    pub(super) fn warning(&self, text: impl Display) -> String {
+        format!("399 {} \"{}\"", self.config.server.domain, text.to_string().replace(['"', '\\'], "'"))
+    }
+
+    /// Sends a request on a client transaction of its own; `build` is given the Via value. Returns the request as sent.
+    pub(super) fn send(
+        &mut self,
+        flow: Flow,
+        owner: Owner,
+        build: impl FnOnce(&mut Self, &str) -> RequestBuilder,
+    ) -> (TxnId, Message) {
+        let (txn, branch) = self.table.reserve();
+        let via = self.via(&flow, &branch);
+        let bytes = build(self, &via).header("User-Agent", PRODUCT).finish();
+        let request = Message::parse(bytes).expect("what the builder writes, the parser reads");
+        self.owners.insert(txn, owner);
+        self.counters.requests += 1;
+        self.table.handle_input(self.now, transaction::Input::Send { txn, flow, request: request.clone() });
+        (txn, request)
+    }
+
+    pub(super) fn cancel(&mut self, txn: TxnId) {
+        self.table.handle_input(self.now, transaction::Input::Cancel { txn });
+    }
+
+    /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.
+    pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        self.outputs.push_back(Output::Transmit { flow, bytes });
+    }
+
+    pub(super) fn command(&mut self, leg: LegId, command: Command) {
+        self.outputs.push_back(Output::Media { worker: leg.worker, command });
+    }
+
+    /// A Via value for an ACK, whose branch belongs to no transaction.
+    pub(super) fn ack_via(&mut self, flow: &Flow) -> String {
+        let branch = format!("z9hG4bK{}", self.rng.token(20));
+        self.via(flow, &branch)
+    }
+}

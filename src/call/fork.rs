@@ -1,0 +1,173 @@
+//! Where a call tries to go, and which of several failures the caller hears.
+
+use std::collections::VecDeque;
+
+use super::leg::Leg;
+use crate::{
+    sip::registrar::Binding,
+    types::{Instant, TxnId},
+    wire::sip::Message,
+};
+
+/// One place to send an INVITE to.
+#[derive(Clone, Debug)]
+pub(super) enum Attempt {
+    /// A registered contact of this user.
+    Contact { user: String, binding: Box<Binding> },
+    /// A trunk by index, with the number in the form its Request-URI carries it.
+    Trunk { index: usize, number: String },
+    /// An emergency or test call by a trunk, with the location unless the trunk refused it (house emergency
+    /// specification 5.3).
+    Emergency { trunk: usize, has_location: bool },
+}
+
+impl Attempt {
+    pub(super) const fn trunk(&self) -> Option<usize> {
+        match self {
+            Self::Contact { .. } => None,
+            Self::Trunk { index, .. } => Some(*index),
+            Self::Emergency { trunk, .. } => Some(*trunk),
+        }
+    }
+}
+
+/// Waves of attempts: all of one wave at once, the next when every one of it has failed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan(VecDeque<Vec<Attempt>>);
+
+impl Plan {
+    /// Every attempt at once; the first 200 wins.
+    pub(super) fn parallel(attempts: Vec<Attempt>) -> Self {
+        Self(VecDeque::from([attempts]))
+    }
+
+    /// One after the other.
+    pub(super) fn serial(attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        Self(attempts.into_iter().map(|a| vec![a]).collect())
+    }
+
+    pub(super) fn next_wave(&mut self) -> Option<Vec<Attempt>> {
+        self.0.pop_front()
+    }
+
+    /// Tries this before anything else that is left.
+    pub(super) fn retry(&mut self, attempt: Attempt) {
+        self.0.push_front(vec![attempt]);
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// How far a branch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing but perhaps a 100.
+    Calling,
+    /// 101 to 199.
+    Ringing,
+    /// CANCEL is under way; a 200 that crosses it is ended with BYE.
+    Cancelled,
+    /// Its final answer came.
+    Over,
+}
+
+/// One INVITE of ours on its way.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub leg: Leg,
+    pub attempt: Attempt,
+    pub txn: TxnId,
+    /// As sent, to build the dialog from.
+    pub invite: Message,
+    pub progress: Progress,
+    pub sent_at: Instant,
+    /// When this attempt is given up in favour of the next.
+    pub deadline: Option<Instant>,
+    /// Its answer came in a provisional response already.
+    pub is_negotiated: bool,
+    pub has_shown_password: bool,
+}
+
+/// Why a branch, or a whole call, failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub status: u16,
+    pub reason: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into() }
+    }
+
+    /// The failure the caller hears of the two (RFC 3261 section 16.7 step 6): 6xx before all, then the lower class, and
+    /// in class 4 the answer that a person gave before those that nobody gave.
+    pub(super) fn better_of(self, other: Self) -> Self {
+        if other.rank() < self.rank() { other } else { self }
+    }
+
+    const fn rank(&self) -> u16 {
+        match self.status {
+            600.. => 0,
+            486 => 400,
+            415 | 420 | 484 | 488 => 401,
+            404 | 410 => 402,
+            480 => 403,
+            408 => 404,
+            487 => 405,
+            status => status / 100 * 100 + 50,
+        }
+    }
+}
+
+/// What a status from the B side becomes on the A side. Most pass as they are; those that speak of this server's own
+/// standing with the B side do not.
+pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
+    match status {
+        // Redirections are not followed, so the callee cannot be reached this way.
+        300..=399 => Failure::new(480, "Redirected"),
+        401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
+        401 | 407 => Failure::new(480, "Device Asks For Credentials"),
+        // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
+        503 if is_trunk => Failure::new(502, "Trunk Unavailable"),
+        503 => Failure::new(480, "Device Unavailable"),
+        // Our own CANCEL, or the device's mind: to the caller nobody answered.
+        487 => Failure::new(480, "Request Terminated"),
+        _ => Failure::new(status, reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn better(a: u16, b: u16) -> u16 {
+        Failure::new(a, "").better_of(Failure::new(b, "")).status
+    }
+
+    #[test]
+    fn a_persons_answer_beats_silence_and_6xx_beats_all() {
+        for (a, b, wins) in [
+            (486, 480, 486),
+            (480, 486, 486),
+            (408, 486, 486),
+            (603, 486, 603),
+            (486, 603, 603),
+            (500, 404, 404),
+            (404, 480, 404),
+            (502, 488, 488),
+        ] {
+            assert_eq!(better(a, b), wins, "{a} or {b}");
+        }
+    }
+
+    #[test]
+    fn busy_passes_and_server_trouble_is_renamed() {
+        assert_eq!(mapped(486, "Busy Here", false), Failure::new(486, "Busy Here"));
+        assert_eq!(mapped(302, "Moved", false).status, 480);
+        assert_eq!(mapped(407, "", true).status, 502);
+        assert_eq!(mapped(503, "", false).status, 480);
+    }
+}

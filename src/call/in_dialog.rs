@@ -1,0 +1,333 @@
+//! Requests inside an established call: BYE, re-INVITE (hold included), INFO, and the ACKs that belong to them.
+
+use super::{
+    call::{Call, State},
+    cdr::EndedBy,
+    context::{ALLOW, Context, Owner, Pending, Side},
+    fork::Failure,
+    leg::ServerInvite,
+};
+use crate::{
+    sip::transaction,
+    types::TxnId,
+    wire::sip::{Message, Method, Name},
+};
+
+/// A status and the headers that go with it.
+type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
+
+/// Requests of one call relayed at a time; a further one is answered 503.
+const RELAYED_MAX: usize = 16;
+
+impl Call {
+    /// A request that carries one of our dialog tags.
+    pub(super) fn request(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+        let Some(leg) = self.leg_mut(side) else { return ctx.refuse(&pending, 481, "") };
+        let is_ours = leg.dialog.as_ref().is_some_and(|d| {
+            d.id.call_id == pending.request.call_id() && Some(d.id.remote_tag.as_str()) == pending.request.from_tag()
+        });
+        if !is_ours || self.state == State::Ended {
+            return ctx.refuse(&pending, 481, "");
+        }
+        let leg = self.leg_mut(side).expect("found above");
+        let in_order = leg.dialog.as_mut().is_some_and(|d| d.receive(&pending.request).is_ok());
+        if !in_order {
+            return ctx.refuse(&pending, 500, "CSeq Out Of Order");
+        }
+        // The peer may have moved to a new connection; answers and later requests follow it.
+        leg.flow = pending.flow;
+        match pending.request.method() {
+            Some(Method::Bye) => self.bye(ctx, side, &pending),
+            Some(Method::Invite) => self.reinvite(ctx, side, pending),
+            Some(Method::Info) => self.relay(ctx, side, pending),
+            Some(Method::Options) => self.confirm(ctx, &pending),
+            _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
+        }
+    }
+
+    fn confirm(&mut self, ctx: &mut Context, pending: &Pending) {
+        let response = ctx.response(pending, 200, "", "").header("Allow", ALLOW).finish();
+        ctx.respond(pending.txn, 200, response);
+    }
+
+    fn bye(&mut self, ctx: &mut Context, side: Side, pending: &Pending) {
+        self.confirm(ctx, pending);
+        self.refuse_open_invites(ctx);
+        match (self.state, side) {
+            (State::Answered(number), Side::A) => {
+                if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye(ctx);
+                }
+                self.finish(ctx, EndedBy::Caller, 200, "");
+            }
+            (State::Answered(number), Side::B(from)) if number == from => {
+                self.a.bye(ctx);
+                self.finish(ctx, EndedBy::Callee, 200, "");
+            }
+            // The caller gives up by BYE in an early dialog (RFC 3261 section 15).
+            (State::Setup, Side::A) => self.cancelled(ctx),
+            (State::Setup | State::Answered(_) | State::Ended, _) => {}
+        }
+    }
+
+    /// INVITEs of either side that wait for an answer get 487 (RFC 3261 section 15.1.2).
+    fn refuse_open_invites(&mut self, ctx: &mut Context) {
+        let sides = [Some(Side::A), self.answered_side()];
+        for side in sides.into_iter().flatten() {
+            self.refuse_reinvite(ctx, side, 487, "");
+        }
+    }
+
+    const fn answered_side(&self) -> Option<Side> {
+        match self.state {
+            State::Answered(number) => Some(Side::B(number)),
+            State::Setup | State::Ended => None,
+        }
+    }
+
+    /// The other leg of an answered call.
+    fn opposite(&self, side: Side) -> Option<Side> {
+        match side {
+            Side::A => self.answered_side(),
+            Side::B(_) => (Some(side) == self.answered_side()).then_some(Side::A),
+        }
+    }
+
+    // Re-INVITE (RFC 3261 section 14).
+
+    fn reinvite(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+        let Some(other) = self.opposite(side) else { return ctx.refuse(&pending, 491, "") };
+        if let Err((status, header)) = self.may_reinvite(side, other) {
+            return ctx.refuse_with(&pending, status, "", header);
+        }
+        let cseq = pending.request.cseq().map_or(0, |c| c.number);
+        let body = pending.request.sdp().unwrap_or_default();
+        let leg = self.leg_mut(side).expect("its dialog was found");
+        leg.server_invite = Some(ServerInvite { pending, cseq, is_answered: false });
+        if body.is_empty() {
+            return self.offer_again(ctx, side, other);
+        }
+        let leg = self.leg_mut(side).expect("its dialog was found");
+        match leg.negotiation.read_offer(&body) {
+            Err(fault) => self.refuse_offer(ctx, side, fault.text()),
+            Ok(session) => {
+                leg.session = Some(session);
+                // While the answering point of an emergency call listens, hold stays between the device and us (house
+                // emergency specification, section 6).
+                if self.emergency.is_some() && side == Side::A {
+                    self.answer_reinvite(ctx, side, other);
+                } else {
+                    self.pass_offer(ctx, side, other);
+                }
+            }
+        }
+    }
+
+    /// Glare and overlapping re-INVITEs (RFC 3261 sections 14.1 and 14.2).
+    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), Unwelcome> {
+        let towards_other = self.leg_mut(other).is_some_and(|l| l.client_invite.is_some());
+        let leg = self.leg_mut(side).expect("its dialog was found");
+        if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
+            return Err((500, &[("Retry-After", "2")]));
+        }
+        if leg.client_invite.is_some() || towards_other {
+            return Err((491, &[]));
+        }
+        Ok(())
+    }
+
+    fn refuse_offer(&mut self, ctx: &mut Context, side: Side, text: &str) {
+        let warning = ctx.warning(text);
+        let Some(leg) = self.leg_mut(side) else { return };
+        let Some(invite) = leg.server_invite.take() else { return };
+        ctx.refuse_with(&invite.pending, 488, "", &[("Warning", &warning)]);
+    }
+
+    /// Offers to the other leg what this one offered.
+    fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side) {
+        let call = self.id;
+        let session = self.leg_mut(side).and_then(|l| l.session.clone()).expect("the offer was just read");
+        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
+        for each in [side, other] {
+            let leg = self.leg_mut(each).expect("both legs of an answered call are there");
+            if !leg.open_media(ctx, call, each, worker, &session) {
+                self.refuse_reinvite(ctx, side, 503, "No Media Port Free");
+                return;
+            }
+        }
+        let leg = self.leg_mut(other).expect("both legs of an answered call are there");
+        let offer = leg.negotiation.offer(&session, &leg.local_media(ctx));
+        let body = Some(("application/sdp", offer.as_bytes()));
+        leg.client_invite = leg.request(ctx, Method::Invite, Owner::Reinvite(call, other), body);
+    }
+
+    /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
+    fn offer_again(&mut self, ctx: &mut Context, side: Side, other: Side) {
+        let Some(session) = self.leg_mut(other).and_then(|l| l.session.clone()) else {
+            return self.refuse_reinvite(ctx, side, 488, "");
+        };
+        let leg = self.leg_mut(side).expect("its dialog was found");
+        let offer = leg.negotiation.offer(&session, &leg.local_media(ctx));
+        self.accept_reinvite(ctx, side, &offer);
+    }
+
+    fn accept_reinvite(&mut self, ctx: &mut Context, side: Side, sdp: &str) {
+        let Some(leg) = self.leg_mut(side) else { return };
+        let contact = leg.contact(ctx);
+        let Some(invite) = leg.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
+        invite.is_answered = true;
+        let response = ctx.response(&invite.pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
+        let bytes = response.body("application/sdp", sdp.as_bytes()).finish();
+        ctx.respond(invite.pending.txn, 200, bytes);
+    }
+
+    fn refuse_reinvite(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+        let Some(leg) = self.leg_mut(side) else { return };
+        if let Some(invite) = leg.server_invite.take_if(|i| !i.is_answered) {
+            leg.negotiation.roll_back();
+            ctx.refuse(&invite.pending, status, reason);
+        }
+    }
+
+    /// A response to a re-INVITE of ours towards `side`.
+    pub(super) fn reinvite_response(&mut self, ctx: &mut Context, side: Side, response: &Message) {
+        let cseq = response.cseq().map_or(0, |c| c.number);
+        let Some(leg) = self.leg_mut(side) else { return };
+        match response.status() {
+            ..200 => {}
+            200..300 if leg.has_acknowledged(cseq) => leg.acknowledge(ctx, cseq),
+            200..300 => {
+                if let Some(dialog) = &mut leg.dialog {
+                    dialog.refresh(response);
+                }
+                leg.acknowledge(ctx, cseq);
+                leg.client_invite = None;
+                self.reinvite_accepted(ctx, side, response);
+            }
+            status => self.reinvite_failed(ctx, side, status, response.reason_phrase()),
+        }
+    }
+
+    fn reinvite_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
+        let Some(other) = self.opposite(side) else { return };
+        let body = response.sdp().unwrap_or_default();
+        let leg = self.leg_mut(side).expect("it just answered");
+        match leg.negotiation.read_answer(&body) {
+            Ok((session, settled)) => {
+                leg.session = Some(session);
+                leg.configure(ctx, &settled);
+                self.answer_reinvite(ctx, other, side);
+            }
+            // The peer holds the new description, we cannot use it: there is no common state to go back to.
+            Err(fault) => {
+                self.refuse_offer(ctx, other, fault.text());
+                self.hang_up_both(ctx, 488, "");
+            }
+        }
+    }
+
+    /// Answers the re-INVITE of `side` with what `source` last said.
+    fn answer_reinvite(&mut self, ctx: &mut Context, side: Side, source: Side) {
+        let Some(session) = self.leg_mut(source).and_then(|l| l.session.clone()) else { return };
+        let leg = self.leg_mut(side).expect("both legs of an answered call are there");
+        match leg.negotiation.answer(&session, &leg.local_media(ctx)) {
+            Ok((answer, settled)) => {
+                leg.configure(ctx, &settled);
+                self.accept_reinvite(ctx, side, &answer);
+                if let State::Answered(number) = self.state {
+                    self.join_media(ctx, number);
+                }
+            }
+            Err(fault) => self.refuse_offer(ctx, side, fault.text()),
+        }
+    }
+
+    /// The other side keeps what was settled before; so do we (RFC 3261 section 14.1).
+    pub(super) fn reinvite_failed(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+        let other = self.opposite(side);
+        if let Some(leg) = self.leg_mut(side) {
+            leg.client_invite = None;
+            leg.negotiation.roll_back();
+        }
+        let Some(other) = other else { return };
+        if matches!(status, 408 | 481) {
+            // The dialog is gone on that side (RFC 3261 section 12.2.1.2).
+            self.refuse_reinvite(ctx, other, 480, "");
+            return self.hang_up_both(ctx, status, reason);
+        }
+        let failure = match status {
+            401 | 407 | 300..=399 => Failure::new(488, ""),
+            _ => Failure::new(status, reason),
+        };
+        self.refuse_reinvite(ctx, other, failure.status, &failure.reason);
+    }
+
+    /// CANCEL of a re-INVITE (RFC 3261 section 9.1): what was settled stays.
+    pub(super) fn reinvite_cancelled(&mut self, ctx: &mut Context, side: Side) {
+        self.refuse_reinvite(ctx, side, 487, "");
+        let Some(other) = self.opposite(side) else { return };
+        if let Some(txn) = self.leg_mut(other).and_then(|l| l.client_invite) {
+            ctx.cancel(txn);
+        }
+    }
+
+    // ACK.
+
+    /// An ACK for a 2xx of ours.
+    pub(super) fn ack(&mut self, ctx: &mut Context, side: Side, ack: &Message) {
+        let cseq = ack.cseq().map_or(0, |c| c.number);
+        let Some(leg) = self.leg_mut(side) else { return };
+        let Some(invite) = leg.server_invite.take_if(|i| i.is_answered && i.cseq == cseq) else { return };
+        ctx.table.handle_input(ctx.now, transaction::Input::Acknowledged { txn: invite.pending.txn });
+        let Some(body) = ack.sdp().filter(|_| invite.pending.request.sdp().is_none()) else { return };
+        match leg.negotiation.read_answer(&body) {
+            Ok((session, settled)) => {
+                leg.session = Some(session);
+                leg.configure(ctx, &settled);
+            }
+            Err(_) => self.hang_up_both(ctx, 488, ""),
+        }
+    }
+
+    /// No ACK came for a 2xx of ours (RFC 3261 section 13.3.1.4): the session ends.
+    pub(super) fn not_acknowledged(&mut self, ctx: &mut Context) {
+        self.hang_up_both(ctx, 408, "No ACK");
+    }
+
+    // INFO.
+
+    /// Passes a request with its body to the other leg and its answer back.
+    fn relay(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+        let Some(other) = self.opposite(side) else { return ctx.refuse(&pending, 491, "") };
+        if self.relayed.len() >= RELAYED_MAX {
+            return ctx.refuse_with(&pending, 503, "Too Many Requests At Once", &[("Retry-After", "1")]);
+        }
+        let call = self.id;
+        let content_type = pending.request.header(Name::ContentType).unwrap_or_default().to_owned();
+        let body = pending.request.body();
+        let leg = self.leg_mut(other).expect("both legs of an answered call are there");
+        let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
+        if let Some(txn) = leg.request(ctx, Method::Info, Owner::Relayed(call), body) {
+            self.relayed.insert(txn, (side, pending));
+        }
+    }
+
+    /// The other leg's final answer to a relayed request.
+    pub(super) fn relayed_response(&mut self, ctx: &mut Context, txn: TxnId, status: u16, reason: &str) {
+        if status < 200 {
+            return;
+        }
+        if let Some((_, pending)) = self.relayed.remove(&txn) {
+            let status = if matches!(status, 401 | 407) { 500 } else { status };
+            let response = ctx.response(&pending, status, reason, "").finish();
+            ctx.respond(pending.txn, status, response);
+        }
+    }
+
+    /// The call ends before the other leg answered.
+    pub(super) fn refuse_relayed(&mut self, ctx: &mut Context) {
+        for (_, (_, pending)) in std::mem::take(&mut self.relayed) {
+            ctx.refuse(&pending, 481, "");
+        }
+    }
+}

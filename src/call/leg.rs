@@ -1,0 +1,246 @@
+//! One side of a call: one dialog plus one media leg per media section.
+
+use bytes::Bytes;
+
+use super::{
+    cdr::LegRecord,
+    context::{Context, Owner, Pending, Side},
+};
+use crate::{
+    media::{self, Command, LegReport, Remote},
+    policy::security::LegSecurity,
+    sip::{
+        dialog::Dialog,
+        offer_answer::{self, LocalMedia, Settled},
+    },
+    types::{CallId, Flow, LegId, TxnId},
+    wire::{
+        sdp::{MediaKind, MediaSection, Session},
+        sip::{Message, Method},
+    },
+};
+
+/// Who is at the other end of a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A user's device; the name in the directory.
+    Device(String),
+    /// Index into the configuration's trunks.
+    Trunk(usize),
+    /// An unauthenticated device that may call emergency numbers only.
+    Unknown,
+}
+
+/// An INVITE of the peer that has no final answer, or a 2xx without its ACK.
+#[derive(Debug)]
+pub(super) struct ServerInvite {
+    pub pending: Pending,
+    pub cseq: u32,
+    pub is_answered: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub flow: Flow,
+    /// Our own tag of the dialog.
+    pub local_tag: String,
+    /// Of the dialogs we begin; the A leg has the caller's.
+    pub call_id: String,
+    /// User part of our Contact, escaped.
+    pub contact_user: String,
+    pub dialog: Option<Dialog>,
+    pub negotiation: offer_answer::Leg,
+    /// The peer's last offer or answer, for the other leg to copy formats from.
+    pub session: Option<Session>,
+    /// One per media section; `None` where nothing is relayed.
+    pub media: Vec<Option<LegId>>,
+    pub server_invite: Option<ServerInvite>,
+    /// Our INVITE towards the peer that has no final answer yet.
+    pub client_invite: Option<TxnId>,
+    /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
+    ack: Option<(u32, Bytes)>,
+    open_media: usize,
+    pub record: LegRecord,
+}
+
+impl Leg {
+    pub(super) fn new(ctx: &mut Context, flow: Flow, security: LegSecurity, contact_user: String) -> Self {
+        let record = LegRecord { transport: flow.transport.to_string(), ..LegRecord::default() };
+        Self {
+            flow,
+            local_tag: ctx.tag(),
+            call_id: ctx.rng.token(32),
+            contact_user,
+            dialog: None,
+            negotiation: offer_answer::Leg::new(security, ctx.rng.fork()),
+            session: None,
+            media: Vec::new(),
+            server_invite: None,
+            client_invite: None,
+            ack: None,
+            open_media: 0,
+            record,
+        }
+    }
+
+    pub(super) fn contact(&self, ctx: &Context) -> String {
+        ctx.contact(&self.flow, &self.contact_user)
+    }
+
+    /// Takes ports on `worker` for every section of `offer` that can be relayed and has none yet. `false`: exhausted.
+    pub(super) fn open_media(
+        &mut self,
+        ctx: &mut Context,
+        call: CallId,
+        side: Side,
+        worker: u16,
+        offer: &Session,
+    ) -> bool {
+        let address = ctx.media_address(self.flow.remote.ip());
+        self.media.resize(offer.media.len().max(self.media.len()), None);
+        for (slot, section) in self.media.iter_mut().zip(&offer.media) {
+            if slot.is_some() || !is_relayed(section) {
+                continue;
+            }
+            let Some(leg) = ctx.ports.take(worker) else { return false };
+            *slot = Some(leg);
+            self.open_media += 1;
+            ctx.media.insert(leg, (call, side));
+            ctx.command(leg, Command::Open { leg, address });
+        }
+        true
+    }
+
+    /// Where our media sections listen, for the negotiation.
+    pub(super) fn local_media(&self, ctx: &Context) -> Vec<Option<LocalMedia>> {
+        let address = ctx.media_address(self.flow.remote.ip());
+        let local = |leg: &Option<LegId>| leg.map(|leg| LocalMedia { address, port: ctx.ports.rtp_port(leg) });
+        self.media.iter().map(local).collect()
+    }
+
+    /// Tells the worker what was settled, section by section.
+    pub(super) fn configure(&mut self, ctx: &mut Context, settled: &[Settled]) {
+        for (leg, settled) in self.media.iter().zip(settled) {
+            let Some(leg) = *leg else { continue };
+            let command = Command::Configure {
+                leg,
+                remote: remote(settled),
+                receive: protection(&settled.receive),
+                send: protection(&settled.send),
+            };
+            ctx.command(leg, command);
+        }
+        if let Some(first) = settled.iter().find(|s| s.remote_rtp.is_some()).or_else(|| settled.first()) {
+            self.record.suite = suite_name(&first.receive).to_owned();
+        }
+    }
+
+    pub(super) fn close_media(&mut self, ctx: &mut Context) {
+        for leg in std::mem::take(&mut self.media).into_iter().flatten() {
+            ctx.command(leg, Command::Close { leg });
+        }
+    }
+
+    /// A worker reported one of this leg's media legs closed.
+    pub(super) fn media_closed(&mut self, report: &LegReport) {
+        self.open_media = self.open_media.saturating_sub(1);
+        self.record.add(report);
+    }
+
+    pub(super) const fn has_open_media(&self) -> bool {
+        self.open_media > 0
+    }
+
+    /// Sends a request in the dialog; `None` before there is one.
+    pub(super) fn request(
+        &mut self,
+        ctx: &mut Context,
+        method: Method,
+        owner: Owner,
+        body: Option<(&str, &[u8])>,
+    ) -> Option<TxnId> {
+        let contact = self.contact(ctx);
+        let dialog = self.dialog.as_mut()?;
+        let build = |_: &mut Context, via: &str| {
+            let request = dialog.request(method, via).header("Contact", contact);
+            match body {
+                Some((content_type, body)) => request.body(content_type, body),
+                None => request,
+            }
+        };
+        Some(ctx.send(self.flow, owner, build).0)
+    }
+
+    /// Ends the dialog from our side.
+    pub(super) fn bye(&mut self, ctx: &mut Context) {
+        self.request(ctx, Method::Bye, Owner::Nobody, None);
+    }
+
+    /// A 2xx to our INVITE arrived: acknowledge it, or its retransmission.
+    pub(super) fn acknowledge(&mut self, ctx: &mut Context, cseq: u32) {
+        if let Some((_, bytes)) = self.ack.as_ref().filter(|(acked, _)| *acked == cseq) {
+            ctx.transmit(self.flow, bytes.clone());
+            return;
+        }
+        let via = ctx.ack_via(&self.flow);
+        let Some(dialog) = &self.dialog else { return };
+        let bytes = dialog.ack(cseq, &via).finish();
+        self.ack = Some((cseq, bytes.clone()));
+        ctx.transmit(self.flow, bytes);
+    }
+
+    /// Whether a 2xx with this CSeq is a retransmission we have acknowledged.
+    pub(super) fn has_acknowledged(&self, cseq: u32) -> bool {
+        self.ack.as_ref().is_some_and(|(acked, _)| *acked == cseq)
+    }
+
+    /// The dialog of our INVITE and this response, registered under our tag.
+    pub(super) fn enter_dialog(
+        &mut self,
+        ctx: &mut Context,
+        call: CallId,
+        side: Side,
+        invite: &Message,
+        response: &Message,
+    ) {
+        if self.dialog.is_none() {
+            self.dialog = Dialog::uac(invite, response);
+            ctx.dialogs.insert(self.local_tag.clone(), (call, side));
+        }
+    }
+
+    /// Forgets the dialog; requests for it are answered 481 from now on.
+    pub(super) fn leave_dialog(&self, ctx: &mut Context) {
+        ctx.dialogs.remove(&self.local_tag);
+    }
+}
+
+/// Only RTP is relayed; other sections are refused with port 0.
+fn is_relayed(section: &MediaSection) -> bool {
+    section.port != 0 && matches!(section.kind, MediaKind::Audio | MediaKind::Video) && section.profile.is_rtp()
+}
+
+const fn remote(settled: &Settled) -> Remote {
+    Remote {
+        rtp: settled.remote_rtp,
+        rtcp: settled.remote_rtcp,
+        wants_media: settled.peer_direction.receives(),
+        may_send: settled.peer_direction.sends(),
+    }
+}
+
+fn protection(from: &offer_answer::Protection) -> media::Protection {
+    match from {
+        offer_answer::Protection::Plain => media::Protection::Plain,
+        offer_answer::Protection::Srtp { suite, key, mki_bytes } => {
+            media::Protection::Srtp { suite: *suite, key: key.clone(), mki_bytes: *mki_bytes }
+        }
+    }
+}
+
+const fn suite_name(protection: &offer_answer::Protection) -> &'static str {
+    match protection {
+        offer_answer::Protection::Plain => "plain",
+        offer_answer::Protection::Srtp { suite, .. } => suite.name(),
+    }
+}

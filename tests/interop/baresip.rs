@@ -1,0 +1,235 @@
+//! Drives baresip 1.0 (Debian package `baresip-core`) without screen or sound card: a tone from a file is its microphone,
+//! a recording its loudspeaker, and a TCP socket its keyboard.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    common::{
+        process::{Process, fresh_ip},
+        server::{Account, Ringdown, TLS_PORT},
+    },
+    tone,
+};
+
+const MODULES: &str = "/usr/lib/baresip/modules";
+const CONTROL_PORT: u16 = 4444;
+
+/// How one baresip is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) account: Account,
+    /// `udp`, `tcp` or `tls`.
+    pub(crate) transport: &'a str,
+    pub(crate) hz: u32,
+    pub(crate) answers: bool,
+    /// The CA it trusts; `None`: it does not check.
+    pub(crate) ca: Option<&'a Path>,
+}
+
+impl<'a> Setup<'a> {
+    /// SDES over UDP.
+    pub(crate) const fn new(account: Account, hz: u32, answers: bool) -> Self {
+        Self { account, transport: "udp", hz, answers, ca: None }
+    }
+
+    pub(crate) const fn over(mut self, transport: &'a str, ca: Option<&'a Path>) -> Self {
+        self.transport = transport;
+        self.ca = ca;
+        self
+    }
+}
+
+pub(crate) struct Baresip {
+    process: Process,
+    control: TcpStream,
+    events: Arc<Mutex<Vec<Value>>>,
+    dir: PathBuf,
+    domain: IpAddr,
+}
+
+impl Baresip {
+    /// Started and registered.
+    pub(crate) fn start(server: &Ringdown, setup: &Setup<'_>) -> Self {
+        let mut phone = Self::launch(server, setup);
+        phone.process.wait_log("200 OK", Duration::from_secs(15));
+        phone
+    }
+
+    /// Started, with its registration under way.
+    pub(crate) fn launch(server: &Ringdown, setup: &Setup<'_>) -> Self {
+        crate::need("baresip", "baresip-core");
+        let ip = fresh_ip();
+        let dir = server.dir().join(format!("baresip-{}-{ip}", setup.account.user));
+        fs::create_dir(&dir).expect("a fresh folder");
+        tone::write_wav(&dir.join("tone.wav"), setup.hz, 60).expect("a writable folder");
+        fs::write(dir.join("config"), config(&dir, ip, setup.ca)).expect("a writable folder");
+        fs::write(dir.join("accounts"), account(server.ip, setup)).expect("a writable folder");
+        fs::write(dir.join("contacts"), "").expect("a writable folder");
+        let mut command = Command::new("baresip");
+        command.arg("-f").arg(&dir).args(["-v", "-s"]);
+        let name = format!("baresip-{}", setup.account.user);
+        // Standard input must not be a terminal.
+        let mut process = Process::start(&name, command, &dir, Stdio::null());
+        process.wait_log("baresip is ready", Duration::from_secs(10));
+        let control = TcpStream::connect((ip, CONTROL_PORT)).expect("its control socket");
+        let events = Arc::default();
+        let reader = control.try_clone().expect("a second handle");
+        thread::spawn({
+            let events = Arc::clone(&events);
+            move || read_events(reader, &events)
+        });
+        Self { process, control, events, dir, domain: server.ip }
+    }
+
+    pub(crate) fn dial(&mut self, number: &str) {
+        let uri = format!("sip:{number}@{}", self.domain);
+        self.command("dial", &uri);
+    }
+
+    pub(crate) fn hang_up(&mut self) {
+        self.command("hangup", "");
+    }
+
+    pub(crate) fn hold(&mut self) {
+        self.command("hold", "");
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.command("resume", "");
+    }
+
+    pub(crate) fn wait_established(&self) {
+        self.wait_event("CALL_ESTABLISHED");
+    }
+
+    /// Why the call ended, as baresip tells it.
+    pub(crate) fn wait_closed(&self) -> String {
+        self.wait_event("CALL_CLOSED")
+    }
+
+    /// Whether any call ever reached it.
+    pub(crate) fn was_called(&self) -> bool {
+        self.with_events(|events| events.iter().any(|e| e["type"] == "CALL_INCOMING"))
+    }
+
+    /// Everything it printed, SIP messages included.
+    pub(crate) fn log(&self) -> String {
+        self.process.text()
+    }
+
+    /// What it heard: the longest recording, should a stream have been started anew.
+    pub(crate) fn recording(&self) -> PathBuf {
+        let files = fs::read_dir(&self.dir).expect("its folder").flatten();
+        files
+            .filter(|f| f.file_name().to_string_lossy().ends_with("-dec.wav"))
+            .max_by_key(|f| f.metadata().map_or(0, |m| m.len()))
+            .map_or_else(|| self.dir.join("no-recording.wav"), |f| f.path())
+    }
+
+    fn command(&mut self, name: &str, params: &str) {
+        let text = serde_json::json!({ "command": name, "params": params, "token": name }).to_string();
+        // A netstring: length, colon, text, comma.
+        write!(self.control, "{}:{text},", text.len()).expect("baresip listens");
+    }
+
+    fn wait_event(&self, kind: &str) -> String {
+        let limit = Duration::from_secs(20);
+        let end = Instant::now() + limit;
+        loop {
+            let find = |kind: &str| {
+                self.with_events(|events| {
+                    let event = events.iter().find(|e| e["type"] == kind)?;
+                    Some(event["param"].as_str().unwrap_or_default().to_owned())
+                })
+            };
+            if let Some(param) = find(kind) {
+                return param;
+            }
+            if let Some(reason) = find("CALL_CLOSED") {
+                panic!("the call was closed ({reason}) before {kind}");
+            }
+            assert!(Instant::now() < end, "no {kind} within {limit:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn with_events<T>(&self, read: impl FnOnce(&[Value]) -> T) -> T {
+        read(&self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn config(dir: &Path, ip: IpAddr, ca: Option<&Path>) -> String {
+    let modules: String =
+        ["g711", "aufile", "aubridge", "sndfile", "srtp"].into_iter().map(|m| format!("module {m}.so\n")).collect();
+    let ca = ca.map_or_else(String::new, |path| format!("sip_cafile {}\n", path.display()));
+    let dir = dir.display();
+    // The file source has no player of its own: a bridge that leads nowhere plays, and `sndfile` records.
+    format!(
+        "poll_method epoll\nsip_listen {ip}:5060\n{ca}call_local_timeout 60\ncall_max_calls 8\n\
+         audio_player aubridge,sink\naudio_source aufile,{dir}/tone.wav\naudio_alert aubridge,alert\n\
+         ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\naudio_buffer 20-160\n\
+         rtp_ports 10000-10100\nrtcp_mux no\njitter_buffer_delay 1-10\nnet_interface {ip}\n\
+         module_path {MODULES}\n{modules}\
+         module_tmp account.so\nmodule_app menu.so\nmodule_app debug_cmd.so\nmodule_app ctrl_tcp.so\n\
+         ctrl_tcp_listen {ip}:{CONTROL_PORT}\nsnd_path {dir}\n"
+    )
+}
+
+fn account(server: IpAddr, setup: &Setup<'_>) -> String {
+    let Setup { account, transport, .. } = setup;
+    let port = if *transport == "tls" { TLS_PORT } else { crate::common::server::SIP_PORT };
+    let outbound = SocketAddr::new(server, port);
+    let mode = if setup.answers { "auto" } else { "manual" };
+    format!(
+        "<sip:{user}@{server};transport={transport}>;auth_user={user};auth_pass={password};\
+         outbound=\"sip:{outbound};transport={transport}\";regint=300;answermode={mode};\
+         audio_codecs=PCMU/8000;mediaenc=srtp-mand\n",
+        user = account.user,
+        password = account.password,
+    )
+}
+
+/// Reads netstrings of JSON until the socket closes.
+fn read_events(mut socket: TcpStream, events: &Mutex<Vec<Value>>) {
+    let (mut buffer, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = socket.read(&mut piece) {
+        buffer.extend_from_slice(&piece[..n]);
+        while let Some((message, rest)) = cut_netstring(&buffer) {
+            let event = serde_json::from_slice::<Value>(message).ok().filter(|v| v["event"] == true);
+            let rest = rest.to_vec();
+            events.lock().unwrap_or_else(PoisonError::into_inner).extend(event);
+            buffer = rest;
+        }
+    }
+}
+
+/// The first complete netstring and what follows it.
+fn cut_netstring(buffer: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = buffer.iter().position(|b| *b == b':')?;
+    let len: usize = std::str::from_utf8(&buffer[..colon]).ok()?.parse().ok()?;
+    let message = buffer.get(colon + 1..colon + 1 + len)?;
+    buffer.get(colon + 1 + len + 1..).map(|rest| (message, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_netstring_is_cut_only_when_it_is_complete() {
+        assert_eq!(cut_netstring(b"5:hello,3:you,"), Some((b"hello".as_slice(), b"3:you,".as_slice())));
+        assert_eq!(cut_netstring(b"5:hello"), None);
+        assert_eq!(cut_netstring(b"5"), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! Calls between SIP clients that we did not write, through the real server, judged by what each one heard.
+//!
+//! Goal: a phone out of the box makes an encrypted call. Method: baresip, linphonec and SIPp run headless on loopback
+//! addresses of their own; each plays one tone, and its partner's recording must hold that tone, whole. A client that is
+//! not installed fails its tests and names the command that installs it.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "tests of a real process read the clock, write files and speak on standard error"
+)]
+
+mod baresip;
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "the process tests use more of it")]
+mod common;
+mod linphone;
+mod sipp;
+mod tone;
+
+use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};
+
+use baresip::{Baresip, Setup};
+use common::server::{ALICE, BOB, Ringdown};
+use linphone::Linphone;
+use sipp::Sipp;
+use tone::{A_HZ, B_HZ, Wanted, assert_heard};
+
+const TALK: Duration = Duration::from_secs(4);
+/// Media may begin this much after the answer.
+const HEARD_S_MIN: f64 = 3.5;
+
+/// Fails unless a client is installed.
+pub(crate) fn need(program: &str, package: &str) {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+    assert!(
+        found.is_ok_and(|s| s.success()),
+        "{program} is not installed: apt-get install --no-install-recommends {package}"
+    );
+}
+
+/// The table of a trunk at `ip` that takes and gives plain RTP.
+fn trunk(ip: IpAddr) -> String {
+    format!(
+        "[company]\nname = \"Example Corp\"\nregion = \"US\"\n[company.address]\ncountry = \"US\"\nA1 = \"DC\"\n\
+         A3 = \"Washington\"\nRD = \"Example\"\nSTS = \"Avenue\"\nHNO = \"500\"\nPC = \"20001\"\n\
+         [emergency]\ncallback_numbers = [\"+12025550100\"]\n\
+         [trunk.carrier]\nhost = \"{ip}\"\nport = 5060\ntransport = \"udp\"\nnumbers = [\"+12025550100\"]\n\
+         encryption = \"off\"\npstn = true\n"
+    )
+}
+
+const COMPANY: &str = "[company]\nname = \"Example Corp\"\nregion = \"US\"\n";
+
+/// Alice calls Bob, both talk, Alice hangs up; each must have heard the other.
+fn talk(server: &Ringdown, alice: &mut Baresip, bob: &Baresip) {
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    bob.wait_closed();
+    server.wait_no_calls();
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+/// Values of `inline:` in a client's SIP trace, by direction: ours are all that the client did not make.
+fn inline_keys(log: &str) -> std::collections::BTreeSet<&str> {
+    log.split("inline:").skip(1).filter_map(|rest| rest.split(['|', '\r', '\n', ' ']).next()).collect()
+}
+
+#[test]
+fn two_baresips_talk_encrypted_over_udp_and_no_key_passes_from_leg_to_leg() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    talk(&server, &mut alice, &bob);
+    let (log_a, log_b) = (alice.log(), bob.log());
+    let (a, b) = (inline_keys(&log_a), inline_keys(&log_b));
+    assert!(a.len() >= 2 && b.len() >= 2, "keys in the traces: {} and {}", a.len(), b.len());
+    assert!(a.is_disjoint(&b), "a key of one leg stands on the other");
+}
+
+#[test]
+fn two_baresips_talk_encrypted_over_tls_and_check_the_servers_ca() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let ca = server.ca();
+    let bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true).over("tls", Some(&ca)));
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tls", Some(&ca)));
+    talk(&server, &mut alice, &bob);
+}
+
+#[test]
+fn a_baresip_that_trusts_another_ca_does_not_register() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE]);
+    let other = Ringdown::started("required", COMPANY, &[]);
+    let ca = other.ca();
+    let alice = Baresip::launch(&server, &Setup::new(ALICE, A_HZ, false).over("tls", Some(&ca)));
+    thread::sleep(Duration::from_secs(3));
+    assert!(!alice.log().contains("200 OK"), "it registered over a connection it could not trust");
+    let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
+    assert!(!registrations.contains("alice"), "{registrations}");
+}
+
+#[test]
+fn a_call_between_tcp_and_udp_can_be_held_and_resumed_by_either_side() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tcp", None));
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    thread::sleep(TALK);
+    alice.hold();
+    thread::sleep(Duration::from_secs(2));
+    alice.resume();
+    thread::sleep(Duration::from_secs(2));
+    bob.hold();
+    thread::sleep(Duration::from_secs(2));
+    bob.resume();
+    thread::sleep(TALK);
+    bob.hang_up();
+    alice.wait_closed();
+    server.wait_no_calls();
+    // Talk before, between and after the holds.
+    assert_heard("alice", &alice.recording(), Wanted::with_pauses(B_HZ, 9.0));
+    assert_heard("bob", &bob.recording(), Wanted::with_pauses(A_HZ, 9.0));
+}
+
+#[test]
+fn a_baresip_that_dials_911_without_a_trunk_is_refused_at_once_and_nobody_is_rung() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("911");
+    let reason = alice.wait_closed();
+    assert!(reason.contains("403") && reason.contains("Emergency Calls Not Available"), "{reason}");
+    let log = alice.log();
+    assert!(log.contains("Q.850;cause=63"), "no Reason header");
+    assert!(log.to_ascii_lowercase().contains("mobile"), "no explanation");
+    assert!(!bob.was_called());
+    let (_, metrics) = server.get("/metrics").expect("the admin interface");
+    assert!(metrics.contains("emergency"), "{metrics}");
+}
+
+#[test]
+fn a_registered_sipp_without_encryption_calls_a_baresip_with_encryption() {
+    let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup::new(BOB, A_HZ, true));
+    let sipp = Sipp::start(
+        &server,
+        &sipp::Setup {
+            keys: vec![
+                ("domain", server.ip.to_string()),
+                ("user", ALICE.user.to_owned()),
+                ("callee", BOB.extension.to_owned()),
+            ],
+            credentials: (ALICE.user, ALICE.password),
+            remote: Some(server.sip()),
+            ..sipp::Setup::new("register_and_call.xml", B_HZ)
+        },
+    );
+    sipp.wait_done();
+    bob.wait_closed();
+    assert_heard("bob", &bob.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_required_encryption_refuses_the_sipp_that_has_none() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup::new(BOB, A_HZ, true));
+    let sipp = Sipp::start(
+        &server,
+        &sipp::Setup {
+            keys: vec![
+                ("domain", server.ip.to_string()),
+                ("user", ALICE.user.to_owned()),
+                ("callee", BOB.extension.to_owned()),
+            ],
+            credentials: (ALICE.user, ALICE.password),
+            remote: Some(server.sip()),
+            ..sipp::Setup::new("call_refused_488.xml", B_HZ)
+        },
+    );
+    sipp.wait_done();
+    assert!(!bob.was_called());
+}
+
+#[test]
+fn a_baresip_hears_a_plain_trunk_through_its_encrypted_leg() {
+    let setup = sipp::Setup::new("trunk_answers_with_tone.xml", B_HZ);
+    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+    let sipp = Sipp::start(&server, &setup);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    sipp.wait_done();
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_plain_trunk_hears_the_baresip_and_sends_its_tone_back() {
+    let setup = sipp::Setup { echoes: true, ..sipp::Setup::new("trunk_answers_with_echo.xml", B_HZ) };
+    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+    let sipp = Sipp::start(&server, &setup);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    sipp.wait_done();
+    assert_heard("alice", &alice.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_trunk_calls_a_direct_line_and_is_heard() {
+    let mut setup = sipp::Setup::new("trunk_calls.xml", B_HZ);
+    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+    let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
+    setup.remote = Some(server.sip());
+    setup.keys = vec![("domain", server.ip.to_string()), ("callee", ALICE.direct_line.to_owned())];
+    Sipp::start(&server, &setup).wait_done();
+    alice.wait_closed();
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_baresip_calls_a_linphone() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let bob = Linphone::start(&server, &BOB, B_HZ, true);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    server.wait_no_calls();
+    thread::sleep(Duration::from_millis(700));
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_linphone_calls_a_baresip() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    let mut alice = Linphone::start(&server, &ALICE, A_HZ, false);
+    alice.dial(BOB.extension);
+    bob.wait_established();
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    bob.wait_closed();
+    server.wait_no_calls();
+    thread::sleep(Duration::from_millis(700));
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}

@@ -1,0 +1,94 @@
+//! Drives SIPp 3.6 (Debian package `sip-tester`): UDP, plain RTP, scenarios of our own under `tests/interop/sipp`.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    common::{
+        process::{Process, fresh_ip},
+        server::Ringdown,
+    },
+    tone,
+};
+
+/// How one SIPp is run. It plays `tone.ul` where its scenario says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup<'a> {
+    /// File name under `tests/interop/sipp`.
+    pub(crate) scenario: &'a str,
+    pub(crate) ip: IpAddr,
+    pub(crate) hz: u32,
+    /// Sends received RTP back.
+    pub(crate) echoes: bool,
+    /// Values of `[name]` in the scenario.
+    pub(crate) keys: Vec<(&'a str, String)>,
+    /// Digest user and password.
+    pub(crate) credentials: (&'a str, &'a str),
+    /// Starts calls towards this address; otherwise it waits for one.
+    pub(crate) remote: Option<SocketAddr>,
+}
+
+impl<'a> Setup<'a> {
+    pub(crate) fn new(scenario: &'a str, hz: u32) -> Self {
+        let credentials = ("nobody", "nothing");
+        Self { scenario, ip: fresh_ip(), hz, echoes: false, keys: Vec::new(), credentials, remote: None }
+    }
+}
+
+pub(crate) struct Sipp {
+    process: Process,
+    dir: PathBuf,
+}
+
+impl Sipp {
+    pub(crate) fn start(server: &Ringdown, setup: &Setup<'_>) -> Self {
+        crate::need("sipp", "sip-tester");
+        let dir = server.dir().join(format!("sipp-{}", setup.ip));
+        fs::create_dir(&dir).expect("a fresh folder");
+        tone::write_ulaw(&dir.join("tone.ul"), setup.hz, 30).expect("a writable folder");
+        let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/sipp").join(setup.scenario);
+        let ip = setup.ip.to_string();
+        let mut command = Command::new("sipp");
+        command
+            .env("TERM", "dumb")
+            .arg("-sf")
+            .arg(scenario)
+            .args(["-i", &ip, "-p", "5060", "-mi", &ip, "-mp", "10000"]);
+        command.args(["-m", "1", "-t", "u1", "-timeout", "40s", "-timeout_error", "-nostdin"]);
+        command.args(["-trace_msg", "-message_file", "messages", "-trace_err", "-error_file", "errors"]);
+        command.args(["-au", setup.credentials.0, "-ap", setup.credentials.1]);
+        if setup.echoes {
+            command.arg("-rtp_echo");
+        }
+        for (name, value) in &setup.keys {
+            command.args(["-key", name, value]);
+        }
+        if let Some(remote) = setup.remote {
+            command.arg(remote.to_string());
+        }
+        let process = Process::start(&format!("sipp-{}", setup.scenario), command, &dir, Stdio::null());
+        let mut sipp = Self { process, dir };
+        if setup.remote.is_none() {
+            // It says nothing when it listens.
+            thread::sleep(Duration::from_millis(500));
+            assert!(!sipp.process.has_ended(), "sipp ended: {}", sipp.errors());
+        }
+        sipp
+    }
+
+    /// Exit status 0 means that the call followed the scenario to its end.
+    pub(crate) fn wait_done(mut self) {
+        let status = self.process.wait_exit(Duration::from_secs(45));
+        assert!(status.success(), "sipp ended with {status}: {}", self.errors());
+    }
+
+    fn errors(&self) -> String {
+        fs::read(self.dir.join("errors")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+}

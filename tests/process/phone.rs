@@ -1,0 +1,256 @@
+//! The smallest SIP phone that can register and hold a call: one UDP socket for signalling, one for plain RTP.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ringdown::wire::sip::{Message, Method, Name, digest};
+
+use crate::common::{
+    process::fresh_ip,
+    server::{Account, Ringdown},
+};
+
+/// Stands in every RTP payload.
+pub(crate) const AUDIO_CANARY: &[u8] = b"AUDIO-CANARY-d41d8cd9";
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Phone {
+    account: Account,
+    ip: IpAddr,
+    server: SocketAddr,
+    sip: UdpSocket,
+    rtp: UdpSocket,
+    cseq: u32,
+    branches: u32,
+}
+
+/// One end of a call that is up.
+pub(crate) struct Dialog {
+    call_id: String,
+    local: String,
+    remote: String,
+    target: String,
+    media: SocketAddr,
+}
+
+impl Phone {
+    pub(crate) fn new(server: &Ringdown, account: Account) -> Self {
+        let ip = fresh_ip();
+        let bind = |port: u16| {
+            let socket = UdpSocket::bind((ip, port)).expect("a fresh address");
+            socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a valid timeout");
+            socket
+        };
+        Self { account, ip, server: server.sip(), sip: bind(5060), rtp: bind(10_000), cseq: 0, branches: 0 }
+    }
+
+    /// Registers with digest; returns the final status.
+    pub(crate) fn register(&mut self) -> u16 {
+        let domain = self.server.ip();
+        let aor = format!("<sip:{}@{domain}>", self.account.user);
+        let contact = format!("Contact: {}\r\nExpires: 600\r\n", self.contact());
+        let uri = format!("sip:{domain}");
+        let call_id = format!("register-{}", self.ip);
+        let mut credentials = String::new();
+        for _ in 0..2 {
+            self.cseq += 1;
+            let extra = format!("{contact}{credentials}");
+            self.request("REGISTER", &uri, &format!("{aor};tag=r"), &aor, &call_id, self.cseq, &extra, "");
+            let answer = self.response("REGISTER", self.cseq);
+            if answer.status() != 401 {
+                return answer.status();
+            }
+            let value = digest::answer(
+                answer.lines(Name::WwwAuthenticate),
+                self.account.user,
+                self.account.password,
+                "REGISTER",
+                &uri,
+                b"",
+                "cnonce",
+                1,
+            );
+            credentials = format!("Authorization: {}\r\n", value.expect("a challenge that can be answered"));
+        }
+        401
+    }
+
+    /// Sends an INVITE and returns how to recognise its answers.
+    pub(crate) fn invite(&mut self, whom: &str) -> (String, u32) {
+        self.cseq += 1;
+        let domain = self.server.ip();
+        let call_id = format!("call-{}-{}", self.ip, self.cseq);
+        let uri = format!("sip:{whom}@{domain}");
+        let from = format!("<sip:{}@{domain}>;tag=a", self.account.user);
+        let extra = format!("Contact: {}\r\n", self.contact());
+        let body = self.sdp();
+        self.request("INVITE", &uri, &from, &format!("<{uri}>"), &call_id, self.cseq, &extra, &body);
+        (call_id, self.cseq)
+    }
+
+    /// The final status of an INVITE, acknowledged.
+    pub(crate) fn refusal(&mut self, whom: &str) -> Message {
+        let (call_id, cseq) = self.invite(whom);
+        let answer = self.response("INVITE", cseq);
+        assert!(answer.status() >= 300, "the call was answered");
+        let domain = self.server.ip();
+        let from = format!("<sip:{}@{domain}>;tag=a", self.account.user);
+        let to = answer.header(Name::To).unwrap_or_default().to_owned();
+        // RFC 3261 section 17.1.1.3: with the branch of the INVITE.
+        self.branches -= 1;
+        self.request("ACK", &format!("sip:{whom}@{domain}"), &from, &to, &call_id, cseq, "", "");
+        answer
+    }
+
+    /// The dialog of an INVITE of ours that was answered.
+    pub(crate) fn answered(&mut self, call_id: &str, cseq: u32) -> Dialog {
+        let answer = self.response("INVITE", cseq);
+        assert_eq!(answer.status(), 200, "{}", answer.reason_phrase());
+        let dialog = Dialog {
+            call_id: call_id.to_owned(),
+            local: format!("<sip:{}@{}>;tag=a", self.account.user, self.server.ip()),
+            remote: answer.header(Name::To).expect("To").to_owned(),
+            target: answer.contact().expect("Contact").uri.to_owned(),
+            media: media_of(&answer),
+        };
+        self.request("ACK", &dialog.target, &dialog.local, &dialog.remote, call_id, cseq, "", "");
+        dialog
+    }
+
+    /// Waits for an INVITE and answers it at once.
+    pub(crate) fn answer(&mut self) -> Dialog {
+        let invite = self.wait(|m| m.method() == Some(Method::Invite));
+        let sdp = self.sdp();
+        self.respond(&invite, &sdp);
+        self.wait(|m| m.method() == Some(Method::Ack));
+        Dialog {
+            call_id: invite.call_id().to_owned(),
+            local: format!("{};tag=b", invite.header(Name::To).expect("To")),
+            remote: invite.header(Name::From).expect("From").to_owned(),
+            target: invite.contact().expect("Contact").uri.to_owned(),
+            media: media_of(&invite),
+        }
+    }
+
+    pub(crate) fn hang_up(&mut self, dialog: &Dialog) {
+        self.cseq += 1;
+        let Dialog { call_id, local, remote, target, .. } = dialog;
+        self.request("BYE", target, local, remote, call_id, self.cseq, "", "");
+        assert_eq!(self.response("BYE", self.cseq).status(), 200);
+    }
+
+    /// Waits for the other side's BYE.
+    pub(crate) fn wait_bye(&mut self) {
+        let bye = self.wait(|m| m.method() == Some(Method::Bye));
+        self.respond(&bye, "");
+    }
+
+    /// Sends `count` RTP packets into the call.
+    pub(crate) fn speak(&self, dialog: &Dialog, count: u16) {
+        for sequence in 0..count {
+            let mut packet = vec![0x80, 0];
+            packet.extend(sequence.to_be_bytes());
+            packet.extend((u32::from(sequence) * 160).to_be_bytes());
+            packet.extend(b"ssrc");
+            packet.extend(AUDIO_CANARY);
+            self.rtp.send_to(&packet, dialog.media).expect("loopback takes it");
+        }
+    }
+
+    /// How many RTP packets with the canary arrive until it is quiet.
+    pub(crate) fn hear(&self) -> usize {
+        let mut buffer = [0; 2048];
+        let mut heard = 0;
+        while let Ok((len, _)) = self.rtp.recv_from(&mut buffer) {
+            heard += usize::from(buffer[..len].ends_with(AUDIO_CANARY));
+        }
+        heard
+    }
+
+    pub(crate) fn contact(&self) -> String {
+        format!("<sip:{}@{}:5060>", self.account.user, self.ip)
+    }
+
+    fn sdp(&self) -> String {
+        let ip = self.ip;
+        format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 10000 RTP/AVP 0\r\n")
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one for each line of the message")]
+    fn request(
+        &mut self,
+        method: &str,
+        uri: &str,
+        from: &str,
+        to: &str,
+        call_id: &str,
+        cseq: u32,
+        extra: &str,
+        body: &str,
+    ) {
+        self.branches += 1;
+        let (ip, branch) = (self.ip, self.branches);
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let text = format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {ip}:5060;branch=z9hG4bK-{ip}-{branch};rport\r\n\
+             Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
+             {extra}{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.sip.send_to(text.as_bytes(), self.server).expect("loopback takes it");
+    }
+
+    fn respond(&self, request: &Message, sdp: &str) {
+        let mut head = String::from("SIP/2.0 200 OK\r\n");
+        for via in request.lines(Name::Via) {
+            head += &format!("Via: {via}\r\n");
+        }
+        let tag = if request.to_tag().is_none() { ";tag=b" } else { "" };
+        let value = |name| request.header(name).unwrap_or_default();
+        head += &format!(
+            "From: {}\r\nTo: {}{tag}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {}\r\n",
+            value(Name::From),
+            value(Name::To),
+            request.call_id(),
+            value(Name::CSeq),
+            self.contact()
+        );
+        if !sdp.is_empty() {
+            head += "Content-Type: application/sdp\r\n";
+        }
+        let text = format!("{head}Content-Length: {}\r\n\r\n{sdp}", sdp.len());
+        self.sip.send_to(text.as_bytes(), self.server).expect("loopback takes it");
+    }
+
+    fn response(&self, method: &str, cseq: u32) -> Message {
+        self.wait(|m| {
+            m.status() >= 200
+                && m.cseq().is_some_and(|c| c.number == cseq && c.method_text.eq_ignore_ascii_case(method))
+        })
+    }
+
+    fn wait(&self, is_wanted: impl Fn(&Message) -> bool) -> Message {
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = vec![0; 65_536];
+        while Instant::now() < end {
+            let Ok((len, _)) = self.sip.recv_from(&mut buffer) else { continue };
+            let Ok(message) = Message::parse(Bytes::copy_from_slice(&buffer[..len])) else { continue };
+            if is_wanted(&message) {
+                return message;
+            }
+        }
+        panic!("{} waited {PATIENCE:?} in vain", self.account.user);
+    }
+}
+
+fn media_of(message: &Message) -> SocketAddr {
+    let body = message.sdp().expect("a body");
+    let text = String::from_utf8_lossy(&body);
+    let field = |prefix: &str| text.lines().find_map(|l| l.strip_prefix(prefix)).unwrap_or_default().to_owned();
+    let port = field("m=audio ").split(' ').next().and_then(|p| p.parse().ok()).expect("a port");
+    SocketAddr::new(field("c=IN IP4 ").trim().parse().expect("an address"), port)
+}

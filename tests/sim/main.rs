@@ -1,0 +1,18 @@
+//! The whole server, phones and a trunk included, in one thread and in virtual time, under a seeded lossy network.
+//!
+//! Goal: whatever the network and the people do, every call is up on both sides or gone from both, everyone hears whom
+//! they called and nobody else, and nothing is left behind. Method: the real core and media workers, driven as the shell
+//! drives them; simulated phones with transactions of their own.
+//!
+//! `RINGDOWN_SIM_SEEDS=n` sets how many random runs there are, `RINGDOWN_SIM_SEED=n` replays one.
+#![allow(clippy::disallowed_macros, reason = "a failed test speaks on standard error")]
+
+mod net;
+mod phone;
+mod privacy;
+mod random;
+mod scenario;
+mod server;
+mod trunk;
+mod voice;
+mod world;

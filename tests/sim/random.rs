@@ -1,0 +1,222 @@
+//! Random runs: people do anything at any time in bad weather; then the network heals, and what is left is judged.
+
+use ringdown::types::{Duration, Rng, Transport};
+
+use crate::{
+    net::{CALM, STORM, Weather},
+    phone::{Answer, Registration, State},
+    world::{Plan, SETTLE, World, extension},
+};
+
+use ringdown::wire::srtp::Suite;
+
+const SEEDS_DEFAULT: u64 = 200;
+
+#[test]
+fn after_any_confusion_every_call_is_whole_or_gone_and_nothing_is_left() {
+    if let Some(seed) = number("RINGDOWN_SIM_SEED") {
+        run(seed);
+        return;
+    }
+    let seeds = number("RINGDOWN_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = u64::try_from(threads).expect("few cores");
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|first| {
+                scope.spawn(move || {
+                    let step = usize::try_from(threads).expect("few cores");
+                    (first..seeds).step_by(step).find(|seed| std::panic::catch_unwind(|| run(*seed)).is_err())
+                })
+            })
+            .collect();
+        let failed: Vec<u64> = workers.into_iter().filter_map(|w| w.join().expect("panics are caught")).collect();
+        let commands: Vec<String> = failed
+            .iter()
+            .map(|seed| format!("RINGDOWN_SIM_SEED={seed} cargo test --locked --test sim random"))
+            .collect();
+        assert!(failed.is_empty(), "seeds {failed:?} failed. Replay with:\n{}", commands.join("\n"));
+    });
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|e| panic!("{variable}={text}: {e}")))
+}
+
+/// One run. The first failure names the seed in its panic message through the world's history.
+fn run(seed: u64) {
+    let mut rng = Rng::from_small_seed(seed ^ 0x5eed);
+    let has_trunk = seed.is_multiple_of(3);
+    let mut w = World::new(&if has_trunk { Plan::with_trunk(seed) } else { Plan::new(seed) });
+    let phones = populate(&mut w, &mut rng);
+    if has_trunk {
+        w.trunk(any_answer(&mut rng));
+    }
+    let has_crash = seed % 7 == 6;
+    let storm = any_weather(&mut rng);
+    w.net.weather = storm;
+    w.note(&format!("seed {seed}: {storm:?}"));
+    let deeds = 30 + rng.below(40);
+    let crash_at = has_crash.then(|| rng.below(deeds));
+    for deed in 0..deeds {
+        if crash_at == Some(deed) {
+            w.crash();
+        }
+        act(&mut w, &mut rng, phones, has_trunk);
+        w.run(Duration::from_millis(u64::from(rng.below(3_000))));
+    }
+    w.net.heal();
+    w.run(SETTLE);
+    resume_all(&mut w);
+    if !has_crash {
+        assert_whole_or_gone(&mut w);
+    }
+    hang_up_all(&mut w);
+    w.run(SETTLE);
+    if !has_crash {
+        assert_one_record_per_call(&w);
+    }
+    w.finish();
+}
+
+fn populate(w: &mut World, rng: &mut Rng) -> usize {
+    let phones = 3 + rng.below(4);
+    for n in 1..=phones {
+        // Some users have two phones.
+        let user = if rng.below(4) == 0 { 1 + rng.below(n) } else { n };
+        let transport = [Transport::Udp, Transport::Udp, Transport::Tcp, Transport::Tls][index(rng, 4)];
+        let first = Suite::ALL[index(rng, 6)];
+        let second = Suite::ALL[index(rng, 6)];
+        let suites = if first == second { vec![first] } else { vec![first, second] };
+        let phone = w.phone(user, transport, &suites);
+        w.phones[phone].profile.answer = any_answer(rng);
+        w.register(phone);
+    }
+    usize::try_from(phones).expect("few phones")
+}
+
+fn index(rng: &mut Rng, n: u32) -> usize {
+    usize::try_from(rng.below(n)).expect("small")
+}
+
+fn any_answer(rng: &mut Rng) -> Answer {
+    match rng.below(10) {
+        0 => Answer::Refuse(486),
+        1 => Answer::Refuse(480),
+        2 => Answer::Ring,
+        _ => Answer::After(Duration::from_millis(u64::from(rng.below(4_000)))),
+    }
+}
+
+fn any_weather(rng: &mut Rng) -> Weather {
+    match rng.below(4) {
+        0 => CALM,
+        1 => Weather { lost_per_mille: 0, doubled_per_mille: 200, delay_ms_min: 1, delay_ms_max: 400 },
+        2 => Weather { lost_per_mille: 100, doubled_per_mille: 20, delay_ms_min: 5, delay_ms_max: 60 },
+        _ => STORM,
+    }
+}
+
+fn act(w: &mut World, rng: &mut Rng, phones: usize, has_trunk: bool) {
+    let who = index(rng, u32::try_from(w.phones.len()).expect("few phones"));
+    let is_trunk = who >= phones;
+    let live: Vec<usize> = w.phones[who].live_calls().map(|(i, _)| i).collect();
+    let any_call = |rng: &mut Rng| live.get(index(rng, u32::try_from(live.len().max(1)).expect("few"))).copied();
+    match rng.below(12) {
+        0..=3 if live.len() < 2 => {
+            let whom = 1 + rng.below(7);
+            let number = match rng.below(10) {
+                0 => "911".to_owned(),
+                1 if has_trunk => "+14155550123".to_owned(),
+                _ if is_trunk => format!("+1202555{}", 1000 + whom),
+                _ => extension(whom),
+            };
+            w.dial(who, &number);
+        }
+        4 | 5 => {
+            if let Some(call) = any_call(rng) {
+                w.hang_up(who, call);
+            }
+        }
+        6 => {
+            if let Some(call) = any_call(rng) {
+                let is_holding = w.phones[who].calls[call].is_held_by_us;
+                w.act(who, |p, now| p.hold(now, call, !is_holding));
+            }
+        }
+        7 => {
+            if let Some(call) = any_call(rng) {
+                w.act(who, |p, now| p.accept(now, call));
+            }
+        }
+        8 => {
+            let until = w.now + Duration::from_millis(u64::from(500 + rng.below(6_000)));
+            let host = w.phones[who].profile.ip;
+            w.note(&format!("phone {who} is cut off"));
+            w.net.cut_off(host, until);
+        }
+        9 => {
+            if let Some(connection) = w.phones[who].connection.filter(|_| !is_trunk && rng.below(3) == 0) {
+                w.note(&format!("the connection of phone {who} breaks"));
+                w.net.cut(w.now, connection);
+            }
+        }
+        10 if !is_trunk => w.act(who, |p, now| p.register(now, 600)),
+        // Both ends of everything at once.
+        11 if rng.below(4) == 0 => hang_up_all(w),
+        _ => {}
+    }
+}
+
+fn resume_all(w: &mut World) {
+    for phone in 0..w.phones.len() {
+        let held: Vec<usize> = w.phones[phone].live_calls().filter(|(_, c)| c.is_held_by_us).map(|(i, _)| i).collect();
+        for call in held {
+            w.act(phone, |p, now| p.hold(now, call, false));
+        }
+    }
+    w.run(Duration::from_secs(30));
+}
+
+fn hang_up_all(w: &mut World) {
+    for phone in 0..w.phones.len() {
+        let live: Vec<usize> = w.phones[phone].live_calls().map(|(i, _)| i).collect();
+        for call in live {
+            w.hang_up(phone, call);
+        }
+    }
+}
+
+/// Each call that is up hears exactly one other call that is up, and that one hears it.
+fn assert_whole_or_gone(w: &mut World) {
+    let since = w.now;
+    w.run(Duration::from_secs(5));
+    let mut legs = 0;
+    for phone in 0..w.phones.len() {
+        let up: Vec<usize> =
+            w.phones[phone].live_calls().filter(|(_, c)| c.state == State::Up).map(|(i, _)| i).collect();
+        for call in up {
+            legs += 1;
+            let me = (w.phones[phone].profile.id, u32::try_from(call).expect("few calls"));
+            let voice = &w.phones[phone].calls[call].voice;
+            let partners: Vec<_> = voice.heard.keys().copied().collect();
+            let [partner] = partners[..] else { panic!("{me:?} is up and has heard {partners:?}") };
+            assert!(voice.last_heard.is_some_and(|at| at > since), "{me:?} is up and hears nothing any more");
+            let (p, c) = (usize::try_from(partner.0).expect("small"), usize::try_from(partner.1).expect("small"));
+            let other = &w.phones[p].calls[c];
+            assert_eq!(other.state, State::Up, "{me:?} is up but its partner {partner:?} is not");
+            assert!(other.voice.heard.keys().eq([&me]), "{partner:?} has heard {:?}", other.voice.heard.keys());
+        }
+    }
+    let answered = w.server.core.calls().iter().filter(|c| c.state == "answered").count();
+    assert_eq!(legs, 2 * answered, "legs up at phones, against calls of the server");
+}
+
+/// One CDR with an answer for each call whose caller got a 200.
+fn assert_one_record_per_call(w: &World) {
+    let answered = w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && c.was_answered).count();
+    let recorded = w.server.store.cdrs.iter().filter(|c| c.answer_ms.is_some()).count();
+    assert_eq!(recorded, answered, "answered calls, against CDRs with an answer");
+    assert!(w.phones.iter().all(|p| p.registration != Registration::Refused(403)), "a good password was refused");
+}

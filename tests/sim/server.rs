@@ -1,0 +1,438 @@
+//! The server under test: the real core and the real media workers, with an in-memory store and ports that exist only
+//! as entries of a table. Does what the shell does, and nothing else.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use ringdown::{
+    call::{Cdr, Core, Input, Output, core::Setup},
+    config::{Config, Directory},
+    media::{
+        self, Worker,
+        ports::Ports,
+        worker::{self, Channel, Port},
+    },
+    sip::registrar::{Binding, Change},
+    types::{ConnectionId, DropReason, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
+    wire::sip::frame::{Frame, Framer, PONG, is_keep_alive},
+};
+
+use crate::net::{End, Happening, Net};
+
+/// What survives a crash.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) bindings: Vec<Binding>,
+    pub(crate) cdrs: Vec<Cdr>,
+}
+
+impl Store {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Set(binding) => {
+                self.bindings.retain(|b| b.aor != binding.aor || b.contact != binding.contact);
+                self.bindings.push(binding);
+            }
+            Change::Remove { aor, contact } => self.bindings.retain(|b| b.aor != aor || b.contact != contact),
+        }
+    }
+}
+
+/// A bound media port.
+#[derive(Debug)]
+struct Socket {
+    worker: u16,
+    port: Port,
+    /// The kernel's filter after `connect()`: only this peer is heard.
+    connected: Option<SocketAddr>,
+}
+
+/// A TCP or TLS connection as the shell keeps it.
+#[derive(Debug)]
+struct Stream {
+    flow: Flow,
+    framer: Framer,
+}
+
+pub(crate) struct Server {
+    pub(crate) core: Core,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) store: Store,
+    /// Everything the core sent since the world last looked.
+    pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
+    /// Binding any media port fails: another process has them all.
+    pub(crate) refuses_binds: bool,
+    config: Arc<Config>,
+    directory: Arc<Directory>,
+    hosts: HashMap<String, IpAddr>,
+    rng: Rng,
+    ip: IpAddr,
+    core_timeout: Option<Instant>,
+    worker_timeouts: Vec<Option<Instant>>,
+    /// The rings between core and workers: in order, a little late.
+    commands: VecDeque<(Instant, u16, media::Command)>,
+    events: VecDeque<(Instant, media::Event)>,
+    resolved: VecDeque<(Instant, u64, Vec<SocketAddr>)>,
+    sockets: HashMap<u16, Socket>,
+    streams: HashMap<ConnectionId, Stream>,
+    spins: (Instant, u32),
+}
+
+impl Server {
+    pub(crate) fn new(
+        now: Instant,
+        ip: IpAddr,
+        config: Config,
+        directory: Directory,
+        hosts: HashMap<String, IpAddr>,
+        mut rng: Rng,
+    ) -> Self {
+        let (config, directory) = (Arc::new(config), Arc::new(directory));
+        let core = Core::new(now, setup(&config, &directory, Vec::new(), rng.fork()));
+        let workers = start_workers(&config);
+        let mut server = Self {
+            core,
+            worker_timeouts: vec![None; workers.len()],
+            workers,
+            store: Store::default(),
+            transmitted: Vec::new(),
+            refuses_binds: false,
+            config,
+            directory,
+            hosts,
+            rng,
+            ip,
+            core_timeout: None,
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            resolved: VecDeque::new(),
+            sockets: HashMap::new(),
+            streams: HashMap::new(),
+            spins: (now, 0),
+        };
+        server.core_timeout = Some(now);
+        server
+    }
+
+    /// Dies without a word and starts anew with what the store kept. Its host's connections must be cut by the caller.
+    pub(crate) fn crash(&mut self, now: Instant) {
+        let bindings = self.store.bindings.clone();
+        self.core = Core::new(now, setup(&self.config, &self.directory, bindings, self.rng.fork()));
+        self.workers = start_workers(&self.config);
+        self.core_timeout = Some(now);
+        self.worker_timeouts.fill(None);
+        self.commands.clear();
+        self.events.clear();
+        self.resolved.clear();
+        self.sockets.clear();
+        self.streams.clear();
+    }
+
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        let queued = [
+            self.commands.front().map(|(at, ..)| *at),
+            self.events.front().map(|(at, _)| *at),
+            self.resolved.front().map(|(at, ..)| *at),
+            self.core_timeout,
+        ];
+        queued.into_iter().chain(self.worker_timeouts.iter().copied()).flatten().min()
+    }
+
+    /// Nothing is left of any call: what every simulation ends with.
+    pub(crate) fn assert_clean(&self) {
+        assert!(self.core.is_idle(), "the core still holds {:?}", self.core.calls());
+        let legs: Vec<usize> = self.workers.iter().map(Worker::len).collect();
+        assert!(self.workers.iter().all(Worker::is_empty), "legs left per worker: {legs:?}");
+        assert!(self.sockets.is_empty(), "ports left: {:?}", self.sockets.keys());
+        assert!(self.commands.is_empty() && self.events.is_empty(), "commands or events left in the rings");
+        assert_eq!(self.worker_timeouts.iter().flatten().count(), 0, "a worker's timer is left");
+    }
+
+    /// No timer runs at all; true only once every binding is gone.
+    pub(crate) const fn has_core_timer(&self) -> bool {
+        self.core_timeout.is_some()
+    }
+
+    /// Packets dropped by all workers for this reason.
+    pub(crate) fn packets_dropped(&self, reason: DropReason) -> u64 {
+        self.workers.iter().map(|w| w.drops().of(reason)).sum()
+    }
+
+    pub(crate) fn open_ports(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(crate) fn set_directory(&mut self, now: Instant, net: &mut Net, directory: Directory) {
+        self.directory = Arc::new(directory);
+        self.input(now, net, Input::Directory(Arc::clone(&self.directory)));
+    }
+
+    pub(crate) fn drain(&mut self, now: Instant, net: &mut Net) {
+        self.input(now, net, Input::Drain);
+    }
+
+    pub(crate) fn arrive(&mut self, now: Instant, net: &mut Net, to: SocketAddr, what: Happening) {
+        match what {
+            Happening::Datagram { from, bytes } => self.datagram(now, net, from, to, bytes),
+            Happening::Accepted { connection, transport, from } => {
+                let flow = Flow { transport, local: to, remote: from, connection };
+                self.streams.insert(connection, Stream { flow, framer: Framer::new() });
+            }
+            Happening::Bytes { connection, bytes } => self.stream(now, net, connection, &bytes),
+            Happening::Closed { connection } => {
+                if let Some(stream) = self.streams.remove(&connection) {
+                    self.input(now, net, Input::FlowFailed { flow: stream.flow });
+                }
+            }
+        }
+    }
+
+    /// Everything that is due now.
+    pub(crate) fn wake(&mut self, now: Instant, net: &mut Net) {
+        self.assert_progress(now);
+        while let Some((at, worker, command)) = self.commands.pop_front() {
+            if at > now {
+                self.commands.push_front((at, worker, command));
+                break;
+            }
+            self.workers[usize::from(worker)].handle_input(now, worker::Input::Command(command));
+            self.drain_worker(now, worker);
+        }
+        while let Some((at, event)) = self.events.pop_front() {
+            if at > now {
+                self.events.push_front((at, event));
+                break;
+            }
+            self.input(now, net, Input::Media(event));
+        }
+        while let Some((at, query, addresses)) = self.resolved.pop_front() {
+            if at > now {
+                self.resolved.push_front((at, query, addresses));
+                break;
+            }
+            self.input(now, net, Input::Resolved { query, addresses });
+        }
+        for worker in 0..self.workers.len() {
+            if self.worker_timeouts[worker].is_some_and(|at| at <= now) {
+                self.workers[worker].handle_input(now, worker::Input::Timeout);
+                self.drain_worker(now, u16::try_from(worker).expect("few workers"));
+            }
+        }
+        if self.core_timeout.is_some_and(|at| at <= now) {
+            self.input(now, net, Input::Timeout);
+        }
+    }
+
+    /// A machine that asks to be woken in the same instant for ever would hang the server.
+    fn assert_progress(&mut self, now: Instant) {
+        if self.spins.0 == now {
+            self.spins.1 += 1;
+            assert!(self.spins.1 < 10_000, "a timer asks for {now:?} again and again");
+        } else {
+            self.spins = (now, 0);
+        }
+    }
+
+    fn datagram(&mut self, now: Instant, net: &mut Net, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if self.config.sip.udp.contains(&to) {
+            if !is_keep_alive(&bytes) {
+                let flow = Flow { transport: Transport::Udp, local: to, remote: from, connection: ConnectionId::NONE };
+                self.input(now, net, Input::Received { flow, bytes: bytes.into() });
+            }
+            return;
+        }
+        let Some(socket) = self.sockets.get(&to.port()) else { return };
+        if socket.connected.is_some_and(|peer| peer != from) {
+            return;
+        }
+        let (worker, port) = (socket.worker, socket.port);
+        let mut buffer = [0; ringdown::types::limits::PACKET_BYTES_MAX + ringdown::wire::srtp::TAG_ROOM_BYTES];
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        let machine = &mut self.workers[usize::from(worker)];
+        let send = machine.receive(now, port, from, &mut buffer, bytes.len());
+        let has_output = machine.has_output();
+        if let Some(send) = send {
+            let from = self.address_of(worker, send.port);
+            net.datagram(now, from, send.to, &buffer[..send.len]);
+        }
+        if has_output {
+            self.drain_worker(now, worker);
+        }
+    }
+
+    fn stream(&mut self, now: Instant, net: &mut Net, connection: ConnectionId, bytes: &[u8]) {
+        let Some(stream) = self.streams.get_mut(&connection) else { return };
+        stream.framer.push(bytes);
+        let flow = stream.flow;
+        while let Some(stream) = self.streams.get_mut(&connection) {
+            match stream.framer.poll() {
+                Ok(Some(Frame::Message(bytes))) => self.input(now, net, Input::Received { flow, bytes }),
+                Ok(Some(Frame::Ping)) => self.send_stream(now, net, &flow, PONG),
+                Ok(Some(Frame::Pong)) => {}
+                Ok(None) => return,
+                Err(_) => {
+                    self.core.count_drop(DropReason::SipMalformed);
+                    self.close(now, net, connection);
+                    self.input(now, net, Input::FlowFailed { flow });
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, now: Instant, net: &mut Net, input: Input) {
+        self.core.handle_input(now, input);
+        self.drain_core(now, net);
+    }
+
+    fn drain_core(&mut self, now: Instant, net: &mut Net) {
+        let mut failed = Vec::new();
+        for _ in 0..100_000 {
+            match self.core.poll_output() {
+                Output::Transmit { flow, bytes } => {
+                    self.transmitted.push((now, flow, bytes.clone()));
+                    if flow.transport.is_reliable() {
+                        if !self.streams.contains_key(&flow.connection) {
+                            failed.push(flow);
+                            continue;
+                        }
+                        self.send_stream(now, net, &flow, &bytes);
+                    } else {
+                        net.datagram(now, flow.local, flow.remote, &bytes);
+                    }
+                }
+                Output::Connect { flow, server_name: _ } => {
+                    let from = SocketAddr::new(self.ip, self.ephemeral_port());
+                    net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
+                    self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
+                }
+                Output::CloseConnection(connection) => self.close(now, net, connection),
+                Output::Resolve { query, host, port } => {
+                    let found = self.hosts.get(&host).map(|ip| SocketAddr::new(*ip, port));
+                    self.resolved.push_back((now + Duration::from_millis(3), query, found.into_iter().collect()));
+                }
+                Output::Media { worker, command } => {
+                    let last = self.commands.back().map_or(now, |(at, ..)| *at);
+                    let at = last.max(now + self.ring_delay());
+                    self.commands.push_back((at, worker, command));
+                }
+                Output::StoreBinding(change) => self.store.apply(change),
+                Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
+                Output::Timeout(at) => {
+                    self.core_timeout = at;
+                    for flow in failed {
+                        self.input(now, net, Input::FlowFailed { flow });
+                    }
+                    return;
+                }
+            }
+        }
+        panic!("poll_output never returned Timeout");
+    }
+
+    fn drain_worker(&mut self, now: Instant, index: u16) {
+        let worker = usize::from(index);
+        for _ in 0..100_000 {
+            match self.workers[worker].poll_output() {
+                worker::Output::Bind { slot, address } => {
+                    assert_eq!(address, self.ip, "media must be bound on the configured address");
+                    if self.refuses_binds {
+                        self.workers[worker].handle_input(now, worker::Input::BindFailed { slot });
+                        continue;
+                    }
+                    for channel in [Channel::Rtp, Channel::Rtcp] {
+                        let port = Port { slot, channel };
+                        let number = self.address_of(index, port).port();
+                        let earlier = self.sockets.insert(number, Socket { worker: index, port, connected: None });
+                        assert!(earlier.is_none(), "port {number} bound twice");
+                    }
+                }
+                worker::Output::Unbind { slot } => {
+                    for channel in [Channel::Rtp, Channel::Rtcp] {
+                        let number = self.address_of(index, Port { slot, channel }).port();
+                        assert!(self.sockets.remove(&number).is_some(), "port {number} was not bound");
+                    }
+                }
+                worker::Output::Connect { port, remote } => {
+                    let number = self.address_of(index, port).port();
+                    self.sockets.get_mut(&number).expect("a bound port").connected = remote;
+                }
+                worker::Output::Event(event) => {
+                    let last = self.events.back().map_or(now, |(at, _)| *at);
+                    let at = last.max(now + self.ring_delay());
+                    self.events.push_back((at, event));
+                }
+                worker::Output::Timeout(at) => {
+                    self.worker_timeouts[worker] = at;
+                    return;
+                }
+            }
+        }
+        panic!("a worker's poll_output never returned Timeout");
+    }
+
+    fn send_stream(&mut self, now: Instant, net: &mut Net, flow: &Flow, bytes: &[u8]) {
+        net.send(now, flow.connection, end_of(flow.connection), bytes);
+    }
+
+    fn close(&mut self, now: Instant, net: &mut Net, connection: ConnectionId) {
+        self.streams.remove(&connection);
+        net.close(now, connection, end_of(connection));
+    }
+
+    fn address_of(&self, worker: u16, port: Port) -> SocketAddr {
+        let ports = Ports::new(&self.config.media.ports, self.config.media.workers);
+        let rtp = ports.rtp_port(LegId { worker, slot: port.slot, generation: 0 });
+        let number = match port.channel {
+            Channel::Rtp => rtp,
+            Channel::Rtcp => rtp + 1,
+        };
+        SocketAddr::new(self.ip, number)
+    }
+
+    fn ring_delay(&mut self) -> Duration {
+        Duration::from_micros(u64::from(self.rng.below(2_000)))
+    }
+
+    fn ephemeral_port(&mut self) -> u16 {
+        49_152 + u16::try_from(self.rng.below(16_000)).expect("below 16000")
+    }
+}
+
+/// The shell numbers the connections it accepts; the core's own have the top bit.
+const fn end_of(connection: ConnectionId) -> End {
+    if connection.0 >> 63 == 1 { End::Opener } else { End::Acceptor }
+}
+
+fn setup(config: &Arc<Config>, directory: &Arc<Directory>, bindings: Vec<Binding>, rng: Rng) -> Setup {
+    let listeners =
+        [(Transport::Udp, &config.sip.udp), (Transport::Tcp, &config.sip.tcp), (Transport::Tls, &config.sip.tls)]
+            .into_iter()
+            .flat_map(|(transport, addresses)| addresses.iter().map(move |a| (transport, *a)))
+            .collect();
+    let trunk_passwords = config
+        .trunks
+        .iter()
+        .filter(|t| t.password_file.is_some())
+        .map(|t| (t.name.clone(), Secret::new(crate::trunk::PASSWORD.to_owned())))
+        .collect();
+    Setup {
+        config: Arc::clone(config),
+        directory: Arc::clone(directory),
+        listeners,
+        workers: config.media.workers,
+        trunk_passwords,
+        bindings,
+        rng,
+    }
+}
+
+fn start_workers(config: &Config) -> Vec<Worker> {
+    // The port range is halves of even-odd pairs; what does not divide evenly stays unused.
+    let pairs = (u32::from(*config.media.ports.end()) + 1 - u32::from(*config.media.ports.start())) / 2;
+    let slots = pairs / u32::from(config.media.workers);
+    (0..config.media.workers).map(|w| Worker::new(w, slots)).collect()
+}
