@@ -102,7 +102,7 @@ impl Server {
 
         let mut rng = entropy::rng();
         let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
-        let directory = load_directory(&store, &config)?;
+        let directory = load_directory(&mut store, &config)?;
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
@@ -270,7 +270,7 @@ fn make_first_accounts(
 }
 
 /// The users, unless one of them would make an emergency number ambiguous.
-pub fn load_directory(store: &Store, config: &Config) -> Result<Directory, Failure> {
+pub fn load_directory(store: &mut Store, config: &Config) -> Result<Directory, Failure> {
     let directory = store.directory().map_err(|e| store_failure(&e))?;
     let problems = config::check_directory(config, &directory);
     let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).collect();

@@ -15,7 +15,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Query as Parameters, Request, State},
-    http::{StatusCode, header},
+    http::{StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -114,13 +114,9 @@ async fn refuse_foreign_hosts(request: Request, next: Next) -> Response {
 }
 
 fn is_own_host(host: &str) -> bool {
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let bare = match host.rsplit_once(':') {
-        Some((bare, port)) if is_port(port) && !(bare.contains(':') && !bare.ends_with(']')) => bare,
-        Some(_) | None => host,
-    };
-    let address = bare.strip_prefix('[').and_then(|b| b.strip_suffix(']')).unwrap_or(bare);
-    bare.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    let name = host.parse::<Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(&name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Asks the core; 503 if it is too busy, hangs or has ended.

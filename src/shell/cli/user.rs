@@ -64,7 +64,7 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     match command {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
-        Command::List => list(&store),
+        Command::List => list(&mut store),
         Command::Remove { name } => remove(&mut store, &name),
     }
 }
@@ -224,7 +224,7 @@ fn check_emergency(config: &Config, accounts: &[Account]) -> Result<(), Failure>
     if errors.is_empty() { Ok(()) } else { Err(Failure::Usage(errors.join("\n"))) }
 }
 
-fn list(store: &Store) -> Result<(), Failure> {
+fn list(store: &mut Store) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
     let mut text = format!("{:<24} {:<16} {}\n", "user", "extension", "direct line");
     for user in directory.iter() {
