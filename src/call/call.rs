@@ -9,9 +9,9 @@ use tracing::{debug, info};
 use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
-    core::CallView,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
+    interface::CallView,
     leg::{Leg, Peer, ServerInvite},
     outgoing,
 };

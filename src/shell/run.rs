@@ -22,7 +22,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    call::{Core, Input, core::Setup},
+    call::{Core, Input, Setup},
     config::{self, Config, Directory, Severity},
     types::{Rng, Secret, Transport},
 };
