@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fmt,
     net::SocketAddr,
     sync::Arc,
 };
@@ -53,7 +54,6 @@ pub struct Setup {
     pub rng: Rng,
 }
 
-#[derive(Debug)]
 pub enum Input {
     /// One framed message (or datagram).
     Received {
@@ -77,7 +77,6 @@ pub enum Input {
     Timeout,
 }
 
-#[derive(Debug)]
 pub enum Output {
     Transmit {
         flow: Flow,
@@ -89,7 +88,6 @@ pub enum Output {
         flow: Flow,
         server_name: String,
     },
-    CloseConnection(ConnectionId),
     /// Look up a trunk's host name.
     Resolve {
         query: u64,
@@ -104,6 +102,36 @@ pub enum Output {
     StoreBinding(Change),
     StoreCdr(Cdr),
     Timeout(Option<Instant>),
+}
+
+/// Bytes on their way are not printed: they may hold credentials and keys.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
+            Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
+            Self::Media(event) => write!(f, "Media({event:?})"),
+            Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
+            Self::Drain => f.write_str("Drain"),
+            Self::Timeout => f.write_str("Timeout"),
+        }
+    }
+}
+
+/// Bytes on their way are not printed: they may hold credentials and keys.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
+            Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Resolve { query, host, port } => write!(f, "Resolve({query}, {host}:{port})"),
+            Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
+            Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
+            Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
+            Self::Timeout(at) => write!(f, "Timeout({at:?})"),
+        }
+    }
 }
 
 /// A live call as the admin API shows it.
@@ -348,7 +376,7 @@ impl Core {
     }
 
     /// What must hold before anything else is looked at (RFC 3261 section 8.2).
-    fn acceptable(&self, request: &Message) -> Result<(), (u16, Vec<(&'static str, &'static str)>)> {
+    fn acceptable(&self, request: &Message) -> Result<(), Unacceptable> {
         let uri = Uri::parse(request.request_uri());
         let is_known_scheme = uri.is_some_and(|u| u.is_sip() || u.scheme.eq_ignore_ascii_case("tel"));
         if !is_known_scheme {
@@ -710,13 +738,11 @@ impl Core {
     }
 
     fn next_timeout(&mut self) -> Option<Instant> {
-        let transactions = match self.ctx.table.poll_output() {
-            transaction::Output::Timeout(at) => at,
-            _ => unreachable!("the table was drained"),
+        let transaction::Output::Timeout(transactions) = self.ctx.table.poll_output() else {
+            unreachable!("every input ends with a drained table")
         };
-        let bindings = match self.registrar.poll_output() {
-            registrar::Output::Timeout(at) => at,
-            _ => unreachable!("the registrar was drained"),
+        let registrar::Output::Timeout(bindings) = self.registrar.poll_output() else {
+            unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
         [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
@@ -758,6 +784,9 @@ impl Core {
         self.ctx.counters.drops.count(reason);
     }
 }
+
+/// A status, and the headers that tell the sender what would be accepted.
+type Unacceptable = (u16, Vec<(&'static str, &'static str)>);
 
 /// Tells one INVITE from another whatever path it took: Call-ID, From tag, CSeq (RFC 3261 section 8.2.2.2).
 fn invite_key(request: &Message) -> String {

@@ -13,6 +13,9 @@ use crate::{
     wire::sip::{Message, Method, Name},
 };
 
+/// A status and the headers that go with it.
+type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
+
 /// Requests of one call relayed at a time; a further one is answered 503.
 const RELAYED_MAX: usize = 16;
 
@@ -121,7 +124,7 @@ impl Call {
     }
 
     /// Glare and overlapping re-INVITEs (RFC 3261 sections 14.1 and 14.2).
-    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), (u16, &'static [(&'static str, &'static str)])> {
+    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), Unwelcome> {
         let towards_other = self.leg_mut(other).is_some_and(|l| l.client_invite.is_some());
         let leg = self.leg_mut(side).expect("its dialog was found");
         if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {

@@ -1,8 +1,20 @@
 //! Floor 4: the only floor with sockets, clocks, threads and files. Holds no protocol rule.
 
 pub mod admin;
+pub mod calendar;
 pub mod cli;
 pub mod clock;
+pub mod core_task;
+pub mod entropy;
+pub mod failure;
+pub mod files;
+pub mod logging;
 pub mod media_io;
+pub mod resolve;
+pub mod run;
+pub mod settings;
 pub mod store;
+pub mod systemd;
+pub mod tls;
+pub mod toml_text;
 pub mod transport;

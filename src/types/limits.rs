@@ -47,3 +47,11 @@ pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
+/// Users of one server; adding one more is refused.
+pub const USERS_MAX: usize = 100_000;
+/// Call detail records kept; the oldest makes room.
+pub const CDRS_MAX: u32 = 1_000_000;
+/// Binding changes and call detail records waiting for a disk that fails; the oldest is forgotten, and logged.
+pub const STORE_BACKLOG_MAX: usize = 100_000;
+/// Call detail records of one admin reply; a larger `limit` is lowered to it.
+pub const ADMIN_CDRS_MAX: u32 = 1_000;

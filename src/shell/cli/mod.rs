@@ -1,6 +1,122 @@
-//! The command line.
+//! The command line: the only module that writes to standard output and standard error.
+
+#![expect(clippy::disallowed_macros, reason = "this module owns standard error")]
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use super::{failure::Failure, settings::Settings};
+
+mod cdr;
+mod check;
+mod dial_test;
+mod init;
+mod run;
+mod user;
+
+/// A cloud-calling server for a company's phones: SIP registrar, B2BUA and SRTP relay. It never stores audio.
+#[derive(Debug, Parser)]
+#[command(name = "ringdown", version, propagate_version = true)]
+struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "config/ringdown.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server. The first start makes a certificate and two users and shows their passwords, once.
+    Run,
+    /// Check the configuration and everything it names; exit 64 if anything is wrong.
+    Check,
+    /// Write a configuration file for this machine.
+    Init(init::Options),
+    /// Add, import, list and remove users; a running server notices within seconds.
+    #[command(subcommand)]
+    User(user::Command),
+    /// Read call detail records.
+    #[command(subcommand)]
+    Cdr(cdr::Command),
+    /// Say how the server classifies a dialled number, without calling anybody.
+    DialTest(dial_test::Options),
+    /// Show the version.
+    Version,
+}
+
 
 /// Runs the command of the process's arguments.
-pub fn main() -> std::process::ExitCode {
-    todo!()
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for; anything else is the operator's mistake.
+            let code = if error.use_stderr() { Failure::Usage(String::new()).exit_code() } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return code;
+        }
+    };
+    match execute(cli.command, &cli.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn execute(command: Command, config: &Path) -> Result<(), Failure> {
+    match command {
+        Command::Run => run::run(config),
+        Command::Check => check::run(config),
+        Command::Init(options) => init::run(config, &options),
+        Command::User(command) => user::run(config, command),
+        Command::Cdr(command) => cdr::run(config, command),
+        Command::DialTest(options) => dial_test::run(&options),
+        Command::Version => {
+            print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));
+            Ok(())
+        }
+    }
+}
+
+/// Loads the configuration and shows its warnings.
+fn load(config: &Path) -> Result<Settings, Failure> {
+    let settings = Settings::load(config)?;
+    if !settings.warnings.is_empty() {
+        eprintln!("{}", super::settings::report(config, &settings.warnings));
+    }
+    Ok(settings)
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) has read enough.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_or_after_the_command() {
+        for arguments in [["ringdown", "--config", "x.toml", "check"], ["ringdown", "check", "--config", "x.toml"]] {
+            assert_eq!(Cli::try_parse_from(arguments).unwrap().config, Path::new("x.toml"));
+        }
+        assert_eq!(Cli::try_parse_from(["ringdown", "run"]).unwrap().config, Path::new("config/ringdown.toml"));
+    }
 }

@@ -1,1 +1,333 @@
-//! store
+//! What survives a restart: users, bindings and call detail records, in one SQLite file of the state folder.
+//!
+//! [`Store`] is the database as a value: every method returns when its change is on disk (`synchronous=FULL`), so a
+//! process killed at any moment loses nothing it has acknowledged. [`thread`] runs it beside the core. Passwords are
+//! never stored, and what is stored of them is sealed ([`seal`]). Other processes (`ringdown user add`) may write to the
+//! same file; [`Store::data_version`] shows that they did.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+mod account;
+mod seal;
+mod sqlite;
+pub mod thread;
+
+pub use account::Account;
+pub use sqlite::Store;
+
+/// Why the store cannot do what was asked. Each text says what to do.
+#[derive(Debug)]
+pub enum StoreError {
+    File {
+        path: PathBuf,
+        error: io::Error,
+    },
+    BadKeyFile {
+        path: PathBuf,
+        bytes: usize,
+    },
+    /// The database was sealed with another key.
+    WrongKey,
+    /// A user's credential does not open although the key is right.
+    Damaged {
+        user: String,
+    },
+    /// The database was written by a newer version.
+    NewerSchema {
+        found: i64,
+        known: i64,
+    },
+    /// Credentials hold for one domain only (it is their digest realm).
+    OtherDomain {
+        stored: String,
+        configured: String,
+    },
+    /// A name, extension or direct line is in use.
+    Taken(String),
+    NoSuchUser(String),
+    UsersFull,
+    Sqlite(rusqlite::Error),
+}
+
+impl StoreError {
+    fn file(path: &Path, error: &io::Error) -> Self {
+        Self::File { path: path.to_owned(), error: io::Error::new(error.kind(), error.to_string()) }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, error } => {
+                write!(f, "{}: {error}. The state folder must exist and belong to the user that runs ringdown.", path.display())
+            }
+            Self::BadKeyFile { path, bytes } => {
+                write!(f, "{}: a seal key is 32 bytes, this file has {bytes}. Restore it from a backup.", path.display())
+            }
+            Self::WrongKey => f.write_str(
+                "the database was sealed with another key. Restore seal.key (or the systemd credential ringdown-seal-key) \
+                 that belongs to it, or move the database away and add the users again.",
+            ),
+            Self::Damaged { user } => {
+                write!(f, "the stored credential of user `{user}` is damaged. Remove the user and add it again.")
+            }
+            Self::NewerSchema { found, known } => write!(
+                f,
+                "the database has schema {found}, this version knows {known}. Run the newer version that wrote it."
+            ),
+            Self::OtherDomain { stored, configured } => write!(
+                f,
+                "server.domain is `{configured}`, but the stored passwords hold for `{stored}` only. Set server.domain \
+                 back, or remove every user (`ringdown user remove NAME`) and add them again."
+            ),
+            Self::Taken(what) => write!(f, "{what} is in use by another user. Choose another."),
+            Self::NoSuchUser(name) => write!(f, "there is no user `{name}`. `ringdown user list` shows all."),
+            Self::UsersFull => f.write_str("the directory is full. Remove a user first."),
+            Self::Sqlite(error) => write!(f, "database: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::{
+        call::cdr::{Cdr, EndedBy},
+        sip::registrar::{Binding, Change},
+        types::{ConnectionId, Flow, Instant, Secret, Transport},
+    };
+
+    const DOMAIN: &str = "example.test";
+
+    pub(super) fn binding(aor: &str, contact: &str) -> Binding {
+        Binding {
+            aor: aor.to_owned(),
+            contact: contact.to_owned(),
+            flow: Flow {
+                transport: Transport::Tls,
+                local: "[::1]:5061".parse().unwrap(),
+                remote: "192.0.2.7:49152".parse().unwrap(),
+                connection: ConnectionId::outbound(7),
+            },
+            expires_at: Instant::from_unix_ms(1_800_000_000_000),
+            call_id: "c1".to_owned(),
+            cseq: u32::MAX,
+            instance: Some("<urn:uuid:1>".to_owned()),
+            user_agent: "phone".to_owned(),
+        }
+    }
+
+    fn cdr(n: u64) -> Cdr {
+        Cdr {
+            id: format!("id-{n}"),
+            caller: "alice".to_owned(),
+            callee: "1002".to_owned(),
+            start_ms: n,
+            answer_ms: None,
+            end_ms: n + 5,
+            duration_s: 0,
+            ended_by: EndedBy::Caller,
+            status: 487,
+            reason: "cancelled".to_owned(),
+            emergency: false,
+            trunk: None,
+            a: None,
+            b: None,
+        }
+    }
+
+    fn account(name: &str, extension: &str, line: Option<&str>) -> Account {
+        Account::new(name, extension, line, Secret::new(format!("password of {name}"))).unwrap()
+    }
+
+    fn copy_database(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            if !entry.file_name().to_string_lossy().ends_with("-shm") {
+                fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn bindings_come_back_exactly_and_removed_ones_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, gone) = (binding("alice", "sip:a@h1"), binding("alice", "sip:a@h2"));
+        let mut store = Store::open(dir.path()).unwrap();
+        store.commit(&[Change::Set(kept.clone()), Change::Set(gone.clone())], &[]).unwrap();
+        store.commit(&[Change::Remove { aor: gone.aor, contact: gone.contact }], &[]).unwrap();
+        drop(store);
+        assert_eq!(Store::open(dir.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
+    }
+
+    #[test]
+    fn expired_bindings_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let binding = binding("alice", "sip:a@h1");
+        store.commit(&[Change::Set(binding.clone())], &[]).unwrap();
+        assert!(store.bindings(binding.expires_at).unwrap().is_empty());
+        assert!(store.bindings(Instant::from_unix_ns(0)).unwrap().is_empty());
+    }
+
+    /// Goal: a kill at any moment loses nothing acknowledged and leaves nothing half done. Method: the files of the open
+    /// database are copied as a dead process would leave them, without any close, in the middle of a transaction.
+    #[test]
+    fn a_killed_process_leaves_every_acknowledged_change_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let kept = binding("alice", "sip:a@h1");
+        store.commit(&[Change::Set(kept.clone())], &[cdr(1)]).unwrap();
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE; DELETE FROM bindings; DELETE FROM cdrs;").unwrap();
+
+        let dead = tempfile::tempdir().unwrap();
+        copy_database(dir.path(), dead.path());
+        let mut revived = Store::open(dead.path()).unwrap();
+        assert_eq!(revived.bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
+        assert_eq!(revived.cdrs(0, 10).unwrap(), [cdr(1)]);
+    }
+
+    /// The same with the write-ahead log cut short at every length: what is lost is whole batches from the end.
+    #[test]
+    fn a_torn_log_loses_whole_batches_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        for n in 0..3 {
+            let pair = [binding("alice", &format!("sip:{n}a")), binding("alice", &format!("sip:{n}b"))];
+            store.commit(&pair.map(Change::Set), &[]).unwrap();
+        }
+        let log = fs::read(dir.path().join("ringdown.db-wal")).unwrap();
+        for cut in (0..log.len()).step_by(1_711) {
+            let dead = tempfile::tempdir().unwrap();
+            copy_database(dir.path(), dead.path());
+            files_write_for_test(&dead.path().join("ringdown.db-wal"), &log[..cut]);
+            // Cut before the schema was complete, the database is new and its key file old: also a clean state.
+            let count = Store::open(dead.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap().len();
+            assert_eq!(count % 2, 0, "half a batch after {cut} bytes");
+        }
+    }
+
+    fn files_write_for_test(path: &Path, content: &[u8]) {
+        crate::shell::files::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn the_same_record_twice_is_one_and_the_newest_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.commit(&[], &[cdr(1), cdr(3), cdr(2)]).unwrap();
+        store.commit(&[], &[cdr(2)]).unwrap();
+        assert_eq!(store.cdrs(0, 2).unwrap(), [cdr(3), cdr(2)]);
+        assert_eq!(store.cdrs(2, 10).unwrap(), [cdr(3), cdr(2)]);
+        assert_eq!(store.cdrs(0, 10).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn users_come_back_with_credentials_that_match_their_passwords() {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = account("alice", "1001", Some("+15550100"));
+        Store::open(dir.path()).unwrap().add_users(DOMAIN, std::slice::from_ref(&alice)).unwrap();
+        let directory = Store::open(dir.path()).unwrap().directory().unwrap();
+        let stored = directory.by_direct_line("+15550100").unwrap();
+        assert_eq!(stored.credential, alice.credential(DOMAIN));
+        assert_eq!((stored.name.as_str(), stored.extension.as_str()), ("alice", "1001"));
+    }
+
+    #[test]
+    fn no_file_holds_a_password_or_its_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = account("alice", "1001", None);
+        let mut store = Store::open(dir.path()).unwrap();
+        store.add_users(DOMAIN, std::slice::from_ref(&alice)).unwrap();
+        let credential = alice.credential(DOMAIN);
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let content = fs::read(entry.unwrap().path()).unwrap();
+            for canary in [b"password of alice".as_slice(), credential.ha1_md5.expose(), credential.ha1_sha256.expose()]
+            {
+                assert!(!content.windows(canary.len()).any(|w| w == canary));
+            }
+        }
+    }
+
+    #[test]
+    fn a_taken_name_extension_or_line_adds_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", Some("+15550100"))]).unwrap();
+        for taken in [
+            account("alice", "1009", None),
+            account("bob", "1001", None),
+            account("bob", "1009", Some("+15550100")),
+            account("1001", "1009", None),
+        ] {
+            let error = store.add_users(DOMAIN, &[account("carol", "1003", None), taken]).unwrap_err();
+            assert!(matches!(error, StoreError::Taken(_)), "{error}");
+            assert_eq!(store.user_count().unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_changed_domain_is_refused_while_there_are_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.claim_domain("old.test").unwrap();
+        store.claim_domain(DOMAIN).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        let error = store.claim_domain("new.test").unwrap_err();
+        assert!(matches!(&error, StoreError::OtherDomain { stored, .. } if stored == DOMAIN), "{error}");
+        assert!(error.to_string().contains("Set server.domain back"));
+        store.remove_user("alice").unwrap();
+        store.claim_domain("new.test").unwrap();
+    }
+
+    #[test]
+    fn another_seal_key_is_noticed_before_anything_is_sealed_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        files_write_for_test(&dir.path().join("seal.key"), &[7; 32]);
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::WrongKey)));
+        fs::remove_file(dir.path().join("seal.key")).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::File { .. })));
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(dir.path()).unwrap());
+        Connection::open(dir.path().join("ringdown.db")).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 2, known: 1 })));
+    }
+
+    #[test]
+    fn every_file_of_the_store_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let mut store = Store::open(&state).unwrap();
+        store.commit(&[], &[cdr(1)]).unwrap();
+        assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&state).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+            names.push(entry.file_name());
+        }
+        assert!(names.len() >= 3, "{names:?}");
+    }
+}

@@ -15,12 +15,13 @@ use crate::{
 
 use super::{Event, Input, Output, Table, fixture};
 
-/// Answers that are given later.
+/// What happens later.
 #[derive(Debug)]
 enum Due {
     Deliver(usize, Bytes),
     Respond { txn: TxnId, status: u16, request: Box<Message> },
     Cancel(TxnId),
+    Acknowledge(TxnId),
 }
 
 /// How a client transaction ended.
@@ -181,7 +182,7 @@ impl World {
             }
             Event::Ack { message, .. } => {
                 if let Some(&txn) = self.accepted.get(message.call_id()) {
-                    self.later(1, Due::Respond { txn, status: 0, request: Box::new(message) });
+                    self.later(1, Due::Acknowledge(txn));
                 }
             }
             Event::NotAcknowledged { .. } => {}
@@ -214,7 +215,7 @@ impl World {
                         self.feed(side, Input::Received { flow, message });
                     }
                     Due::Cancel(txn) => self.feed(0, Input::Cancel { txn }),
-                    Due::Respond { txn, status: 0, .. } => self.feed(1, Input::Acknowledged { txn }),
+                    Due::Acknowledge(txn) => self.feed(1, Input::Acknowledged { txn }),
                     Due::Respond { txn, status, request } => self.respond(txn, status, &request),
                 }
             }

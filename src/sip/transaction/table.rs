@@ -6,6 +6,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap, VecDeque},
+    fmt,
 };
 
 use bytes::Bytes;
@@ -29,7 +30,6 @@ use super::{
 };
 
 /// What the table is told.
-#[derive(Debug)]
 pub enum Input {
     /// A parsed and validated message.
     Received { flow: Flow, message: Message },
@@ -52,7 +52,6 @@ pub enum Input {
 }
 
 /// What the table wants done. Drain until `Timeout`.
-#[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub enum Output {
     Transmit {
@@ -95,7 +94,6 @@ const MAGIC_COOKIE: &str = "z9hG4bK";
 const RETRY_AFTER_S: u32 = 5;
 
 /// All transactions of one server.
-#[derive(Debug)]
 pub struct Table {
     rng: Rng,
     /// Makes the To tags of the layer's own responses: the same one for each retransmission (RFC 3261 section 8.2.7).
@@ -108,6 +106,40 @@ pub struct Table {
     by_flow: BTreeSet<(FlowKey, TxnId)>,
     timers: Queue,
     outputs: VecDeque<Output>,
+}
+
+/// Bytes on their way are not printed: they may hold credentials and keys.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received { message, .. } => write!(f, "Received({message:?})"),
+            Self::Send { txn, request, .. } => write!(f, "Send({txn:?}, {request:?})"),
+            Self::Cancel { txn } => write!(f, "Cancel({txn:?})"),
+            Self::Respond { txn, status, .. } => write!(f, "Respond({txn:?}, {status})"),
+            Self::Acknowledged { txn } => write!(f, "Acknowledged({txn:?})"),
+            Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Timeout => f.write_str("Timeout"),
+        }
+    }
+}
+
+/// Bytes on their way are not printed: they may hold credentials and keys.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
+            Self::Event(event) => write!(f, "Event({event:?})"),
+            Self::Dropped(reason) => write!(f, "Dropped({reason:?})"),
+            Self::Timeout(at) => write!(f, "Timeout({at:?})"),
+        }
+    }
+}
+
+/// Only how many: messages may hold credentials and keys.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Table({} transactions)", self.transactions.len())
+    }
 }
 
 impl Table {

@@ -1,6 +1,6 @@
 //! A received message: its bytes and an index of where each header stands.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
@@ -20,7 +20,7 @@ use crate::types::limits::{SIP_BODY_BYTES_MAX, SIP_HEADERS_MAX, SIP_MESSAGE_BYTE
 ///
 /// Lazy: [`Message::parse`] splits lines and names headers; values are read when asked for. A folded header
 /// (RFC 3261 section 7.3.1) has its line breaks turned into spaces first, the only case in which bytes are copied.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Message {
     bytes: Bytes,
     start_line: Span,
@@ -55,6 +55,14 @@ struct Field {
     name: Name,
     name_text: Span,
     value: Span,
+}
+
+/// What kind of message and how long: its text may hold credentials and keys.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.method().map_or("response", Method::as_str);
+        write!(f, "Message({kind}, status {}, {} bytes)", self.status(), self.bytes.len())
+    }
 }
 
 impl Message {

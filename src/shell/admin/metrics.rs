@@ -1,0 +1,94 @@
+//! `/metrics`: the totals of core, workers and transports in the OpenMetrics text format.
+
+use std::sync::atomic::Ordering;
+
+use prometheus_client::{
+    encoding::{EncodeMetric, MetricEncoder, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{shell::core_task::Stats, types::reason::DropCounters};
+
+use super::Admin;
+
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One scrape. The registry is made for it: every value lives elsewhere, with its one owner.
+pub(super) fn render(admin: &Admin, stats: Stats) -> String {
+    let mut registry = Registry::with_prefix("ringdown");
+    add_core(&mut registry, &stats);
+    add_media(&mut registry, admin, stats.counters.drops);
+    add_process(&mut registry, admin);
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("writing to a string does not fail");
+    out
+}
+
+fn add_core(registry: &mut Registry, stats: &Stats) {
+    let c = &stats.counters;
+    for (name, help, value) in [
+        ("sip_requests", "SIP requests received", c.requests),
+        ("sip_responses", "SIP responses received", c.responses),
+        ("calls", "Calls begun", c.calls),
+        ("calls_answered", "Calls answered", c.calls_answered),
+        ("calls_refused", "Calls refused", c.calls_refused),
+        ("registrations_refused", "Registrations refused", c.registrations_refused),
+        ("emergency_calls_refused", "Emergency calls refused", c.emergency_refused),
+        ("emergency_calls_routed", "Emergency calls handed to a trunk", c.emergency_routed),
+        ("emergency_calls_failed", "Emergency calls that no trunk took", c.emergency_failed),
+    ] {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+    registry.register("calls_live", "Calls now", gauge(stats.calls));
+    registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
+}
+
+fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
+    let totals = admin.media.totals();
+    drops.add(&totals.drops);
+    registry.register("dropped", "Messages and packets dropped, by reason", Drops(drops));
+    registry.register("media_packets_relayed", "Media packets relayed", ConstCounter::new(totals.packets_relayed));
+    registry.register("media_legs_live", "Media legs open now", ConstGauge::new(saturated(totals.legs)));
+}
+
+fn add_process(registry: &mut Registry, admin: &Admin) {
+    let refused = ConstCounter::new(admin.transports.connections_refused());
+    registry.register("connections_refused", "TCP and TLS connections closed at the limit", refused);
+    registry.register("connections_live", "TCP and TLS connections now", gauge(admin.transports.connections()));
+    registry.register("store_healthy", "1: the last write reached the disk in time", flag(admin.store.is_healthy()));
+    registry.register("ready", "1: serving, not draining", flag(admin.is_ready.load(Ordering::Relaxed)));
+    registry.register("emergency_available", "1: emergency calls can be made", flag(admin.emergency.available));
+    let started = ConstGauge::new(saturated(admin.started.unix_s()));
+    registry.register("process_start_time_seconds", "Start, in seconds since the Unix epoch", started);
+}
+
+fn gauge(value: usize) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn saturated(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn flag(is_set: bool) -> ConstGauge<i64> {
+    ConstGauge::new(i64::from(is_set))
+}
+
+/// One counter per reason, zeros included: a series that appears late hides its first increase.
+#[derive(Debug)]
+struct Drops(DropCounters);
+
+impl EncodeMetric for Drops {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for (reason, count) in self.0.iter() {
+            let labels = [("reason", reason)];
+            ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}

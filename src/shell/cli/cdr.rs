@@ -1,0 +1,208 @@
+//! `ringdown cdr list`: call detail records for other programs.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::{
+    call::cdr::{Cdr, LegRecord},
+    shell::{calendar, failure::Failure, run},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print the newest records, oldest first.
+    List(ListOptions),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListOptions {
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+    /// Only calls that began at or after this time: 2026-01-31, 2026-01-31T08:00:00 (UTC) or RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<u64>,
+    /// At most this many, the newest.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Jsonl,
+    Csv,
+}
+
+fn parse_time(text: &str) -> Result<u64, String> {
+    calendar::parse(text).ok_or_else(|| "2026-01-31, 2026-01-31T08:00:00 or an RFC 3339 time is needed".to_owned())
+}
+
+pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
+    let Command::List(options) = command;
+    let store = run::open_store(&super::load(config_file)?.config)?;
+    let mut cdrs =
+        store.cdrs(options.since.unwrap_or(0), options.limit).map_err(|e| run::store_failure(&e))?;
+    cdrs.reverse();
+    let text = match options.format {
+        Format::Jsonl => json_lines(&cdrs),
+        Format::Csv => csv(&cdrs),
+    };
+    super::print(&text);
+    Ok(())
+}
+
+fn json_lines(cdrs: &[Cdr]) -> String {
+    let line = |cdr| serde_json::to_string(cdr).expect("a record has only plain fields") + "\n";
+    cdrs.iter().map(line).collect()
+}
+
+fn csv(cdrs: &[Cdr]) -> String {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    writer.write_record(HEADER).expect("memory takes everything");
+    for cdr in cdrs {
+        writer.serialize(Row::new(cdr)).expect("a row has only plain fields");
+    }
+    String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
+}
+
+const HEADER: [&str; 28] = [
+    "id",
+    "caller",
+    "callee",
+    "start",
+    "answer",
+    "end",
+    "duration_s",
+    "ended_by",
+    "status",
+    "reason",
+    "emergency",
+    "trunk",
+    "a_transport",
+    "a_suite",
+    "a_packets_received",
+    "a_packets_sent",
+    "a_packets_lost",
+    "a_packets_refused",
+    "a_jitter_ms",
+    "a_round_trip_ms",
+    "b_transport",
+    "b_suite",
+    "b_packets_received",
+    "b_packets_sent",
+    "b_packets_lost",
+    "b_packets_refused",
+    "b_jitter_ms",
+    "b_round_trip_ms",
+];
+
+/// One record in the order of [`HEADER`], times as RFC 3339.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    caller: &'a str,
+    callee: &'a str,
+    start: String,
+    answer: Option<String>,
+    end: String,
+    duration_s: u64,
+    ended_by: crate::call::cdr::EndedBy,
+    status: u16,
+    reason: &'a str,
+    emergency: bool,
+    trunk: Option<&'a str>,
+    a: LegColumns<'a>,
+    b: LegColumns<'a>,
+}
+
+type LegColumns<'a> = (
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+    Option<u64>,
+    Option<f64>,
+    Option<f64>,
+);
+
+impl<'a> Row<'a> {
+    fn new(cdr: &'a Cdr) -> Self {
+        Self {
+            id: &cdr.id,
+            caller: &cdr.caller,
+            callee: &cdr.callee,
+            start: calendar::rfc3339(cdr.start_ms),
+            answer: cdr.answer_ms.map(calendar::rfc3339),
+            end: calendar::rfc3339(cdr.end_ms),
+            duration_s: cdr.duration_s,
+            ended_by: cdr.ended_by,
+            status: cdr.status,
+            reason: &cdr.reason,
+            emergency: cdr.emergency,
+            trunk: cdr.trunk.as_deref(),
+            a: leg_columns(cdr.a.as_ref()),
+            b: leg_columns(cdr.b.as_ref()),
+        }
+    }
+}
+
+fn leg_columns(leg: Option<&LegRecord>) -> LegColumns<'_> {
+    (
+        leg.map(|l| l.transport.as_str()),
+        leg.map(|l| l.suite.as_str()),
+        leg.map(|l| l.packets_received),
+        leg.map(|l| l.packets_sent),
+        leg.map(|l| l.packets_lost),
+        leg.map(|l| l.packets_refused),
+        leg.map(|l| l.jitter_ms),
+        leg.and_then(|l| l.round_trip_ms),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::cdr::EndedBy;
+
+    fn cdr() -> Cdr {
+        Cdr {
+            id: "x1".to_owned(),
+            caller: "alice".to_owned(),
+            callee: "a,\"b\"".to_owned(),
+            start_ms: 1_769_846_400_000,
+            answer_ms: None,
+            end_ms: 1_769_846_401_000,
+            duration_s: 0,
+            ended_by: EndedBy::Callee,
+            status: 486,
+            reason: "busy".to_owned(),
+            emergency: false,
+            trunk: None,
+            a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
+            b: None,
+        }
+    }
+
+    #[test]
+    fn every_csv_row_has_the_columns_of_the_header() {
+        let text = csv(&[cdr()]);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from(HEADER.to_vec()));
+        let row = reader.records().next().unwrap().unwrap();
+        let column = |name| &row[HEADER.iter().position(|h| *h == name).unwrap()];
+        assert_eq!(column("callee"), "a,\"b\"");
+        assert_eq!(column("start"), "2026-01-31T08:00:00.000Z");
+        assert_eq!(column("answer"), "");
+        assert_eq!(column("ended_by"), "callee");
+        assert_eq!((column("a_suite"), column("b_suite")), ("plain", ""));
+    }
+
+    #[test]
+    fn json_lines_read_back_as_the_same_records() {
+        let text = json_lines(&[cdr(), cdr()]);
+        let back: Vec<Cdr> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(back, [cdr(), cdr()]);
+    }
+}

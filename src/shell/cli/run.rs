@@ -1,0 +1,169 @@
+//! `ringdown run`: the server as a process, with its signals and its first words to the operator.
+
+use std::{fmt::Write as _, path::Path, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+
+use crate::{
+    shell::{
+        failure::Failure,
+        logging,
+        run::{Facts, Server},
+        settings::Settings,
+        systemd,
+    },
+    types::Transport,
+};
+
+/// The local certificate is renewed while the server runs, too.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(86_400);
+
+pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
+    let settings = super::load(config_file)?;
+    logging::start(&settings.config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Internal(format!("the runtime cannot start: {e}.")))?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let mut end = End { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+    let mut hang_up = listen(SignalKind::hangup())?;
+    let mut server = Server::start(settings).await?;
+    announce(&server.facts);
+    systemd::ready();
+    let mut certificate_check = interval(CERTIFICATE_CHECK);
+    certificate_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is now, and the certificate is fresh.
+    certificate_check.tick().await;
+    loop {
+        tokio::select! {
+            failure = server.failed() => return Err(failure),
+            () = end.asked() => break,
+            _ = hang_up.recv() => server.reload_certificates(),
+            _ = certificate_check.tick() => server.reload_certificates(),
+        }
+    }
+    info!("Draining: new calls are refused, live ones go on. A second signal ends at once.");
+    tokio::select! {
+        () = server.drain() => {}
+        () = end.asked() => {}
+    }
+    server.end().await
+}
+
+/// The signals that end the process.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::Internal(format!("signals cannot be received: {e}.")))
+}
+
+fn announce(facts: &Facts) {
+    super::print(&greeting(facts));
+    if !facts.emergency.available {
+        error!(reason = facts.emergency.reason, "Emergency calls are refused.");
+    }
+    for (transport, address) in &facts.listeners {
+        info!(%transport, %address, "Listening.");
+    }
+}
+
+/// What `run` prints: on the first start how to set up two phones, on every start where it listens and whether
+/// emergency calls can be made.
+fn greeting(facts: &Facts) -> String {
+    let mut out = String::new();
+    let mut line = |text: std::fmt::Arguments<'_>| writeln!(out, "{text}").expect("strings take everything");
+    if !facts.first_accounts.is_empty() {
+        line(format_args!("First start. Enter these users into two phones; the passwords are not shown again.\n"));
+        for (name, password) in &facts.first_accounts {
+            line(format_args!("  user {name}   password {}", password.expose()));
+        }
+        line(format_args!("\n  domain / SIP server   {}", facts.domain));
+        for (transport, address) in &facts.listeners {
+            let name = transport.via_token();
+            line(format_args!("  transport and port    {name}, {address}"));
+        }
+        if let Some(file) = facts.ca_file.as_ref().filter(|_| has_tls(facts)) {
+            line(format_args!("  CA to trust for TLS   {}", file.display()));
+        }
+        line(format_args!("  media encryption      SRTP, keys by SDES\n"));
+    }
+    for (transport, address) in &facts.listeners {
+        line(format_args!("listening on {transport} {address}"));
+    }
+    if let Some(address) = facts.admin {
+        line(format_args!("admin API on http://{address}"));
+    }
+    if !facts.emergency.available {
+        line(format_args!("EMERGENCY CALLS ARE REFUSED: {}", facts.emergency.reason));
+    }
+    line(format_args!("ready"));
+    out
+}
+
+fn has_tls(facts: &Facts) -> bool {
+    facts.listeners.iter().any(|(transport, _)| *transport == Transport::Tls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{shell::admin::EmergencyView, types::Secret};
+
+    fn facts() -> Facts {
+        Facts {
+            domain: "example.test".to_owned(),
+            listeners: vec![
+                (Transport::Udp, "127.0.0.1:5060".parse().unwrap()),
+                (Transport::Tls, "127.0.0.1:5061".parse().unwrap()),
+            ],
+            admin: None,
+            ca_file: Some("state/tls/ca.pem".into()),
+            emergency: EmergencyView {
+                available: false,
+                reason: "no PSTN trunk is configured",
+                trunks: Vec::new(),
+            },
+            first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
+        }
+    }
+
+    #[test]
+    fn the_first_start_shows_all_that_a_phone_needs_and_a_later_one_no_password() {
+        let first = greeting(&facts());
+        for needed in ["1001", "pass-one", "example.test", "UDP, 127.0.0.1:5060", "TLS, 127.0.0.1:5061", "ca.pem"] {
+            assert!(first.contains(needed), "{needed} in {first}");
+        }
+        let later = greeting(&Facts { first_accounts: Vec::new(), ..facts() });
+        assert!(!later.contains("password"), "{later}");
+        for greeting in [first, later] {
+            assert!(greeting.contains("\nEMERGENCY CALLS ARE REFUSED: no PSTN trunk is configured\n"), "{greeting}");
+        }
+    }
+
+    #[test]
+    fn no_warning_is_shown_where_emergency_calls_work() {
+        let mut facts = facts();
+        facts.emergency.available = true;
+        assert!(!greeting(&facts).contains("EMERGENCY"));
+    }
+}

@@ -1,0 +1,247 @@
+//! The one task that owns [`Core`]: feeds it what sockets, workers, timers and operators have for it, and does what it
+//! says.
+//!
+//! One turn of the loop is: take everything that waits (at most [`BATCH_MAX`]), hand it to the core and collect its
+//! outputs; put the batch's stored changes on disk in one transaction; only then let its messages leave. So a phone is
+//! never told something that a crash could undo, and a thousand REGISTERs cost a few disk flushes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Interval, MissedTickBehavior},
+};
+
+use crate::{
+    call::{
+        Cdr, Core, Input, Output,
+        core::{CallView, Counters},
+    },
+    media,
+    sip::registrar::{Binding, Change},
+    types::{ConnectionId, DropReason, Flow, Instant},
+};
+
+use super::{
+    clock::Clock, failure::Failure, media_io::MediaPlane, resolve::Resolver, store::thread::StoreHandle, systemd,
+    transport::Transports,
+};
+
+/// Messages waiting for the core; beyond it, receiving waits.
+pub const MAILBOX_MAX: usize = 4_096;
+/// Messages of one turn.
+const BATCH_MAX: usize = 256;
+
+/// What reaches the core's task.
+#[derive(Debug)]
+pub enum ToCore {
+    Input(Input),
+    /// Something was dropped before it became an input.
+    Dropped(DropReason),
+    /// Nothing more can be read from this connection: close it after the answers that are due.
+    CloseFlow(Flow),
+    Query(Query),
+    /// End the task after this turn.
+    Stop,
+}
+
+/// A question of the admin API. Who asks may have given up meanwhile.
+#[derive(Debug)]
+pub enum Query {
+    Stats(oneshot::Sender<Stats>),
+    Calls(oneshot::Sender<Vec<CallView>>),
+    Registrations(oneshot::Sender<Vec<Binding>>),
+}
+
+/// The core's totals and present numbers.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    pub counters: Counters,
+    pub calls: usize,
+    pub bindings: usize,
+}
+
+/// The core and everything its outputs go to.
+#[derive(Debug)]
+pub struct CoreTask {
+    core: Core,
+    mail: mpsc::Receiver<ToCore>,
+    outside: Outside,
+    batch: Batch,
+    /// When the core wants a `Timeout`.
+    wake_at: Option<Instant>,
+}
+
+/// What the core's outputs go to.
+#[derive(Debug)]
+pub struct Outside {
+    pub clock: Clock,
+    pub transports: Transports,
+    pub media: MediaPlane,
+    pub store: StoreHandle,
+    pub resolver: Resolver,
+}
+
+/// Outputs of one turn that wait for the disk.
+#[derive(Debug, Default)]
+struct Batch {
+    changes: Vec<Change>,
+    cdrs: Vec<Cdr>,
+    outgoing: Vec<Outgoing>,
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Transmit { flow: Flow, bytes: Bytes },
+    Connect { flow: Flow, server_name: String },
+    Close(ConnectionId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    GoOn,
+    Stop,
+}
+
+impl CoreTask {
+    pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
+        Self { core, mail, outside, batch: Batch::default(), wake_at: None }
+    }
+
+    /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        let mut letters = Vec::with_capacity(BATCH_MAX);
+        let mut watchdog = systemd::watchdog_interval().map(watchdog);
+        self.drain()?;
+        loop {
+            self.finish_batch().await?;
+            let now = self.outside.clock.now();
+            tokio::select! {
+                _ = self.mail.recv_many(&mut letters, BATCH_MAX) => {}
+                event = self.outside.media.next_event() => self.input(Input::Media(event.ok_or_else(worker_ended)?))?,
+                () = sleep(self.wake_at.map(|at| at.since(now))) => self.input(Input::Timeout)?,
+                () = tick(watchdog.as_mut()) => systemd::ping_watchdog(),
+            }
+            for letter in letters.drain(..) {
+                if self.open(letter)? == Turn::Stop {
+                    return self.finish_batch().await;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, letter: ToCore) -> Result<Turn, Failure> {
+        match letter {
+            ToCore::Input(input) => self.input(input)?,
+            ToCore::Dropped(reason) => self.core.count_drop(reason),
+            ToCore::CloseFlow(flow) => {
+                self.batch.outgoing.push(Outgoing::Close(flow.connection));
+                self.input(Input::FlowFailed { flow })?;
+            }
+            ToCore::Query(query) => self.answer(query),
+            ToCore::Stop => return Ok(Turn::Stop),
+        }
+        Ok(Turn::GoOn)
+    }
+
+    fn input(&mut self, input: Input) -> Result<(), Failure> {
+        self.core.handle_input(self.outside.clock.now(), input);
+        self.drain()
+    }
+
+    fn drain(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.core.poll_output() {
+                Output::Transmit { flow, bytes } => self.batch.outgoing.push(Outgoing::Transmit { flow, bytes }),
+                Output::Connect { flow, server_name } => {
+                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name });
+                }
+                Output::Resolve { query, host, port } => self.outside.resolver.resolve(query, host, port),
+                Output::Media { worker, command } => self.command(worker, command)?,
+                Output::StoreBinding(change) => self.batch.changes.push(change),
+                Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
+                Output::Timeout(at) => {
+                    self.wake_at = at;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, worker: u16, command: media::Command) -> Result<(), Failure> {
+        self.outside.media.send(worker, command).map_err(|_| worker_ended())
+    }
+
+    /// Disk first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
+    async fn finish_batch(&mut self) -> Result<(), Failure> {
+        loop {
+            let Batch { changes, cdrs, outgoing } = std::mem::take(&mut self.batch);
+            if !changes.is_empty() || !cdrs.is_empty() {
+                self.outside.store.commit(changes, cdrs).await;
+            }
+            let mut is_settled = true;
+            for outgoing in outgoing {
+                if let Some(flow) = self.send(outgoing) {
+                    self.input(Input::FlowFailed { flow })?;
+                    is_settled = false;
+                }
+            }
+            if is_settled {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The flow, if it has failed.
+    fn send(&self, outgoing: Outgoing) -> Option<Flow> {
+        match outgoing {
+            Outgoing::Transmit { flow, bytes } => {
+                return self.outside.transports.transmit(&flow, bytes).err().map(|_| flow);
+            }
+            Outgoing::Connect { flow, server_name } => self.outside.transports.connect(flow, server_name),
+            Outgoing::Close(connection) => self.outside.transports.close(connection),
+        }
+        None
+    }
+
+    fn answer(&self, query: Query) {
+        match query {
+            Query::Stats(reply) => {
+                let stats = Stats {
+                    counters: self.core.counters(),
+                    calls: self.core.calls().len(),
+                    bindings: self.core.bindings().len(),
+                };
+                let _ = reply.send(stats);
+            }
+            Query::Calls(reply) => drop(reply.send(self.core.calls())),
+            Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
+        }
+    }
+}
+
+/// The media threads never end by themselves.
+fn worker_ended() -> Failure {
+    Failure::Internal("a media worker has ended; the log says why. Calls cannot go on without it.".to_owned())
+}
+
+fn watchdog(period: Duration) -> Interval {
+    let mut watchdog = tokio::time::interval(period);
+    watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    watchdog
+}
+
+async fn tick(watchdog: Option<&mut Interval>) {
+    match watchdog {
+        Some(watchdog) => drop(watchdog.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,304 @@
+//! A running server: start-up in one order, service, drain, end.
+//!
+//! Start-up: configuration (already checked) → state folder → store → certificates → listening sockets → media workers →
+//! core → ready. Whatever fails does so before the first message is read.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    call::{Core, Input, core::Setup},
+    config::{self, Config, Directory, Severity},
+    types::{Rng, Secret, Transport},
+};
+
+use super::{
+    admin::{self, Admin, EmergencyView},
+    clock::Clock,
+    core_task::{CoreTask, MAILBOX_MAX, Outside, Query, ToCore},
+    entropy,
+    failure::Failure,
+    files,
+    media_io::MediaPlane,
+    resolve::Resolver,
+    settings::Settings,
+    store::{Account, Store, StoreError, thread::{self, StoreHandle}},
+    systemd,
+    tls::Tls,
+    transport::{Listeners, Transports, explain_bind_failure},
+};
+
+/// Users of the first start.
+const FIRST_USERS: [&str; 2] = ["1001", "1002"];
+/// Live calls may go on this long after SIGTERM.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks at whether calls are left.
+const DRAIN_POLL: Duration = Duration::from_millis(100);
+/// What is still queued for peers at the very end may take this long.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server that serves until [`Server::end`].
+#[derive(Debug)]
+pub struct Server {
+    pub facts: Facts,
+    clock: Clock,
+    tls: Arc<Tls>,
+    transports: Transports,
+    to_core: mpsc::Sender<ToCore>,
+    is_ready: Arc<AtomicBool>,
+    core: JoinHandle<Result<(), Failure>>,
+    admin: Option<JoinHandle<()>>,
+    store: StoreHandle,
+    store_thread: std::thread::JoinHandle<()>,
+    /// Dropped last: the state folder is ours until then.
+    _lock: files::Lock,
+}
+
+/// What an operator needs to know of a server that has started.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub domain: String,
+    pub listeners: Vec<(Transport, SocketAddr)>,
+    pub admin: Option<SocketAddr>,
+    /// The certificate that phones must trust; `None`: the operator's own is in use.
+    pub ca_file: Option<PathBuf>,
+    pub emergency: EmergencyView,
+    /// Users and passwords made by the first start; empty on every other.
+    pub first_accounts: Vec<(String, Secret<String>)>,
+}
+
+impl Server {
+    /// Starts everything. Must be called within a multi-threaded runtime.
+    pub async fn start(settings: Settings) -> Result<Self, Failure> {
+        let clock = Clock::start();
+        let Settings { config, trunk_passwords, workers, warnings: _ } = settings;
+        raise_file_limit();
+        let lock = lock_state_folder(&config)?;
+        let mut store = open_store(&config)?;
+        let tls = Arc::new(Tls::load(clock.now(), &config)?);
+        let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
+        let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
+        let admin_listener = bind_admin(&config).await?;
+        let media = MediaPlane::start(clock, &config.media.ports, workers)
+            .map_err(|e| Failure::Unavailable(format!("the media workers cannot start: {e}.")))?;
+
+        let mut rng = entropy::rng();
+        let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
+        let directory = load_directory(&store, &config)?;
+        let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
+        let facts = Facts {
+            domain: config.server.domain.clone(),
+            listeners: listeners.addresses(),
+            admin: admin_listener.as_ref().and_then(|l| l.local_addr().ok()),
+            ca_file: tls.ca_file(),
+            emergency: EmergencyView::new(&config),
+            first_accounts,
+        };
+        let setup = Setup {
+            config: Arc::clone(&config),
+            directory: Arc::new(directory),
+            listeners: facts.listeners.clone(),
+            workers,
+            trunk_passwords,
+            bindings,
+            rng,
+        };
+        let core = Core::new(clock.now(), setup);
+
+        let on_directory = directory_watch(config, to_core.clone());
+        let (store, store_thread) = thread::spawn(store, on_directory)
+            .map_err(|e| Failure::Internal(format!("the store's thread cannot start: {e}.")))?;
+        let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(true)));
+        let admin = Admin {
+            to_core: to_core.clone(),
+            store: store.clone(),
+            media: media.counters(),
+            transports: transports.clone(),
+            is_ready: Arc::clone(&is_ready),
+            emergency: facts.emergency.clone(),
+            started: clock.now(),
+        };
+        let resolver = Resolver::new(to_core.clone());
+        let outside = Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver };
+        let core = spawn(CoreTask::new(core, mail, outside).run());
+        let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
+        listeners.serve();
+        Ok(Self { facts, clock, tls, transports, to_core, is_ready, core, admin, store, store_thread, _lock: lock })
+    }
+
+    /// Ends with the failure of the core's task, which never ends by itself otherwise.
+    pub async fn failed(&mut self) -> Failure {
+        match (&mut self.core).await {
+            Ok(Err(failure)) => failure,
+            Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
+            Err(panic) => Failure::Internal(format!("the core has failed: {panic}.")),
+        }
+    }
+
+    /// Takes renewed certificate files into use for new connections.
+    pub fn reload_certificates(&self) {
+        match self.tls.reload(self.clock.now()) {
+            Ok(()) => info!("The certificates were reloaded."),
+            Err(failure) => error!(%failure, "The certificates cannot be reloaded; the old ones stay in use."),
+        }
+    }
+
+    /// Refuses new calls and returns when the last live one has ended or their time is up.
+    pub async fn drain(&self) {
+        self.is_ready.store(false, Ordering::Relaxed);
+        systemd::stopping();
+        let drained = async {
+            // A mailbox without its task means that nothing is left to drain.
+            let _ = self.to_core.send(ToCore::Input(Input::Drain)).await;
+            while self.live_calls().await > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            warn!("Calls were still live when the time to drain was up.");
+        }
+    }
+
+    /// Ends: the last answers leave, media ports close, the store is written.
+    pub async fn end(self) -> Result<(), Failure> {
+        let _ = self.to_core.send(ToCore::Stop).await;
+        let core = self.core.await;
+        if let Some(admin) = self.admin {
+            admin.abort();
+            let _ = admin.await;
+        }
+        self.transports.close_all();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.transports.closed()).await;
+        let store = tokio::task::spawn_blocking(move || {
+            self.store.end();
+            self.store_thread.join()
+        })
+        .await;
+        match (core, store) {
+            (Ok(result), Ok(Ok(()))) => result,
+            (Err(panic), _) => Err(Failure::Internal(format!("the core has failed: {panic}."))),
+            (_, Ok(Err(_)) | Err(_)) => Err(Failure::Internal("the store's thread has failed.".to_owned())),
+        }
+    }
+
+    async fn live_calls(&self) -> usize {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
+        answer.await.map_or(0, |stats| stats.calls)
+    }
+}
+
+/// A leg takes two sockets: the default soft limit of 1024 files would end at some 250 calls.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(%error, "The limit of open files cannot be raised.");
+    }
+}
+
+fn lock_state_folder(config: &Config) -> Result<files::Lock, Failure> {
+    let folder = &config.server.state_dir;
+    files::create_folder(folder).map_err(|e| {
+        Failure::Store(format!("{}: {e}. Set server.state_dir to a folder that ringdown may create.", folder.display()))
+    })?;
+    files::lock(&folder.join("lock")).map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => Failure::Unavailable(format!(
+            "another ringdown uses the state folder {}. Stop it or set another server.state_dir.",
+            folder.display()
+        )),
+        _ => Failure::Store(format!("{}: {e}. The state folder must belong to this user.", folder.display())),
+    })
+}
+
+/// The database of this configuration, for its domain.
+pub fn open_store(config: &Config) -> Result<Store, Failure> {
+    let mut store = Store::open(&config.server.state_dir).map_err(|e| store_failure(&e))?;
+    store.claim_domain(&config.server.domain).map_err(|e| store_failure(&e))?;
+    Ok(store)
+}
+
+/// The operator's mistakes end with 64, a broken database with 74.
+pub fn store_failure(error: &StoreError) -> Failure {
+    let text = format!("{error}");
+    match error {
+        StoreError::OtherDomain { .. } | StoreError::Taken(_) | StoreError::NoSuchUser(_) | StoreError::UsersFull => {
+            Failure::Usage(text)
+        }
+        StoreError::File { .. }
+        | StoreError::BadKeyFile { .. }
+        | StoreError::WrongKey
+        | StoreError::Damaged { .. }
+        | StoreError::NewerSchema { .. }
+        | StoreError::Sqlite(_) => Failure::Store(text),
+    }
+}
+
+/// On an empty store, after every port is ours: their passwords can be shown only once.
+fn make_first_accounts(
+    store: &mut Store,
+    config: &Config,
+    rng: &mut Rng,
+) -> Result<Vec<(String, Secret<String>)>, Failure> {
+    if store.had_users().map_err(|e| store_failure(&e))? {
+        return Ok(Vec::new());
+    }
+    let made: Vec<_> = FIRST_USERS.iter().map(|n| ((*n).to_owned(), Secret::new(entropy::password(rng)))).collect();
+    let accounts: Vec<_> = made
+        .iter()
+        .map(|(name, password)| Account::new(name, name, None, password.clone()).expect("our own names are plain"))
+        .collect();
+    store.add_users(&config.server.domain, &accounts).map_err(|e| store_failure(&e))?;
+    Ok(made)
+}
+
+/// The users, unless one of them would make an emergency number ambiguous.
+pub fn load_directory(store: &Store, config: &Config) -> Result<Directory, Failure> {
+    let directory = store.directory().map_err(|e| store_failure(&e))?;
+    let problems = config::check_directory(config, &directory);
+    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).collect();
+    if errors.is_empty() {
+        return Ok(directory);
+    }
+    let lines: Vec<_> = errors.iter().map(|p| format!("{}: {}. {}.", p.key, p.message, p.remedy)).collect();
+    Err(Failure::Usage(lines.join("\n")))
+}
+
+/// What the store's thread does with users that another process has changed.
+fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl FnMut(Directory) + Send {
+    move |directory| {
+        let problems = config::check_directory(&config, &directory);
+        if let Some(problem) = problems.iter().find(|p| p.severity == Severity::Error) {
+            error!(key = problem.key, problem = problem.message, "The changed users are not taken into use.");
+            return;
+        }
+        info!(users = directory.len(), "The user directory was reloaded.");
+        // A core that has ended needs no users.
+        let _ = to_core.blocking_send(ToCore::Input(Input::Directory(Arc::new(directory))));
+    }
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = config.admin.listen else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|e| explain_bind_failure("admin.listen", "admin API", address, &e))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module starts the core's and the admin API's task")]
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(task)
+}

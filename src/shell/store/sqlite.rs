@@ -1,0 +1,340 @@
+//! The tables and the statements on them.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+
+use crate::{
+    call::Cdr,
+    config::{Directory, User},
+    shell::files,
+    sip::registrar::{Binding, Change},
+    types::{
+        ConnectionId, Flow, Instant, Transport,
+        limits::{CDRS_MAX, USERS_MAX},
+    },
+};
+
+use super::{Account, StoreError, seal::SealKey};
+
+const DATABASE_FILE: &str = "ringdown.db";
+const SCHEMA_VERSION: i64 = 1;
+/// How long one process waits for another one's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const SCHEMA: &str = "
+CREATE TABLE meta(
+    key   TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT;
+CREATE TABLE users(
+    name        TEXT PRIMARY KEY,
+    extension   TEXT NOT NULL UNIQUE,
+    direct_line TEXT UNIQUE,
+    credential  BLOB NOT NULL
+) STRICT;
+CREATE TABLE bindings(
+    aor             TEXT NOT NULL,
+    contact         TEXT NOT NULL,
+    transport       TEXT NOT NULL,
+    local           TEXT NOT NULL,
+    remote          TEXT NOT NULL,
+    connection      INTEGER NOT NULL,
+    expires_unix_ns INTEGER NOT NULL,
+    call_id         TEXT NOT NULL,
+    cseq            INTEGER NOT NULL,
+    instance        TEXT,
+    user_agent      TEXT NOT NULL,
+    PRIMARY KEY(aor, contact)
+) STRICT;
+CREATE TABLE cdrs(
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT NOT NULL UNIQUE,
+    start_ms INTEGER NOT NULL,
+    record   TEXT NOT NULL
+) STRICT;
+CREATE INDEX cdrs_by_start ON cdrs(start_ms);
+";
+
+/// The open database.
+pub struct Store {
+    connection: Connection,
+    key: SealKey,
+}
+
+impl Store {
+    /// Opens or creates the database of a state folder, and the folder with it.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        files::create_folder(state_dir).map_err(|e| StoreError::file(state_dir, &e))?;
+        let path = state_dir.join(DATABASE_FILE);
+        // SQLite gives its journal files the mode of the database file, so that one must be right first.
+        files::ensure(&path).map_err(|e| StoreError::file(&path, &e))?;
+        let mut connection = Connection::open(&path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "secure_delete", true)?;
+        migrate(&mut connection)?;
+        let key = prove_key(&mut connection, state_dir)?;
+        Ok(Self { connection, key })
+    }
+
+    /// Whether a state folder has a database.
+    pub fn exists(state_dir: &Path) -> bool {
+        state_dir.join(DATABASE_FILE).exists()
+    }
+
+    /// Binds the database to the domain its credentials are made for. A change is refused while there are users.
+    pub fn claim_domain(&mut self, domain: &str) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let stored: Option<String> = meta(&transaction, "domain")?;
+        match stored {
+            Some(stored) if stored == domain => {}
+            Some(stored) if user_count(&transaction)? > 0 => {
+                return Err(StoreError::OtherDomain { stored, configured: domain.to_owned() });
+            }
+            Some(_) | None => set_meta(&transaction, "domain", domain)?,
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Adds all accounts or none.
+    pub fn add_users(&mut self, domain: &str, accounts: &[Account]) -> Result<(), StoreError> {
+        self.claim_domain(domain)?;
+        let sealed: Vec<_> = accounts.iter().map(|a| self.key.seal(&a.name, &a.credential(domain))).collect();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if user_count(&transaction)?.saturating_add(accounts.len()) > USERS_MAX {
+            return Err(StoreError::UsersFull);
+        }
+        for (account, sealed) in accounts.iter().zip(sealed) {
+            check_free(&transaction, account)?;
+            transaction.execute(
+                "INSERT INTO users(name, extension, direct_line, credential) VALUES (?1, ?2, ?3, ?4)",
+                params![account.name, account.extension, account.direct_line, sealed],
+            )?;
+        }
+        set_meta(&transaction, "had_users", true)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Removes a user; a running server notices and forgets its bindings.
+    pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
+        match self.connection.execute("DELETE FROM users WHERE name = ?1", [name])? {
+            0 => Err(StoreError::NoSuchUser(name.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Commits binding changes and call detail records in one transaction.
+    pub fn commit(&mut self, changes: &[Change], cdrs: &[Cdr]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for change in changes {
+            apply_change(&transaction, change)?;
+        }
+        for cdr in cdrs {
+            insert_cdr(&transaction, cdr)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Every user, opened.
+    pub fn directory(&self) -> Result<Directory, StoreError> {
+        let mut statement =
+            self.connection.prepare("SELECT name, extension, direct_line, credential FROM users ORDER BY extension")?;
+        let mut rows = statement.query([])?;
+        let mut users = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (name, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(3)?);
+            let Some(credential) = self.key.open(&name, &sealed) else {
+                return Err(StoreError::Damaged { user: name });
+            };
+            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential });
+        }
+        Ok(Directory::new(users))
+    }
+
+    /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
+    pub fn had_users(&self) -> Result<bool, StoreError> {
+        Ok(meta(&self.connection, "had_users")?.unwrap_or(false))
+    }
+
+    pub fn user_count(&self) -> Result<usize, StoreError> {
+        user_count(&self.connection)
+    }
+
+    /// Bindings that have not expired; expired ones are forgotten.
+    pub fn bindings(&mut self, now: Instant) -> Result<Vec<Binding>, StoreError> {
+        self.connection.execute("DELETE FROM bindings WHERE expires_unix_ns <= ?1", [bits(now.unix_ns())])?;
+        let mut statement = self.connection.prepare(
+            "SELECT aor, contact, transport, local, remote, connection, expires_unix_ns, call_id, cseq, instance, \
+             user_agent FROM bindings ORDER BY expires_unix_ns",
+        )?;
+        let rows = statement.query_map([], binding)?;
+        Ok(rows.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The newest records that started at or after `since_ms`, newest first.
+    pub fn cdrs(&self, since_ms: u64, limit: u32) -> Result<Vec<Cdr>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT record FROM cdrs WHERE start_ms >= ?1 ORDER BY start_ms DESC, number DESC LIMIT ?2")?;
+        let rows = statement.query_map(params![bits(since_ms), limit], |row| {
+            let text: String = row.get(0)?;
+            serde_json::from_str(&text).map_err(|e| conversion(0, e))
+        })?;
+        Ok(rows.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// Changes when another process has committed something.
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        SCHEMA_VERSION => {}
+        0 => {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        found => return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION }),
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Loads the seal key and compares it with the one the database was made with. Inside a transaction, so that two
+/// first starts cannot create two keys.
+fn prove_key(connection: &mut Connection, state_dir: &Path) -> Result<SealKey, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let proof: Option<Vec<u8>> = meta(&transaction, "seal_proof")?;
+    let key = SealKey::load(state_dir, proof.is_none())?;
+    match proof {
+        Some(proof) if !key.is_proof(&proof) => return Err(StoreError::WrongKey),
+        Some(_) => {}
+        None => set_meta(&transaction, "seal_proof", key.proof())?,
+    }
+    transaction.commit()?;
+    Ok(key)
+}
+
+fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> Result<Option<T>, StoreError> {
+    let value = connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0));
+    Ok(value.optional()?)
+}
+
+fn set_meta(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> Result<(), StoreError> {
+    connection.execute("INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)", params![key, value])?;
+    Ok(())
+}
+
+fn user_count(connection: &Connection) -> Result<usize, StoreError> {
+    let count: u32 = connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?;
+    Ok(usize::try_from(count).expect("u32 fits usize"))
+}
+
+/// A dialled number is looked up among extensions first and names second, so one user's name must not be another's
+/// extension either.
+fn check_free(transaction: &Transaction<'_>, account: &Account) -> Result<(), StoreError> {
+    let exists = |sql: &str, value: &str| transaction.prepare_cached(sql)?.exists([value]);
+    if exists("SELECT 1 FROM users WHERE name = ?1 OR extension = ?1", &account.name)? {
+        return Err(StoreError::Taken(format!("the name `{}`", account.name)));
+    }
+    if exists("SELECT 1 FROM users WHERE extension = ?1 OR name = ?1", &account.extension)? {
+        return Err(StoreError::Taken(format!("the extension `{}`", account.extension)));
+    }
+    match &account.direct_line {
+        Some(line) if exists("SELECT 1 FROM users WHERE direct_line = ?1", line)? => {
+            Err(StoreError::Taken(format!("the direct line `{line}`")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
+    match change {
+        Change::Set(binding) => {
+            let mut statement = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
+                 call_id, cseq, instance, user_agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?;
+            statement.execute(params![
+                binding.aor,
+                binding.contact,
+                binding.flow.transport.uri_token(),
+                binding.flow.local.to_string(),
+                binding.flow.remote.to_string(),
+                bits(binding.flow.connection.0),
+                bits(binding.expires_at.unix_ns()),
+                binding.call_id,
+                binding.cseq,
+                binding.instance,
+                binding.user_agent,
+            ])?;
+        }
+        Change::Remove { aor, contact } => {
+            let mut statement = transaction.prepare_cached("DELETE FROM bindings WHERE aor = ?1 AND contact = ?2")?;
+            statement.execute([aor, contact])?;
+        }
+    }
+    Ok(())
+}
+
+/// A record that is written again after a doubtful failure is the same record.
+fn insert_cdr(transaction: &Transaction<'_>, cdr: &Cdr) -> Result<(), StoreError> {
+    let record = serde_json::to_string(cdr).expect("a record has only plain fields");
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO cdrs(id, start_ms, record) VALUES (?1, ?2, ?3)")?
+        .execute(params![cdr.id, bits(cdr.start_ms), record])?;
+    transaction
+        .prepare_cached("DELETE FROM cdrs WHERE number <= (SELECT max(number) FROM cdrs) - ?1")?
+        .execute([CDRS_MAX])?;
+    Ok(())
+}
+
+fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {
+    let transport: String = row.get(2)?;
+    let transport = Transport::from_token(&transport)
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(2, transport, rusqlite::types::Type::Text))?;
+    Ok(Binding {
+        aor: row.get(0)?,
+        contact: row.get(1)?,
+        flow: Flow {
+            transport,
+            local: address(row, 3)?,
+            remote: address(row, 4)?,
+            connection: ConnectionId(unsigned(row.get(5)?)),
+        },
+        expires_at: Instant::from_unix_ns(unsigned(row.get(6)?)),
+        call_id: row.get(7)?,
+        cseq: row.get(8)?,
+        instance: row.get(9)?,
+        user_agent: row.get(10)?,
+    })
+}
+
+fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<SocketAddr> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|e| conversion(column, e))
+}
+
+fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}
+
+/// SQLite integers are signed: the same 64 bits. Times stay below 2^63 until the year 2262 and so keep their order.
+const fn bits(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+const fn unsigned(value: i64) -> u64 {
+    value.cast_unsigned()
+}

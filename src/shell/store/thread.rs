@@ -1,0 +1,270 @@
+//! The store's own thread: the core hands it what must be on disk and goes on when it is.
+//!
+//! A failing disk must not end calls. What could not be written waits in a bounded backlog and is tried again every
+//! second; meanwhile [`StoreHandle::is_healthy`] is false and nobody waits for an acknowledgement.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::{call::Cdr, config::Directory, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
+
+use super::{Store, StoreError};
+
+/// Jobs waiting for the thread; a job above it is dropped and logged. One job is a whole batch of the core.
+const JOBS_MAX: usize = 1_024;
+/// Between looks at the database for another process's changes, and between tries after a failure.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A disk that takes longer than this is treated like one that failed: phones must not wait for it.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
+
+enum Job {
+    Commit { changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()> },
+    ReadCdrs { limit: u32, reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>> },
+    End,
+}
+
+/// The core's and the admin API's end.
+#[derive(Clone, Debug)]
+pub struct StoreHandle {
+    jobs: SyncSender<Job>,
+    is_healthy: Arc<AtomicBool>,
+}
+
+impl StoreHandle {
+    /// Hands over one batch. Returns when it is on disk, or at once where only records (which nobody waits for) are in
+    /// it or the disk is known to fail.
+    pub async fn commit(&self, changes: Vec<Change>, cdrs: Vec<Cdr>) {
+        let must_wait = !changes.is_empty() && self.is_healthy();
+        let (done, acknowledged) = oneshot::channel();
+        match self.jobs.try_send(Job::Commit { changes, cdrs, done }) {
+            Ok(()) if must_wait => self.wait(acknowledged).await,
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.is_healthy.store(false, Ordering::Relaxed);
+                error!("The store does not keep up; registrations or call detail records are lost on a restart.");
+            }
+        }
+    }
+
+    /// The newest records, newest first; `None` if the thread is gone, busy or failing.
+    pub async fn cdrs(&self, limit: u32) -> Option<Vec<Cdr>> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(Job::ReadCdrs { limit, reply }).ok()?;
+        tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// Makes the thread write what it has and end, however many handles are left. Blocks while the queue is full.
+    pub fn end(&self) {
+        // A thread that is gone has ended already.
+        let _ = self.jobs.send(Job::End);
+    }
+
+    /// The last write reached the disk in time.
+    pub fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    async fn wait(&self, acknowledged: oneshot::Receiver<()>) {
+        if !matches!(tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, acknowledged).await, Ok(Ok(()))) {
+            self.is_healthy.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Starts the thread. `on_directory` gets each new set of users that another process has stored.
+pub fn spawn(
+    store: Store,
+    on_directory: impl FnMut(Directory) + Send + 'static,
+) -> std::io::Result<(StoreHandle, JoinHandle<()>)> {
+    let (jobs, receiver) = sync_channel(JOBS_MAX);
+    let is_healthy = Arc::new(AtomicBool::new(true));
+    let thread = Thread {
+        store,
+        receiver,
+        is_healthy: Arc::clone(&is_healthy),
+        changes: VecDeque::new(),
+        cdrs: VecDeque::new(),
+        seen_version: None,
+        on_directory: Box::new(on_directory),
+    };
+    let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
+    Ok((StoreHandle { jobs, is_healthy }, join))
+}
+
+struct Thread {
+    store: Store,
+    receiver: Receiver<Job>,
+    is_healthy: Arc<AtomicBool>,
+    /// Not yet on disk, oldest first.
+    changes: VecDeque<Change>,
+    cdrs: VecDeque<Cdr>,
+    /// `PRAGMA data_version` at the last reading of the directory.
+    seen_version: Option<i64>,
+    on_directory: Box<dyn FnMut(Directory) + Send>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        self.seen_version = self.store.data_version().ok();
+        let mut polled_at = tokio::time::Instant::now();
+        loop {
+            match self.receiver.recv_timeout(POLL_INTERVAL) {
+                Ok(Job::Commit { changes, cdrs, done }) => self.commit(changes, cdrs, done),
+                // A reader that has gone away needs no answer.
+                Ok(Job::ReadCdrs { limit, reply }) => drop(reply.send(self.store.cdrs(0, limit))),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::End) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if polled_at.elapsed() >= POLL_INTERVAL {
+                polled_at = tokio::time::Instant::now();
+                self.retry();
+                self.reload_directory();
+            }
+        }
+        self.retry();
+        if !self.changes.is_empty() || !self.cdrs.is_empty() {
+            error!(changes = self.changes.len(), cdrs = self.cdrs.len(), "The store ends with unwritten records.");
+        }
+    }
+
+    fn commit(&mut self, changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()>) {
+        append(&mut self.changes, changes);
+        append(&mut self.cdrs, cdrs);
+        if self.write() {
+            // The core may have stopped waiting; the change is on disk all the same.
+            let _ = done.send(());
+        }
+    }
+
+    fn retry(&mut self) {
+        if !self.changes.is_empty() || !self.cdrs.is_empty() || !self.is_healthy.load(Ordering::Relaxed) {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) -> bool {
+        let result = self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous());
+        let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
+        match result {
+            Ok(()) => {
+                self.changes.clear();
+                self.cdrs.clear();
+                if !was_healthy {
+                    info!("The store works again; everything that waited is on disk.");
+                }
+                true
+            }
+            Err(error) => {
+                if was_healthy {
+                    error!(%error, "The store fails; calls go on, and writing is tried again every second.");
+                }
+                false
+            }
+        }
+    }
+
+    fn reload_directory(&mut self) {
+        let version = self.store.data_version().ok();
+        if version == self.seen_version {
+            return;
+        }
+        match self.store.directory() {
+            Ok(directory) => {
+                self.seen_version = version;
+                (self.on_directory)(directory);
+            }
+            Err(error) => warn!(%error, "The changed user directory cannot be read; the old one stays."),
+        }
+    }
+}
+
+/// Appends within the bound; the oldest makes room.
+fn append<T>(backlog: &mut VecDeque<T>, new: Vec<T>) {
+    backlog.extend(new);
+    if let Some(excess) = backlog.len().checked_sub(STORE_BACKLOG_MAX).filter(|&n| n > 0) {
+        backlog.drain(..excess);
+        error!(lost = excess, "The store's backlog is full; the oldest entries are lost.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remove(n: usize) -> Change {
+        Change::Remove { aor: "alice".to_owned(), contact: n.to_string() }
+    }
+
+    #[test]
+    fn the_backlog_keeps_the_newest_at_its_maximum() {
+        let mut backlog = VecDeque::new();
+        append(&mut backlog, (0..STORE_BACKLOG_MAX).map(remove).collect());
+        assert_eq!(backlog.len(), STORE_BACKLOG_MAX);
+        append(&mut backlog, vec![remove(STORE_BACKLOG_MAX)]);
+        assert_eq!(backlog.len(), STORE_BACKLOG_MAX);
+        assert_eq!(backlog.front(), Some(&remove(1)));
+        assert_eq!(backlog.back(), Some(&remove(STORE_BACKLOG_MAX)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_on_disk_when_commit_returns() {
+        let dir = tempfile::tempdir().unwrap();
+        let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| {}).unwrap();
+        handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
+        let mut second = Store::open(dir.path()).unwrap();
+        assert_eq!(second.bindings(crate::types::Instant::from_unix_ns(0)).unwrap(), [binding]);
+        drop(handle);
+        join.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn users_added_by_another_process_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (send, mut directories) = tokio::sync::mpsc::channel(4);
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), move |d| send.try_send(d).unwrap()).unwrap();
+        let mut other = Store::open(dir.path()).unwrap();
+        other.remove_user("nobody").unwrap_err();
+        other.claim_domain("example.test").unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(5), directories.recv()).await.unwrap().unwrap();
+        assert!(seen.is_empty());
+        drop(handle);
+        join.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_failing_disk_turns_health_red_and_the_change_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| {}).unwrap();
+        let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
+        let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
+        blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let started = tokio::time::Instant::now();
+        handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
+        assert!(started.elapsed() < Duration::from_secs(3), "the core waited for the disk");
+        assert!(!handle.is_healthy());
+        blocker.execute_batch("COMMIT").unwrap();
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if handle.is_healthy() {
+                break;
+            }
+        }
+        assert!(handle.is_healthy());
+        drop(handle);
+        join.join().unwrap();
+        let bindings = Store::open(dir.path()).unwrap().bindings(crate::types::Instant::from_unix_ns(0)).unwrap();
+        assert_eq!(bindings, [binding]);
+    }
+}

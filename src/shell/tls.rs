@@ -1,0 +1,383 @@
+//! Certificates: the operator's own, or a local CA that is made on the first start and signs a server certificate.
+//!
+//! Everything lies under `state_dir/tls`; phones need `ca.pem`. The server certificate is renewed by the same CA when it
+//! would not be accepted for 30 more days or not under every name of this server. New connections see a renewed or
+//! reloaded certificate at once; open ones keep theirs.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    types::{Instant, Secret, Transport},
+};
+
+use super::{calendar, failure::Failure, files};
+
+const CA_DAYS: i64 = 3_652;
+/// Phones refuse certificates that last much longer than a year.
+const SERVER_DAYS: i64 = 397;
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
+/// Certificates begin a day early, for phones whose clock is wrong.
+const EARLY_DAYS: i64 = -1;
+
+/// The process's TLS: one server and one client configuration for all connections.
+#[derive(Debug)]
+pub struct Tls {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    resolver: Arc<Resolver>,
+    source: Source,
+}
+
+/// Where the server certificate comes from.
+#[derive(Debug)]
+enum Source {
+    Operator { certificate: PathBuf, key: PathBuf },
+    Local { folder: PathBuf, names: Vec<String> },
+}
+
+impl Tls {
+    /// Loads the configured certificate, or makes (or renews) the local one.
+    pub fn load(now: Instant, config: &Config) -> Result<Self, Failure> {
+        let source = Source::of(config);
+        let resolver = Arc::new(Resolver(RwLock::new(Arc::new(source.load(now)?))));
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has suites for TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>);
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has suites for TLS 1.2 and 1.3")
+            .with_root_certificates(trust_anchors(config, &source))
+            .with_no_client_auth();
+        Ok(Self { server: Arc::new(server), client: Arc::new(client), resolver, source })
+    }
+
+    /// Reads the certificate again, or renews the local one where that is due. On an error the old one stays in use.
+    pub fn reload(&self, now: Instant) -> Result<(), Failure> {
+        let fresh = Arc::new(self.source.load(now)?);
+        *self.resolver.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
+    }
+
+    /// The certificate that phones must trust; `None` where the operator brings their own.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        match &self.source {
+            Source::Operator { .. } => None,
+            Source::Local { folder, .. } => Some(folder.join("ca.pem")),
+        }
+    }
+}
+
+impl Source {
+    fn of(config: &Config) -> Self {
+        match (&config.tls.certificate, &config.tls.key) {
+            (Some(certificate), Some(key)) => Self::Operator { certificate: certificate.clone(), key: key.clone() },
+            (_, _) => Self::Local { folder: config.server.state_dir.join("tls"), names: names(config) },
+        }
+    }
+
+    fn load(&self, now: Instant) -> Result<CertifiedKey, Failure> {
+        match self {
+            Self::Operator { certificate, key } => read_certified_key(certificate, key).map_err(Failure::Usage),
+            Self::Local { folder, names } => Local { folder, names }.load(now),
+        }
+    }
+}
+
+/// Hands every new connection the current certificate.
+#[derive(Debug)]
+struct Resolver(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Reads a PEM chain and its key; the error names the file and what is wrong with it.
+pub fn read_certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| format!("{}: {e}. A PEM certificate chain is needed.", certificate.display()))?;
+    if chain.is_empty() {
+        return Err(format!("{}: holds no certificate. A PEM certificate chain is needed.", certificate.display()));
+    }
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|e| format!("{}: {e}. A PEM private key without a passphrase is needed.", key.display()))?;
+    let certified = CertifiedKey::from_der(chain, private, &provider())
+        .map_err(|e| format!("{}: {e}. The key must belong to {}.", key.display(), certificate.display()))?;
+    Ok(certified)
+}
+
+/// Every name under which a phone may reach this server.
+fn names(config: &Config) -> Vec<String> {
+    let sip = &config.sip;
+    let listening = [&sip.tls, &sip.tcp, &sip.udp].into_iter().flatten().map(SocketAddr::ip);
+    let addresses = listening.chain(config.media.addresses.iter().copied()).filter(|ip| !ip.is_unspecified());
+    let mut names = vec![config.server.domain.clone(), "localhost".to_owned()];
+    names.extend(addresses.map(|ip| ip.to_string()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn trust_anchors(config: &Config, source: &Source) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    if config.trunks.iter().any(|t| t.transport == Transport::Tls) {
+        let native = rustls_native_certs::load_native_certs();
+        for error in &native.errors {
+            warn!(%error, "A system trust anchor cannot be read.");
+        }
+        roots.add_parsable_certificates(native.certs);
+    }
+    if let Source::Local { folder, .. } = source
+        && let Ok(ca) = CertificateDer::from_pem_file(folder.join("ca.pem"))
+    {
+        roots.add_parsable_certificates([ca]);
+    }
+    roots
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// The local CA and the certificate it signs.
+struct Local<'a> {
+    folder: &'a Path,
+    names: &'a [String],
+}
+
+impl Local<'_> {
+    fn load(&self, now: Instant) -> Result<CertifiedKey, Failure> {
+        files::create_folder(self.folder).map_err(|e| self.store_failure(self.folder, &e))?;
+        let (ca_file, ca_key) = (self.path("ca.pem"), self.path("ca.key"));
+        if !ca_file.exists() && !ca_key.exists() {
+            self.make_ca(now)?;
+        }
+        let (certificate, key) = (self.path("server.pem"), self.path("server.key"));
+        if let Ok(current) = read_certified_key(&certificate, &key)
+            && self.is_good(&current, now)
+        {
+            return Ok(current);
+        }
+        self.sign_server(now)?;
+        let renewed = read_certified_key(&certificate, &key).map_err(Failure::Store)?;
+        if !self.is_good(&renewed, now) {
+            warn!(
+                folder = %self.folder.display(),
+                "The local CA ends within 30 days. Remove this folder, restart, and load the new ca.pem into the phones."
+            );
+        }
+        Ok(renewed)
+    }
+
+    /// A phone that trusts our CA accepts it under each of our names, and still will in 30 days.
+    fn is_good(&self, certified: &CertifiedKey, now: Instant) -> bool {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(self.path("ca.pem"));
+        if ca.ok().and_then(|ca| roots.add(ca).ok()).is_none() {
+            return false;
+        }
+        let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build() else {
+            return false;
+        };
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(now.unix_s()).saturating_add(RENEW_BEFORE));
+        let Some((leaf, rest)) = certified.cert.split_first() else { return false };
+        self.names.iter().all(|name| {
+            ServerName::try_from(name.as_str())
+                .is_ok_and(|name| verifier.verify_server_cert(leaf, rest, &name, &[], then).is_ok())
+        })
+    }
+
+    fn make_ca(&self, now: Instant) -> Result<(), Failure> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "ringdown local CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, now, CA_DAYS);
+        let key = KeyPair::generate().map_err(|e| internal(&e))?;
+        let certificate = params.self_signed(&key).map_err(|e| internal(&e))?;
+        self.write("ca.key", Secret::new(key.serialize_pem()).expose())?;
+        self.write("ca.pem", &certificate.pem())?;
+        info!(folder = %self.folder.display(), "Made a local CA.");
+        Ok(())
+    }
+
+    fn sign_server(&self, now: Instant) -> Result<(), Failure> {
+        let ca_key = KeyPair::from_pem(Secret::new(self.read("ca.key")?).expose()).map_err(|e| self.ca_failure(&e))?;
+        let issuer = Issuer::from_ca_cert_pem(&self.read("ca.pem")?, ca_key).map_err(|e| self.ca_failure(&e))?;
+        let mut params = CertificateParams::new(self.names).map_err(|e| {
+            Failure::Usage(format!(
+                "server.domain or a listening address cannot stand in a certificate: {e}. Use a DNS name or an address."
+            ))
+        })?;
+        params.distinguished_name.push(DnType::CommonName, "ringdown");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        set_validity(&mut params, now, SERVER_DAYS);
+        let key = KeyPair::generate().map_err(|e| internal(&e))?;
+        let certificate = params.signed_by(&key, &issuer).map_err(|e| internal(&e))?;
+        // A crash between the two leaves a pair that does not match, which the next start replaces.
+        self.write("server.key", Secret::new(key.serialize_pem()).expose())?;
+        self.write("server.pem", &certificate.pem())?;
+        info!(names = ?self.names, "Signed a server certificate.");
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<String, Failure> {
+        let path = self.path(name);
+        fs::read_to_string(&path).map_err(|e| self.store_failure(&path, &e))
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+        let path = self.path(name);
+        files::write(&path, content.as_bytes()).map_err(|e| self.store_failure(&path, &e))
+    }
+
+    fn store_failure(&self, path: &Path, error: &std::io::Error) -> Failure {
+        Failure::Store(format!(
+            "{}: {error}. {} must hold ca.pem and ca.key, or nothing.",
+            path.display(),
+            self.folder.display()
+        ))
+    }
+
+    fn ca_failure(&self, error: &rcgen::Error) -> Failure {
+        Failure::Store(format!(
+            "the local CA in {} cannot be used: {error}. Restore ca.pem and ca.key, or remove the folder and load the \
+             new ca.pem into the phones.",
+            self.folder.display()
+        ))
+    }
+}
+
+fn set_validity(params: &mut CertificateParams, now: Instant, days: i64) {
+    let date = |days| {
+        let (year, month, day) = calendar::date_after(now, days);
+        rcgen::date_time_ymd(year, month, day)
+    };
+    params.not_before = date(EARLY_DAYS);
+    params.not_after = date(days);
+}
+
+fn internal(error: &rcgen::Error) -> Failure {
+    Failure::Internal(format!("a certificate cannot be made: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn day(n: u64) -> Instant {
+        Instant::from_unix_ms(1_769_846_400_000 + n * DAY_MS)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&n| n.to_owned()).collect()
+    }
+
+    fn leaf(folder: &Path, names: &[String], now: Instant) -> CertificateDer<'static> {
+        Local { folder, names }.load(now).unwrap().cert[0].clone()
+    }
+
+    #[test]
+    fn the_first_start_makes_a_ca_and_a_certificate_and_the_second_keeps_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("state/tls");
+        let names = names(&["example.test", "localhost", "192.0.2.1", "::1"]);
+        let first = leaf(&folder, &names, day(0));
+        assert_eq!(leaf(&folder, &names, day(1)), first);
+        for file in ["ca.pem", "ca.key", "server.pem", "server.key"] {
+            assert_eq!(fs::metadata(folder.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        }
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn renewal_comes_thirty_days_before_the_end_by_the_same_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = names(&["example.test"]);
+        let first = leaf(dir.path(), &names, day(0));
+        let ca = fs::read(dir.path().join("ca.pem")).unwrap();
+        assert_eq!(leaf(dir.path(), &names, day(366)), first);
+        let renewed = leaf(dir.path(), &names, day(368));
+        assert_ne!(renewed, first);
+        assert_eq!(fs::read(dir.path().join("ca.pem")).unwrap(), ca);
+        assert_eq!(leaf(dir.path(), &names, day(369)), renewed);
+    }
+
+    #[test]
+    fn a_new_name_or_a_torn_pair_renews() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = leaf(dir.path(), &names(&["example.test"]), day(0));
+        let second = leaf(dir.path(), &names(&["example.test", "192.0.2.9"]), day(0));
+        assert_ne!(first, second);
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        files::write(&dir.path().join("server.key"), key.as_bytes()).unwrap();
+        assert_ne!(leaf(dir.path(), &names(&["example.test", "192.0.2.9"]), day(0)), second);
+    }
+
+    #[test]
+    fn a_ca_without_its_key_is_an_error_and_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = names(&["example.test"]);
+        leaf(dir.path(), &first, day(0));
+        fs::remove_file(dir.path().join("ca.key")).unwrap();
+        leaf(dir.path(), &first, day(0));
+        let other = names(&["other.test"]);
+        let failure = Local { folder: dir.path(), names: &other }.load(day(0)).unwrap_err();
+        assert!(matches!(failure, Failure::Store(_)), "{failure}");
+        assert!(!dir.path().join("ca.key").exists());
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_with_both_file_names() {
+        let dir = tempfile::tempdir().unwrap();
+        leaf(dir.path(), &names(&["example.test"]), day(0));
+        let error = read_certified_key(&dir.path().join("server.pem"), &dir.path().join("ca.key")).unwrap_err();
+        assert!(error.contains("ca.key") && error.contains("server.pem"), "{error}");
+        let error = read_certified_key(&dir.path().join("none.pem"), &dir.path().join("ca.key")).unwrap_err();
+        assert!(error.contains("none.pem"), "{error}");
+        let error = read_certified_key(&dir.path().join("ca.key"), &dir.path().join("ca.key")).unwrap_err();
+        assert!(error.contains("holds no certificate"), "{error}");
+    }
+}

@@ -1,0 +1,185 @@
+//! One TCP or TLS connection: cuts what arrives into messages, writes what is queued, and ends in one place.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use rustix::net::sockopt;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    call::Input,
+    shell::core_task::ToCore,
+    types::{DropReason, Flow},
+    wire::sip::frame::{Frame, FrameError, Framer, PONG},
+};
+
+use super::Shared;
+
+/// A message must be complete this long after its first byte, and the first of an accepted connection this long after
+/// the connection: nobody holds a connection open by sending slowly or nothing.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer must take one message in this time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is queued when a connection is closed must be taken in this time.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// After our end is shut down, unread bytes are taken for this long: closing over them would make the kernel send a
+/// reset, which can overtake the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// A peer that has vanished without a word is noticed after this time and a few probes.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const READ_BYTES: usize = 4_096;
+
+/// A byte stream, plain or TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Who opened the connection. Only a peer's must prove itself by a first message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    ByPeer,
+    ByUs,
+}
+
+/// Best effort: a connection works without these options, only later or slower.
+pub(super) fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_IDLE);
+    let _ = sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_INTERVAL);
+}
+
+/// Serves a connection to its end. The core is told unless it asked for the end itself.
+pub(super) async fn run<S: Stream>(
+    shared: &Shared,
+    flow: Flow,
+    stream: S,
+    queue: mpsc::Receiver<Bytes>,
+    opened: Opened,
+) {
+    let deadline = match opened {
+        Opened::ByPeer => Some(Instant::now() + MESSAGE_TIMEOUT),
+        Opened::ByUs => None,
+    };
+    let connection = Connection { shared, flow, stream, framer: Framer::new(), deadline, is_reading: true };
+    // The error of a broken connection says nothing that its end does not.
+    let _ = connection.serve(queue).await;
+    fail(shared, flow).await;
+}
+
+/// Forgets the connection and tells the core, if the core does not know yet.
+pub(super) async fn fail(shared: &Shared, flow: Flow) {
+    if shared.connections.remove(&flow.connection).is_some() {
+        shared.tell_core(ToCore::Input(Input::FlowFailed { flow })).await;
+    }
+}
+
+struct Connection<'a, S> {
+    shared: &'a Shared,
+    flow: Flow,
+    stream: S,
+    framer: Framer,
+    /// When an incomplete message (or a silent new connection) ends the connection.
+    deadline: Option<Instant>,
+    /// `false` after a framing error: what follows cannot be understood.
+    is_reading: bool,
+}
+
+impl<S: Stream> Connection<'_, S> {
+    async fn serve(mut self, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
+        let mut buffer = [0; READ_BYTES];
+        loop {
+            tokio::select! {
+                queued = queue.recv() => match queued {
+                    Some(bytes) if queue.is_closed() => return self.finish(bytes, queue).await,
+                    Some(bytes) => self.write(&bytes).await?,
+                    None => return self.finish(Bytes::new(), queue).await,
+                },
+                read = self.stream.read(&mut buffer), if self.is_reading => match read? {
+                    0 => return Ok(()),
+                    len => self.received(&buffer[..len]).await?,
+                },
+                () = sleep_until(self.deadline), if self.is_reading => return Ok(()),
+            }
+        }
+    }
+
+    async fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.framer.push(bytes);
+        let mut is_new_message = self.framer.pending_bytes() == bytes.len();
+        loop {
+            match self.framer.poll() {
+                Ok(Some(Frame::Message(bytes))) => {
+                    is_new_message = true;
+                    self.tell(Input::Received { flow: self.flow, bytes }).await?;
+                }
+                Ok(Some(Frame::Ping)) => self.write(PONG).await?,
+                Ok(Some(Frame::Pong)) => {}
+                Ok(None) => break,
+                Err(error) => return self.unframeable(error).await,
+            }
+        }
+        if self.framer.pending_bytes() == 0 {
+            self.deadline = None;
+        } else if is_new_message || self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + MESSAGE_TIMEOUT);
+        }
+        Ok(())
+    }
+
+    /// The core answers the head if it can; then the connection is closed.
+    async fn unframeable(&mut self, error: FrameError) -> io::Result<()> {
+        self.is_reading = false;
+        match error.head {
+            Some(bytes) => self.tell(Input::Received { flow: self.flow, bytes }).await?,
+            None => self.send(ToCore::Dropped(DropReason::SipMalformed)).await?,
+        }
+        self.send(ToCore::CloseFlow(self.flow)).await
+    }
+
+    async fn tell(&self, input: Input) -> io::Result<()> {
+        self.send(ToCore::Input(input)).await
+    }
+
+    async fn send(&self, message: ToCore) -> io::Result<()> {
+        if self.shared.tell_core(message).await { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(WRITE_TIMEOUT, async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        })
+        .await?
+    }
+
+    /// Nobody can queue any more: writes the rest and closes in an orderly way.
+    async fn finish(mut self, first: Bytes, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
+        timeout_at(Instant::now() + FLUSH_TIMEOUT, async {
+            self.stream.write_all(&first).await?;
+            while let Some(bytes) = queue.recv().await {
+                self.stream.write_all(&bytes).await?;
+            }
+            self.stream.shutdown().await
+        })
+        .await??;
+        let mut discarded = [0; READ_BYTES];
+        let until_end = async { while self.stream.read(&mut discarded).await.is_ok_and(|len| len > 0) {} };
+        // A peer that goes on sending is cut off.
+        let _ = timeout(LINGER, until_end).await;
+        Ok(())
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

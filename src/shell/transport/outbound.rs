@@ -1,0 +1,60 @@
+//! Connections that the core asks for.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::mpsc,
+};
+use tracing::warn;
+
+use crate::types::{Flow, Transport};
+
+use super::{
+    Shared,
+    connection::{self, Opened},
+    tls,
+};
+
+/// TCP and TLS handshakes together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens the connection and serves it to its end.
+pub(super) async fn open(shared: Arc<Shared>, flow: Flow, server_name: String, queue: mpsc::Receiver<Bytes>) {
+    let established = tokio::time::timeout(CONNECT_TIMEOUT, establish(&shared, &flow, &server_name)).await;
+    match established.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(Established::Tcp(stream)) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
+        Ok(Established::Tls(stream)) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
+        Err(error) => {
+            warn!(transport = %flow.transport, server_name, %error, "A connection cannot be opened.");
+            connection::fail(&shared, flow).await;
+        }
+    }
+}
+
+enum Established {
+    Tcp(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+async fn establish(shared: &Shared, flow: &Flow, server_name: &str) -> io::Result<Established> {
+    let stream = connect(flow).await?;
+    if flow.transport != Transport::Tls {
+        return Ok(Established::Tcp(stream));
+    }
+    let stream = tls::connect(&shared.tls, stream, server_name).await?;
+    Ok(Established::Tls(Box::new(stream)))
+}
+
+/// From the address the peer knows us by, where that is one of the network.
+async fn connect(flow: &Flow) -> io::Result<TcpStream> {
+    let socket = if flow.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let local = flow.local.ip();
+    if !local.is_unspecified() && !local.is_loopback() && local.is_ipv4() == flow.remote.is_ipv4() {
+        socket.bind((local, 0).into())?;
+    }
+    let stream = socket.connect(flow.remote).await?;
+    connection::tune(&stream);
+    Ok(stream)
+}

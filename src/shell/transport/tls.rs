@@ -1,0 +1,37 @@
+//! TLS handshakes, in both directions.
+
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tracing::debug;
+
+use crate::shell::tls::Tls;
+
+/// A peer that does not finish its handshake in this time is cut off.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `None`: the peer failed or was too slow.
+pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Option<server::TlsStream<TcpStream>> {
+    let handshake = TlsAcceptor::from(tls.server_config()).accept(stream);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            debug!(%error, "A TLS handshake failed.");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The peer must prove `server_name`, a DNS name or an address.
+pub(super) async fn connect(
+    tls: &Tls,
+    stream: TcpStream,
+    server_name: &str,
+) -> std::io::Result<client::TlsStream<TcpStream>> {
+    let bare = server_name.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(bare.to_owned()).map_err(std::io::Error::other)?;
+    TlsConnector::from(tls.client_config()).connect(name, stream).await
+}

@@ -1,0 +1,61 @@
+//! SIP over UDP: one datagram, one message.
+
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tracing::warn;
+
+use crate::{
+    call::Input,
+    shell::core_task::ToCore,
+    types::{ConnectionId, DropReason, Flow, Transport, limits::SIP_MESSAGE_BYTES_MAX},
+    wire::sip::frame,
+};
+
+use super::{FlowGone, Shared};
+
+/// After an error of the socket itself, which no datagram causes: not in a tight loop.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Receives from one socket until the server ends.
+pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
+    let (local, socket) = &shared.udp[index];
+    // One byte more than allowed tells an oversized datagram from one that just fits.
+    let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
+    loop {
+        let message = match socket.recv_from(&mut buffer).await {
+            Ok((len, _)) if frame::is_keep_alive(&buffer[..len]) => continue,
+            Ok((len, _)) if len > SIP_MESSAGE_BYTES_MAX => ToCore::Dropped(DropReason::SipOversized),
+            Ok((len, remote)) => {
+                let flow = Flow { transport: Transport::Udp, local: *local, remote, connection: ConnectionId::NONE };
+                ToCore::Input(Input::Received { flow, bytes: Bytes::copy_from_slice(&buffer[..len]) })
+            }
+            Err(error) => {
+                warn!(%local, %error, "A SIP socket cannot be read.");
+                tokio::time::sleep(RETRY_AFTER).await;
+                continue;
+            }
+        };
+        if !shared.tell_core(message).await {
+            return;
+        }
+    }
+}
+
+pub(super) fn send(shared: &Shared, flow: &Flow, bytes: &[u8]) -> Result<(), FlowGone> {
+    let socket = socket_for(shared, flow).ok_or(FlowGone)?;
+    match socket.try_send_to(bytes, flow.remote) {
+        Ok(_) => Ok(()),
+        // The kernel's buffer is full: lost like any other datagram, and sent again by its transaction.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        Err(_) => Err(FlowGone),
+    }
+}
+
+/// The flow's own socket; one of the same family where a stored binding names an address that is not bound any more.
+fn socket_for<'a>(shared: &'a Shared, flow: &Flow) -> Option<&'a UdpSocket> {
+    let of = |matches: &dyn Fn(&SocketAddr) -> bool| shared.udp.iter().find(|(local, _)| matches(local));
+    let exact = of(&|local| *local == flow.local);
+    exact.or_else(|| of(&|local| local.is_ipv4() == flow.remote.is_ipv4())).map(|(_, socket)| socket)
+}
