@@ -37,7 +37,10 @@ use super::{
     media_io::MediaPlane,
     resolve::Resolver,
     settings::Settings,
-    store::{Account, Store, StoreError, thread::{self, StoreHandle}},
+    store::{
+        Account, Store, StoreError,
+        thread::{self, StoreHandle},
+    },
     systemd,
     tls::Tls,
     transport::{Listeners, Transports, explain_bind_failure},

@@ -93,7 +93,11 @@ fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key)
         && let Err(message) = tls::read_certified_key(certificate, key)
     {
-        problems.push(error("tls.certificate", message, "Name a readable certificate and its key, or remove both keys"));
+        problems.push(error(
+            "tls.certificate",
+            message,
+            "Name a readable certificate and its key, or remove both keys",
+        ));
     }
 }
 

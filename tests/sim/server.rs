@@ -313,7 +313,6 @@ impl Server {
                     net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
                     self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
                 }
-                Output::CloseConnection(connection) => self.close(now, net, connection),
                 Output::Resolve { query, host, port } => {
                     let found = self.hosts.get(&host).map(|ip| SocketAddr::new(*ip, port));
                     self.resolved.push_back((now + Duration::from_millis(3), query, found.into_iter().collect()));

@@ -41,8 +41,7 @@ fn parse_time(text: &str) -> Result<u64, String> {
 pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     let Command::List(options) = command;
     let store = run::open_store(&super::load(config_file)?.config)?;
-    let mut cdrs =
-        store.cdrs(options.since.unwrap_or(0), options.limit).map_err(|e| run::store_failure(&e))?;
+    let mut cdrs = store.cdrs(options.since.unwrap_or(0), options.limit).map_err(|e| run::store_failure(&e))?;
     cdrs.reverse();
     let text = match options.format {
         Format::Jsonl => json_lines(&cdrs),
@@ -116,16 +115,8 @@ struct Row<'a> {
     b: LegColumns<'a>,
 }
 
-type LegColumns<'a> = (
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<u64>,
-    Option<u64>,
-    Option<u64>,
-    Option<u64>,
-    Option<f64>,
-    Option<f64>,
-);
+type LegColumns<'a> =
+    (Option<&'a str>, Option<&'a str>, Option<u64>, Option<u64>, Option<u64>, Option<u64>, Option<f64>, Option<f64>);
 
 impl<'a> Row<'a> {
     fn new(cdr: &'a Cdr) -> Self {

@@ -78,7 +78,13 @@ fn ask(options: &Options) -> Result<Answers, Failure> {
         Some(company) => company.clone(),
         None => needed("name of the company", "--company", "any name")?,
     };
-    Ok(Answers { domain: own, address, region: region.to_ascii_uppercase(), company, state_dir: options.state_dir.clone() })
+    Ok(Answers {
+        domain: own,
+        address,
+        region: region.to_ascii_uppercase(),
+        company,
+        state_dir: options.state_dir.clone(),
+    })
 }
 
 fn parsed<T: std::str::FromStr>(what: &str, default: String, hint: &str) -> Result<T, Failure> {

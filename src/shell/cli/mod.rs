@@ -50,7 +50,6 @@ enum Command {
     Version,
 }
 
-
 /// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

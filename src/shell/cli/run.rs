@@ -138,11 +138,7 @@ mod tests {
             ],
             admin: None,
             ca_file: Some("state/tls/ca.pem".into()),
-            emergency: EmergencyView {
-                available: false,
-                reason: "no PSTN trunk is configured",
-                trunks: Vec::new(),
-            },
+            emergency: EmergencyView { available: false, reason: "no PSTN trunk is configured", trunks: Vec::new() },
             first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
         }
     }

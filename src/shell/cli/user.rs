@@ -161,7 +161,8 @@ impl Columns {
         }
         let column = |name: &str| header.iter().position(|h| h == name);
         let needed = |name| {
-            column(name).ok_or_else(|| format!("no column `{name}`; the columns are user,password,extension[,direct_line]"))
+            column(name)
+                .ok_or_else(|| format!("no column `{name}`; the columns are user,password,extension[,direct_line]"))
         };
         Ok(Self {
             user: needed("user")?,
