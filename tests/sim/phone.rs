@@ -260,6 +260,12 @@ impl Phone {
         self.register(now, 0);
     }
 
+    /// Refreshes no more, so that nothing happens by itself.
+    pub(crate) fn rest(&mut self) {
+        self.refreshes = false;
+        self.timers.retain(|(_, w)| *w != Wake::Register);
+    }
+
     /// The end of a simulation: whoever has or had a registration gives it up.
     pub(crate) fn unregister_if_registered(&mut self, now: Instant) {
         if self.profile.password.is_some() && self.register_cseq > 0 {
@@ -317,7 +323,8 @@ impl Phone {
 
     pub(crate) fn hold(&mut self, now: Instant, index: usize, is_holding: bool) {
         let call = &mut self.calls[index];
-        if call.state != State::Up || call.is_reinviting {
+        let is_waiting = self.timers.iter().any(|(_, w)| *w == Wake::Reinvite(index));
+        if call.state != State::Up || call.is_reinviting || is_waiting {
             return;
         }
         call.voice.hold(is_holding);
@@ -780,7 +787,6 @@ impl Phone {
             491 | 500 if call.state == State::Up => {
                 let base = if call.is_caller { 2_100 } else { 0 };
                 let wait = base + u64::from(self.rng.below(2_000));
-                self.calls[index].is_reinviting = true;
                 self.at(now + Duration::from_millis(wait), Wake::Reinvite(index));
             }
             408 | 481 => self.failed(now, Purpose::Reinvite(index), status),

@@ -91,6 +91,26 @@ fn a_call_carries_every_payload_both_ways_with_other_keys_and_suites_on_each_leg
 }
 
 #[test]
+fn a_call_goes_on_when_sequence_numbers_roll_over() {
+    for (seed, suite) in (200..).zip(Suite::ALL) {
+        let mut w = World::new(&Plan::new(seed));
+        let a = w.registered(1, &[suite]);
+        let b = w.registered(2, &[suite]);
+        // The first call of phone 0 and the second of phone 1 start close to the end of the sequence space.
+        for _ in 0..2 {
+            let (ac, bc) = w.connect(a, "1002", b);
+            w.run(s(30));
+            assert_talking(&mut w, (a, ac), (b, bc));
+            let (a_heard, b_heard) = heard(&w, (a, ac), (b, bc));
+            assert!(a_heard > 310 && b_heard > 310, "{a_heard} and {b_heard} of about 320 packets heard");
+            w.hang_up(a, ac);
+            until_ended(&mut w, b, bc);
+        }
+        w.finish();
+    }
+}
+
+#[test]
 fn every_suite_meets_every_other() {
     for (seed, one) in (100..).zip(Suite::ALL) {
         let mut w = World::new(&Plan::new(seed));

@@ -2,7 +2,7 @@
 //! as entries of a table. Does what the shell does, and nothing else.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -78,6 +78,8 @@ pub(crate) struct Server {
     events: VecDeque<(Instant, media::Event)>,
     resolved: VecDeque<(Instant, u64, Vec<SocketAddr>)>,
     sockets: HashMap<u16, Socket>,
+    /// Slots whose ports could not be bound: the worker still unbinds them.
+    unbound: HashSet<(u16, u32)>,
     streams: HashMap<ConnectionId, Stream>,
     spins: (Instant, u32),
 }
@@ -111,6 +113,7 @@ impl Server {
             events: VecDeque::new(),
             resolved: VecDeque::new(),
             sockets: HashMap::new(),
+            unbound: HashSet::new(),
             streams: HashMap::new(),
             spins: (now, 0),
         };
@@ -129,6 +132,7 @@ impl Server {
         self.events.clear();
         self.resolved.clear();
         self.sockets.clear();
+        self.unbound.clear();
         self.streams.clear();
     }
 
@@ -339,6 +343,7 @@ impl Server {
                 worker::Output::Bind { slot, address } => {
                     assert_eq!(address, self.ip, "media must be bound on the configured address");
                     if self.refuses_binds {
+                        self.unbound.insert((index, slot));
                         self.workers[worker].handle_input(now, worker::Input::BindFailed { slot });
                         continue;
                     }
@@ -349,6 +354,7 @@ impl Server {
                         assert!(earlier.is_none(), "port {number} bound twice");
                     }
                 }
+                worker::Output::Unbind { slot } if self.unbound.remove(&(index, slot)) => {}
                 worker::Output::Unbind { slot } => {
                     for channel in [Channel::Rtp, Channel::Rtcp] {
                         let number = self.address_of(index, Port { slot, channel }).port();

@@ -191,7 +191,7 @@ impl Leg {
             apply_legacy_hold(section);
             if !is_relayable(section) {
                 section.port = 0;
-            } else if let Err(security) = choose_crypto(section, self.security) {
+            } else if let Err(security) = choose_crypto(section, self.security, None) {
                 section.port = 0;
                 fault = security;
             }
@@ -375,7 +375,8 @@ impl Leg {
         let mut accepted = source.clone();
         retain_offered(&mut accepted, offer);
         let is_accepted = offer.port != 0 && source.port != 0 && !accepted.formats.is_empty();
-        let (true, Ok(chosen)) = (is_accepted, choose_crypto(offer, self.security)) else {
+        let in_use = self.ours.get(i).and_then(|ours| ours.crypto.first()).map(|line| line.suite);
+        let (true, Ok(chosen)) = (is_accepted, choose_crypto(offer, self.security, in_use)) else {
             return Agreement::rejected(offer);
         };
         let ours = MediaSection {
@@ -495,14 +496,19 @@ fn rejected(section: &MediaSection) -> MediaSection {
     }
 }
 
-/// The strongest line of the peer's offer that is not weakened; `None`: plain RTP.
-fn choose_crypto(offer: &MediaSection, security: LegSecurity) -> Result<Option<&Crypto>, NegotiationFault> {
+/// The line of the peer's offer to take: of the suite in use if it is offered again, so that a hold changes no key,
+/// otherwise the strongest that is not weakened. `None`: plain RTP.
+fn choose_crypto(
+    offer: &MediaSection,
+    security: LegSecurity,
+    in_use: Option<Suite>,
+) -> Result<Option<&Crypto>, NegotiationFault> {
     let usable = |suite: &Suite| offer.crypto.iter().find(|line| line.suite == *suite && !line.is_weakened);
-    let strongest = SUITES.iter().find_map(usable);
+    let chosen = in_use.iter().chain(&SUITES).find_map(usable);
     match security {
         LegSecurity::PlainOnly if offer.profile.is_secure() => Err(NegotiationFault::NoCommonSuite),
         LegSecurity::PlainOnly => Ok(None),
-        LegSecurity::SrtpOnly | LegSecurity::SrtpPreferred if strongest.is_some() => Ok(strongest),
+        LegSecurity::SrtpOnly | LegSecurity::SrtpPreferred if chosen.is_some() => Ok(chosen),
         LegSecurity::SrtpOnly | LegSecurity::SrtpPreferred if offer.profile.is_secure() => {
             Err(NegotiationFault::NoCommonSuite)
         }

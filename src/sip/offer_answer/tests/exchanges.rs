@@ -85,6 +85,20 @@ fn our_key_stays_while_the_suite_does_and_is_new_when_it_changes() {
 }
 
 #[test]
+fn a_re_offer_that_lists_a_stronger_suite_too_keeps_the_one_in_use() {
+    let mut leg = leg(SrtpOnly);
+    let (weaker, stronger) = (Suite::AesCm128HmacSha1_80, Suite::AeadAes256Gcm);
+    let mut exchange = |lines: &[&str]| {
+        let seen = leg.read_offer(body(lines).as_bytes()).unwrap();
+        leg.answer(&seen, &local(&[20_000])).unwrap().1.remove(0).send
+    };
+    let audio = "m=audio 6000 RTP/SAVP 0";
+    let first = exchange(&[audio, &crypto(1, weaker, 1)]);
+    assert_eq!(exchange(&[audio, &crypto(1, stronger, 2), &crypto(2, weaker, 1)]), first);
+    assert_ne!(exchange(&[audio, &crypto(1, stronger, 2)]), first);
+}
+
+#[test]
 fn a_section_that_was_rejected_in_between_gets_a_new_key() {
     let mut leg = leg(SrtpOnly);
     let line = crypto(1, Suite::AeadAes128Gcm, 1);
