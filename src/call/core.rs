@@ -439,7 +439,8 @@ impl Core {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
         };
-        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale);
+        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
+        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
     }
