@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     call::{Core, Input, core::Setup},
-    config::{self, Config, Directory, Severity},
+    config::{self, Config, Directory},
     types::{Rng, Secret, Transport},
 };
 
@@ -36,7 +36,7 @@ use super::{
     files,
     media_io::MediaPlane,
     resolve::Resolver,
-    settings::Settings,
+    settings::{self, Settings},
     store::{
         Account, Store, StoreError,
         thread::{self, StoreHandle},
@@ -272,21 +272,15 @@ fn make_first_accounts(
 /// The users, unless one of them would make an emergency number ambiguous.
 pub fn load_directory(store: &mut Store, config: &Config) -> Result<Directory, Failure> {
     let directory = store.directory().map_err(|e| store_failure(&e))?;
-    let problems = config::check_directory(config, &directory);
-    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).collect();
-    if errors.is_empty() {
-        return Ok(directory);
-    }
-    let lines: Vec<_> = errors.iter().map(|p| format!("{}: {}. {}.", p.key, p.message, p.remedy)).collect();
-    Err(Failure::Usage(lines.join("\n")))
+    settings::refuse_errors(&config::check_directory(config, &directory))?;
+    Ok(directory)
 }
 
 /// What the store's thread does with users that another process has changed.
 fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl FnMut(Directory) + Send {
     move |directory| {
-        let problems = config::check_directory(&config, &directory);
-        if let Some(problem) = problems.iter().find(|p| p.severity == Severity::Error) {
-            error!(key = problem.key, problem = problem.message, "The changed users are not taken into use.");
+        if let Err(failure) = settings::refuse_errors(&config::check_directory(&config, &directory)) {
+            error!(%failure, "The changed users are not taken into use.");
             return;
         }
         info!(users = directory.len(), "The user directory was reloaded.");
