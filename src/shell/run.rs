@@ -126,7 +126,7 @@ impl Server {
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
             .map_err(|e| Failure::Internal(format!("the store's thread cannot start: {e}.")))?;
-        let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(true)));
+        let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(false)));
         let admin = Admin {
             to_core: to_core.clone(),
             store: store.clone(),
@@ -142,6 +142,12 @@ impl Server {
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
         listeners.serve();
         Ok(Self { facts, clock, tls, transports, to_core, is_ready, core, admin, store, store_thread, _lock: lock })
+    }
+
+    /// Tells the service manager and `/ready`, once the operator has been told what only the first start says.
+    pub fn set_ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
+        systemd::ready();
     }
 
     /// Ends with the failure of the core's task, which never ends by itself otherwise.
