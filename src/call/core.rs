@@ -163,6 +163,9 @@ impl Core {
                 self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => {
+                self.with_invite(txn, Call::connection_lost);
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);

@@ -11,11 +11,11 @@ use std::{
 use clap::{Args, Subcommand};
 
 use crate::{
-    config::{self, Config, Directory, Severity, User},
+    config::{self, Config, Directory, User},
     shell::{
         entropy,
         failure::Failure,
-        run,
+        run, settings,
         store::{Account, Store},
     },
     types::Secret,
@@ -215,13 +215,7 @@ fn check_emergency(config: &Config, accounts: &[Account]) -> Result<(), Failure>
         direct_line: account.direct_line.clone(),
         credential: account.credential(&config.server.domain),
     });
-    let problems = config::check_directory(config, &Directory::new(users));
-    let errors: Vec<_> = problems
-        .iter()
-        .filter(|p| p.severity == Severity::Error)
-        .map(|p| format!("{}: {}. {}.", p.key, p.message.trim_end_matches('.'), p.remedy.trim_end_matches('.')))
-        .collect();
-    if errors.is_empty() { Ok(()) } else { Err(Failure::Usage(errors.join("\n"))) }
+    settings::refuse_errors(&config::check_directory(config, &Directory::new(users)))
 }
 
 fn list(store: &mut Store) -> Result<(), Failure> {
