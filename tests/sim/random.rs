@@ -213,10 +213,15 @@ fn assert_whole_or_gone(w: &mut World) {
     assert_eq!(legs, 2 * answered, "legs up at phones, against calls of the server");
 }
 
-/// One CDR with an answer for each call whose caller got a 200.
+/// One CDR with an answer for each call whose caller got a 200. A caller whose connection broke may not have got it.
 fn assert_one_record_per_call(w: &World) {
-    let answered = w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && c.was_answered).count();
+    let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller);
+    let answered = calls().filter(|c| c.was_answered).count();
+    let unknown = calls().filter(|c| c.lost_connection && !c.was_answered).count();
     let recorded = w.server.store.cdrs.iter().filter(|c| c.answer_ms.is_some()).count();
-    assert_eq!(recorded, answered, "answered calls, against CDRs with an answer");
+    assert!(
+        (answered..=answered + unknown).contains(&recorded),
+        "{answered} calls were answered (and perhaps {unknown} more), {recorded} CDRs have an answer"
+    );
     assert!(w.phones.iter().all(|p| p.registration != Registration::Refused(403)), "a good password was refused");
 }

@@ -161,6 +161,22 @@ fn a_phone_whose_connection_broke_is_not_called_before_it_is_back() {
 }
 
 #[test]
+fn a_caller_whose_connection_breaks_is_not_rung_for_any_longer() {
+    let mut w = World::new(&Plan::new(32));
+    let a = w.phone(1, Transport::Tls, CM);
+    w.register(a);
+    let b = w.registered(2, CM);
+    w.phones[b].profile.answer = Answer::Ring;
+    w.dial(a, "1002");
+    w.run(s(3));
+    let connection = w.phones[a].connection.expect("a connection");
+    w.net.cut(w.now, connection);
+    w.run(ms(500));
+    assert_eq!(w.state(b, 0), State::Ended(487), "the callee still rings");
+    w.finish();
+}
+
+#[test]
 fn a_cancelled_call_stops_ringing_and_is_487_to_the_caller() {
     let (mut w, a, b) = pair(4);
     w.phones[b].profile.answer = Answer::Ring;
