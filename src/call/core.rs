@@ -160,14 +160,8 @@ impl Core {
                 self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
-<<<<<<< HEAD
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => {
-                self.with_invite(txn, Call::connection_lost);
-            }
-=======
             // A caller whose connection broke cannot hear an answer any more.
             Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
->>>>>>> h-tests
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
