@@ -9,9 +9,9 @@ use tracing::{debug, info};
 use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
-    core::CallView,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
+    interface::CallView,
     leg::{Leg, Peer, ServerInvite},
     outgoing,
 };
@@ -486,6 +486,13 @@ impl Call {
         if self.state == State::Setup {
             self.answer_a(ctx, 487, "", None);
             self.finish(ctx, EndedBy::Caller, 487, "");
+        }
+    }
+
+    /// The connection of an INVITE is gone before its final answer, which can therefore never arrive.
+    pub(super) fn connection_lost(&mut self, ctx: &mut Context, side: Side) {
+        if self.state == State::Setup && side == Side::A {
+            self.finish(ctx, EndedBy::Server, 503, "Connection Lost");
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    core::{Counters, Output},
+    interface::{Counters, Output},
     trunks::Trunks,
 };
 use crate::{

@@ -2,13 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    fmt,
-    net::SocketAddr,
     sync::Arc,
 };
 
 use bytes::Bytes;
-use serde::Serialize;
 use tracing::{debug, warn};
 
 use super::{
@@ -17,11 +14,12 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
+    interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     trunks::Trunks,
 };
 use crate::{
-    config::{Config, Directory, User},
+    config::{Directory, User},
     media::{self, ports::Ports},
     policy::{
         emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
@@ -30,140 +28,12 @@ use crate::{
     },
     sip::{
         auth::{Authenticator, Role, Verdict},
-        registrar::{self, Binding, Change, Registrar},
+        registrar::{self, Binding, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{
-        CallId, ConnectionId, DropReason, Flow, Instant, Rng, Secret, Transport, TxnId, limits, reason::DropCounters,
-    },
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
     wire::sip::{Fault, Message, Method, Name, NameAddr, Uri, salvage, validate},
 };
-
-/// What the core needs to know of the machine it runs on; all decided before it starts.
-#[derive(Debug)]
-pub struct Setup {
-    pub config: Arc<Config>,
-    pub directory: Arc<Directory>,
-    /// SIP listening addresses as bound, with their transport.
-    pub listeners: Vec<(Transport, SocketAddr)>,
-    pub workers: u16,
-    /// Trunk passwords by trunk name, read from their files by the shell.
-    pub trunk_passwords: HashMap<String, Secret<String>>,
-    /// Bindings of the store.
-    pub bindings: Vec<Binding>,
-    pub rng: Rng,
-}
-
-pub enum Input {
-    /// One framed message (or datagram).
-    Received {
-        flow: Flow,
-        bytes: Bytes,
-    },
-    /// The connection closed or could not be opened, or a datagram could not be sent.
-    FlowFailed {
-        flow: Flow,
-    },
-    /// The answer to [`Output::Resolve`]; empty: no such host.
-    Resolved {
-        query: u64,
-        addresses: Vec<SocketAddr>,
-    },
-    Media(media::Event),
-    /// Users were added or removed.
-    Directory(Arc<Directory>),
-    /// Refuse new calls, keep live ones (SIGTERM).
-    Drain,
-    Timeout,
-}
-
-pub enum Output {
-    Transmit {
-        flow: Flow,
-        bytes: Bytes,
-    },
-    /// Open a connection and call it `flow.connection`; transmits to it may follow at once and are queued by the shell.
-    /// TLS is verified against `server_name`.
-    Connect {
-        flow: Flow,
-        server_name: String,
-    },
-    /// Look up a trunk's host name.
-    Resolve {
-        query: u64,
-        host: String,
-        port: u16,
-    },
-    Media {
-        worker: u16,
-        command: media::Command,
-    },
-    /// To be on disk before the next `Transmit` leaves.
-    StoreBinding(Change),
-    StoreCdr(Cdr),
-    Timeout(Option<Instant>),
-}
-
-/// Bytes on their way are not printed: they may hold credentials and keys.
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
-            Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
-            Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
-            Self::Media(event) => write!(f, "Media({event:?})"),
-            Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
-            Self::Drain => f.write_str("Drain"),
-            Self::Timeout => f.write_str("Timeout"),
-        }
-    }
-}
-
-/// Bytes on their way are not printed: they may hold credentials and keys.
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
-            Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
-            Self::Resolve { query, host, port } => write!(f, "Resolve({query}, {host}:{port})"),
-            Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
-            Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
-            Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
-            Self::Timeout(at) => write!(f, "Timeout({at:?})"),
-        }
-    }
-}
-
-/// A live call as the admin API shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CallView {
-    pub id: String,
-    pub caller: String,
-    pub callee: String,
-    /// `setup`, `ringing`, `answered`, `ending`.
-    pub state: &'static str,
-    pub start_ms: u64,
-    pub answer_ms: Option<u64>,
-    pub emergency: bool,
-    pub trunk: Option<String>,
-    pub a_suite: Option<String>,
-    pub b_suite: Option<String>,
-}
-
-/// Totals since start, for metrics.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {
-    pub drops: DropCounters,
-    pub requests: u64,
-    pub responses: u64,
-    pub calls: u64,
-    pub calls_answered: u64,
-    pub calls_refused: u64,
-    pub registrations_refused: u64,
-    pub emergency_refused: u64,
-    pub emergency_routed: u64,
-    pub emergency_failed: u64,
-}
 
 /// The whole signalling side of one server.
 #[derive(Debug)]
@@ -283,29 +153,25 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn } => self.with_invite(txn, |call, ctx, side| match (call.state, side) {
+                (State::Setup, Side::A) => call.cancelled(ctx),
+                _ => call.reinvite_cancelled(ctx, side),
+            }),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, _| call.not_acknowledged(ctx)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
                 self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
-            // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => {
+                self.with_invite(txn, Call::connection_lost);
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
                 self.invites.remove(&txn);
             }
         }
-    }
-
-    /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
-        self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
-        });
     }
 
     /// A response, or a status that stands for none, to a request of ours.
@@ -446,7 +312,8 @@ impl Core {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
         };
-        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale);
+        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
+        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
     }

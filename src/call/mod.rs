@@ -4,13 +4,15 @@
 mod call;
 pub mod cdr;
 mod context;
-pub mod core;
+mod core;
 mod emergency_call;
 mod fork;
 mod in_dialog;
+mod interface;
 mod leg;
 mod outgoing;
 mod trunks;
 
 pub use cdr::Cdr;
-pub use core::{Core, Input, Output};
+pub use core::Core;
+pub use interface::{CallView, Counters, Input, Output, Setup};

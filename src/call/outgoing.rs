@@ -5,9 +5,9 @@ use std::fmt::Write;
 use super::{
     call::{Call, Caller},
     context::{ALLOW, Context, Owner},
-    core::Output,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure},
+    interface::Output,
     leg::Leg,
     trunks::Reach,
 };

@@ -59,7 +59,10 @@ impl Latch {
     pub(super) fn admits(&self, source: SocketAddr) -> bool {
         match self.trust {
             Trust::Tag => true,
-            Trust::Host(ip) => self.remote.map_or(source.ip() == ip, |remote| remote == source),
+            Trust::Host(ip) => match self.remote {
+                Some(remote) => remote == source,
+                None => source.ip() == ip,
+            },
             Trust::First => self.remote.is_none_or(|remote| remote == source),
             Trust::Nobody => false,
         }

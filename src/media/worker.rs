@@ -418,7 +418,7 @@ mod tests {
                 rig.command(Command::Configure { leg: id(slot, generation), remote, receive, send });
             }
             Step::Connect { a, b } => {
-                let current = |slot| books.open.get(&slot).copied().unwrap_or(id(slot, 1));
+                let current = |slot| books.open.get(&slot).copied().unwrap_or_else(|| id(slot, 1));
                 rig.command(Command::Connect { a: current(a), b: current(b) });
             }
             Step::Close { slot, generation } => {

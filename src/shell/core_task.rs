@@ -14,10 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{
-        Cdr, Core, Input, Output,
-        core::{CallView, Counters},
-    },
+    call::{CallView, Cdr, Core, Counters, Input, Output},
     media,
     sip::registrar::{Binding, Change},
     types::{ConnectionId, DropReason, Flow, Instant},

@@ -22,8 +22,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    call::{Core, Input, core::Setup},
-    config::{self, Config, Directory, Severity},
+    call::{Core, Input, Setup},
+    config::{self, Config, Directory},
     types::{Rng, Secret, Transport},
 };
 
@@ -36,7 +36,7 @@ use super::{
     files,
     media_io::MediaPlane,
     resolve::Resolver,
-    settings::Settings,
+    settings::{self, Settings},
     store::{
         Account, Store, StoreError,
         thread::{self, StoreHandle},
@@ -102,7 +102,7 @@ impl Server {
 
         let mut rng = entropy::rng();
         let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
-        let directory = load_directory(&store, &config)?;
+        let directory = load_directory(&mut store, &config)?;
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
@@ -126,7 +126,7 @@ impl Server {
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
             .map_err(|e| Failure::Internal(format!("the store's thread cannot start: {e}.")))?;
-        let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(true)));
+        let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(false)));
         let admin = Admin {
             to_core: to_core.clone(),
             store: store.clone(),
@@ -142,6 +142,12 @@ impl Server {
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
         listeners.serve();
         Ok(Self { facts, clock, tls, transports, to_core, is_ready, core, admin, store, store_thread, _lock: lock })
+    }
+
+    /// Tells the service manager and `/ready`, once the operator has been told what only the first start says.
+    pub fn set_ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
+        systemd::ready();
     }
 
     /// Ends with the failure of the core's task, which never ends by itself otherwise.
@@ -270,23 +276,17 @@ fn make_first_accounts(
 }
 
 /// The users, unless one of them would make an emergency number ambiguous.
-pub fn load_directory(store: &Store, config: &Config) -> Result<Directory, Failure> {
+pub fn load_directory(store: &mut Store, config: &Config) -> Result<Directory, Failure> {
     let directory = store.directory().map_err(|e| store_failure(&e))?;
-    let problems = config::check_directory(config, &directory);
-    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).collect();
-    if errors.is_empty() {
-        return Ok(directory);
-    }
-    let lines: Vec<_> = errors.iter().map(|p| format!("{}: {}. {}.", p.key, p.message, p.remedy)).collect();
-    Err(Failure::Usage(lines.join("\n")))
+    settings::refuse_errors(&config::check_directory(config, &directory))?;
+    Ok(directory)
 }
 
 /// What the store's thread does with users that another process has changed.
 fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl FnMut(Directory) + Send {
     move |directory| {
-        let problems = config::check_directory(&config, &directory);
-        if let Some(problem) = problems.iter().find(|p| p.severity == Severity::Error) {
-            error!(key = problem.key, problem = problem.message, "The changed users are not taken into use.");
+        if let Err(failure) = settings::refuse_errors(&config::check_directory(&config, &directory)) {
+            error!(%failure, "The changed users are not taken into use.");
             return;
         }
         info!(users = directory.len(), "The user directory was reloaded.");

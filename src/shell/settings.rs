@@ -3,9 +3,8 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     fs,
-    net::{IpAddr, UdpSocket},
+    net::UdpSocket,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -64,21 +63,32 @@ impl Settings {
     }
 }
 
-/// One line per problem, errors and warnings in the order of the file.
+/// One line per problem, `file:line: key: message. Accepted: remedy.`, in the order of the file.
 pub fn report(path: &Path, problems: &[Problem]) -> String {
     let mut sorted: Vec<_> = problems.iter().collect();
     sorted.sort_by_key(|p| p.line);
-    let mut out = String::new();
-    for Problem { severity, line, key, message, remedy } in sorted {
-        let word = match severity {
-            Severity::Error => "",
-            Severity::Warning => "warning: ",
-        };
-        let (message, remedy) = (message.trim_end_matches('.'), remedy.trim_end_matches('.'));
-        writeln!(out, "{}:{line}: {word}{key}: {message}. {remedy}.", path.display()).expect("strings take everything");
-    }
-    out.truncate(out.trim_end().len());
-    out
+    let line = |p: &Problem| match p.line {
+        0 => format!("{}: {}", path.display(), sentence(p)),
+        line => format!("{}:{line}: {}", path.display(), sentence(p)),
+    };
+    sorted.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A problem without its place.
+pub fn sentence(problem: &Problem) -> String {
+    let Problem { severity, key, message, remedy, .. } = problem;
+    let word = match severity {
+        Severity::Error => "",
+        Severity::Warning => "warning: ",
+    };
+    let separator = if key.is_empty() { "" } else { ": " };
+    format!("{word}{key}{separator}{message}. Accepted: {remedy}.")
+}
+
+/// The errors among the problems that a set of users causes, as a failure.
+pub fn refuse_errors(problems: &[Problem]) -> Result<(), Failure> {
+    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).map(sentence).collect();
+    if errors.is_empty() { Ok(()) } else { Err(Failure::Usage(errors.join("\n"))) }
 }
 
 fn workers(config: &Config) -> u16 {
@@ -93,11 +103,7 @@ fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key)
         && let Err(message) = tls::read_certified_key(certificate, key)
     {
-        problems.push(error(
-            "tls.certificate",
-            message,
-            "Name a readable certificate and its key, or remove both keys",
-        ));
+        problems.push(error("tls.certificate", message, "a readable certificate and its key, or neither"));
     }
 }
 
@@ -108,15 +114,10 @@ fn check_addresses(config: &Config, problems: &mut Vec<Problem>) {
     let admin = config.admin.listen.iter().map(|a| ("admin.listen".to_owned(), a.ip()));
     for (key, ip) in sip.chain(media).chain(admin) {
         if let Err(cause) = UdpSocket::bind((ip, 0)) {
-            let remedy = if is_local_scope(ip) { "Enable it" } else { "Use an address of this machine (`ip address`)" };
+            let remedy = "an address of this machine, as `ip address` shows them";
             problems.push(error(&key, format!("{ip} cannot be bound: {cause}"), remedy));
         }
     }
-}
-
-/// Loopback and wildcard addresses of a family fail only where the family is switched off.
-const fn is_local_scope(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified()
 }
 
 fn check_ports(config: &Config, workers: u16, problems: &mut Vec<Problem>) {
@@ -124,7 +125,7 @@ fn check_ports(config: &Config, workers: u16, problems: &mut Vec<Problem>) {
     let needed = usize::from(workers) * PAIRS_PER_CALL;
     if pairs < needed {
         let message = format!("{pairs} port pairs for {workers} workers carry no call");
-        problems.push(error("media.ports", message, &format!("Give at least {} ports", needed * 2)));
+        problems.push(error("media.ports", message, &format!("at least {} ports, or fewer workers", needed * 2)));
     }
 }
 
@@ -134,13 +135,13 @@ fn read_password(trunk: &Trunk, problems: &mut Vec<Problem>) -> Option<Secret<St
     let content = match fs::read_to_string(path) {
         Ok(content) => Secret::new(content),
         Err(cause) => {
-            problems.push(error(&key, format!("{}: {cause}", path.display()), "Name a file that ringdown may read"));
+            problems.push(error(&key, format!("{}: {cause}", path.display()), "a file that ringdown may read"));
             return None;
         }
     };
     let password = Secret::new(content.expose().trim_end_matches(['\r', '\n']).to_owned());
     if password.expose().is_empty() {
-        problems.push(error(&key, format!("{} is empty", path.display()), "Put the password on its first line"));
+        problems.push(error(&key, format!("{} is empty", path.display()), "a file that holds the password"));
         return None;
     }
     warn_if_exposed(&key, path, problems);
@@ -154,7 +155,7 @@ fn warn_if_exposed(key: &str, path: &PathBuf, problems: &mut Vec<Problem>) {
             line: 0,
             key: key.to_owned(),
             message: format!("{} can be read by every user of this machine", path.display()),
-            remedy: format!("Run `chmod 600 {}`", path.display()),
+            remedy: format!("a file of its owner alone (`chmod 600 {}`)", path.display()),
         });
     }
 }
@@ -169,12 +170,53 @@ mod tests {
 
     #[test]
     fn a_report_has_one_line_per_problem_in_file_order() {
-        let mut problems = vec![error("sip.udp", "192.0.2.1 cannot be bound.".to_owned(), "Use another")];
+        let mut problems = vec![error("sip.udp", "192.0.2.1 cannot be bound".to_owned(), "another")];
         problems[0].line = 7;
-        problems.push(Problem { severity: Severity::Warning, line: 3, ..error("a.b", "odd".to_owned(), "Mend it.") });
+        problems.push(Problem { severity: Severity::Warning, line: 3, ..error("a.b", "odd".to_owned(), "even") });
+        problems.push(error("", "no table".to_owned(), "[server]"));
         assert_eq!(
             report(Path::new("x.toml"), &problems),
-            "x.toml:3: warning: a.b: odd. Mend it.\nx.toml:7: sip.udp: 192.0.2.1 cannot be bound. Use another."
+            "x.toml: no table. Accepted: [server].\n\
+             x.toml:3: warning: a.b: odd. Accepted: even.\n\
+             x.toml:7: sip.udp: 192.0.2.1 cannot be bound. Accepted: another."
         );
+    }
+
+    #[test]
+    fn what_this_machine_cannot_do_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[server]\ndomain = \"localhost\"\n[sip]\nudp = [\"192.0.2.1:5060\"]\n[tls]\n\
+             certificate = \"{0}/none.pem\"\nkey = \"{0}/none.key\"\n[media]\nports = \"20000-20003\"\nworkers = 2\n\
+             [company]\nname = \"x\"\nregion = \"US\"\n",
+            folder.path().display()
+        );
+        let problems = Settings::from_text(&text).unwrap_err();
+        for (line, key) in [(4, "sip.udp"), (6, "tls.certificate"), (9, "media.ports")] {
+            assert!(problems.iter().any(|p| p.line == line && p.key == key), "{key} in {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_files_text_without_its_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let text = format!(
+            "[company]\nname = \"x\"\nregion = \"US\"\n[trunk.a]\nhost = \"127.0.0.1\"\npstn = false\nuser = \"u\"\n\
+             password_file = \"{}\"\n",
+            path.display()
+        );
+        crate::shell::files::write(&path, b"pass word \n").unwrap();
+        let settings = Settings::from_text(&text).unwrap();
+        assert_eq!(settings.trunk_passwords["a"].expose(), "pass word ");
+        assert!(!settings.warnings.iter().any(|p| p.key == "trunk.a.password_file"));
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let settings = Settings::from_text(&text).unwrap();
+        assert!(settings.warnings.iter().any(|p| p.key == "trunk.a.password_file"));
+
+        crate::shell::files::write(&path, b"\n").unwrap();
+        let problems = Settings::from_text(&text).unwrap_err();
+        assert!(problems.iter().any(|p| p.line == 8 && p.message.contains("is empty")), "{problems:#?}");
     }
 }

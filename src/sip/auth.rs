@@ -11,7 +11,7 @@ use crate::{
         keyed,
         sip::{
             Message, Name, Uri,
-            digest::{Credential, Response},
+            digest::{Algorithm, Credential, Response},
         },
     },
 };
@@ -64,17 +64,18 @@ impl Authenticator {
         }
     }
 
-    /// Header values to send, strongest algorithm first (RFC 8760 section 2.3). One nonce serves whichever is chosen.
-    pub fn challenge(&mut self, now: Instant, is_stale: bool) -> Vec<String> {
+    /// Header values to send, one for each of `algorithms`, which come strongest first (RFC 8760 section 2.3). One nonce
+    /// serves whichever is chosen.
+    pub fn challenge(&mut self, now: Instant, is_stale: bool, algorithms: &[Algorithm]) -> Vec<String> {
         let nonce = Nonce { issued_ms: now.unix_ms(), random: self.rng.u64() };
         let nonce = nonce.text(self.nonce_key.expose());
         let realm = self.realm.replace('\\', r"\\").replace('"', r#"\""#);
         let stale = if is_stale { ", stale=true" } else { "" };
-        ["SHA-256", "MD5"]
-            .map(|algorithm| {
-                format!(r#"Digest realm="{realm}", nonce="{nonce}", algorithm={algorithm}, qop="auth"{stale}"#)
-            })
-            .into()
+        let challenge = |algorithm: &Algorithm| {
+            let name = algorithm.as_str();
+            format!(r#"Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{stale}"#)
+        };
+        algorithms.iter().map(challenge).collect()
     }
 
     /// `lookup` finds a user's credential by digest username. An unknown user costs the same time as a wrong password.
@@ -237,6 +238,8 @@ mod tests {
     use super::*;
     use crate::wire::sip::digest;
 
+    const BOTH: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
+
     const REALM: &str = "example.com";
     const URI: &str = "sip:example.com";
 
@@ -260,7 +263,7 @@ mod tests {
         }
 
         fn challenge(&mut self) -> Vec<String> {
-            self.auth.challenge(self.now, false)
+            self.auth.challenge(self.now, false, &BOTH)
         }
 
         fn check(&mut self, authorization: &str) -> Verdict {
@@ -306,7 +309,7 @@ mod tests {
             assert!(challenge.contains(r#"qop="auth""#) && !challenge.contains("stale"), "{challenge}");
         }
         assert_ne!(nonce(&challenges[0]), nonce(&server.challenge()[0]), "nonces are not reused");
-        let stale = server.auth.challenge(server.now, true);
+        let stale = server.auth.challenge(server.now, true, &BOTH);
         assert!(stale.iter().all(|challenge| challenge.ends_with(", stale=true")));
     }
 
@@ -407,7 +410,7 @@ mod tests {
     #[test]
     fn a_nonce_of_another_process_or_a_forged_one_is_stale() {
         let mut server = Server::new();
-        let foreign = Authenticator::new(REALM, Rng::from_small_seed(6)).challenge(server.now, false);
+        let foreign = Authenticator::new(REALM, Rng::from_small_seed(6)).challenge(server.now, false, &BOTH);
         assert_eq!(server.check(&answer(&foreign, "alice", "secret", URI, 1)), Verdict::Stale);
         for nonce in ["", "00", "é0000000000000000000000000000000000000000000000000000000000000000"] {
             let forged = vec![format!(r#"Digest realm="{REALM}", nonce="{nonce}", algorithm=MD5, qop="auth""#)];
@@ -440,6 +443,6 @@ mod tests {
     #[test]
     fn a_realm_with_quotes_stays_one_string() {
         let mut auth = Authenticator::new(r#"a"b\c"#, Rng::from_small_seed(1));
-        assert!(auth.challenge(Instant::default(), false)[0].starts_with(r#"Digest realm="a\"b\\c", "#));
+        assert!(auth.challenge(Instant::default(), false, &BOTH)[0].starts_with(r#"Digest realm="a\"b\\c", "#));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    call::{Cdr, Core, Input, Output, core::Setup},
+    call::{Cdr, Core, Input, Output, Setup},
     config::{Config, Directory},
     media::{
         self, Worker,

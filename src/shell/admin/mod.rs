@@ -15,7 +15,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Query as Parameters, Request, State},
-    http::{StatusCode, header},
+    http::{StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -114,13 +114,9 @@ async fn refuse_foreign_hosts(request: Request, next: Next) -> Response {
 }
 
 fn is_own_host(host: &str) -> bool {
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let bare = match host.rsplit_once(':') {
-        Some((bare, port)) if is_port(port) && !(bare.contains(':') && !bare.ends_with(']')) => bare,
-        Some(_) | None => host,
-    };
-    let address = bare.strip_prefix('[').and_then(|b| b.strip_suffix(']')).unwrap_or(bare);
-    bare.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    let name = host.parse::<Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(&name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Asks the core; 503 if it is too busy, hangs or has ended.
@@ -214,7 +210,87 @@ async fn emergency_view(State(admin): State<Admin>) -> Json<EmergencyView> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+    use crate::shell::{clock::Clock, media_io::MediaPlane, store::Store, tls::Tls, transport::Listeners};
+
+    /// An admin API on loopback; the receiver stands for the core's mailbox.
+    async fn started(folder: &std::path::Path) -> (std::net::SocketAddr, mpsc::Receiver<ToCore>) {
+        let text =
+            format!("[server]\nstate_dir = \"{}\"\n[company]\nname = \"x\"\nregion = \"US\"\n", folder.display());
+        let (config, _) = crate::config::parse(&text).unwrap();
+        let clock = Clock::start();
+        let (to_core, mail) = mpsc::channel(4);
+        let tls = Arc::new(Tls::load(clock.now(), &config).unwrap());
+        let none = crate::config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
+        let admin = Admin {
+            transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
+            to_core,
+            store: crate::shell::store::thread::spawn(Store::open(folder).unwrap(), |_| {}).unwrap().0,
+            media: MediaPlane::start(clock, &(20_000..=20_003), 1).unwrap().counters(),
+            is_ready: Arc::new(AtomicBool::new(true)),
+            emergency: EmergencyView::new(&config),
+            started: clock.now(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(serve(listener, admin));
+        tasks.detach_all();
+        (address, mail)
+    }
+
+    async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn a_core_that_does_not_answer_is_a_503_within_moments() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, _silent) = started(folder.path()).await;
+        let begun = tokio::time::Instant::now();
+        for path in ["/health", "/metrics", "/v1/calls", "/v1/registrations"] {
+            let reply = fetch(address, path).await;
+            assert!(reply.starts_with("HTTP/1.1 503"), "{path}: {reply}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        for path in ["/ready", "/v1/cdrs", "/v1/emergency"] {
+            let reply = fetch(address, path).await;
+            assert!(reply.starts_with("HTTP/1.1 200"), "{path}: {reply}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metrics_name_every_total_and_every_drop_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let core = async {
+            let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
+            let mut counters = crate::call::core::Counters { calls: 7, ..Default::default() };
+            counters.drops.count(crate::types::DropReason::SipMalformed);
+            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2 }).unwrap();
+        };
+        let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
+        for line in [
+            "ringdown_calls_total 7",
+            "ringdown_calls_live 3",
+            "ringdown_bindings_live 2",
+            "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
+            "ringdown_emergency_available 0",
+            "ringdown_store_healthy 1",
+        ] {
+            assert!(reply.lines().any(|l| l == line), "{line} in {reply}");
+        }
+        for reason in crate::types::DropReason::ALL {
+            assert!(reply.contains(&format!("{{reason=\"{}\"}}", reason.label())), "{reason:?}");
+        }
+    }
 
     #[test]
     fn only_addresses_and_localhost_are_own_hosts() {

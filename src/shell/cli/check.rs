@@ -9,8 +9,8 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &settings.config;
     if Store::exists(&config.server.state_dir) {
-        let store = run::open_store(config)?;
-        run::load_directory(&store, config)?;
+        let mut store = run::open_store(config)?;
+        run::load_directory(&mut store, config)?;
     }
     super::print(&format!("{}: good.\n", config_file.display()));
     Ok(())

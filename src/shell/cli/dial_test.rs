@@ -18,11 +18,19 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if let Some(dialed) = &options.dialed {
         let region = options.region.as_deref().ok_or_else(|| usage("--region XX is needed with a number"))?;
-        super::print(&format!("{}\n", dial_test(region, dialed)));
-        return Ok(());
+        return classify_one(dialed, region);
     }
     let mut out = Vec::new();
     classify_rows(std::io::stdin().lock(), options.region.as_deref(), &mut out)?;
+    super::print(&String::from_utf8_lossy(&out));
+    Ok(())
+}
+
+/// One row without a header.
+fn classify_one(dialed: &str, region: &str) -> Result<(), Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record([dialed, region, dial_test(region, dialed)]).map_err(|e| usage(&e.to_string()))?;
+    let out = writer.into_inner().map_err(|e| usage(&e.to_string()))?;
     super::print(&String::from_utf8_lossy(&out));
     Ok(())
 }

@@ -118,7 +118,7 @@ fn detect_address() -> IpAddr {
         socket.connect(ELSEWHERE)?;
         socket.local_addr()
     };
-    route().map_or(Ipv4Addr::LOCALHOST.into(), |address: SocketAddr| address.ip())
+    route().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address: SocketAddr| address.ip())
 }
 
 /// As the host of a SIP URI (RFC 3261 section 25.1: IPv6reference).

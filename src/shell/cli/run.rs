@@ -14,7 +14,6 @@ use crate::{
         logging,
         run::{Facts, Server},
         settings::Settings,
-        systemd,
     },
     types::Transport,
 };
@@ -37,7 +36,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let mut hang_up = listen(SignalKind::hangup())?;
     let mut server = Server::start(settings).await?;
     announce(&server.facts);
-    systemd::ready();
+    server.set_ready();
     let mut certificate_check = interval(CERTIFICATE_CHECK);
     certificate_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is now, and the certificate is fresh.

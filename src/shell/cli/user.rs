@@ -11,11 +11,11 @@ use std::{
 use clap::{Args, Subcommand};
 
 use crate::{
-    config::{self, Config, Directory, Severity, User},
+    config::{self, Config, Directory, User},
     shell::{
         entropy,
         failure::Failure,
-        run,
+        run, settings,
         store::{Account, Store},
     },
     types::Secret,
@@ -64,7 +64,7 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     match command {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
-        Command::List => list(&store),
+        Command::List => list(&mut store),
         Command::Remove { name } => remove(&mut store, &name),
     }
 }
@@ -215,16 +215,10 @@ fn check_emergency(config: &Config, accounts: &[Account]) -> Result<(), Failure>
         direct_line: account.direct_line.clone(),
         credential: account.credential(&config.server.domain),
     });
-    let problems = config::check_directory(config, &Directory::new(users));
-    let errors: Vec<_> = problems
-        .iter()
-        .filter(|p| p.severity == Severity::Error)
-        .map(|p| format!("{}: {}. {}.", p.key, p.message.trim_end_matches('.'), p.remedy.trim_end_matches('.')))
-        .collect();
-    if errors.is_empty() { Ok(()) } else { Err(Failure::Usage(errors.join("\n"))) }
+    settings::refuse_errors(&config::check_directory(config, &Directory::new(users)))
 }
 
-fn list(store: &Store) -> Result<(), Failure> {
+fn list(store: &mut Store) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
     let mut text = format!("{:<24} {:<16} {}\n", "user", "extension", "direct line");
     for user in directory.iter() {

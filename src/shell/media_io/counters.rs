@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::{
     media::Worker,
     types::{DropReason, reason::DropCounters},
@@ -13,6 +15,7 @@ pub(super) struct Published {
     drops: [AtomicU64; DropReason::ALL.len()],
     packets_relayed: AtomicU64,
     legs: AtomicU64,
+    cpu_ns: AtomicU64,
 }
 
 /// All workers' totals since start.
@@ -22,15 +25,21 @@ pub struct Totals {
     pub packets_relayed: u64,
     /// Legs open now.
     pub legs: u64,
+    /// CPU time of the worker threads, in nanoseconds: one that gains a second per second has reached its limit.
+    pub cpu_ns: u64,
 }
 
 impl Published {
+    /// Must be called on the worker's own thread, whose CPU time it reads.
     pub(super) fn publish(&self, worker: &Worker) {
         for reason in DropReason::ALL {
             self.drops[reason.index()].store(worker.drops().of(reason), Ordering::Relaxed);
         }
         self.packets_relayed.store(worker.packets_relayed(), Ordering::Relaxed);
         self.legs.store(worker.len() as u64, Ordering::Relaxed);
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let cpu_ns = cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec;
+        self.cpu_ns.store(cpu_ns.cast_unsigned(), Ordering::Relaxed);
     }
 
     pub(super) fn add_to(&self, totals: &mut Totals) {
@@ -39,5 +48,6 @@ impl Published {
         }
         totals.packets_relayed += self.packets_relayed.load(Ordering::Relaxed);
         totals.legs += self.legs.load(Ordering::Relaxed);
+        totals.cpu_ns += self.cpu_ns.load(Ordering::Relaxed);
     }
 }

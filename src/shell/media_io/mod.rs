@@ -314,7 +314,7 @@ mod tests {
         let counters = call.plane.counters();
         std::thread::sleep(Duration::from_millis(400));
         let totals = counters.totals();
-        assert!(totals.packets_relayed >= 2 && totals.legs == 2, "{totals:?}");
+        assert!(totals.packets_relayed >= 2 && totals.legs == 2 && totals.cpu_ns > 0, "{totals:?}");
         assert_eq!(totals.drops.of(DropReason::SrtpBadTag), 0);
 
         for leg in call.legs {

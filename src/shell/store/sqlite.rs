@@ -60,6 +60,8 @@ CREATE INDEX cdrs_by_start ON cdrs(start_ms);
 pub struct Store {
     connection: Connection,
     key: SealKey,
+    /// `PRAGMA data_version` just before the users were last read.
+    read_version: Option<i64>,
 }
 
 impl Store {
@@ -76,7 +78,7 @@ impl Store {
         connection.pragma_update(None, "secure_delete", true)?;
         migrate(&mut connection)?;
         let key = prove_key(&mut connection, state_dir)?;
-        Ok(Self { connection, key })
+        Ok(Self { connection, key, read_version: None })
     }
 
     /// Whether a state folder has a database.
@@ -138,7 +140,8 @@ impl Store {
     }
 
     /// Every user, opened.
-    pub fn directory(&self) -> Result<Directory, StoreError> {
+    pub fn directory(&mut self) -> Result<Directory, StoreError> {
+        self.read_version = Some(self.data_version()?);
         let mut statement =
             self.connection.prepare("SELECT name, extension, direct_line, credential FROM users ORDER BY extension")?;
         let mut rows = statement.query([])?;
@@ -185,8 +188,12 @@ impl Store {
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// Changes when another process has committed something.
-    pub fn data_version(&self) -> Result<i64, StoreError> {
+    /// Whether another process has written to the database since the users were last read.
+    pub fn has_changed(&self) -> Result<bool, StoreError> {
+        Ok(self.read_version != Some(self.data_version()?))
+    }
+
+    fn data_version(&self) -> Result<i64, StoreError> {
         Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 }

@@ -95,7 +95,6 @@ pub fn spawn(
         is_healthy: Arc::clone(&is_healthy),
         changes: VecDeque::new(),
         cdrs: VecDeque::new(),
-        seen_version: None,
         on_directory: Box::new(on_directory),
     };
     let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
@@ -109,14 +108,11 @@ struct Thread {
     /// Not yet on disk, oldest first.
     changes: VecDeque<Change>,
     cdrs: VecDeque<Cdr>,
-    /// `PRAGMA data_version` at the last reading of the directory.
-    seen_version: Option<i64>,
     on_directory: Box<dyn FnMut(Directory) + Send>,
 }
 
 impl Thread {
     fn run(mut self) {
-        self.seen_version = self.store.data_version().ok();
         let mut polled_at = tokio::time::Instant::now();
         loop {
             match self.receiver.recv_timeout(POLL_INTERVAL) {
@@ -175,15 +171,12 @@ impl Thread {
     }
 
     fn reload_directory(&mut self) {
-        let version = self.store.data_version().ok();
-        if version == self.seen_version {
+        // That the disk cannot be read is what the next commit reports.
+        if !self.store.has_changed().unwrap_or(false) {
             return;
         }
         match self.store.directory() {
-            Ok(directory) => {
-                self.seen_version = version;
-                (self.on_directory)(directory);
-            }
+            Ok(directory) => (self.on_directory)(directory),
             Err(error) => warn!(%error, "The changed user directory cannot be read; the old one stays."),
         }
     }
@@ -201,6 +194,7 @@ fn append<T>(backlog: &mut VecDeque<T>, new: Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{shell::store::Account, types::Secret};
 
     fn remove(n: usize) -> Change {
         Change::Remove { aor: "alice".to_owned(), contact: n.to_string() }
@@ -233,12 +227,14 @@ mod tests {
     async fn users_added_by_another_process_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let (send, mut directories) = tokio::sync::mpsc::channel(4);
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), move |d| send.try_send(d).unwrap()).unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.directory().unwrap();
+        let (handle, join) = spawn(store, move |d| send.try_send(d).unwrap()).unwrap();
         let mut other = Store::open(dir.path()).unwrap();
-        other.remove_user("nobody").unwrap_err();
-        other.claim_domain("example.test").unwrap();
+        let account = Account::new("alice", "1001", None, Secret::new("password".to_owned())).unwrap();
+        other.add_users("example.test", &[account]).unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(5), directories.recv()).await.unwrap().unwrap();
-        assert!(seen.is_empty());
+        assert!(seen.by_name("alice").is_some());
         drop(handle);
         join.join().unwrap();
     }

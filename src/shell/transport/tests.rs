@@ -1,1 +1,319 @@
+//! Real sockets on loopback against the transports, with the test in the core's place.
 
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::*;
+use crate::{call::Input, shell::settings::Settings, types::DropReason};
+
+const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
+    From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
+    Content-Length: 4\r\n\r\nbody";
+
+struct Fixture {
+    transports: Transports,
+    mail: mpsc::Receiver<ToCore>,
+    tls: Arc<Tls>,
+    addresses: Vec<(Transport, SocketAddr)>,
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[server]\ndomain = \"localhost\"\nstate_dir = \"{}\"\n[sip]\nudp = [\"127.0.0.1:0\"]\n\
+             tcp = [\"127.0.0.1:0\"]\ntls = [\"127.0.0.1:0\"]\n[company]\nname = \"x\"\nregion = \"US\"\n",
+            folder.path().display()
+        );
+        let settings = Settings::from_text(&text).unwrap();
+        let clock = Clock::start();
+        let tls = Arc::new(Tls::load(clock.now(), &settings.config).unwrap());
+        let (to_core, mail) = mpsc::channel(64);
+        let listeners = Listeners::bind(&settings.config.sip, Arc::clone(&tls), clock, to_core).unwrap();
+        let (transports, addresses) = (listeners.transports(), listeners.addresses());
+        listeners.serve();
+        Self { transports, mail, tls, addresses, folder }
+    }
+
+    fn address(&self, transport: Transport) -> SocketAddr {
+        self.addresses.iter().find(|(t, _)| *t == transport).unwrap().1
+    }
+
+    async fn mail(&mut self) -> ToCore {
+        tokio::time::timeout(Duration::from_secs(5), self.mail.recv()).await.expect("mail in time").unwrap()
+    }
+
+    async fn received(&mut self) -> (Flow, Bytes) {
+        match self.mail().await {
+            ToCore::Input(Input::Received { flow, bytes }) => (flow, bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn failed(&mut self) -> Flow {
+        match self.mail().await {
+            ToCore::Input(Input::FlowFailed { flow }) => flow,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn no_mail(&mut self) {
+        assert!(self.mail.try_recv().is_err());
+    }
+}
+
+async fn read_some(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut buffer = vec![0; 4096];
+    let len = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer)).await.unwrap().unwrap();
+    buffer.truncate(len);
+    buffer
+}
+
+#[tokio::test]
+async fn a_datagram_arrives_and_is_answered_on_its_flow_and_a_keep_alive_is_not_a_message() {
+    let mut fixture = Fixture::start();
+    let phone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = fixture.address(Transport::Udp);
+    for datagram in ["\r\n\r\n", "", OPTIONS] {
+        phone.send_to(datagram.as_bytes(), server).await.unwrap();
+    }
+    let (flow, bytes) = fixture.received().await;
+    assert_eq!(bytes, OPTIONS);
+    let expected = Flow {
+        transport: Transport::Udp,
+        local: server,
+        remote: phone.local_addr().unwrap(),
+        connection: ConnectionId::NONE,
+    };
+    assert_eq!(flow, expected);
+    fixture.no_mail();
+    fixture.transports.transmit(&flow, Bytes::from_static(b"answer")).unwrap();
+    let mut buffer = [0; 64];
+    let (len, from) = phone.recv_from(&mut buffer).await.unwrap();
+    assert_eq!((&buffer[..len], from), (b"answer".as_slice(), server));
+}
+
+#[tokio::test]
+async fn a_datagram_for_another_family_fails_its_flow() {
+    let fixture = Fixture::start();
+    let local = fixture.address(Transport::Udp);
+    let flow =
+        Flow { transport: Transport::Udp, local, remote: "[::1]:9".parse().unwrap(), connection: ConnectionId::NONE };
+    // The only socket is IPv4: the kernel refuses, or none of the family is found.
+    assert_eq!(fixture.transports.transmit(&Flow { local: flow.remote, ..flow }, Bytes::new()), Err(FlowGone));
+    assert_eq!(fixture.transports.transmit(&flow, Bytes::from_static(b"x")), Err(FlowGone));
+}
+
+#[tokio::test]
+async fn messages_are_cut_out_of_a_stream_however_it_is_segmented() {
+    let mut fixture = Fixture::start();
+    let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    phone.set_nodelay(true).unwrap();
+    let stream = [OPTIONS, "\r\n", OPTIONS].concat();
+    for chunk in stream.as_bytes().chunks(37) {
+        phone.write_all(chunk).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let (first, bytes) = fixture.received().await;
+    assert_eq!(bytes, OPTIONS);
+    let (second, bytes) = fixture.received().await;
+    assert_eq!(bytes, OPTIONS);
+    assert_eq!(first, second);
+    assert_ne!(first.connection, ConnectionId::NONE);
+    fixture.transports.transmit(&first, Bytes::from_static(b"one")).unwrap();
+    assert_eq!(read_some(&mut phone).await, b"one");
+    drop(phone);
+    assert_eq!(fixture.failed().await, first);
+    assert_eq!(fixture.transports.connections(), 0);
+    assert_eq!(fixture.transports.transmit(&first, Bytes::new()), Err(FlowGone));
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_a_pong_and_is_not_a_message() {
+    let mut fixture = Fixture::start();
+    let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    phone.write_all(b"\r\n\r\n").await.unwrap();
+    assert_eq!(read_some(&mut phone).await, b"\r\n");
+    fixture.no_mail();
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_cut_is_answered_and_then_closed() {
+    let mut fixture = Fixture::start();
+    let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    let broken = OPTIONS.replace("Content-Length: 4", "Content-Length: x");
+    phone.write_all(broken.as_bytes()).await.unwrap();
+    let (flow, head) = fixture.received().await;
+    assert!(head.starts_with(b"OPTIONS "));
+    let ToCore::CloseFlow(closing) = fixture.mail().await else { panic!("the flow is to be closed") };
+    assert_eq!(closing, flow);
+    // What the peer goes on sending is not read as a message.
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.transports.transmit(&flow, Bytes::from_static(b"400")).unwrap();
+    fixture.transports.close(flow.connection);
+    let mut answer = Vec::new();
+    phone.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"400");
+    fixture.no_mail();
+}
+
+#[tokio::test]
+async fn a_stream_of_noise_is_dropped_under_a_name() {
+    let mut fixture = Fixture::start();
+    let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    let noise = vec![b'x'; crate::types::limits::SIP_MESSAGE_BYTES_MAX + 1];
+    // The server may close before it has taken everything.
+    let _ = phone.write_all(&noise).await;
+    match fixture.mail().await {
+        ToCore::Dropped(DropReason::SipMalformed | DropReason::SipOversized)
+        | ToCore::Input(Input::Received { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(fixture.mail().await, ToCore::CloseFlow(_)));
+}
+
+/// Goal: neither silence nor slow sending holds a connection. Method: the clock of the timers is moved past the limit.
+#[tokio::test]
+async fn a_silent_or_slow_sender_is_cut_off_and_a_finished_one_is_not() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tcp);
+    let mut idle = TcpStream::connect(server).await.unwrap();
+    idle.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (idle_flow, _) = fixture.received().await;
+    let mut slow = TcpStream::connect(server).await.unwrap();
+    slow.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (slow_flow, _) = fixture.received().await;
+    slow.write_all(&OPTIONS.as_bytes()[..40]).await.unwrap();
+    let mut silent = TcpStream::connect(server).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert_eq!(fixture.failed().await, slow_flow);
+    let silent_flow = fixture.failed().await;
+    assert_ne!(silent_flow, idle_flow);
+    assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    fixture.transports.transmit(&idle_flow, Bytes::from_static(b"still here")).unwrap();
+    assert_eq!(read_some(&mut idle).await, b"still here");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_loses_its_connection_at_the_limit() {
+    let mut fixture = Fixture::start();
+    let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (flow, _) = fixture.received().await;
+    let large = Bytes::from(vec![b'x'; 60_000]);
+    let mut sent = 0;
+    while fixture.transports.transmit(&flow, large.clone()).is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "the queue has no limit");
+        tokio::task::yield_now().await;
+    }
+    assert!(sent >= SEND_QUEUE_MAX);
+    assert_eq!(fixture.transports.connections(), 0);
+}
+
+#[tokio::test]
+async fn tls_carries_messages_and_the_certificate_is_good_for_the_address() {
+    let mut fixture = Fixture::start();
+    let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
+    let mut phone = tls::connect(&fixture.tls, stream, "127.0.0.1").await.unwrap();
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (flow, bytes) = fixture.received().await;
+    assert_eq!((flow.transport, bytes), (Transport::Tls, Bytes::from(OPTIONS)));
+    fixture.transports.transmit(&flow, Bytes::from_static(b"answer")).unwrap();
+    assert_eq!(read_some(&mut phone).await, b"answer");
+
+    let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
+    tls::connect(&fixture.tls, stream, "other.test").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_reloaded_certificate_serves_new_connections_and_open_ones_go_on() {
+    let mut fixture = Fixture::start();
+    let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
+    let mut old = tls::connect(&fixture.tls, stream, "localhost").await.unwrap();
+    let certificate =
+        |s: &tokio_rustls::client::TlsStream<TcpStream>| s.get_ref().1.peer_certificates().unwrap()[0].clone();
+    // A missing certificate is made again.
+    std::fs::remove_file(fixture.folder.path().join("tls/server.pem")).unwrap();
+    fixture.tls.reload(Clock::start().now()).unwrap();
+    old.write_all(OPTIONS.as_bytes()).await.unwrap();
+    assert_eq!(fixture.received().await.1, OPTIONS);
+    let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
+    let new = tls::connect(&fixture.tls, stream, "localhost").await.unwrap();
+    assert_ne!(certificate(&new), certificate(&old));
+}
+
+#[tokio::test]
+async fn an_asked_for_connection_carries_what_was_queued_before_it_was_open() {
+    let mut fixture = Fixture::start();
+    for (n, transport) in [(1, Transport::Tcp), (2, Transport::Tls)] {
+        let remote = fixture.address(transport);
+        let local = "127.0.0.1:0".parse().unwrap();
+        let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(n) };
+        fixture.transports.connect(flow, "localhost".to_owned());
+        fixture.transports.transmit(&flow, Bytes::from(OPTIONS)).unwrap();
+        let (accepted, bytes) = fixture.received().await;
+        assert_eq!(bytes, OPTIONS);
+        fixture.transports.transmit(&accepted, Bytes::from(OPTIONS)).unwrap();
+        assert_eq!(fixture.received().await.0, flow);
+        fixture.transports.close(flow.connection);
+        // The core asked for the end of one side, so it hears of the other only.
+        assert_eq!(fixture.failed().await, accepted);
+        fixture.no_mail();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_opened_or_proven_fails_its_flow() {
+    let mut fixture = Fixture::start();
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let local = "127.0.0.1:0".parse().unwrap();
+    for (n, transport, remote, name) in [
+        (1, Transport::Tcp, refused, "localhost"),
+        (2, Transport::Tls, fixture.address(Transport::Tls), "other.test"),
+        (3, Transport::Tls, fixture.address(Transport::Tls), "not a name"),
+    ] {
+        let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(n) };
+        fixture.transports.connect(flow, name.to_owned());
+        assert_eq!(fixture.failed().await, flow);
+        assert_eq!(fixture.transports.transmit(&flow, Bytes::new()), Err(FlowGone));
+    }
+}
+
+#[tokio::test]
+async fn above_the_limit_a_connection_is_closed_at_once() {
+    let mut fixture = Fixture::start();
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap();
+    let others = Arc::clone(&fixture.transports.0.permits).try_acquire_many_owned(all - 1).unwrap();
+    let mut last = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    last.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.received().await;
+    let mut above = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    assert_eq!(above.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    drop(others);
+    let mut next = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    next.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.received().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_address_and_a_remedy() {
+    let holder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
+    let failure = bind::udp(&[taken]).unwrap_err();
+    assert!(matches!(failure, Failure::Unavailable(_)));
+    let text = failure.to_string();
+    assert!(text.contains(&taken.to_string()) && text.contains("sip.udp") && text.contains("in use"), "{text}");
+    drop(holder);
+    bind::udp(&[taken]).unwrap();
+}

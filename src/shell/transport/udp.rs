@@ -1,8 +1,12 @@
 //! SIP over UDP: one datagram, one message.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use rustix::{
+    io::Errno,
+    net::{SendFlags, sendto},
+};
 use tokio::net::UdpSocket;
 use tracing::warn;
 
@@ -45,10 +49,10 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
 
 pub(super) fn send(shared: &Shared, flow: &Flow, bytes: &[u8]) -> Result<(), FlowGone> {
     let socket = socket_for(shared, flow).ok_or(FlowGone)?;
-    match socket.try_send_to(bytes, flow.remote) {
+    match sendto(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &flow.remote) {
         Ok(_) => Ok(()),
         // The kernel's buffer is full: lost like any other datagram, and sent again by its transaction.
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Ok(()),
         Err(_) => Err(FlowGone),
     }
 }

@@ -1,0 +1,149 @@
+//! The load: devices that send paced packets, sealed beforehand, and a thread that receives what is relayed to them.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ringdown::{
+    types::Rng,
+    wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+};
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll::{self, EventData, EventFlags},
+};
+
+/// 20 ms of G.711 with its RTP header.
+const PACKET_BYTES: usize = 172;
+/// Each leg gets one packet in this many ticks of a millisecond: 50 a second.
+const TICKS_PER_PACKET: usize = 20;
+/// The device whose last packet is opened after each turn.
+const SAMPLED: usize = 1;
+
+/// The keys of a leg: what its device sends under, and what it receives under.
+pub(crate) fn keys(suite: Suite, leg: usize) -> (MasterKey, MasterKey) {
+    let mut rng = Rng::from_small_seed(leg as u64 * 8 + suite as u64);
+    (MasterKey::generate(suite, &mut rng), MasterKey::generate(suite, &mut rng))
+}
+
+/// One socket per leg. Devices 2n and 2n + 1 are in a call.
+pub(crate) struct Devices {
+    sockets: Arc<Vec<UdpSocket>>,
+    received: Arc<AtomicU64>,
+    sample: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Devices {
+    pub(crate) fn start(legs: usize) -> Self {
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let sockets: Arc<Vec<_>> = Arc::new((0..legs).map(|_| bind()).collect());
+        let (received, sample) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let devices =
+            Self { sockets: Arc::clone(&sockets), received: Arc::clone(&received), sample: Arc::clone(&sample) };
+        std::thread::spawn(move || receive(&sockets, &received, &sample));
+        devices
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(crate) fn address(&self, leg: usize) -> SocketAddr {
+        self.sockets[leg].local_addr().unwrap()
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Sends packet after packet of each leg to its port, in even steps of a millisecond; returns how many.
+    pub(crate) fn send(&self, packets: &[Vec<Vec<u8>>], ports: &[SocketAddr]) -> u64 {
+        let start = Instant::now();
+        let per_tick = self.len() / TICKS_PER_PACKET;
+        let (mut tick, mut sent) = (0_u32, 0);
+        for step in packets {
+            for legs in step.chunks(per_tick).enumerate() {
+                let due = start + Duration::from_millis(1) * tick;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                for (offset, packet) in legs.1.iter().enumerate() {
+                    let leg = legs.0 * per_tick + offset;
+                    sent += u64::from(self.sockets[leg].send_to(packet, ports[leg]).is_ok());
+                }
+                tick += 1;
+            }
+        }
+        sent
+    }
+
+    /// Opens the last packet relayed to one device, to be sure that the relay did what it is measured for.
+    pub(crate) fn check_sample(&self, suite: Suite) {
+        let mut packet = self.sample.lock().unwrap().clone();
+        let (_, receives) = keys(suite, SAMPLED);
+        let len = Inbound::new(suite, &receives, 0).unprotect_rtp(&mut packet).expect("sealed for this device");
+        assert_eq!(packet[12..len], [0x55; PACKET_BYTES - 12], "the payload came through");
+    }
+}
+
+fn receive(sockets: &[UdpSocket], received: &AtomicU64, sample: &Mutex<Vec<u8>>) {
+    crate::relays::pin(1);
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    for (index, socket) in sockets.iter().enumerate() {
+        epoll::add(&epoll, socket, EventData::new_u64(index as u64), EventFlags::IN).unwrap();
+    }
+    let mut ready = Vec::with_capacity(64);
+    let mut buffer = [0; 2_048];
+    loop {
+        if epoll::wait(&epoll, spare_capacity(&mut ready), None).is_err() {
+            continue;
+        }
+        for event in ready.drain(..) {
+            let index = usize::try_from(event.data.u64()).unwrap();
+            let Ok(len) = sockets[index].recv(&mut buffer) else { continue };
+            received.fetch_add(1, Ordering::Relaxed);
+            if index == SAMPLED {
+                buffer[..len].clone_into(&mut sample.lock().unwrap());
+            }
+        }
+    }
+}
+
+/// What the devices send to one relay: each leg's stream goes on from turn to turn.
+pub(crate) struct Sealed {
+    outbound: Vec<Outbound>,
+    sequence: u16,
+}
+
+impl Sealed {
+    pub(crate) fn new(devices: &Devices, suite: Suite) -> Self {
+        let outbound = (0..devices.len()).map(|leg| Outbound::new(suite, &keys(suite, leg).0)).collect();
+        Self { outbound, sequence: 0 }
+    }
+
+    /// The packets of `time`: for each 20 ms one of every leg.
+    pub(crate) fn seal(&mut self, time: Duration) -> Vec<Vec<Vec<u8>>> {
+        let steps = usize::try_from(time.as_millis()).unwrap() / TICKS_PER_PACKET;
+        (0..steps).map(|_| self.seal_step()).collect()
+    }
+
+    fn seal_step(&mut self) -> Vec<Vec<u8>> {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        (0..).zip(&mut self.outbound).map(|(leg, outbound)| seal(outbound, leg, sequence)).collect()
+    }
+}
+
+fn seal(outbound: &mut Outbound, leg: u32, sequence: u16) -> Vec<u8> {
+    let mut packet = vec![0x55; PACKET_BYTES + TAG_ROOM_BYTES];
+    packet[..2].copy_from_slice(&[0x80, 0]);
+    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+    packet[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+    packet[8..12].copy_from_slice(&leg.to_be_bytes());
+    let len = outbound.protect_rtp(&mut packet, PACKET_BYTES).unwrap();
+    packet.truncate(len);
+    packet
+}

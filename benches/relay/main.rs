@@ -1,0 +1,127 @@
+//! CPU time per relayed packet: ringdown's media worker with SRTP on both legs, beside a bare `recvfrom` + `sendto` loop
+//! and a naive tokio relay (one task per socket), which forward the same packets unchanged.
+//!
+//! 1000 legs in 500 calls each get a 172-byte RTP packet every 20 ms over loopback, from a load generator on another core.
+//! The relays take turns, so that whatever else the machine does hits all of them; each runs in one thread pinned to the
+//! same core, and only that thread's CPU time counts. The median over the rounds is printed.
+//!
+//! `cargo bench --bench relay` takes under a minute, `cargo bench --bench relay -- --quick` a few seconds.
+
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, reads the clock, and may stop when anything fails"
+)]
+
+mod load;
+mod relays;
+
+use std::time::Duration;
+
+use ringdown::wire::srtp::Suite;
+
+use load::{Devices, Sealed};
+use relays::{Relay, Ringdown, Simple};
+
+/// Descriptors for everything that is neither a device nor a relay socket.
+const OTHER_DESCRIPTORS: u64 = 100;
+/// Per leg: its device, a socket of the two simple relays each, and two of each of ringdown's.
+const DESCRIPTORS_PER_LEG: u64 = 7;
+
+struct Plan {
+    legs: usize,
+    rounds: usize,
+    slice: Duration,
+}
+
+/// One relay's turn.
+struct Turn {
+    relayed: u64,
+    sent: u64,
+    received: u64,
+    cpu_ns: u64,
+}
+
+fn main() {
+    let plan = plan();
+    let devices = Devices::start(plan.legs);
+    let mut contenders = contenders(&devices);
+    // The relays have taken the first core; the load must not disturb them there.
+    relays::pin(1);
+    println!("{} legs, {} rounds of {:?} for each relay, 50 packets/s a leg", plan.legs, plan.rounds, plan.slice);
+    for (relay, packets) in &mut contenders {
+        // The first packets latch addresses and fill caches; they do not count.
+        turn(&**relay, packets, &devices, Duration::from_millis(200));
+    }
+    let mut turns: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
+    for _ in 0..plan.rounds {
+        for ((relay, packets), turns) in contenders.iter_mut().zip(&mut turns) {
+            turns.push(turn(&**relay, packets, &devices, plan.slice));
+        }
+    }
+    report(&contenders, &turns);
+}
+
+/// As many legs as the descriptor limit allows, up to 1000.
+fn plan() -> Plan {
+    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let affordable = limit.maximum.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_LEG;
+    let (legs, rounds, slice) = if is_quick { (100, 1, 300) } else { (1_000, 5, 2_000) };
+    let legs = usize::try_from(affordable).unwrap_or(usize::MAX).min(legs) / 20 * 20;
+    Plan { legs, rounds, slice: Duration::from_millis(slice) }
+}
+
+/// The relays with the packets they get: the bare loop first, to which the others are compared.
+fn contenders(devices: &Devices) -> Vec<(Box<dyn Relay>, Sealed)> {
+    let (cm, gcm) = (Suite::AesCm128HmacSha1_80, Suite::AeadAes128Gcm);
+    vec![
+        (Box::new(Simple::bare(devices)), Sealed::new(devices, cm)),
+        (Box::new(Ringdown::start(devices, cm)), Sealed::new(devices, cm)),
+        (Box::new(Simple::tokio(devices)), Sealed::new(devices, cm)),
+        (Box::new(Ringdown::start(devices, gcm)), Sealed::new(devices, gcm)),
+    ]
+}
+
+fn turn(relay: &dyn Relay, packets: &mut Sealed, devices: &Devices, time: Duration) -> Turn {
+    let slice = packets.seal(time);
+    let (relayed, cpu_ns, received) = (relay.relayed(), relay.cpu_ns(), devices.received());
+    let sent = devices.send(&slice, relay.ports());
+    // Let the last packets arrive and the worker publish its counters.
+    std::thread::sleep(Duration::from_millis(250));
+    if let Some(suite) = relay.suite() {
+        devices.check_sample(suite);
+    }
+    Turn {
+        relayed: relay.relayed() - relayed,
+        sent,
+        received: devices.received() - received,
+        cpu_ns: relay.cpu_ns() - cpu_ns,
+    }
+}
+
+fn report(contenders: &[(Box<dyn Relay>, Sealed)], turns: &[Vec<Turn>]) {
+    let bare = per_packet(&turns[0]);
+    println!("{:<34} {:>10} {:>8} {:>14} {:>8}", "relay", "packets", "lost", "CPU ns/packet", "ratio");
+    for ((relay, _), turns) in contenders.iter().zip(turns) {
+        let own = per_packet(turns);
+        let relayed: u64 = turns.iter().map(|turn| turn.relayed).sum();
+        let sent: u64 = turns.iter().map(|turn| turn.sent).sum();
+        let received: u64 = turns.iter().map(|turn| turn.received).sum();
+        let lost = 100.0 * (1.0 - received as f64 / sent as f64);
+        let ratio = median(own.iter().zip(&bare).map(|(own, bare)| own / bare).collect());
+        println!("{:<34} {relayed:>10} {lost:>7.2}% {:>14.0} {ratio:>8.2}", relay.name(), median(own));
+    }
+}
+
+fn per_packet(turns: &[Turn]) -> Vec<f64> {
+    turns.iter().map(|turn| turn.cpu_ns as f64 / turn.relayed.max(1) as f64).collect()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,235 @@
+//! The relays that are compared. Each lives in one named thread, pinned to the first core.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ringdown::{
+    media::{Command, Protection, Remote, ports::Ports},
+    shell::{
+        clock::Clock,
+        media_io::{MediaCounters, MediaPlane},
+    },
+    types::limits::PACKET_BYTES_MAX,
+    wire::srtp::Suite,
+};
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll::{self, EventData, EventFlags},
+    net::{RecvFlags, SendFlags, recvfrom, sendto},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+    time::{ClockId, Timespec, clock_gettime},
+};
+
+use crate::load::{Devices, keys};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const BATCH_EVENTS_MAX: usize = 64;
+
+pub(crate) trait Relay {
+    fn name(&self) -> &str;
+    /// Where each leg's device sends to.
+    fn ports(&self) -> &[SocketAddr];
+    fn relayed(&self) -> u64;
+    /// CPU time of the relay's thread, up to a tenth of a second old.
+    fn cpu_ns(&self) -> u64;
+    /// The suite of both legs, where the relay terminates SRTP.
+    fn suite(&self) -> Option<Suite>;
+}
+
+/// The worker of ringdown, as the server runs it.
+pub(crate) struct Ringdown {
+    name: String,
+    suite: Suite,
+    ports: Vec<SocketAddr>,
+    counters: MediaCounters,
+    /// Keeps the thread.
+    _plane: MediaPlane,
+}
+
+impl Ringdown {
+    pub(crate) fn start(devices: &Devices, suite: Suite) -> Self {
+        let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let mut slots = Ports::new(&range, 1);
+        let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0).unwrap()).collect();
+        for (index, leg) in legs.iter().copied().enumerate() {
+            let remote = Remote { rtp: Some(devices.address(index)), rtcp: None, wants_media: true, may_send: true };
+            let (receive, send) = keys(suite, index);
+            let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
+            plane.send(0, Command::Open { leg, address: LOCALHOST }).unwrap();
+            plane.send(0, Command::Configure { leg, remote, receive, send }).unwrap();
+        }
+        for call in legs.chunks_exact(2) {
+            plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();
+        }
+        let ports = legs.iter().map(|leg| SocketAddr::new(LOCALHOST, slots.rtp_port(*leg))).collect();
+        // The commands need no answer; the first packets must not come before they are carried out.
+        std::thread::sleep(Duration::from_millis(500));
+        let name = format!("ringdown, {} on both legs", suite.name());
+        Self { name, suite, ports, counters: plane.counters(), _plane: plane }
+    }
+}
+
+impl Relay for Ringdown {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn ports(&self) -> &[SocketAddr] {
+        &self.ports
+    }
+
+    fn relayed(&self) -> u64 {
+        self.counters.totals().packets_relayed
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        self.counters.totals().cpu_ns
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        Some(self.suite)
+    }
+}
+
+/// A relay that forwards unchanged from each socket to the device of the other leg.
+pub(crate) struct Simple {
+    name: &'static str,
+    ports: Vec<SocketAddr>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    relayed: AtomicU64,
+    cpu_ns: AtomicU64,
+}
+
+impl Counts {
+    fn publish_cpu(&self) {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        self.cpu_ns.store((cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec).cast_unsigned(), Ordering::Relaxed);
+    }
+}
+
+impl Simple {
+    /// `recvfrom` and `sendto` under level-triggered epoll, one each per event: as little as a socket relay can do.
+    pub(crate) fn bare(devices: &Devices) -> Self {
+        Self::start("bare recvfrom + sendto loop", devices, bare_loop)
+    }
+
+    /// What one writes first with tokio: a task per socket.
+    pub(crate) fn tokio(devices: &Devices) -> Self {
+        Self::start("tokio, one task per socket", devices, tokio_tasks)
+    }
+
+    fn start(name: &'static str, devices: &Devices, run: fn(Vec<UdpSocket>, Vec<SocketAddr>, &Arc<Counts>)) -> Self {
+        let sockets: Vec<_> = (0..devices.len()).map(|_| bind()).collect();
+        let ports = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        // A packet of leg n goes to the device of the other leg of its call.
+        let targets = (0..devices.len()).map(|leg| devices.address(leg ^ 1)).collect();
+        let counts = Arc::new(Counts::default());
+        let thread_counts = Arc::clone(&counts);
+        std::thread::spawn(move || {
+            pin(0);
+            run(sockets, targets, &thread_counts);
+        });
+        Self { name, ports, counts }
+    }
+}
+
+impl Relay for Simple {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn ports(&self) -> &[SocketAddr] {
+        &self.ports
+    }
+
+    fn relayed(&self) -> u64 {
+        self.counts.relayed.load(Ordering::Relaxed)
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        self.counts.cpu_ns.load(Ordering::Relaxed)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        None
+    }
+}
+
+fn bare_loop(sockets: Vec<UdpSocket>, targets: Vec<SocketAddr>, counts: &Arc<Counts>) {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    for (leg, socket) in sockets.iter().enumerate() {
+        epoll::add(&epoll, socket, EventData::new_u64(leg as u64), EventFlags::IN).unwrap();
+    }
+    let idle = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let mut ready = Vec::with_capacity(BATCH_EVENTS_MAX);
+    let mut buffer = [0; PACKET_BYTES_MAX];
+    loop {
+        let _ = epoll::wait(&epoll, spare_capacity(&mut ready), Some(&idle));
+        if ready.is_empty() {
+            counts.publish_cpu();
+        }
+        for event in ready.drain(..) {
+            let leg = usize::try_from(event.data.u64()).unwrap();
+            let Ok((len, _, _)) = recvfrom(&sockets[leg], &mut buffer, RecvFlags::empty()) else { continue };
+            let _ = sendto(&sockets[leg ^ 1], &buffer[..len], SendFlags::empty(), &targets[leg]);
+            counts.relayed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn tokio_tasks(sockets: Vec<UdpSocket>, targets: Vec<SocketAddr>, counts: &Arc<Counts>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let sockets: Vec<_> =
+            sockets.into_iter().map(|socket| Arc::new(tokio::net::UdpSocket::from_std(socket).unwrap())).collect();
+        for (leg, target) in targets.into_iter().enumerate() {
+            let (from, to, counts) = (Arc::clone(&sockets[leg]), Arc::clone(&sockets[leg ^ 1]), Arc::clone(counts));
+            tokio::task::spawn(async move {
+                let mut buffer = [0; PACKET_BYTES_MAX];
+                loop {
+                    let Ok((len, _)) = from.recv_from(&mut buffer).await else { continue };
+                    let _ = to.send_to(&buffer[..len], target).await;
+                    counts.relayed.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            counts.publish_cpu();
+        }
+    });
+}
+
+fn bind() -> UdpSocket {
+    let socket = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// An even start of `count` ports below the ephemeral range that nobody uses.
+fn free_ports(count: u16) -> RangeInclusive<u16> {
+    let is_free = |port| UdpSocket::bind((LOCALHOST, port)).is_ok();
+    let ranges = (10_000..=32_000 - count).step_by(200).map(|start| start..=start + count - 1);
+    ranges.into_iter().find(|range| range.clone().all(is_free)).expect("a free range of ports")
+}
+
+/// Puts the calling thread on the `n`th core the process may use, or the last.
+pub(crate) fn pin(n: usize) {
+    let allowed = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let mut one = CpuSet::new();
+    one.set(cores[n.min(cores.len() - 1)]);
+    sched_setaffinity(None, &one).unwrap();
+}
