@@ -82,8 +82,6 @@ pub(crate) struct Call {
     pub(crate) was_answered: bool,
     /// The peer hung up or cancelled.
     pub(crate) ended_by_peer: bool,
-    /// The phone's connection broke while this call was alive.
-    pub(crate) lost_connection: bool,
     /// The INVITE received, as callee.
     pub(crate) invite: Option<Message>,
     /// The final response, as caller.
@@ -188,7 +186,7 @@ pub(crate) struct Phone {
     /// Every Authorization value sent.
     pub(crate) credentials: Vec<String>,
     pub(crate) connection: Option<ConnectionId>,
-    /// Its connection broke and it waits before it opens another; nothing leaves meanwhile.
+    /// Its connection broke and it waits before it opens another; what it says meanwhile leaves then.
     pub(crate) is_offline: bool,
     pub(crate) framer: Framer,
     /// Keeps its registration alive by itself.
@@ -339,9 +337,6 @@ impl Phone {
         self.connection = None;
         self.is_offline = true;
         self.framer = Framer::new();
-        for call in self.calls.iter_mut().filter(|c| !matches!(c.state, State::Ended(_))) {
-            call.lost_connection = true;
-        }
         self.at(now + RECONNECT_AFTER, Wake::Connect);
     }
 
@@ -1032,7 +1027,6 @@ impl Phone {
             state: if is_caller { State::Calling } else { State::Ringing },
             was_answered: false,
             ended_by_peer: false,
-            lost_connection: false,
             invite: None,
             response: None,
             voice: Voice::new((p.id, serial), rtp, &p.suites, p.has_mux, &mut self.rng),

@@ -390,10 +390,10 @@ impl World {
         for packet in phone.packets.drain(..) {
             self.net.datagram(now, packet.from, packet.to, &packet.bytes);
         }
-        let outbox: Vec<Bytes> = phone.outbox.drain(..).collect();
         if phone.is_offline {
             return;
         }
+        let outbox: Vec<Bytes> = phone.outbox.drain(..).collect();
         for bytes in outbox {
             let (address, server, transport) = (phone.address, phone.profile.server, phone.profile.transport);
             self.history.push(line(now, &format!("phone {index}"), "server", &bytes));
