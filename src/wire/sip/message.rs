@@ -27,7 +27,7 @@ pub struct Message {
     start: Start,
     fields: SmallVec<[Field; FIELDS_INLINE]>,
     body: Span,
-    /// The first fault that still let the message be indexed; [`super::validate`] reports it.
+    /// The first fault that still let the message be indexed; [`super::validate()`] reports it.
     pub(super) index_fault: Option<Fault>,
 }
 
@@ -63,7 +63,7 @@ impl Message {
     ///
     /// Errors are those that leave nothing to index: text that is not UTF-8, a line that does not end with CRLF, no
     /// header end, too many headers, too many bytes. [`super::salvage`] may then still find what a response needs.
-    /// Everything else is [`super::validate`]'s to name.
+    /// Everything else is [`super::validate()`]'s to name.
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
         let blank = bytes.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2;
         let bytes = if blank == 0 { bytes } else { bytes.slice(blank..) };
