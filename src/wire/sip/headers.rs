@@ -33,13 +33,29 @@ impl<'a> Params<'a> {
     /// Whether this is a list of `generic-param` (RFC 3261 section 25.1), empty values allowed except for `tag`: an
     /// empty tag would be taken for a missing one.
     fn is_well_formed(&self) -> bool {
-        self.pieces().all(|piece| {
-            let (name, value) = split_param(piece);
-            scan::is_token(name)
-                && value.is_none_or(|value| {
-                    is_param_value(value) && (!value.is_empty() || !name.eq_ignore_ascii_case("tag"))
-                })
-        })
+        let text = self.text.as_bytes();
+        let blanks = |at| scan::skip(text, at, scan::BLANK);
+        let mut at = blanks(0);
+        while at < text.len() {
+            let name = blanks(at + 1);
+            let name_end = scan::skip(text, name, scan::TOKEN);
+            if text[at] != b';' || name_end == name {
+                return false;
+            }
+            at = blanks(name_end);
+            if text.get(at) == Some(&b'=') {
+                let value = blanks(at + 1);
+                let value_end = match text.get(value) {
+                    Some(b'"') => scan::quoted_len(&text[value..]).map(|len| value + len),
+                    Some(_) | None => Some(scan::skip(text, value, scan::PARAM)),
+                };
+                match value_end {
+                    Some(end) if end > value || !text[name..name_end].eq_ignore_ascii_case(b"tag") => at = blanks(end),
+                    Some(_) | None => return false,
+                }
+            }
+        }
+        true
     }
 
     /// The name of one of [`Params::pieces`].
@@ -80,13 +96,6 @@ fn split_param(piece: &str) -> (&str, Option<&str>) {
         Some(at) => (scan::trim(&piece[..at]), Some(scan::trim(&piece[at + 1..]))),
         None => (piece, None),
     }
-}
-
-fn is_param_value(value: &str) -> bool {
-    if value.starts_with('"') {
-        return scan::quoted_len(value.as_bytes()) == Some(value.len());
-    }
-    value.bytes().all(|b| b > b' ' && !matches!(b, b'"' | b',' | b'<' | b'>' | b'\\' | 0x7f))
 }
 
 /// Without its quotes, unless an escape in it would have to be undone.
@@ -141,6 +150,11 @@ impl<'a> NameAddr<'a> {
     /// One value, not a list. Refuses what could be read in two ways: a display name with a bare comma, an unclosed quote
     /// or bracket, white space in the URI, a `?` in a URI without brackets. The URI itself is not looked into.
     pub fn parse(value: &'a str) -> Option<Self> {
+        Self::split(value).filter(|address| scan::is_uri_text(address.uri))
+    }
+
+    /// As [`NameAddr::parse`], but for a caller that has the URI parsed next, which looks at its bytes anyway.
+    pub(super) fn split(value: &'a str) -> Option<Self> {
         let value = scan::trim(value);
         let (display, addr) = split_display(value)?;
         let (uri, params) = match addr.strip_prefix('<') {
@@ -151,7 +165,7 @@ impl<'a> NameAddr<'a> {
             None => {
                 let (uri, params) = addr.split_at(memchr(b';', addr.as_bytes()).unwrap_or(addr.len()));
                 // RFC 3261 section 20.10: a URI with a comma or question mark must stand in angle brackets.
-                if uri.contains(['?', ',']) {
+                if memchr2(b'?', b',', uri.as_bytes()).is_some() {
                     return None;
                 }
                 (scan::trim(uri), params)
@@ -159,7 +173,7 @@ impl<'a> NameAddr<'a> {
         };
         let name_addr = Self { display, uri, params: Params { text: params } };
         let has_params = params.is_empty() || params.starts_with(';');
-        (has_params && is_uri_text(uri) && name_addr.params.is_well_formed()).then_some(name_addr)
+        (has_params && !uri.is_empty() && name_addr.params.is_well_formed()).then_some(name_addr)
     }
 
     pub fn tag(&self) -> Option<&'a str> {
@@ -186,10 +200,6 @@ fn split_display(value: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn is_uri_text(uri: &str) -> bool {
-    !uri.is_empty() && uri.bytes().all(|b| b > b' ' && !matches!(b, b'<' | b'>' | b'"' | 0x7f))
-}
-
 /// One Via value (RFC 3261 section 20.42).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via<'a> {
@@ -205,15 +215,26 @@ impl<'a> Via<'a> {
     /// `SIP/2.0/UDP host:port;params`, blanks around the slashes allowed. The protocol version is not judged: an answer to
     /// a request of another version still needs its Via.
     pub fn parse(value: &'a str) -> Option<Self> {
-        let (protocol, rest) = split_at_byte(value, b'/')?;
-        let (version, rest) = split_at_byte(rest, b'/')?;
-        let rest = scan::trim(rest);
-        let (transport, rest) = rest.split_at(rest.find([' ', '\t'])?);
-        let is_protocol = [protocol, version, transport].into_iter().all(|part| scan::is_token(scan::trim(part)));
+        let bytes = value.as_bytes();
+        let blanks = |at| scan::skip(bytes, at, scan::BLANK);
+        // `name / version / transport`: two tokens with a slash behind each, then one with a blank.
+        let mut at = blanks(0);
+        for _ in 0..2 {
+            let slash = blanks(scan::skip(bytes, at, scan::TOKEN));
+            if slash == at || bytes.get(slash) != Some(&b'/') {
+                return None;
+            }
+            at = blanks(slash + 1);
+        }
+        let transport_end = scan::skip(bytes, at, scan::TOKEN);
+        let (transport, rest) = (&value[at..transport_end], &value[transport_end..]);
+        if transport.is_empty() || !rest.starts_with([' ', '\t']) {
+            return None;
+        }
         let (sent_by, params) = rest.split_at(memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
         let (host, port) = split_sent_by(scan::trim(sent_by))?;
         let via = Self { transport, host, port, params: Params { text: params } };
-        (is_protocol && via.params.is_well_formed()).then_some(via)
+        via.params.is_well_formed().then_some(via)
     }
 
     pub fn branch(&self) -> Option<&'a str> {
@@ -231,11 +252,6 @@ impl<'a> Via<'a> {
         let text = self.params.get("received")?;
         text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
     }
-}
-
-fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
-    let at = memchr(byte, text.as_bytes())?;
-    Some((&text[..at], &text[at + 1..]))
 }
 
 /// `host [ : port ]`; the brackets of IPv6 are taken off.

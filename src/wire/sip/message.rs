@@ -27,7 +27,7 @@ pub struct Message {
     start: Start,
     fields: SmallVec<[Field; FIELDS_INLINE]>,
     body: Span,
-    /// The first fault that still let the message be indexed; [`super::validate`] reports it.
+    /// The first fault that still let the message be indexed; [`super::validate()`] reports it.
     pub(super) index_fault: Option<Fault>,
 }
 
@@ -71,7 +71,7 @@ impl Message {
     ///
     /// Errors are those that leave nothing to index: text that is not UTF-8, a line that does not end with CRLF, no
     /// header end, too many headers, too many bytes. [`super::salvage`] may then still find what a response needs.
-    /// Everything else is [`super::validate`]'s to name.
+    /// Everything else is [`super::validate()`]'s to name.
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
         let blank = bytes.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2;
         let bytes = if blank == 0 { bytes } else { bytes.slice(blank..) };
@@ -157,9 +157,11 @@ impl Message {
         self.fields.iter().map(|field| (self.text(field.name_text), field.name, self.text(field.value)))
     }
 
-    /// All header lines as `(known name, value)` in order.
+    /// All header lines as `(known name, value)` in order. Checks the text once instead of value by value, for a reader of
+    /// all of them.
     pub(super) fn known(&self) -> impl Iterator<Item = (Name, &str)> {
-        self.fields.iter().map(|field| (field.name, self.text(field.value)))
+        let head = self.text(Span { at: 0, len: self.body.at });
+        self.fields.iter().map(move |field| (field.name, &head[field.value.range()]))
     }
 
     /// A header the server has no [`Name`] for, by case-insensitive text. A compact form on the wire matches its long name.
@@ -250,9 +252,11 @@ impl Span {
 
     /// Without blanks at either end.
     fn trimmed(text: &[u8], range: Range<usize>) -> Self {
-        let is_blank = |at: &usize| matches!(text[*at], b' ' | b'\t');
-        let start = range.clone().find(|at| !is_blank(at)).unwrap_or(range.end);
-        let end = (start..range.end).rev().find(|at| !is_blank(at)).map_or(start, |last| last + 1);
+        let start = scan::skip(&text[..range.end], range.start, scan::BLANK);
+        let mut end = range.end;
+        while end > start && matches!(text[end - 1], b' ' | b'\t') {
+            end -= 1;
+        }
         Self::new(start..end)
     }
 }
@@ -331,10 +335,9 @@ impl Index {
 
     fn add_line(&mut self, text: &[u8], line: Range<usize>) -> Result<(), Fault> {
         let bytes = &text[line.clone()];
-        let name_len = bytes.iter().position(|b| !scan::is_token_byte(*b)).unwrap_or(bytes.len());
-        let after = &bytes[name_len..];
-        let blanks = after.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(after.len());
-        if name_len == 0 || after.get(blanks) != Some(&b':') {
+        let name_len = scan::skip(bytes, 0, scan::TOKEN);
+        let colon = scan::skip(bytes, name_len, scan::BLANK);
+        if name_len == 0 || bytes.get(colon) != Some(&b':') {
             self.note(Fault::new(400, "Malformed header name"));
             return Ok(());
         }
@@ -342,7 +345,7 @@ impl Index {
             return Err(Fault::new(400, "Too many header lines"));
         }
         let name_text = line.start..line.start + name_len;
-        let value = Span::trimmed(text, name_text.end + blanks + 1..line.end);
+        let value = Span::trimmed(text, line.start + colon + 1..line.end);
         let name = Name::from_bytes(&text[name_text.clone()]);
         if name == Name::ContentLength
             && let Err(fault) = self.length.add(&text[value.range()])

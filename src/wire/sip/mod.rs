@@ -4,7 +4,7 @@
 //!
 //! 1. [`frame::Framer`] cuts a stream into messages; a stream it cannot cut is closed.
 //! 2. [`Message::parse`] finds lines and names headers. Where it fails, [`salvage`] may still recover enough for a 400.
-//! 3. [`validate`] names the first fault of an indexed message, with the status to answer it with.
+//! 3. [`validate()`] names the first fault of an indexed message, with the status to answer it with.
 //!
 //! ```
 //! use ringdown::wire::sip::{Message, Method, validate};

@@ -130,84 +130,127 @@ pub enum Name {
 }
 
 impl Name {
-    /// The longest name of this table.
-    const BYTES_MAX: usize = 21;
-
     /// [`Name::Other`] for a header the server does not look at.
     pub fn from_bytes(text: &[u8]) -> Self {
-        let mut lower = [0; Self::BYTES_MAX];
-        let Some(lower) = lower.get_mut(..text.len()) else {
-            return Self::Other;
+        let [first, .., last] = text else {
+            return text.first().map_or(Self::Other, |only| Self::find(text, *only, *only));
         };
-        lower.copy_from_slice(text);
-        lower.make_ascii_lowercase();
-        Self::from_lower(lower)
+        Self::find(text, *first, *last)
     }
 
-    fn from_lower(lower: &[u8]) -> Self {
-        match lower {
-            b"accept" => Self::Accept,
-            b"alert-info" => Self::AlertInfo,
-            b"allow" => Self::Allow,
-            b"authentication-info" => Self::AuthenticationInfo,
-            b"authorization" => Self::Authorization,
-            b"call-id" | b"i" => Self::CallId,
-            b"call-info" => Self::CallInfo,
-            b"contact" | b"m" => Self::Contact,
-            b"content-disposition" => Self::ContentDisposition,
-            b"content-encoding" | b"e" => Self::ContentEncoding,
-            b"content-language" => Self::ContentLanguage,
-            b"content-length" | b"l" => Self::ContentLength,
-            b"content-type" | b"c" => Self::ContentType,
-            b"cseq" => Self::CSeq,
-            b"date" => Self::Date,
-            b"diversion" => Self::Diversion,
-            b"event" | b"o" => Self::Event,
-            b"expires" => Self::Expires,
-            b"from" | b"f" => Self::From,
-            b"geolocation" => Self::Geolocation,
-            b"geolocation-error" => Self::GeolocationError,
-            b"geolocation-routing" => Self::GeolocationRouting,
-            b"history-info" => Self::HistoryInfo,
-            b"max-forwards" => Self::MaxForwards,
-            b"mime-version" => Self::MimeVersion,
-            b"min-expires" => Self::MinExpires,
-            b"min-se" => Self::MinSe,
-            b"p-access-network-info" => Self::PAccessNetworkInfo,
-            b"p-asserted-identity" => Self::PAssertedIdentity,
-            b"p-preferred-identity" => Self::PPreferredIdentity,
-            b"path" => Self::Path,
-            b"priority" => Self::Priority,
-            b"privacy" => Self::Privacy,
-            b"proxy-authenticate" => Self::ProxyAuthenticate,
-            b"proxy-authorization" => Self::ProxyAuthorization,
-            b"proxy-require" => Self::ProxyRequire,
-            b"rack" => Self::RAck,
-            b"rseq" => Self::RSeq,
-            b"reason" => Self::Reason,
-            b"record-route" => Self::RecordRoute,
-            b"refer-to" | b"r" => Self::ReferTo,
-            b"referred-by" | b"b" => Self::ReferredBy,
-            b"remote-party-id" => Self::RemotePartyId,
-            b"replaces" => Self::Replaces,
-            b"require" => Self::Require,
-            b"retry-after" => Self::RetryAfter,
-            b"route" => Self::Route,
-            b"server" => Self::Server,
-            b"session-expires" | b"x" => Self::SessionExpires,
-            b"subject" | b"s" => Self::Subject,
-            b"subscription-state" => Self::SubscriptionState,
-            b"supported" | b"k" => Self::Supported,
-            b"to" | b"t" => Self::To,
-            b"unsupported" => Self::Unsupported,
-            b"user-agent" => Self::UserAgent,
-            b"via" | b"v" => Self::Via,
-            b"warning" => Self::Warning,
-            b"www-authenticate" => Self::WwwAuthenticate,
-            _ => Self::Other,
-        }
+    fn find(text: &[u8], first: u8, last: u8) -> Self {
+        let (name, known) = NAMES[SLOTS[slot(text.len(), first, last)] as usize];
+        if name == text || name.eq_ignore_ascii_case(text) { known } else { Self::Other }
     }
 }
+
+/// Length, first and last letter tell all names apart, so one look-up and one comparison find a name; the factors give
+/// each a slot of its own, which the compiler checks.
+const fn slot(len: usize, first: u8, last: u8) -> usize {
+    (len * 183 + (first | 0x20) as usize * 123 + (last | 0x20) as usize * 80) % SLOTS_LEN
+}
+
+const SLOTS_LEN: usize = 512;
+
+/// Index into [`NAMES`] by [`slot`]. Free slots hold 0, whose name then does not compare equal.
+static SLOTS: [u8; SLOTS_LEN] = {
+    let mut slots = [u8::MAX; SLOTS_LEN];
+    let mut at = 0;
+    assert!(NAMES.len() < u8::MAX as usize, "an index must fit a slot");
+    while at < NAMES.len() {
+        let name = NAMES[at].0;
+        let slot = slot(name.len(), name[0], name[name.len() - 1]);
+        assert!(slots[slot] == u8::MAX, "two names share a slot: choose other factors");
+        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+        let index = at as u8;
+        slots[slot] = index;
+        at += 1;
+    }
+    let mut slot = 0;
+    while slot < SLOTS_LEN {
+        if slots[slot] == u8::MAX {
+            slots[slot] = 0;
+        }
+        slot += 1;
+    }
+    slots
+};
+
+/// Every name and compact form, as RFCs write them, which is how most senders do: the comparison then ends at once.
+static NAMES: [(&[u8], Name); 72] = [
+    (b"Accept", Name::Accept),
+    (b"Alert-Info", Name::AlertInfo),
+    (b"Allow", Name::Allow),
+    (b"Authentication-Info", Name::AuthenticationInfo),
+    (b"Authorization", Name::Authorization),
+    (b"Call-ID", Name::CallId),
+    (b"i", Name::CallId),
+    (b"Call-Info", Name::CallInfo),
+    (b"Contact", Name::Contact),
+    (b"m", Name::Contact),
+    (b"Content-Disposition", Name::ContentDisposition),
+    (b"Content-Encoding", Name::ContentEncoding),
+    (b"e", Name::ContentEncoding),
+    (b"Content-Language", Name::ContentLanguage),
+    (b"Content-Length", Name::ContentLength),
+    (b"l", Name::ContentLength),
+    (b"Content-Type", Name::ContentType),
+    (b"c", Name::ContentType),
+    (b"CSeq", Name::CSeq),
+    (b"Date", Name::Date),
+    (b"Diversion", Name::Diversion),
+    (b"Event", Name::Event),
+    (b"o", Name::Event),
+    (b"Expires", Name::Expires),
+    (b"From", Name::From),
+    (b"f", Name::From),
+    (b"Geolocation", Name::Geolocation),
+    (b"Geolocation-Error", Name::GeolocationError),
+    (b"Geolocation-Routing", Name::GeolocationRouting),
+    (b"History-Info", Name::HistoryInfo),
+    (b"Max-Forwards", Name::MaxForwards),
+    (b"MIME-Version", Name::MimeVersion),
+    (b"Min-Expires", Name::MinExpires),
+    (b"Min-SE", Name::MinSe),
+    (b"P-Access-Network-Info", Name::PAccessNetworkInfo),
+    (b"P-Asserted-Identity", Name::PAssertedIdentity),
+    (b"P-Preferred-Identity", Name::PPreferredIdentity),
+    (b"Path", Name::Path),
+    (b"Priority", Name::Priority),
+    (b"Privacy", Name::Privacy),
+    (b"Proxy-Authenticate", Name::ProxyAuthenticate),
+    (b"Proxy-Authorization", Name::ProxyAuthorization),
+    (b"Proxy-Require", Name::ProxyRequire),
+    (b"RAck", Name::RAck),
+    (b"RSeq", Name::RSeq),
+    (b"Reason", Name::Reason),
+    (b"Record-Route", Name::RecordRoute),
+    (b"Refer-To", Name::ReferTo),
+    (b"r", Name::ReferTo),
+    (b"Referred-By", Name::ReferredBy),
+    (b"b", Name::ReferredBy),
+    (b"Remote-Party-ID", Name::RemotePartyId),
+    (b"Replaces", Name::Replaces),
+    (b"Require", Name::Require),
+    (b"Retry-After", Name::RetryAfter),
+    (b"Route", Name::Route),
+    (b"Server", Name::Server),
+    (b"Session-Expires", Name::SessionExpires),
+    (b"x", Name::SessionExpires),
+    (b"Subject", Name::Subject),
+    (b"s", Name::Subject),
+    (b"Subscription-State", Name::SubscriptionState),
+    (b"Supported", Name::Supported),
+    (b"k", Name::Supported),
+    (b"To", Name::To),
+    (b"t", Name::To),
+    (b"Unsupported", Name::Unsupported),
+    (b"User-Agent", Name::UserAgent),
+    (b"Via", Name::Via),
+    (b"v", Name::Via),
+    (b"Warning", Name::Warning),
+    (b"WWW-Authenticate", Name::WwwAuthenticate),
+];
 
 /// The long name of a compact form that has no [`Name`] of its own; any other text as it is.
 pub(super) fn expand_compact(name: &str) -> &str {

@@ -84,28 +84,62 @@ pub(super) fn trim_lws(mut text: &[u8]) -> &[u8] {
 
 /// Without blanks at either end. Values of the index hold no line breaks any more.
 pub(super) fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
+    let is_text = |b: &u8| !matches!(b, b' ' | b'\t');
+    let start = text.bytes().position(|b| is_text(&b)).unwrap_or(text.len());
+    let end = text.as_bytes().iter().rposition(is_text).map_or(start, |last| last + 1);
+    &text[start..end]
 }
 
+/// White space within a line.
+pub(super) const BLANK: u8 = 1;
 /// RFC 3261 section 25.1, `token`.
-pub(super) const fn is_token_byte(byte: u8) -> bool {
-    TOKEN[byte as usize]
-}
+pub(super) const TOKEN: u8 = 2;
+/// A parameter value without quotes. Wider than `token / host`, because extensions' parameters are.
+pub(super) const PARAM: u8 = 4;
+/// A host name or IPv4 address. The underscore is no part of the grammar, but of the names that people give machines.
+pub(super) const HOST: u8 = 8;
 
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
+const CLASSES: [u8; 256] = {
+    let mut table = [PARAM; 256];
     let mut byte = 0u8;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+    loop {
+        let is_name = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        table[byte as usize] = match byte {
+            b' ' | b'\t' => BLANK,
+            b'!' | b'%' | b'*' | b'+' | b'`' | b'\'' | b'~' => TOKEN | PARAM,
+            b'"' | b',' | b';' | b'<' | b'>' | b'\\' | 0x7f => 0,
+            _ if is_name => TOKEN | PARAM | HOST,
+            _ if byte > b' ' => PARAM,
+            _ => 0,
+        };
+        if byte == u8::MAX {
+            break table;
+        }
         byte += 1;
     }
-    table
 };
+
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    CLASSES[byte as usize] & TOKEN != 0
+}
+
+/// The first index from `at` on whose byte is not of `class`.
+pub(super) fn skip(text: &[u8], mut at: usize, class: u8) -> usize {
+    while text.get(at).is_some_and(|byte| CLASSES[usize::from(*byte)] & class != 0) {
+        at += 1;
+    }
+    at
+}
+
+/// What may stand in a URI: anything but white space, control characters, quotes and angle brackets.
+pub(super) fn is_uri_text(text: &str) -> bool {
+    // No early end: most texts are good, and so the compiler can compare many bytes at once.
+    text.bytes().fold(true, |is_good, b| is_good & (b > b' ') & (b != b'"') & (b != b'<') & (b != b'>') & (b != 0x7f))
+}
 
 /// A non-empty run of token bytes.
 pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(is_token_byte)
+    !text.is_empty() && skip(text.as_bytes(), 0, TOKEN) == text.len()
 }
 
 /// A decimal number without sign; `None` if it holds anything else or does not fit.

@@ -30,9 +30,8 @@ impl<'a> Uri<'a> {
     /// Any scheme is taken apart; only SIP's structure is checked. Letters beyond ASCII are let through, because people
     /// dial them. `None` without a scheme, with white space, quotes or angle brackets, or with a host or port that is none.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let is_text = text.bytes().all(|b| b > b' ' && !matches!(b, b'"' | b'<' | b'>' | 0x7f));
-        let (scheme, rest) = text.split_at(memchr(b':', text.as_bytes())?);
-        if !is_text || !is_scheme(scheme) {
+        let (scheme, rest) = text.split_at(text.bytes().position(|b| b == b':')?);
+        if !scan::is_uri_text(text) || !is_scheme(scheme) {
             return None;
         }
         if is_sip_scheme(scheme) { Self::parse_sip(scheme, &rest[1..]) } else { Self::parse_other(scheme, &rest[1..]) }
@@ -124,9 +123,7 @@ pub(super) fn split_host(text: &str) -> Option<(&str, &str)> {
         let (host, rest) = text.split_at(memchr(b']', text.as_bytes())? + 1);
         return parse_ipv6(bracketed(host)?).map(|_| (host, rest));
     }
-    // The underscore is no part of the grammar, but of the host names that people give their machines.
-    let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let len = text.bytes().position(|b| !is_host_byte(b)).unwrap_or(text.len());
+    let len = scan::skip(text.as_bytes(), 0, scan::HOST);
     (len > 0).then(|| text.split_at(len))
 }
 

@@ -1,5 +1,7 @@
 //! What makes a message unacceptable, with the answer it deserves.
 
+use memchr::memchr3;
+
 use super::{
     Uri,
     headers::{CSeq, NameAddr, Via, split_values},
@@ -132,7 +134,7 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a str) -> Resu
         }
         Name::CallId => {
             once(&mut seen.call_id, value, Fault::bad("Multiple Call-ID headers"))?;
-            let is_word = !value.is_empty() && !value.contains([' ', '\t', ',']);
+            let is_word = !value.is_empty() && memchr3(b' ', b'\t', b',', value.as_bytes()).is_none();
             if is_word { Ok(()) } else { Err(Fault::bad("Malformed Call-ID header")) }
         }
         Name::CSeq => once(&mut seen.cseq, value, Fault::bad("Multiple CSeq headers")),
@@ -156,7 +158,10 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a str) -> Resu
 
 /// A second occurrence must say the same; otherwise it is unknown which of the two another element goes by.
 fn once<'a>(slot: &mut Option<&'a str>, value: &'a str, fault: Fault) -> Result<(), Fault> {
-    if *slot.get_or_insert(value) == value { Ok(()) } else { Err(fault) }
+    match slot.replace(value) {
+        Some(earlier) if earlier != value => Err(fault),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_vias(line: &str, is_first: bool) -> Result<(), Fault> {
@@ -175,7 +180,7 @@ fn check_addresses(line: &str, fault: Fault) -> Result<(), Fault> {
 }
 
 fn check_address(value: &str, fault: Fault) -> Result<(), Fault> {
-    NameAddr::parse(value).and_then(|address| Uri::parse(address.uri)).map(|_| ()).ok_or(fault)
+    NameAddr::split(value).and_then(|address| Uri::parse(address.uri)).map(|_| ()).ok_or(fault)
 }
 
 #[cfg(test)]
