@@ -8,6 +8,7 @@
 //! | 1 | [`config`], [`policy`] | text to checked configuration; pure, total decisions |
 //! | 2 | [`sip`], [`media`] | protocol machines without I/O; the two never import each other |
 //! | 3 | [`call`] | the B2BUA: all calls, the only place where signalling meets media |
+//! | 3 | [`phone`] | a small phone that the self-test calls with; [`call`] and it never import each other |
 //! | 4 | [`shell`] | sockets, clocks, threads, files |
 //!
 //! Every machine has one contract: `handle_input(now, Input)`, then `poll_output()` until it returns `Timeout`.
@@ -23,5 +24,6 @@ pub mod media;
 pub mod sip;
 
 pub mod call;
+pub mod phone;
 
 pub mod shell;

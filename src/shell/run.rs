@@ -62,6 +62,7 @@ pub struct Server {
     clock: Clock,
     tls: Arc<Tls>,
     transports: Transports,
+    listening: Vec<JoinHandle<()>>,
     to_core: mpsc::Sender<ToCore>,
     is_ready: Arc<AtomicBool>,
     core: JoinHandle<Result<(), Failure>>,
@@ -140,8 +141,21 @@ impl Server {
         let outside = Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
-        listeners.serve();
-        Ok(Self { facts, clock, tls, transports, to_core, is_ready, core, admin, store, store_thread, _lock: lock })
+        let listening = listeners.serve();
+        Ok(Self {
+            facts,
+            clock,
+            tls,
+            transports,
+            listening,
+            to_core,
+            is_ready,
+            core,
+            admin,
+            store,
+            store_thread,
+            _lock: lock,
+        })
     }
 
     /// Tells the service manager and `/ready`, once the operator has been told what only the first start says.
@@ -183,13 +197,16 @@ impl Server {
         }
     }
 
-    /// Ends: the last answers leave, media ports close, the store is written.
+    /// Ends: the last answers leave, every port closes, the store is written.
     pub async fn end(self) -> Result<(), Failure> {
         let _ = self.to_core.send(ToCore::Stop).await;
         let core = self.core.await;
         if let Some(admin) = self.admin {
             admin.abort();
             let _ = admin.await;
+        }
+        for task in self.listening {
+            let _ = task.await;
         }
         self.transports.close_all();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.transports.closed()).await;

@@ -113,6 +113,19 @@ impl Source {
     }
 }
 
+/// What a phone needs to connect: it trusts the CA in `ca_file` and no other.
+pub fn client_of(ca_file: &Path) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(ca_file).map_err(|e| format!("{}: {e}", ca_file.display()))?;
+    roots.add(ca).map_err(|e| format!("{}: {e}", ca_file.display()))?;
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(client))
+}
+
 /// Hands every new connection the current certificate.
 #[derive(Debug)]
 struct Resolver(RwLock<Arc<CertifiedKey>>);

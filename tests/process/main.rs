@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
 mod phone;
+mod selftest;
 
 use std::{
     fs,
@@ -312,21 +313,4 @@ fn dial_test_classifies_as_the_server_does() {
     }
     let (is_ok, text) = run(&["version"]);
     assert!(is_ok && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
-}
-
-#[test]
-fn the_selftest_passes_and_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let output = Command::new(BINARY)
-        .arg("selftest")
-        .current_dir(dir.path())
-        .env("TMPDIR", dir.path())
-        .output()
-        .expect("the binary of this package");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for figure in ["p50", "p99", "p99.9"] {
-        assert!(text.contains(figure), "{figure} is not in:\n{text}");
-    }
-    assert_eq!(files(dir.path()), Vec::<PathBuf>::new());
 }

@@ -17,6 +17,7 @@ mod check;
 mod dial_test;
 mod init;
 mod run;
+mod selftest;
 mod user;
 
 /// A cloud-calling server for a company's phones: SIP registrar, B2BUA and SRTP relay. It never stores audio.
@@ -46,6 +47,8 @@ enum Command {
     Cdr(cdr::Command),
     /// Say how the server classifies a dialled number, without calling anybody.
     DialTest(dial_test::Options),
+    /// Start a server and two phones on loopback, let them call each other over SRTP, and measure the latency.
+    Selftest,
     /// Show the version.
     Version,
 }
@@ -78,6 +81,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::User(command) => user::run(config, command),
         Command::Cdr(command) => cdr::run(config, command),
         Command::DialTest(options) => dial_test::run(&options),
+        Command::Selftest => selftest::run(),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(())

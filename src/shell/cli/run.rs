@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 use tokio::{
+    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
@@ -24,15 +25,16 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(86_400);
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     logging::start(&settings.config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::Internal(format!("the runtime cannot start: {e}.")))?;
-    runtime.block_on(serve(settings))
+    runtime()?.block_on(serve(settings))
+}
+
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|e| Failure::Internal(format!("the runtime cannot start: {e}.")))
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
-    let mut end = End { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+    let mut end = End::listen()?;
     let mut hang_up = listen(SignalKind::hangup())?;
     let mut server = Server::start(settings).await?;
     announce(&server.facts);
@@ -58,13 +60,18 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
 }
 
 /// The signals that end the process.
-struct End {
+pub(super) struct End {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl End {
-    async fn asked(&mut self) {
+    /// From now on the signals no longer end the process by themselves.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

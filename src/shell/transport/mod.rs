@@ -17,6 +17,7 @@ use dashmap::DashMap;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, mpsc},
+    task::JoinHandle,
 };
 
 use crate::{
@@ -37,6 +38,7 @@ mod tls;
 mod udp;
 
 pub use bind::explain_bind_failure;
+pub(super) use tls::connect as connect_tls;
 
 /// The peer cannot be reached over this flow (any more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,18 +108,20 @@ impl Listeners {
         self.transports.clone()
     }
 
-    /// Starts receiving.
-    pub fn serve(self) {
+    /// Starts receiving. Each listening socket has a task that ends when the core takes no more messages.
+    pub fn serve(self) -> Vec<JoinHandle<()>> {
         let shared = &self.transports.0;
+        let mut tasks = Vec::new();
         for index in 0..shared.udp.len() {
-            spawn(udp::receive(Arc::clone(shared), index));
+            tasks.push(spawn(udp::receive(Arc::clone(shared), index)));
         }
         for (local, listener) in self.tcp {
-            spawn(tcp::accept(Arc::clone(shared), Transport::Tcp, local, listener));
+            tasks.push(spawn(tcp::accept(Arc::clone(shared), Transport::Tcp, local, listener)));
         }
         for (local, listener) in self.tls {
-            spawn(tcp::accept(Arc::clone(shared), Transport::Tls, local, listener));
+            tasks.push(spawn(tcp::accept(Arc::clone(shared), Transport::Tls, local, listener)));
         }
+        tasks
     }
 }
 
@@ -184,8 +188,8 @@ impl Shared {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the transports own the tasks of their sockets")]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task);
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(task)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ async fn establish(shared: &Shared, flow: &Flow, server_name: &str) -> io::Resul
     if flow.transport != Transport::Tls {
         return Ok(Established::Tcp(stream));
     }
-    let stream = tls::connect(&shared.tls, stream, server_name).await?;
+    let stream = tls::connect(shared.tls.client_config(), stream, server_name).await?;
     Ok(Established::Tls(Box::new(stream)))
 }
 

@@ -18,15 +18,16 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Accepts until the server ends.
 pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: SocketAddr, listener: TcpListener) {
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.to_core.closed() => return,
+        };
+        match accepted {
             Ok((stream, remote)) => take(&shared, transport, local, remote, stream),
             Err(error) => {
                 warn!(%local, %error, "A connection cannot be accepted.");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
-        }
-        if shared.to_core.is_closed() {
-            return;
         }
     }
 }

@@ -1,8 +1,8 @@
 //! TLS handshakes, in both directions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::debug;
@@ -26,12 +26,12 @@ pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Option<server::TlsSt
 }
 
 /// The peer must prove `server_name`, a DNS name or an address.
-pub(super) async fn connect(
-    tls: &Tls,
+pub(in crate::shell) async fn connect(
+    config: Arc<ClientConfig>,
     stream: TcpStream,
     server_name: &str,
 ) -> std::io::Result<client::TlsStream<TcpStream>> {
     let bare = server_name.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_owned()).map_err(std::io::Error::other)?;
-    TlsConnector::from(tls.client_config()).connect(name, stream).await
+    TlsConnector::from(config).connect(name, stream).await
 }

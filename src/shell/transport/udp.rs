@@ -28,7 +28,11 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
     // One byte more than allowed tells an oversized datagram from one that just fits.
     let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
     loop {
-        let message = match socket.recv_from(&mut buffer).await {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            () = shared.to_core.closed() => return,
+        };
+        let message = match received {
             Ok((len, _)) if frame::is_keep_alive(&buffer[..len]) => continue,
             Ok((len, _)) if len > SIP_MESSAGE_BYTES_MAX => ToCore::Dropped(DropReason::SipOversized),
             Ok((len, remote)) => {

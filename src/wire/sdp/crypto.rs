@@ -12,7 +12,10 @@ use base64::{
 };
 
 use super::Crypto;
-use crate::wire::srtp::{MasterKey, Suite};
+use crate::{
+    types::Secret,
+    wire::srtp::{MasterKey, Suite},
+};
 
 /// Writes padding, because some receivers lose bytes without it; reads keys with and without, because some senders
 /// omit it.
@@ -53,6 +56,11 @@ pub(super) fn parse(value: &str) -> Result<Crypto, Unusable> {
 pub(super) fn print(out: &mut String, crypto: &Crypto) {
     write!(out, "a=crypto:{} {} inline:", crypto.tag, crypto.suite_text).expect("writing to a String cannot fail");
     BASE64.encode_string(crypto.key.expose(), out);
+}
+
+/// A key as [`super::print`] writes it after `inline:`, for those who look for keys where none may be.
+pub fn inline_key(key: &MasterKey) -> Secret<String> {
+    Secret::new(BASE64.encode(key.expose()))
 }
 
 /// `inline:<key and salt>["|" lifetime]["|" MKI ":" length]`, to the key and the MKI's length.

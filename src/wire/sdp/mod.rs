@@ -21,6 +21,7 @@ use std::net::IpAddr;
 
 use super::srtp::{MasterKey, Suite};
 
+pub use crypto::inline_key;
 pub use parse::parse;
 pub use print::print;
 

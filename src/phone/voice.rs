@@ -1,0 +1,102 @@
+//! The phone's media: what a call has settled, and SRTP packets with a payload of the caller's choice.
+
+use std::net::SocketAddr;
+
+use crate::{
+    types::{DropReason, Rng},
+    wire::{
+        rtp, sdp,
+        srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    },
+};
+
+/// Fixed RTP header (RFC 3550 section 5.1).
+const HEADER_BYTES: usize = 12;
+/// 20 ms at 8 kHz, one byte each: what a phone sends 50 times a second.
+const SAMPLES_PER_PACKET: u32 = 160;
+pub const PAYLOAD_BYTES_MAX: usize = 160;
+/// Room that [`Speaker::speak`] needs.
+pub const PACKET_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES_MAX + TAG_ROOM_BYTES;
+
+/// What offer and answer settled.
+#[derive(Clone, Debug)]
+pub struct Media {
+    /// Where to send.
+    pub remote: SocketAddr,
+    pub suite: Suite,
+    /// Protects what this phone sends.
+    pub send: MasterKey,
+    /// Protects what this phone receives.
+    pub receive: MasterKey,
+    pub(super) receive_mki_bytes: usize,
+}
+
+impl Media {
+    /// Both directions of this side of the call. Once per call: a second speaker would use the key's packet indices again.
+    pub fn voices(&self, rng: &mut Rng) -> (Speaker, Listener) {
+        (
+            Speaker::new(self.suite, &self.send, rng),
+            Listener(Inbound::new(self.suite, &self.receive, self.receive_mki_bytes)),
+        )
+    }
+
+    /// Whether one of this call's keys stands in `text`, raw or as in `a=crypto`.
+    pub fn has_key_in(&self, text: &[u8]) -> bool {
+        let contains = |needle: &[u8]| text.windows(needle.len()).any(|window| window == needle);
+        [&self.send, &self.receive]
+            .into_iter()
+            .any(|key| contains(key.expose()) || contains(sdp::inline_key(key).expose().as_bytes()))
+    }
+}
+
+/// One stream of packets.
+#[derive(Debug)]
+pub struct Speaker {
+    outbound: Outbound,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+}
+
+impl Speaker {
+    fn new(suite: Suite, key: &MasterKey, rng: &mut Rng) -> Self {
+        Self {
+            outbound: Outbound::new(suite, key),
+            ssrc: rng.u32(),
+            // Far from the wrap, before which a lost packet could make the receiver miss it (RFC 3711 section 3.3.1).
+            sequence: u16::try_from(rng.below(1 << 15)).expect("a number below 2^15"),
+            timestamp: rng.u32(),
+        }
+    }
+
+    /// Writes the next packet and returns its length. `payload` is at most [`PAYLOAD_BYTES_MAX`] long.
+    pub fn speak(&mut self, payload: &[u8], packet: &mut [u8; PACKET_BYTES_MAX]) -> Result<usize, DropReason> {
+        let len = HEADER_BYTES + payload.len();
+        packet[..2].copy_from_slice(&[rtp::VERSION << 6, 0]);
+        packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
+        packet[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
+        packet[8..HEADER_BYTES].copy_from_slice(&self.ssrc.to_be_bytes());
+        packet[HEADER_BYTES..len].copy_from_slice(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(SAMPLES_PER_PACKET);
+        self.outbound.protect_rtp(packet, len)
+    }
+}
+
+/// Verifies and decrypts what is received.
+#[derive(Debug)]
+pub struct Listener(Inbound);
+
+impl Listener {
+    /// The payload of a packet, which is decrypted in place.
+    pub fn hear<'a>(&mut self, packet: &'a mut [u8]) -> Result<&'a [u8], DropReason> {
+        let len = self.0.unprotect_rtp(packet)?;
+        rtp::payload(&packet[..len])
+    }
+}
+
+/// A speaker and the listener that hears it without a server in between: what a relay is measured against.
+pub fn direct(suite: Suite, rng: &mut Rng) -> (Speaker, Listener) {
+    let key = MasterKey::generate(suite, rng);
+    (Speaker::new(suite, &key, rng), Listener(Inbound::new(suite, &key, 0)))
+}
