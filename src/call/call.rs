@@ -489,13 +489,6 @@ impl Call {
         }
     }
 
-    /// The connection of an INVITE is gone before its final answer, which can therefore never arrive.
-    pub(super) fn connection_lost(&mut self, ctx: &mut Context, side: Side) {
-        if self.state == State::Setup && side == Side::A {
-            self.finish(ctx, EndedBy::Server, 503, "Connection Lost");
-        }
-    }
-
     /// Ends everything that is still open. Safe to call twice.
     pub(super) fn finish(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
         if self.state == State::Ended {

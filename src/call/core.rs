@@ -153,25 +153,29 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-                (State::Setup, Side::A) => call.cancelled(ctx),
-                _ => call.reinvite_cancelled(ctx, side),
-            }),
+            Event::Cancelled { txn } => self.given_up(txn),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, _| call.not_acknowledged(ctx)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
                 self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => {
-                self.with_invite(txn, Call::connection_lost);
-            }
+            // A caller whose connection broke cannot hear an answer any more.
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
                 self.invites.remove(&txn);
             }
         }
+    }
+
+    /// Whoever sent this INVITE no longer waits for its answer.
+    fn given_up(&mut self, txn: TxnId) {
+        self.with_invite(txn, |call, ctx, side| match (call.state, side) {
+            (State::Setup, Side::A) => call.cancelled(ctx),
+            _ => call.reinvite_cancelled(ctx, side),
+        });
     }
 
     /// A response, or a status that stands for none, to a request of ours.

@@ -272,7 +272,7 @@ mod tests {
         let (address, mut mail) = started(folder.path()).await;
         let core = async {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
-            let mut counters = crate::call::core::Counters { calls: 7, ..Default::default() };
+            let mut counters = crate::call::Counters { calls: 7, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
             reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2 }).unwrap();
         };
