@@ -154,7 +154,7 @@ impl Core {
             }
             Event::Ack { message, .. } => self.ack(&message),
             Event::Cancelled { txn } => self.given_up(txn),
-            Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, _| call.not_acknowledged(ctx)),
+            Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
                 self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
