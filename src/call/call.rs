@@ -18,7 +18,7 @@ use super::{
 use crate::{
     media,
     policy::security::LegSecurity,
-    sip::dialog::Dialog,
+    sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::sip::{Message, build::reason_phrase},
 };
@@ -100,8 +100,8 @@ impl Call {
     fn new(ctx: &mut Context, new: NewCall) -> Self {
         let NewCall { id, key, pending, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, pending.flow, security, outgoing::escaped_user(&callee));
-        let dialog = Dialog::uas(&pending.request, &a.local_tag);
-        a.dialog = dialog;
+        a.is_secure = is_sips(pending.request.request_uri());
+        a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         ctx.dialogs.insert(a.local_tag.clone(), (id, Side::A));
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;

@@ -59,6 +59,8 @@ pub(super) struct Leg {
     pub call_id: String,
     /// User part of our Contact, escaped.
     pub contact_user: String,
+    /// The dialog begins with a `sips` Request-URI.
+    pub is_secure: bool,
     pub dialog: Option<Dialog>,
     pub negotiation: offer_answer::Leg,
     /// The peer's last offer or answer, for the other leg to copy formats from.
@@ -86,6 +88,7 @@ impl Leg {
             local_tag: ctx.tag(),
             call_id: ctx.rng.token(32),
             contact_user,
+            is_secure: false,
             dialog: None,
             negotiation: offer_answer::Leg::new(security, ctx.rng.fork()),
             session: None,
@@ -101,7 +104,7 @@ impl Leg {
     }
 
     pub(super) fn contact(&self, ctx: &Context) -> String {
-        ctx.contact(&self.flow, &self.contact_user)
+        ctx.contact(&self.flow, &self.contact_user, self.is_secure)
     }
 
     /// Takes ports on `worker` for every section of `offer` that can be relayed and has none yet. `false`: exhausted.

@@ -10,7 +10,10 @@ use crate::{
     media::{self, LegReport},
     sip::registrar::Binding,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
-    wire::sip::{Message, Name, digest::Credential},
+    wire::sip::{
+        Message, Name,
+        digest::{self, Credential},
+    },
 };
 
 const CONFIG: &str = r#"
@@ -101,7 +104,11 @@ fn binding(aor: &str, address: &str) -> Binding {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let config = config::parse(CONFIG).unwrap_or_else(|problems| panic!("{problems:?}")).0;
+        Self::with(CONFIG)
+    }
+
+    pub(super) fn with(config: &str) -> Self {
+        let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
@@ -191,6 +198,22 @@ impl Bench {
             ("trunk-call", 1),
             ("", SDP),
         );
+    }
+
+    /// Registers a user over a connection.
+    pub(super) fn register(&mut self, flow: Flow, user: &str) {
+        let address = format!("<sip:{user}@pbx.example.com>");
+        let ask = |b: &mut Self, cseq, credentials: &str| {
+            let from = format!("{address};tag=r");
+            let line = ("REGISTER", "sip:pbx.example.com");
+            b.request(flow, line, (&from, &address), ("registration", cseq), (credentials, ""));
+            b.take_response("REGISTER", &flow.remote.to_string(), 200)
+        };
+        let challenge = ask(self, self.serial + 1, "");
+        let lines = challenge.lines(Name::WwwAuthenticate);
+        let answer = digest::answer(lines, user, "secret", "REGISTER", "sip:pbx.example.com", b"", "cnonce", 1);
+        let credentials = format!("Authorization: {}\n", answer.unwrap());
+        assert_eq!(ask(self, self.serial + 1, &credentials).status(), 200);
     }
 
     /// Answers a request of the server as the peer it was sent to.
@@ -626,4 +649,117 @@ fn a_re_invite_accepted_although_it_was_cancelled_is_taken_back() {
     b.take_request("INVITE", BOB);
     b.within(&trunk, "BYE", 4, "", "");
     b.finish();
+}
+
+// Who may send what.
+
+/// An INVITE from outside any dialog with these identities and headers.
+fn invite(b: &mut Bench, flow: Flow, uri: &str, from: &str, extra: &str) {
+    let to = format!("<{uri}>");
+    let from = format!("{from};tag={}", b.serial);
+    let call_id = format!("call-{}", b.serial);
+    b.request(flow, ("INVITE", uri), (&from, &to), (&call_id, 1), (extra, SDP));
+}
+
+const TRUNK_FROM: &str = "<sip:+14155550123@203.0.113.5>";
+const ALICE_FROM: &str = "<sip:alice@pbx.example.com>";
+const BOBS_LINE: &str = "sip:+12025551002@pbx.example.com";
+
+#[test]
+fn a_required_extension_is_420_and_named_except_in_an_emergency() {
+    let mut b = Bench::new();
+    let extra = "Require: 100rel, timer\nProxy-Require: sec-agree\n";
+    invite(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, extra);
+    let refusal = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!(refusal.status(), 420);
+    assert_eq!(refusal.values(Name::Unsupported).collect::<Vec<_>>(), ["100rel", "timer", "sec-agree"]);
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "Require: x\n", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 420);
+    b.request(udp(ALICE), ("OPTIONS", "sip:pbx.example.com"), (ALICE_FROM, ALICE_FROM), ("o", 1), (extra, ""));
+    assert_eq!(b.take_response("OPTIONS", ALICE, 200).status(), 420);
+    invite(&mut b, udp(ALICE), "sip:911@pbx.example.com", ALICE_FROM, extra);
+    b.take_request("INVITE", TRUNK);
+    b.within(&trunk, "BYE", 3, "", "");
+    b.finish();
+}
+
+#[test]
+fn an_invite_without_contact_is_400() {
+    let mut b = Bench::new();
+    let head = format!(
+        "INVITE {BOBS_LINE} SIP/2.0\nVia: SIP/2.0/UDP {TRUNK};branch=z9hG4bKx\nMax-Forwards: 70\n\
+         From: {TRUNK_FROM};tag=x\nTo: <{BOBS_LINE}>\nCall-ID: x\nCSeq: 1 INVITE\n"
+    );
+    b.receive(udp(TRUNK), &head, SDP);
+    let refusal = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!((refusal.status(), refusal.reason_phrase()), (400, "Missing Contact header"));
+    b.finish();
+}
+
+#[test]
+fn a_telephone_that_cannot_encrypt_and_a_call_that_has_looped_reach_the_emergency_service() {
+    let mut b = Bench::with(&CONFIG.replace("\"preferred\"", "\"required\""));
+    invite(&mut b, udp(ALICE), "sip:911@pbx.example.com", ALICE_FROM, "");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    assert_eq!(sent.header(Name::MaxForwards), Some("70"));
+    b.finish();
+}
+
+/// TCP from the address of the trunk named `stream`.
+fn from_stream(connection: u64) -> Flow {
+    Flow {
+        transport: Transport::Tcp,
+        connection: ConnectionId(connection),
+        remote: "203.0.113.6:40000".parse().unwrap(),
+        ..udp(TRUNK)
+    }
+}
+
+#[test]
+fn a_telephone_at_a_trunks_address_is_a_telephone() {
+    let mut b = Bench::new();
+    let flow = from_stream(1);
+    let peer = "203.0.113.6:40000";
+    invite(&mut b, flow, "sip:1002@pbx.example.com", ALICE_FROM, "");
+    assert_eq!(b.take_response("INVITE", peer, 200).status(), 407, "not yet registered");
+    b.register(flow, "alice");
+    invite(&mut b, flow, "sip:1002@pbx.example.com", "<sip:anonymous@anonymous.invalid>", "");
+    let sent = b.take_request("INVITE", BOB).1;
+    assert!(sent.header(Name::From).is_some_and(|from| from.starts_with("<sip:1001@pbx.example.com>")));
+    invite(&mut b, flow, "sip:911@pbx.example.com", ALICE_FROM, "");
+    b.take_request("INVITE", TRUNK);
+    // The trunk itself, on a connection of its own.
+    b.sent.clear();
+    invite(&mut b, from_stream(2), BOBS_LINE, TRUNK_FROM, "");
+    let sent = b.take_request("INVITE", BOB).1;
+    assert!(sent.header(Name::From).is_some_and(|from| from.contains("+14155550123")));
+    invite(&mut b, from_stream(2), "sip:1002@pbx.example.com", TRUNK_FROM, "");
+    assert_eq!(b.take_response("INVITE", peer, 200).status(), 404);
+}
+
+#[test]
+fn a_caller_who_asks_the_carrier_for_privacy_has_it_from_us_too() {
+    let mut b = Bench::new();
+    let asserted = "P-Asserted-Identity: \"Ann\" <sip:+14155550123@203.0.113.5>\n";
+    invite(&mut b, udp(TRUNK), BOBS_LINE, "<sip:a@203.0.113.5>", asserted);
+    assert!(b.take_request("INVITE", BOB).1.header(Name::From).is_some_and(|from| from.starts_with("\"Ann\"")));
+    let anonymous = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+    invite(&mut b, udp(TRUNK), BOBS_LINE, anonymous, &format!("{asserted}Privacy: user;id\n"));
+    let (_, sent) = b.sent.iter().rfind(|(flow, m)| m.is_request() && flow.remote == udp(BOB).remote).unwrap();
+    let text = String::from_utf8_lossy(sent.bytes());
+    assert!(!text.contains("+1415") && !text.contains("Ann"), "{text}");
+}
+
+#[test]
+fn a_secure_call_reaches_devices_over_tls_only() {
+    let mut b = Bench::new();
+    let secure = Flow { transport: Transport::Tls, local: "192.0.2.1:5061".parse().unwrap(), ..from_stream(9) };
+    b.register(secure, "bob");
+    invite(&mut b, udp(TRUNK), "sips:+12025551002@pbx.example.com", TRUNK_FROM, "");
+    let to_bob = b.take_request("INVITE", "203.0.113.6:40000");
+    assert!(b.find_request("INVITE", BOB).is_none());
+    b.accept(&to_bob, "bob", SDP);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert!(ok.header(Name::Contact).is_some_and(|contact| contact.starts_with("<sips:")), "RFC 3261 section 12.1.1");
 }
