@@ -127,9 +127,33 @@ impl Core {
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
         };
         match validate(&message) {
-            Ok(()) => self.ctx.table.handle_input(self.ctx.now, transaction::Input::Received { flow, message }),
+            Ok(()) => {
+                let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
+                    transaction::Input::Urgent { flow, message }
+                } else {
+                    transaction::Input::Received { flow, message }
+                };
+                self.ctx.table.handle_input(self.ctx.now, input);
+            }
             Err(fault) => self.invalid(flow, Some(message), fault),
         }
+    }
+
+    /// What overload must not stop: requests of the calls there are, which end them, and emergency calls of sources that
+    /// the house emergency specification does not leave to abuse limits (5.5).
+    fn is_urgent(&self, flow: &Flow, message: &Message) -> bool {
+        match (message.method(), message.to_tag()) {
+            (Some(_), Some(tag)) => self.ctx.dialogs.contains_key(tag),
+            (Some(Method::Invite), None) => {
+                let is_trusted = self.registrar.is_bound(flow) || self.is_in_site_networks(flow);
+                is_trusted && matches!(emergency::classify(message.request_uri(), &self.site), Dialled::Emergency(_))
+            }
+            (Some(_) | None, _) => false,
+        }
+    }
+
+    fn is_in_site_networks(&self, flow: &Flow) -> bool {
+        self.ctx.config.emergency.site_networks.iter().any(|network| network.contains(flow.remote.ip()))
     }
 
     /// Drains every machine until none has anything left to say.
@@ -396,8 +420,7 @@ impl Core {
         if let Some(user) = user {
             return (device_caller(&user), Source::AuthenticatedDevice);
         }
-        let ip = pending.flow.remote.ip();
-        let in_site_networks = self.ctx.config.emergency.site_networks.iter().any(|n| n.contains(ip));
+        let in_site_networks = self.is_in_site_networks(&pending.flow);
         let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
