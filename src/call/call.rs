@@ -12,7 +12,7 @@ use super::{
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
-    leg::{Leg, Peer, ServerInvite},
+    leg::{Device, Leg, Peer, ServerInvite},
     outgoing,
 };
 use crate::{
@@ -41,6 +41,8 @@ pub(super) struct NewCall {
     /// Tells its INVITE from others; kept by the core while the call lives.
     pub key: String,
     pub pending: Pending,
+    /// It came on the flow of a registration.
+    pub is_registered: bool,
     pub caller: Caller,
     /// As dialled, for the record.
     pub callee: String,
@@ -98,11 +100,18 @@ impl Call {
     }
 
     fn new(ctx: &mut Context, new: NewCall) -> Self {
-        let NewCall { id, key, pending, caller, callee, security, plan, emergency } = new;
+        let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
-        ctx.dialogs.insert(a.local_tag.clone(), (id, Side::A));
+        a.device = match &caller.peer {
+            Peer::Device(user) => {
+                let instance = pending.request.contact().and_then(|c| c.params.get("+sip.instance")).map(str::to_owned);
+                Some(Device { user: user.clone(), instance, is_registered })
+            }
+            Peer::Trunk(_) | Peer::Unknown => None,
+        };
+        a.enter(ctx, id, Side::A);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());

@@ -1,7 +1,7 @@
 //! What every call needs and no call owns: the transaction table, the ports, the queues, and who owns what.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt::Display,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -70,6 +70,8 @@ pub(super) struct Context {
     pub owners: HashMap<TxnId, Owner>,
     /// By our own tag of a dialog: where an in-dialog request belongs.
     pub dialogs: HashMap<String, (CallId, Side)>,
+    /// By user: the legs of their devices, which follow a device to its new connection.
+    pub device_legs: HashMap<String, BTreeSet<(CallId, Side)>>,
     /// Media legs in use, until their worker has reported them closed.
     pub media: HashMap<LegId, (CallId, Side)>,
 }
@@ -87,6 +89,25 @@ impl Context {
     /// A tag for one of our dialogs (RFC 3261 section 19.3): 80 random bits.
     pub(super) fn tag(&mut self) -> String {
         self.rng.token(20)
+    }
+
+    /// Requests with this tag of ours, and the user's device when it comes back, find their leg from now on.
+    pub(super) fn enter_dialog(&mut self, tag: &str, user: Option<&str>, leg: (CallId, Side)) {
+        self.dialogs.insert(tag.to_owned(), leg);
+        if let Some(user) = user {
+            self.device_legs.entry(user.to_owned()).or_default().insert(leg);
+        }
+    }
+
+    pub(super) fn leave_dialog(&mut self, tag: &str, user: Option<&str>) {
+        let Some(leg) = self.dialogs.remove(tag) else { return };
+        let Some(user) = user else { return };
+        if let Some(legs) = self.device_legs.get_mut(user) {
+            legs.remove(&leg);
+            if legs.is_empty() {
+                self.device_legs.remove(user);
+            }
+        }
     }
 
     /// The address peers on this flow reach us at: Via sent-by and Contact. Connections we opened have an ephemeral

@@ -74,6 +74,7 @@ impl Core {
             outputs: VecDeque::new(),
             owners: HashMap::new(),
             dialogs: HashMap::new(),
+            device_legs: HashMap::new(),
             media: HashMap::new(),
         };
         let mut core = Self {
@@ -477,7 +478,8 @@ impl Core {
         let security = self.caller_security(&caller, emergency.is_some());
         let key = invite_key(&pending.request);
         self.invite_keys.insert(key.clone());
-        let new = NewCall { id, key, pending, caller, callee, security, plan, emergency };
+        let is_registered = self.registrar.is_bound(&pending.flow);
+        let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep(call);
     }
@@ -547,8 +549,21 @@ impl Core {
                 };
                 self.registrar.handle_input(self.ctx.now, input);
                 self.drain_registrar(Some(pending));
+                self.device_is_back(user.as_ref(), &pending.flow);
             }
             _ => self.ctx.refuse(pending, 403, "Not Your Address-Of-Record"),
+        }
+    }
+
+    /// A device that has registered over a new connection is reached over it in its calls, too.
+    fn device_is_back(&mut self, user: &User, flow: &Flow) {
+        let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
+        let Some(binding) = self.registrar.contacts(&user.name).find(|b| b.flow.key() == flow.key()) else { return };
+        for &(id, side) in legs {
+            let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+            if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
+                leg.flow = binding.flow;
+            }
         }
     }
 
@@ -721,7 +736,10 @@ impl Core {
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
     pub fn is_idle(&self) -> bool {
-        let nothing_owned = self.ctx.owners.is_empty() && self.ctx.dialogs.is_empty() && self.ctx.media.is_empty();
+        let nothing_owned = self.ctx.owners.is_empty()
+            && self.ctx.dialogs.is_empty()
+            && self.ctx.device_legs.is_empty()
+            && self.ctx.media.is_empty();
         self.calls.is_empty()
             && self.invites.is_empty()
             && self.invite_keys.is_empty()

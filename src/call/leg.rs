@@ -12,6 +12,7 @@ use crate::{
     sip::{
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
+        registrar::Binding,
         transaction,
     },
     types::{CallId, Flow, LegId, TxnId},
@@ -30,6 +31,17 @@ pub(super) enum Peer {
     Trunk(usize),
     /// An unauthenticated device that may call emergency numbers only.
     Unknown,
+}
+
+/// The telephone at the other end of a leg, to know it again.
+#[derive(Clone, Debug)]
+pub(super) struct Device {
+    /// The name in the directory.
+    pub user: String,
+    /// `+sip.instance` (RFC 5626 section 4.1), if it has one.
+    pub instance: Option<String>,
+    /// The leg began on the flow of a registration.
+    pub is_registered: bool,
 }
 
 /// An INVITE of the peer that has no final answer, or a 2xx without its ACK.
@@ -53,6 +65,8 @@ impl ServerInvite {
 #[derive(Debug)]
 pub(super) struct Leg {
     pub flow: Flow,
+    /// `None` for trunks and unknown callers.
+    pub device: Option<Device>,
     /// Our own tag of the dialog.
     pub local_tag: String,
     /// Of the dialogs we begin; the A leg has the caller's.
@@ -85,6 +99,7 @@ impl Leg {
         let record = LegRecord { transport: flow.transport.to_string(), ..LegRecord::default() };
         Self {
             flow,
+            device: None,
             local_tag: ctx.tag(),
             call_id: ctx.rng.token(32),
             contact_user,
@@ -254,7 +269,7 @@ impl Leg {
     ) {
         if self.dialog.is_none() {
             self.dialog = Dialog::uac(invite, response);
-            ctx.dialogs.insert(self.local_tag.clone(), (call, side));
+            self.enter(ctx, call, side);
         }
     }
 
@@ -274,14 +289,31 @@ impl Leg {
             confirmed.remote_cseq = early.remote_cseq;
         }
         self.dialog = Some(confirmed);
-        ctx.dialogs.insert(self.local_tag.clone(), (call, side));
+        self.enter(ctx, call, side);
         true
+    }
+
+    pub(super) fn enter(&self, ctx: &mut Context, call: CallId, side: Side) {
+        ctx.enter_dialog(&self.local_tag, self.user(), (call, side));
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.device.as_ref().map(|device| device.user.as_str())
+    }
+
+    /// Whether a user's new binding is that of the device of this leg, whose own flow is no longer registered: by its
+    /// instance, or else by its address.
+    pub(super) fn is_of_device(&self, binding: &Binding) -> bool {
+        self.device.as_ref().is_some_and(|device| match (&device.instance, &binding.instance) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            (Some(_) | None, _) => device.is_registered && self.flow.remote.ip() == binding.flow.remote.ip(),
+        })
     }
 
     /// Forgets the dialog, unless BYE is still to come; requests for it are answered 481 from now on.
     pub(super) fn leave_dialog(&self, ctx: &mut Context) {
         if !self.owes_bye {
-            ctx.dialogs.remove(&self.local_tag);
+            ctx.leave_dialog(&self.local_tag, self.user());
         }
     }
 

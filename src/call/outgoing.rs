@@ -8,7 +8,7 @@ use super::{
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure},
     interface::Output,
-    leg::Leg,
+    leg::{Device, Leg},
     trunks::Reach,
 };
 use crate::{
@@ -28,10 +28,11 @@ pub(super) fn leg_for(
 ) -> Result<Leg, Failure> {
     let media = ctx.config.media.encryption;
     match attempt {
-        Attempt::Contact { binding, .. } => {
+        Attempt::Contact { user, binding } => {
             let security = leg_security(security::Peer::Device, media);
             let mut leg = Leg::new(ctx, binding.flow, security, escaped_user(&caller.user));
             leg.is_secure = is_sips(&binding.contact);
+            leg.device = Some(Device { user: user.clone(), instance: binding.instance.clone(), is_registered: true });
             Ok(leg)
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {

@@ -763,3 +763,55 @@ fn a_secure_call_reaches_devices_over_tls_only() {
     let ok = b.take_response("INVITE", TRUNK, 200);
     assert!(ok.header(Name::Contact).is_some_and(|contact| contact.starts_with("<sips:")), "RFC 3261 section 12.1.1");
 }
+
+// Devices that come back.
+
+fn from_alice(port: u16, connection: u64) -> Flow {
+    let remote = SocketAddr::new("198.51.100.77".parse().unwrap(), port);
+    Flow { transport: Transport::Tcp, connection: ConnectionId(connection), remote, ..udp(TRUNK) }
+}
+
+#[test]
+fn a_device_that_registers_over_a_new_connection_takes_its_calls_along() {
+    let mut b = Bench::new();
+    let (old, other, new) = (from_alice(1000, 1), from_stream(2), from_alice(2000, 3));
+    b.register(old, "alice");
+    invite(&mut b, udp(TRUNK), "sip:+12025551001@pbx.example.com", TRUNK_FROM, "");
+    let ringing = b.take_request("INVITE", &old.remote.to_string());
+    b.accept(&ringing, "alice", SDP);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    // A call of hers as caller.
+    invite(&mut b, old, "sip:1002@pbx.example.com", ALICE_FROM, "");
+    let to_bob = b.take_request("INVITE", BOB);
+    b.accept(&to_bob, "bob", SDP);
+    let alice = Leg::of_caller(old, &b.take_response("INVITE", &old.remote.to_string(), 200));
+    b.acknowledge(&alice, 1, "");
+    b.input(Input::FlowFailed { flow: old });
+    b.register(other, "alice");
+    b.register(new, "alice");
+    b.sent.clear();
+    b.within(&trunk, "BYE", 2, "", "");
+    assert_eq!(b.take_request("BYE", &new.remote.to_string()).0, new);
+    b.within(&Leg::of_callee(&to_bob, "bob"), "INVITE", 1, "", SDP);
+    assert_eq!(b.take_request("INVITE", &new.remote.to_string()).0, new);
+    let left = Leg { flow: new, ..alice };
+    b.within(&left, "BYE", 2, "", "");
+    b.finish();
+}
+
+#[test]
+fn another_device_of_the_same_user_takes_no_call() {
+    let mut b = Bench::new();
+    let flow = from_alice(1000, 1);
+    b.register(flow, "alice");
+    invite(&mut b, udp(TRUNK), "sip:+12025551001@pbx.example.com", TRUNK_FROM, "");
+    let ringing = b.take_request("INVITE", &flow.remote.to_string());
+    b.accept(&ringing, "alice", SDP);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    b.register(from_alice(2000, 2), "alice");
+    b.within(&trunk, "BYE", 2, "", "");
+    b.take_request("BYE", &flow.remote.to_string());
+    b.finish();
+}
