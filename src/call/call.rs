@@ -20,7 +20,7 @@ use crate::{
     policy::security::LegSecurity,
     sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, build::reason_phrase},
+    wire::sip::{Message, Method, build::reason_phrase},
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -101,7 +101,7 @@ impl Call {
 
     fn new(ctx: &mut Context, new: NewCall) -> Self {
         let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
-        let mut a = Leg::new(ctx, pending.flow, security, outgoing::escaped_user(&callee));
+        let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.device = match &caller.peer {
@@ -110,6 +110,10 @@ impl Call {
                 Some(Device { user: user.clone(), instance, is_registered })
             }
             Peer::Trunk(_) | Peer::Unknown => None,
+        };
+        a.trunk = match caller.peer {
+            Peer::Trunk(trunk) => Some(trunk),
+            Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
         a.server_invite = Some(ServerInvite::new(pending));
@@ -197,7 +201,8 @@ impl Call {
     }
 
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
-        let mut leg = outgoing::leg_for(ctx, attempt, &self.caller, self.emergency.as_ref())?;
+        let mut leg =
+            outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
         let session = self.a.session.as_ref().expect("the offer was read before any branch");
         let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
         if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
@@ -217,7 +222,6 @@ impl Call {
             sent_at: ctx.now,
             deadline,
             is_negotiated: false,
-            has_shown_password: false,
         })
     }
 
@@ -305,7 +309,7 @@ impl Call {
         let flow = branch.leg.flow;
         let via = ctx.ack_via(&flow);
         ctx.transmit(flow, stray.ack(cseq, &via).finish());
-        ctx.send(flow, Owner::Nobody, |_, via| stray.request(crate::wire::sip::Method::Bye, via));
+        ctx.send(flow, Owner::Nobody, |_, via| stray.request(Method::Bye, via));
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
@@ -381,33 +385,35 @@ impl Call {
         }
     }
 
-    /// Answers a 401 or 407 of a trunk once. `false`: not possible, or refused already.
+    /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_wanted = self.state == State::Setup
+        let is_shown = self.state == State::Setup
             && matches!(branch.progress, Progress::Calling | Progress::Ringing)
-            && !branch.has_shown_password;
-        let authorization = if is_wanted { outgoing::authorization(ctx, &branch, response) } else { None };
-        let is_shown = authorization.is_some();
-        if let Some(authorization) = authorization {
-            branch.has_shown_password = true;
-            let cseq = branch.invite.cseq().map_or(1, |c| c.number) + 1;
-            let offer = branch.invite.sdp().unwrap_or_default();
-            let offer = String::from_utf8_lossy(&offer).into_owned();
-            let again = outgoing::Invite {
-                call: self,
-                leg: &branch.leg,
-                attempt: &branch.attempt,
-                offer: &offer,
-                cseq,
-                authorization: Some(authorization),
-            };
-            let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
-            branch.txn = txn;
-            branch.invite = invite;
-        }
+            && branch.leg.is_challenged(response)
+            && self.invite_again(ctx, number, &mut branch);
         self.branches.insert(number, branch);
         is_shown
+    }
+
+    /// Sends a branch's INVITE again, with credentials. `false`: there are none.
+    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
+        let sent = branch.invite.clone();
+        let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
+        if authorization.is_none() {
+            return false;
+        }
+        let offer = sent.sdp().unwrap_or_default();
+        let again = outgoing::Invite {
+            call: self,
+            leg: &branch.leg,
+            attempt: &branch.attempt,
+            offer: &String::from_utf8_lossy(&offer),
+            cseq: sent.cseq().map_or(1, |c| c.number) + 1,
+            authorization,
+        };
+        (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
+        true
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
@@ -440,7 +446,7 @@ impl Call {
             Attempt::Emergency { .. } => {}
             Attempt::Trunk { .. } => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 408 | 500..600) {
+                if !matches!(status, 401 | 407 | 408 | 500..600) {
                     self.plan.give_up();
                 }
             }

@@ -44,7 +44,9 @@ pub(super) enum Owner {
     Reinvite(CallId, Side),
     /// A request relayed from one leg to the other.
     Relayed(CallId),
-    /// Nobody waits for it: BYE.
+    /// BYE to a trunk, which may ask for the password.
+    Bye(CallId, Side),
+    /// Nobody waits for it: any other BYE.
     Nobody,
 }
 

@@ -90,7 +90,6 @@ pub(super) struct Branch {
     pub deadline: Option<Instant>,
     /// Its answer came in a provisional response already.
     pub is_negotiated: bool,
-    pub has_shown_password: bool,
 }
 
 /// Why a branch, or a whole call, failed.

@@ -187,11 +187,9 @@ impl Call {
 
     /// Sends a re-INVITE with this session.
     fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
-        let call = self.id;
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
         let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        let body = Some(("application/sdp", offer.as_bytes()));
-        leg.client_invite = leg.request(ctx, Method::Invite, Owner::Reinvite(call, side), body);
+        leg.reinvite(ctx, offer);
     }
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
@@ -225,6 +223,7 @@ impl Call {
     /// A response to a re-INVITE of ours towards `side`.
     pub(super) fn reinvite_response(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         let cseq = response.cseq().map_or(0, |c| c.number);
+        let has_ended = self.state == State::Ended;
         let Some(leg) = self.leg_mut(side) else { return };
         match response.status() {
             ..200 => {}
@@ -237,7 +236,15 @@ impl Call {
                 leg.client_invite = None;
                 self.reinvite_accepted(ctx, side, response);
             }
+            401 | 407 if !has_ended && leg.is_challenged(response) => leg.reinvite_again(ctx),
             status => self.reinvite_failed(ctx, side, status, response.reason_phrase()),
+        }
+    }
+
+    /// A response to our BYE, or a status that stands for none.
+    pub(super) fn bye_response(&mut self, ctx: &mut Context, side: Side, status: u16, response: Option<&Message>) {
+        if let Some(leg) = self.leg_mut(side) {
+            leg.bye_response(ctx, status, response);
         }
     }
 

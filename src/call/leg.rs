@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{
     cdr::LegRecord,
     context::{Context, Owner, Pending, Side},
+    credentials::{Authorization, Challenge},
 };
 use crate::{
     media::{self, Command, LegReport, Remote},
@@ -15,7 +16,7 @@ use crate::{
         registrar::Binding,
         transaction,
     },
-    types::{CallId, Flow, LegId, TxnId},
+    types::{CallId, Flow, LegId, Secret, TxnId},
     wire::{
         sdp::{MediaKind, MediaSection, Session},
         sip::{Message, Method},
@@ -64,7 +65,15 @@ impl ServerInvite {
 
 #[derive(Debug)]
 pub(super) struct Leg {
+    pub id: (CallId, Side),
     pub flow: Flow,
+    /// Whose password is shown; `None` for devices and callers.
+    pub trunk: Option<usize>,
+    pub challenge: Option<Challenge>,
+    /// How many challenges to the request on its way were answered.
+    pub answers: u8,
+    /// Of our last INVITE; its ACK carries the same (RFC 3261 section 22.1).
+    pub invite_authorization: Option<Authorization>,
     /// `None` for trunks and unknown callers.
     pub device: Option<Device>,
     /// Our own tag of the dialog.
@@ -84,6 +93,10 @@ pub(super) struct Leg {
     pub server_invite: Option<ServerInvite>,
     /// Our INVITE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
+    /// Its body, in case it must be sent again.
+    offer: Option<Secret<String>>,
+    /// Our BYE to a trunk has no final answer yet.
+    pub is_bye_open: bool,
     /// Our re-INVITE takes back what the peer accepted after it was cancelled.
     pub is_restoring: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
@@ -95,10 +108,21 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    pub(super) fn new(ctx: &mut Context, flow: Flow, security: LegSecurity, contact_user: String) -> Self {
+    pub(super) fn new(
+        ctx: &mut Context,
+        id: (CallId, Side),
+        flow: Flow,
+        security: LegSecurity,
+        contact_user: String,
+    ) -> Self {
         let record = LegRecord { transport: flow.transport.to_string(), ..LegRecord::default() };
         Self {
+            id,
             flow,
+            trunk: None,
+            challenge: None,
+            answers: 0,
+            invite_authorization: None,
             device: None,
             local_tag: ctx.tag(),
             call_id: ctx.rng.token(32),
@@ -110,6 +134,8 @@ impl Leg {
             media: Vec::new(),
             server_invite: None,
             client_invite: None,
+            offer: None,
+            is_bye_open: false,
             is_restoring: false,
             owes_bye: false,
             ack: None,
@@ -204,9 +230,14 @@ impl Leg {
         body: Option<(&str, &[u8])>,
     ) -> Option<TxnId> {
         let contact = self.contact(ctx);
+        let uri = self.dialog.as_ref()?.request_uri();
+        let authorization = self.authorization(ctx, method, &uri, body.map_or(&[], |(_, body)| body));
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
-            let request = dialog.request(method, via).header("Contact", contact);
+            let mut request = dialog.request(method, via).header("Contact", contact);
+            if let Some((name, value)) = &authorization {
+                request = request.header(name, value.expose());
+            }
             match body {
                 Some((content_type, body)) => request.body(content_type, body),
                 None => request,
@@ -215,11 +246,43 @@ impl Leg {
         Some(ctx.send(self.flow, owner, build).0)
     }
 
+    /// Sends a re-INVITE with this offer.
+    pub(super) fn reinvite(&mut self, ctx: &mut Context, offer: String) {
+        self.answers = 0;
+        self.offer = Some(Secret::new(offer));
+        self.reinvite_again(ctx);
+    }
+
+    /// Sends it again, with credentials.
+    pub(super) fn reinvite_again(&mut self, ctx: &mut Context) {
+        let Some(offer) = self.offer.clone() else { return };
+        let body = Some(("application/sdp", offer.expose().as_bytes()));
+        let (call, side) = self.id;
+        self.client_invite = self.request(ctx, Method::Invite, Owner::Reinvite(call, side), body);
+    }
+
     /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).
     pub(super) fn bye(&mut self, ctx: &mut Context) {
         self.owes_bye = self.server_invite.as_ref().is_some_and(|invite| invite.is_answered);
         if !self.owes_bye {
-            self.request(ctx, Method::Bye, Owner::Nobody, None);
+            self.answers = 0;
+            self.send_bye(ctx);
+        }
+    }
+
+    fn send_bye(&mut self, ctx: &mut Context) {
+        let (call, side) = self.id;
+        let owner = if self.trunk.is_some() { Owner::Bye(call, side) } else { Owner::Nobody };
+        let is_sent = self.request(ctx, Method::Bye, owner, None).is_some();
+        self.is_bye_open = is_sent && self.trunk.is_some();
+    }
+
+    /// A response to our BYE, or a status that stands for none.
+    pub(super) fn bye_response(&mut self, ctx: &mut Context, status: u16, response: Option<&Message>) {
+        if response.is_some_and(|response| self.is_challenged(response)) {
+            self.send_bye(ctx);
+        } else if status >= 200 {
+            self.is_bye_open = false;
         }
     }
 
@@ -246,7 +309,11 @@ impl Leg {
         }
         let via = ctx.ack_via(&self.flow);
         let Some(dialog) = &self.dialog else { return };
-        let bytes = dialog.ack(cseq, &via).finish();
+        let mut ack = dialog.ack(cseq, &via);
+        if let Some((name, value)) = &self.invite_authorization {
+            ack = ack.header(name, value.expose());
+        }
+        let bytes = ack.finish();
         if !self.has_acknowledged(cseq) {
             self.ack = Some((cseq, bytes.clone()));
         }
@@ -319,7 +386,7 @@ impl Leg {
 
     /// No transaction of this leg needs its call any more.
     pub(super) const fn is_settled(&self) -> bool {
-        !self.owes_bye && self.client_invite.is_none()
+        !self.owes_bye && !self.is_bye_open && self.client_invite.is_none()
     }
 }
 

@@ -5,6 +5,7 @@ mod call;
 pub mod cdr;
 mod context;
 mod core;
+mod credentials;
 mod emergency_call;
 mod fork;
 mod in_dialog;

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::{
     call::{Call, Caller},
-    context::{ALLOW, Context, Owner},
+    context::{ALLOW, Context, Owner, Side},
+    credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
-    fork::{Attempt, Branch, Failure},
+    fork::{Attempt, Failure},
     interface::Output,
     leg::{Device, Leg},
     trunks::Reach,
@@ -15,13 +16,14 @@ use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
     sip::{MAX_FORWARDS, dialog::is_sips},
-    types::{Flow, TxnId},
-    wire::sip::{Message, Method, Name, RequestBuilder, digest},
+    types::{CallId, Flow, TxnId},
+    wire::sip::{Message, Name, RequestBuilder},
 };
 
 /// The leg an attempt needs: peer, flow, security.
 pub(super) fn leg_for(
     ctx: &mut Context,
+    id: (CallId, Side),
     attempt: &Attempt,
     caller: &Caller,
     emergency: Option<&EmergencyInfo>,
@@ -30,7 +32,7 @@ pub(super) fn leg_for(
     match attempt {
         Attempt::Contact { user, binding } => {
             let security = leg_security(security::Peer::Device, media);
-            let mut leg = Leg::new(ctx, binding.flow, security, escaped_user(&caller.user));
+            let mut leg = Leg::new(ctx, id, binding.flow, security, escaped_user(&caller.user));
             leg.is_secure = is_sips(&binding.contact);
             leg.device = Some(Device { user: user.clone(), instance: binding.instance.clone(), is_registered: true });
             Ok(leg)
@@ -40,7 +42,9 @@ pub(super) fn leg_for(
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let user = emergency.map_or_else(|| caller_number(trunk, caller), |info| info.callback.clone());
-            Ok(Leg::new(ctx, flow, security, escaped_user(&user)))
+            let mut leg = Leg::new(ctx, id, flow, security, escaped_user(&user));
+            leg.trunk = Some(*index);
+            Ok(leg)
         }
     }
 }
@@ -70,7 +74,7 @@ pub(super) struct Invite<'a> {
     pub offer: &'a str,
     pub cseq: u32,
     /// Header name and value, in answer to a challenge.
-    pub authorization: Option<(&'static str, String)>,
+    pub authorization: Option<Authorization>,
 }
 
 impl Invite<'_> {
@@ -91,7 +95,7 @@ impl Invite<'_> {
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
         if let Some((name, value)) = &self.authorization {
-            request = request.header(name, value);
+            request = request.header(name, value.expose());
         }
         match (self.attempt, &self.call.emergency) {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
@@ -138,23 +142,6 @@ impl Invite<'_> {
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
         received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS)
     }
-}
-
-/// The answer to a trunk's challenge, if it has a user and a password.
-pub(super) fn authorization(ctx: &mut Context, branch: &Branch, response: &Message) -> Option<(&'static str, String)> {
-    let trunk = branch.attempt.trunk()?;
-    let (challenge, header) = match response.status() {
-        401 => (Name::WwwAuthenticate, "Authorization"),
-        _ => (Name::ProxyAuthenticate, "Proxy-Authorization"),
-    };
-    let cnonce = ctx.rng.token(16);
-    let user = ctx.trunks.trunk(trunk).user.clone()?;
-    let password = ctx.trunks.password(trunk)?;
-    let uri = branch.invite.request_uri();
-    let body = branch.invite.body();
-    let method = Method::Invite.as_str();
-    let answer = digest::answer(response.lines(challenge), &user, password.expose(), method, uri, &body, &cnonce, 1)?;
-    Some((header, answer))
 }
 
 /// `host` or `host:port` of a trunk's URIs.

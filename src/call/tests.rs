@@ -815,3 +815,69 @@ fn another_device_of_the_same_user_takes_no_call() {
     b.take_request("BYE", &flow.remote.to_string());
     b.finish();
 }
+
+// Trunks that ask for the password.
+
+const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"one\", algorithm=MD5, qop=\"auth\"\n";
+
+/// Alice, registered over TCP, calls outside. Returns the INVITE the trunk got.
+fn alice_calls_outside(b: &mut Bench) -> (Flow, (Flow, Message)) {
+    let flow = from_alice(1000, 1);
+    b.register(flow, "alice");
+    invite(b, flow, "sip:92025550177@pbx.example.com", ALICE_FROM, "");
+    (flow, b.take_request("INVITE", TRUNK))
+}
+
+fn credentials(message: &Message) -> &str {
+    message.header(Name::ProxyAuthorization).unwrap_or_default()
+}
+
+#[test]
+fn a_trunk_that_challenges_is_shown_the_password_in_every_request_of_the_dialog() {
+    let mut b = Bench::new();
+    let (flow, bare) = alice_calls_outside(&mut b);
+    assert_eq!(credentials(&bare.1), "");
+    b.answer(&bare, 407, "t", CHALLENGE, "");
+    let first = b.take_request("INVITE", TRUNK);
+    assert!(credentials(&first.1).contains("nonce=\"one\""));
+    b.answer(&first, 407, "t", &CHALLENGE.replace("one", "two").replace("MD5", "MD5, stale=true"), "");
+    let second = b.take_request("INVITE", TRUNK);
+    assert!(credentials(&second.1).contains("nonce=\"two\""), "a stale nonce is no wrong password");
+    b.sent.clear();
+    b.accept(&second, "t", SDP);
+    let ack = b.take_request("ACK", TRUNK).1;
+    assert_eq!(credentials(&ack), credentials(&second.1), "RFC 3261 section 22.1");
+    let alice = Leg::of_caller(flow, &b.take_response("INVITE", &flow.remote.to_string(), 200));
+    b.acknowledge(&alice, 1, "");
+
+    b.within(&alice, "INVITE", 2, "", SDP);
+    let reoffer = b.take_request("INVITE", TRUNK);
+    assert!(credentials(&reoffer.1).contains("nc=00000002"));
+    b.answer(&reoffer, 407, "", &CHALLENGE.replace("one", "three"), "");
+    let reoffer = b.take_request("INVITE", TRUNK);
+    assert!(credentials(&reoffer.1).contains("nonce=\"three\""));
+    b.accept(&reoffer, "", SDP);
+    assert_eq!(b.take_response("INVITE", &flow.remote.to_string(), 200).status(), 200);
+    b.acknowledge(&alice, 2, "");
+
+    b.within(&alice, "BYE", 3, "", "");
+    let bye = b.take_request("BYE", TRUNK);
+    b.answer(&bye, 407, "", &CHALLENGE.replace("one", "four"), "");
+    let bye = b.take_request("BYE", TRUNK);
+    assert!(credentials(&bye.1).contains("nonce=\"four\""));
+    b.answer(&bye, 407, "", &CHALLENGE.replace("one", "five"), "");
+    assert!(b.find_request("BYE", TRUNK).is_none(), "the password is wrong");
+    b.finish();
+}
+
+#[test]
+fn a_trunk_that_refuses_the_password_is_not_asked_again() {
+    let mut b = Bench::new();
+    let (flow, bare) = alice_calls_outside(&mut b);
+    b.answer(&bare, 407, "t", CHALLENGE, "");
+    let first = b.take_request("INVITE", TRUNK);
+    b.answer(&first, 407, "t", CHALLENGE, "");
+    assert!(b.find_request("INVITE", TRUNK).is_none());
+    assert_eq!(b.take_response("INVITE", &flow.remote.to_string(), 200).status(), 502);
+    b.finish();
+}

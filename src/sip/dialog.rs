@@ -125,6 +125,11 @@ impl Dialog {
         self.build(Method::Ack, invite_cseq, via)
     }
 
+    /// Request-URI of requests in the dialog.
+    pub fn request_uri(&self) -> String {
+        self.route().0.to_owned()
+    }
+
     fn build(&self, method: Method, cseq: u32, via: &str) -> RequestBuilder {
         let (uri, routes) = self.route();
         let mut builder =
