@@ -26,7 +26,7 @@ fn no_packet_allocates() {
             let mut buffer = [0; PACKET_BYTES_MAX];
             let mut relayed = 0;
             let allocated = allocations(|| {
-                for sequence in 0..50 {
+                for sequence in 0..8 {
                     for ssrc in 0..20 {
                         write_header(&mut buffer, ssrc, sequence);
                         let Ok(len) = sender.protect_rtp(&mut buffer, LEN) else { continue };
@@ -43,7 +43,7 @@ fn no_packet_allocates() {
                 assert_eq!(inbound.unprotect_rtcp(&mut buffer[..len]), Ok(28));
             });
             assert_eq!(allocated, 0, "{from:?} to {to:?}");
-            assert_eq!(relayed, 50 * 16);
+            assert_eq!(relayed, 8 * 16);
         }
     }
 }

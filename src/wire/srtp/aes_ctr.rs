@@ -2,10 +2,12 @@
 
 use aes::{
     Aes128Enc, Aes256Enc,
-    cipher::{BlockEncrypt, KeyInit, consts::U16, inout::InOutBuf},
+    cipher::{BlockCipher, BlockEncrypt, InnerIvInit, KeyInit, StreamCipherCore, consts::U16},
 };
+use ctr::{CtrCore, flavors::Ctr32BE};
 
 /// An AES key schedule of either size, wiped on drop by the cipher crate.
+#[expect(clippy::large_enum_variant, reason = "both are large, and each lives in a box with its salt and HMAC states")]
 pub(super) enum Aes {
     Aes128(Aes128Enc),
     Aes256(Aes256Enc),
@@ -30,22 +32,7 @@ impl Aes {
     }
 }
 
-const BLOCK_BYTES: usize = 16;
-/// Eight blocks go through the AES unit at once, which hides its latency.
-const STRIDE_BYTES: usize = 8 * BLOCK_BYTES;
-
-fn xor_key_stream<C: BlockEncrypt<BlockSize = U16>>(aes: &C, mut counter: u128, data: &mut [u8]) {
-    for stride in data.chunks_mut(STRIDE_BYTES) {
-        let mut key_stream = [0; STRIDE_BYTES];
-        let used = stride.len().next_multiple_of(BLOCK_BYTES);
-        for block in key_stream[..used].chunks_exact_mut(BLOCK_BYTES) {
-            block.copy_from_slice(&counter.to_be_bytes());
-            counter = counter.wrapping_add(1);
-        }
-        let (blocks, _) = InOutBuf::from(&mut key_stream[..used]).into_chunks::<U16>();
-        aes.encrypt_blocks_inout(blocks);
-        for (byte, key) in stride.iter_mut().zip(&key_stream) {
-            *byte ^= key;
-        }
-    }
+/// Only the last 16 bits of a counter block count (RFC 3711 section 4.1.1), and they start at zero.
+fn xor_key_stream<C: BlockEncrypt<BlockSize = U16> + BlockCipher>(aes: &C, counter: u128, data: &mut [u8]) {
+    CtrCore::<&C, Ctr32BE>::inner_iv_init(aes, &counter.to_be_bytes().into()).apply_keystream_partial(data.into());
 }

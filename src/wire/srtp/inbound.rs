@@ -21,8 +21,7 @@ use super::{
 ///
 /// A refused packet is left as it came, so another key may be tried on it.
 pub struct Inbound {
-    /// Boxed, so that moving a leg copies no key.
-    pub(super) keys: Box<SessionKeys>,
+    pub(super) keys: SessionKeys,
     pub(super) mki_bytes: usize,
     pub(super) rtp: Streams,
     rtcp: Streams,
@@ -35,7 +34,7 @@ impl Inbound {
     }
 
     pub(super) fn from_session_keys(keys: SessionKeys, mki_bytes: usize) -> Self {
-        Self { keys: Box::new(keys), mki_bytes, rtp: Streams::new(), rtcp: Streams::new() }
+        Self { keys, mki_bytes, rtp: Streams::new(), rtcp: Streams::new() }
     }
 
     /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.

@@ -18,8 +18,9 @@ pub(super) struct SessionKeys {
     pub(super) rtcp: Cipher,
 }
 
+/// Key schedules live behind a pointer (GCM's in AWS-LC), so moving a leg copies none of them.
 pub(super) enum Cipher {
-    Cm(Cm),
+    Cm(Box<Cm>),
     Gcm(Gcm),
 }
 
@@ -79,7 +80,7 @@ impl Prf {
             | Suite::AesCm256HmacSha1_32
             | Suite::AesCm256HmacSha1_80 => {
                 let auth_key = self.derive::<{ cm::AUTH_KEY_BYTES }>(labels[1]);
-                Cipher::Cm(Cm::new(key, &self.derive(labels[2]), &auth_key[..], tag_bytes))
+                Cipher::Cm(Box::new(Cm::new(key, &self.derive(labels[2]), &auth_key[..], tag_bytes)))
             }
             Suite::AeadAes128Gcm | Suite::AeadAes256Gcm => {
                 Cipher::Gcm(Gcm::new(key, *self.derive::<{ gcm::SALT_BYTES }>(labels[2])))

@@ -17,8 +17,7 @@ use super::{
 /// RTP keeps its sequence numbers, and the index follows from them; a duplicate is refused as replayed. Two of these
 /// must never be made from one master key while a peer still uses it.
 pub struct Outbound {
-    /// Boxed, so that moving a leg copies no key.
-    pub(super) keys: Box<SessionKeys>,
+    pub(super) keys: SessionKeys,
     pub(super) rtp: Streams,
     rtcp: Streams,
 }
@@ -29,7 +28,7 @@ impl Outbound {
     }
 
     pub(super) fn from_session_keys(keys: SessionKeys) -> Self {
-        Self { keys: Box::new(keys), rtp: Streams::new(), rtcp: Streams::new() }
+        Self { keys, rtp: Streams::new(), rtcp: Streams::new() }
     }
 
     /// Encrypts `packet[..len]` in place and appends the tag; `packet` must have room ([`super::TAG_ROOM_BYTES`]).
@@ -102,19 +101,10 @@ mod tests {
         *,
     };
 
-    const KEY: [u8; 32] = {
-        let mut key = [0; 32];
-        let mut i = 0;
-        while i < key.len() {
-            key[i] = i as u8;
-            i += 1;
-        }
-        key
-    };
-
     /// RFC 7714 gives session keys, not a master key; RTP and RTCP share them there.
     fn session_keys(key_bytes: usize) -> SessionKeys {
-        let cipher = || Cipher::Gcm(Gcm::new(&KEY[..key_bytes], *b"Quid pro quo"));
+        let key: Vec<u8> = (0..32).take(key_bytes).collect();
+        let cipher = || Cipher::Gcm(Gcm::new(&key, *b"Quid pro quo"));
         SessionKeys { rtp: cipher(), rtcp: cipher() }
     }
 

@@ -130,7 +130,8 @@ fn first_indexes(sequence: u16) -> impl Iterator<Item = u64> {
 
 /// RFC 3711 appendix A: of the indexes with this sequence number the one nearest to `highest`. `None`: below zero.
 const fn nearest_index(highest: u64, sequence: u16) -> Option<u64> {
-    let last = (highest % ROLLOVER) as u16;
+    let [.., high, low] = highest.to_be_bytes();
+    let last = u16::from_be_bytes([high, low]);
     let here = highest - last as u64 + sequence as u64;
     if last < SEQUENCE_MEDIAN && sequence > last + SEQUENCE_MEDIAN {
         here.checked_sub(ROLLOVER)
