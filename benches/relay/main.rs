@@ -70,7 +70,7 @@ fn plan() -> Plan {
     limit.current = limit.maximum;
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     let affordable = limit.maximum.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_LEG;
-    let (legs, rounds, slice) = if is_quick { (100, 1, 300) } else { (1_000, 5, 2_000) };
+    let (legs, rounds, slice) = if is_quick { (100, 1, 300) } else { (1_000, 8, 1_000) };
     let legs = usize::try_from(affordable).unwrap_or(usize::MAX).min(legs) / 20 * 20;
     Plan { legs, rounds, slice: Duration::from_millis(slice) }
 }
@@ -90,8 +90,7 @@ fn turn(relay: &dyn Relay, packets: &mut Sealed, devices: &Devices, time: Durati
     let slice = packets.seal(time);
     let (relayed, cpu_ns, received) = (relay.relayed(), relay.cpu_ns(), devices.received());
     let sent = devices.send(&slice, relay.ports());
-    // Let the last packets arrive and the worker publish its counters.
-    std::thread::sleep(Duration::from_millis(250));
+    settle(|| (relay.relayed(), devices.received()));
     if let Some(suite) = relay.suite() {
         devices.check_sample(suite);
     }
@@ -100,6 +99,15 @@ fn turn(relay: &dyn Relay, packets: &mut Sealed, devices: &Devices, time: Durati
         sent,
         received: devices.received() - received,
         cpu_ns: relay.cpu_ns() - cpu_ns,
+    }
+}
+
+/// Waits until the last packets have arrived and the relay has published its counters.
+fn settle(counts: impl Fn() -> (u64, u64)) {
+    let mut before = None;
+    while before != Some(counts()) {
+        before = Some(counts());
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 
