@@ -271,14 +271,14 @@ impl Call {
         if branch.leg.has_acknowledged(cseq) {
             return self.answered_again(ctx, number, cseq, response);
         }
-        branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
-        if let Some(dialog) = &mut branch.leg.dialog {
-            dialog.refresh(response);
+        if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
+            return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
         branch.leg.acknowledge(ctx, cseq);
+        let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
-        if self.state == State::Setup {
+        if self.state == State::Setup && !was_cancelled {
             self.connect(ctx, number, response);
         } else {
             // It crossed our CANCEL, or the caller's hang-up.
@@ -322,6 +322,8 @@ impl Call {
     fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
         self.state = State::Answered(number);
         self.winner = Some(number);
+        let trunk = self.branches[&number].attempt.trunk();
+        self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
@@ -364,8 +366,9 @@ impl Call {
     /// Answers a 401 or 407 of a trunk once. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_wanted =
-            self.state == State::Setup && branch.progress != Progress::Cancelled && !branch.has_shown_password;
+        let is_wanted = self.state == State::Setup
+            && matches!(branch.progress, Progress::Calling | Progress::Ringing)
+            && !branch.has_shown_password;
         let authorization = if is_wanted { outgoing::authorization(ctx, &branch, response) } else { None };
         let is_shown = authorization.is_some();
         if let Some(authorization) = authorization {
@@ -391,8 +394,8 @@ impl Call {
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        let was_cancelled = branch.progress == Progress::Cancelled;
+        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
+        let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
         branch.progress = Progress::Over;
         branch.deadline = None;
         let attempt = branch.attempt.clone();
@@ -401,7 +404,7 @@ impl Call {
         if self.state != State::Setup {
             return;
         }
-        if !was_cancelled {
+        if is_unexpected {
             self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
             self.after_refusal(ctx, attempt, status);
         }
@@ -515,14 +518,22 @@ impl Call {
 
     /// Cancels every branch that has no final answer, except one.
     fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
-        for (number, branch) in &mut self.branches {
-            if Some(*number) == except || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
-                continue;
-            }
-            branch.progress = Progress::Cancelled;
-            branch.deadline = None;
-            ctx.cancel(branch.txn);
-            branch.leg.close_media(ctx);
+        let others: Vec<u32> = self.branches.keys().copied().filter(|number| Some(*number) != except).collect();
+        for number in others {
+            self.cancel_branch(ctx, number);
+        }
+    }
+
+    /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
+    fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
+        let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
+        let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
+        branch.progress = Progress::Cancelled;
+        branch.deadline = None;
+        ctx.cancel(branch.txn);
+        branch.leg.close_media(ctx);
+        if self.early == Some(number) {
+            self.early = None;
         }
     }
 
@@ -560,10 +571,9 @@ impl Call {
         match (self.state, side) {
             (State::Setup, Side::A) => self.fail(ctx, &Failure::new(503, "Media Port Unavailable"), None),
             (State::Setup, Side::B(number)) => {
-                if let Some(branch) = self.branches.get(&number) {
-                    ctx.cancel(branch.txn);
-                }
-                self.branch_refused(ctx, number, 503, "Media Port Unavailable");
+                self.cancel_branch(ctx, number);
+                self.note_failure(Failure::new(503, "Media Port Unavailable"));
+                self.next_wave_if_idle(ctx);
             }
             (State::Answered(_), _) => self.hang_up_both(ctx, 503, "Media Port Unavailable"),
             (State::Ended, _) => {}
@@ -593,7 +603,7 @@ impl Call {
         for number in late {
             let branch = self.branches.get_mut(&number).expect("listed just now");
             branch.deadline = None;
-            branch.progress = Progress::Cancelled;
+            branch.progress = Progress::GivenUp;
             ctx.cancel(branch.txn);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
         }

@@ -67,6 +67,9 @@ pub(super) enum Progress {
     Calling,
     /// 101 to 199.
     Ringing,
+    /// CANCEL is under way because the next attempt has begun; a 200 that crosses it is still welcome (house emergency
+    /// specification 5.3).
+    GivenUp,
     /// CANCEL is under way; a 200 that crosses it is ended with BYE.
     Cancelled,
     /// Its final answer came.

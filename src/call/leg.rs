@@ -185,16 +185,18 @@ impl Leg {
         let via = ctx.ack_via(&self.flow);
         let Some(dialog) = &self.dialog else { return };
         let bytes = dialog.ack(cseq, &via).finish();
-        self.ack = Some((cseq, bytes.clone()));
+        if !self.has_acknowledged(cseq) {
+            self.ack = Some((cseq, bytes.clone()));
+        }
         ctx.transmit(self.flow, bytes);
     }
 
-    /// Whether a 2xx with this CSeq is a retransmission we have acknowledged.
+    /// Whether a 2xx with this CSeq is a retransmission: of our last INVITE, or late, of an earlier one.
     pub(super) fn has_acknowledged(&self, cseq: u32) -> bool {
-        self.ack.as_ref().is_some_and(|(acked, _)| *acked == cseq)
+        self.ack.as_ref().is_some_and(|(acked, _)| *acked >= cseq)
     }
 
-    /// The dialog of our INVITE and this response, registered under our tag.
+    /// The early dialog of our INVITE and this provisional response, registered under our tag.
     pub(super) fn enter_dialog(
         &mut self,
         ctx: &mut Context,
@@ -207,6 +209,26 @@ impl Leg {
             self.dialog = Dialog::uac(invite, response);
             ctx.dialogs.insert(self.local_tag.clone(), (call, side));
         }
+    }
+
+    /// The dialog of our INVITE and this 2xx, which replaces the early one: the 2xx may come from somebody else than the
+    /// 180 did (RFC 3261 sections 13.2.2.3 and 13.2.2.4). `false`: without Contact or tag it makes none.
+    pub(super) fn confirm_dialog(
+        &mut self,
+        ctx: &mut Context,
+        call: CallId,
+        side: Side,
+        invite: &Message,
+        response: &Message,
+    ) -> bool {
+        let Some(mut confirmed) = Dialog::uac(invite, response) else { return false };
+        if let Some(early) = self.dialog.take_if(|early| early.id == confirmed.id) {
+            confirmed.local_cseq = early.local_cseq;
+            confirmed.remote_cseq = early.remote_cseq;
+        }
+        self.dialog = Some(confirmed);
+        ctx.dialogs.insert(self.local_tag.clone(), (call, side));
+        true
     }
 
     /// Forgets the dialog; requests for it are answered 481 from now on.

@@ -11,6 +11,8 @@ mod in_dialog;
 mod interface;
 mod leg;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 mod trunks;
 
 pub use cdr::Cdr;
