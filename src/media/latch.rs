@@ -12,9 +12,10 @@ const MOVE_PACKETS: u8 = 3;
 
 /// The remote side of one socket of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct Latch {
-    trust: Trust,
     remote: Option<SocketAddr>,
+    trust: Trust,
     candidate: Option<Candidate>,
 }
 
