@@ -137,10 +137,12 @@ impl Simple {
         let targets = (0..devices.len()).map(|leg| devices.address(leg ^ 1)).collect();
         let counts = Arc::new(Counts::default());
         let thread_counts = Arc::clone(&counts);
-        std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let work = move || {
             pin(0);
             run(sockets, targets, &thread_counts);
-        });
+        };
+        thread.spawn(work).unwrap();
         Self { name, ports, counts }
     }
 }

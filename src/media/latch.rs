@@ -12,9 +12,10 @@ const MOVE_PACKETS: u8 = 3;
 
 /// The remote side of one socket of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct Latch {
-    trust: Trust,
     remote: Option<SocketAddr>,
+    trust: Trust,
     candidate: Option<Candidate>,
 }
 
@@ -68,21 +69,23 @@ impl Latch {
         }
     }
 
-    /// Takes note of an accepted packet.
-    pub(super) fn accepted(&mut self, source: SocketAddr) {
+    /// Takes note of an accepted packet; returns whether the latch now holds its source and did not before.
+    pub(super) fn accepted(&mut self, source: SocketAddr) -> bool {
         if self.remote == Some(source) {
             self.candidate = None;
-            return;
+            return false;
         }
         let packets = match self.candidate {
             Some(candidate) if candidate.source == source => candidate.packets + 1,
             Some(_) | None => 1,
         };
-        if self.remote.is_none() || packets >= MOVE_PACKETS {
+        let moves = self.remote.is_none() || packets >= MOVE_PACKETS;
+        if moves {
             *self = Self { trust: self.trust, remote: Some(source), candidate: None };
         } else {
             self.candidate = Some(Candidate { source, packets });
         }
+        moves
     }
 
     /// The latched source; `None` before the first accepted packet.

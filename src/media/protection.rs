@@ -14,7 +14,8 @@ const RETIRING_KEY_LIFETIME: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Receiving {
     mode: Option<Mode<Inbound>>,
-    retiring: Option<Retiring>,
+    /// Boxed, since it is rarely there and would part what each packet needs.
+    retiring: Option<Box<Retiring>>,
 }
 
 /// What goes to the peer. A key that was replaced must never come back: its contexts, and with them the indices it has
@@ -30,10 +31,12 @@ enum Mode<C> {
 }
 
 /// SRTP contexts and the key they belong to.
+#[repr(C)]
 struct Keyed<C> {
+    /// First, beside what else each packet needs.
+    context: C,
     suite: Suite,
     key: MasterKey,
-    context: C,
 }
 
 /// Replaced contexts that still open packets.
@@ -66,7 +69,7 @@ impl Receiving {
             }
         };
         self.mode = Some(Mode::Srtp(keyed));
-        self.retiring = replaced.map(|keyed| Retiring { keyed, until: now + RETIRING_KEY_LIFETIME });
+        self.retiring = replaced.map(|keyed| Box::new(Retiring { keyed, until: now + RETIRING_KEY_LIFETIME }));
     }
 
     /// Forgets a retiring key whose time is over.

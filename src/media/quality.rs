@@ -14,12 +14,15 @@ const MISORDER_MAX: u16 = 100;
 const SENDER_REPORTS_MAX: usize = 8;
 
 /// One leg's receiving quality. Streams beyond [`SSRCS_PER_LEG_MAX`] are relayed but not measured.
+///
+/// Laid out as declared, so that the first stream lies beside what is read before it.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(super) struct Quality {
-    streams: [Stream; SSRCS_PER_LEG_MAX],
     streams_len: usize,
     /// The stream heard last, where the next packet most likely belongs.
     recent: usize,
+    streams: [Stream; SSRCS_PER_LEG_MAX],
     sender_reports: [SenderReport; SENDER_REPORTS_MAX],
     sender_reports_next: usize,
     round_trip: Option<Duration>,

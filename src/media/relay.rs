@@ -49,16 +49,13 @@ fn relay_rtp(
     datagram: Datagram<'_>,
 ) -> Result<Send, DropReason> {
     let Datagram { now, source, buffer, len, .. } = datagram;
-    let remote = from.remote.ok_or(DropReason::PacketNoLeg)?;
-    if !from.admits(Channel::Rtp, source) {
-        return Err(DropReason::PacketForeignSource);
-    }
+    from.admit(Channel::Rtp, source)?;
     let header = rtp::Header::parse(&buffer[..len])?;
 
     // Whether the packet goes on is settled before it is opened, since between two SRTP legs it never lies open.
     let exit = match to {
         None => Err(DropReason::PacketNoPeer),
-        Some(_) if !remote.may_send => Err(DropReason::PacketOnHold),
+        Some(_) if !from.may_send => Err(DropReason::PacketOnHold),
         Some(to) => to.rtp_destination().map(|address| (to, address)),
     };
     let (exit, len) = match exit {
@@ -83,10 +80,7 @@ fn relay_rtcp(
     datagram: Datagram<'_>,
 ) -> Result<Send, DropReason> {
     let Datagram { now, port, source, buffer, len } = datagram;
-    from.remote.ok_or(DropReason::PacketNoLeg)?;
-    if !from.admits(port.channel, source) {
-        return Err(DropReason::PacketForeignSource);
-    }
+    from.admit(port.channel, source)?;
     let len = from.receiving.unprotect_rtcp(now, buffer, len)?;
     rtcp::check(&buffer[..len])?;
     from.source_accepted(now, port.channel, source, outputs);

@@ -33,14 +33,16 @@ pub(crate) struct Setup<'a> {
     pub(crate) transport: &'a str,
     pub(crate) hz: u32,
     pub(crate) answers: bool,
-    /// The CA it trusts; `None`: it does not check.
+    /// The CA it is given. This version loads it and checks nothing: linphone does.
     pub(crate) ca: Option<&'a Path>,
+    /// `srtp-mand`, or `srtp`: SRTP where the other side offers it in a plain profile (RFC 8643).
+    pub(crate) encryption: &'a str,
 }
 
 impl<'a> Setup<'a> {
     /// SDES over UDP.
     pub(crate) const fn new(account: Account, hz: u32, answers: bool) -> Self {
-        Self { account, transport: "udp", hz, answers, ca: None }
+        Self { account, transport: "udp", hz, answers, ca: None, encryption: "srtp-mand" }
     }
 
     pub(crate) const fn over(mut self, transport: &'a str, ca: Option<&'a Path>) -> Self {
@@ -128,13 +130,18 @@ impl Baresip {
         self.process.text()
     }
 
-    /// What it heard: the longest recording, should a stream have been started anew.
+    /// What it heard, in order: each time a stream starts anew, after a hold for instance, so does a recording.
+    pub(crate) fn recordings(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(&self.dir).expect("its folder").flatten().map(|f| f.path());
+        let mut found: Vec<_> = files.filter(|f| f.to_string_lossy().ends_with("-dec.wav")).collect();
+        // Their names begin with the time.
+        found.sort();
+        found
+    }
+
+    /// What it heard in a call without a hold.
     pub(crate) fn recording(&self) -> PathBuf {
-        let files = fs::read_dir(&self.dir).expect("its folder").flatten();
-        files
-            .filter(|f| f.file_name().to_string_lossy().ends_with("-dec.wav"))
-            .max_by_key(|f| f.metadata().map_or(0, |m| m.len()))
-            .map_or_else(|| self.dir.join("no-recording.wav"), |f| f.path())
+        self.recordings().pop().unwrap_or_else(|| self.dir.join("no-recording.wav"))
     }
 
     fn command(&mut self, name: &str, params: &str) {
@@ -175,11 +182,12 @@ fn config(dir: &Path, ip: IpAddr, ca: Option<&Path>) -> String {
     let ca = ca.map_or_else(String::new, |path| format!("sip_cafile {}\n", path.display()));
     let dir = dir.display();
     // The file source has no player of its own: a bridge that leads nowhere plays, and `sndfile` records.
+    // RTP ports are bound on every address, so the range is wide and apart from everybody else's.
     format!(
         "poll_method epoll\nsip_listen {ip}:5060\n{ca}call_local_timeout 60\ncall_max_calls 8\n\
          audio_player aubridge,sink\naudio_source aufile,{dir}/tone.wav\naudio_alert aubridge,alert\n\
          ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\naudio_buffer 20-160\n\
-         rtp_ports 10000-10100\nrtcp_mux no\njitter_buffer_delay 1-10\nnet_interface {ip}\n\
+         rtp_ports 21000-32000\nrtcp_mux no\njitter_buffer_delay 1-10\nnet_interface {ip}\n\
          module_path {MODULES}\n{modules}\
          module_tmp account.so\nmodule_app menu.so\nmodule_app debug_cmd.so\nmodule_app ctrl_tcp.so\n\
          ctrl_tcp_listen {ip}:{CONTROL_PORT}\nsnd_path {dir}\n"
@@ -187,14 +195,14 @@ fn config(dir: &Path, ip: IpAddr, ca: Option<&Path>) -> String {
 }
 
 fn account(server: IpAddr, setup: &Setup<'_>) -> String {
-    let Setup { account, transport, .. } = setup;
+    let Setup { account, transport, encryption, .. } = setup;
     let port = if *transport == "tls" { TLS_PORT } else { crate::common::server::SIP_PORT };
     let outbound = SocketAddr::new(server, port);
     let mode = if setup.answers { "auto" } else { "manual" };
     format!(
         "<sip:{user}@{server};transport={transport}>;auth_user={user};auth_pass={password};\
          outbound=\"sip:{outbound};transport={transport}\";regint=300;answermode={mode};\
-         audio_codecs=PCMU/8000;mediaenc=srtp-mand\n",
+         audio_codecs=PCMU/8000;mediaenc={encryption}\n",
         user = account.user,
         password = account.password,
     )

@@ -25,13 +25,20 @@ pub(crate) struct Linphone {
 }
 
 impl Linphone {
-    /// Over TLS with SDES required, started and registered.
+    /// Over TLS with SDES required, trusting the server's CA; started and registered.
     pub(crate) fn start(server: &Ringdown, account: &Account, hz: u32, answers: bool) -> Self {
+        let phone = Self::launch(server, account, &server.ca(), hz, answers);
+        phone.wait_debug("to [LinphoneRegistrationOk]");
+        phone
+    }
+
+    /// Started, with its registration under way.
+    pub(crate) fn launch(server: &Ringdown, account: &Account, ca: &Path, hz: u32, answers: bool) -> Self {
         crate::need("linphonec", "linphone-cli");
         let dir = server.dir().join(format!("linphone-{}", account.user));
         fs::create_dir_all(dir.join(".local/share/linphone")).expect("a fresh folder");
         tone::write_wav(&dir.join("tone.wav"), hz, 60).expect("a writable folder");
-        fs::write(dir.join("rc"), config(server, account, &server.ca())).expect("a writable folder");
+        fs::write(dir.join("rc"), config(server, account, ca)).expect("a writable folder");
         let mut command = Command::new("linphonec");
         command.env("HOME", &dir).arg("-c").arg(dir.join("rc")).args(["-d", "5", "-l"]).arg(dir.join("debug"));
         let mut process = Process::start(&format!("linphone-{}", account.user), command, &dir, Stdio::piped());
@@ -45,7 +52,6 @@ impl Linphone {
         if answers {
             phone.say("autoanswer enable");
         }
-        phone.wait_debug("to [LinphoneRegistrationOk]");
         phone
     }
 

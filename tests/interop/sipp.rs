@@ -12,7 +12,7 @@ use std::{
 use crate::{
     common::{
         process::{Process, fresh_ip},
-        server::Ringdown,
+        server::{Account, Ringdown},
     },
     tone,
 };
@@ -28,16 +28,25 @@ pub(crate) struct Setup<'a> {
     pub(crate) echoes: bool,
     /// Values of `[name]` in the scenario.
     pub(crate) keys: Vec<(&'a str, String)>,
-    /// Digest user and password.
-    pub(crate) credentials: (&'a str, &'a str),
+    pub(crate) account: Option<Account>,
+    /// The `uri` of its credentials, without scheme; SIPp's own default is the server's address.
+    pub(crate) auth_uri: Option<String>,
     /// Starts calls towards this address; otherwise it waits for one.
     pub(crate) remote: Option<SocketAddr>,
 }
 
 impl<'a> Setup<'a> {
     pub(crate) fn new(scenario: &'a str, hz: u32) -> Self {
-        let credentials = ("nobody", "nothing");
-        Self { scenario, ip: fresh_ip(), hz, echoes: false, keys: Vec::new(), credentials, remote: None }
+        Self {
+            scenario,
+            ip: fresh_ip(),
+            hz,
+            echoes: false,
+            keys: Vec::new(),
+            account: None,
+            auth_uri: None,
+            remote: None,
+        }
     }
 }
 
@@ -49,7 +58,7 @@ pub(crate) struct Sipp {
 impl Sipp {
     pub(crate) fn start(server: &Ringdown, setup: &Setup<'_>) -> Self {
         crate::need("sipp", "sip-tester");
-        let dir = server.dir().join(format!("sipp-{}", setup.ip));
+        let dir = server.dir().join(format!("sipp-{}-{}", setup.ip, setup.scenario));
         fs::create_dir(&dir).expect("a fresh folder");
         tone::write_ulaw(&dir.join("tone.ul"), setup.hz, 30).expect("a writable folder");
         let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/sipp").join(setup.scenario);
@@ -62,7 +71,12 @@ impl Sipp {
             .args(["-i", &ip, "-p", "5060", "-mi", &ip, "-mp", "10000"]);
         command.args(["-m", "1", "-t", "u1", "-timeout", "40s", "-timeout_error", "-nostdin"]);
         command.args(["-trace_msg", "-message_file", "messages", "-trace_err", "-error_file", "errors"]);
-        command.args(["-au", setup.credentials.0, "-ap", setup.credentials.1]);
+        if let Some(account) = setup.account {
+            command.args(["-au", account.user, "-ap", account.password]);
+        }
+        if let Some(uri) = &setup.auth_uri {
+            command.args(["-auth_uri", uri]);
+        }
         if setup.echoes {
             command.arg("-rtp_echo");
         }
@@ -88,7 +102,9 @@ impl Sipp {
         assert!(status.success(), "sipp ended with {status}: {}", self.errors());
     }
 
+    /// What went wrong, and the messages that led to it.
     fn errors(&self) -> String {
-        fs::read(self.dir.join("errors")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        let read = |name| fs::read(self.dir.join(name)).unwrap_or_default();
+        ["errors", "messages"].map(|name| String::from_utf8_lossy(&read(name)).into_owned()).join("\n")
     }
 }

@@ -100,11 +100,6 @@ impl Wanted {
     pub(crate) const fn whole(hz: u32, seconds_min: f64) -> Self {
         Self { hz, seconds_min, gap_ms_max: 80, leaps_max: 3, present_min: 0.97 }
     }
-
-    /// The tone with pauses: a call that was held.
-    pub(crate) const fn with_pauses(hz: u32, seconds_min: f64) -> Self {
-        Self { hz, seconds_min, gap_ms_max: 10_000, leaps_max: 12, present_min: 0.3 }
-    }
 }
 
 /// Panics with all measures unless the recording holds what is wanted.

@@ -26,6 +26,8 @@ pub(crate) struct Phone {
     rtp: UdpSocket,
     cseq: u32,
     branches: u32,
+    /// The first answer to an INVITE, if it was no challenge.
+    first_answer: Option<Message>,
 }
 
 /// One end of a call that is up.
@@ -45,7 +47,16 @@ impl Phone {
             socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a valid timeout");
             socket
         };
-        Self { account, ip, server: server.sip(), sip: bind(5060), rtp: bind(10_000), cseq: 0, branches: 0 }
+        Self {
+            account,
+            ip,
+            server: server.sip(),
+            sip: bind(5060),
+            rtp: bind(10_000),
+            cseq: 0,
+            branches: 0,
+            first_answer: None,
+        }
     }
 
     /// Registers with digest; returns the final status.
@@ -64,32 +75,35 @@ impl Phone {
             if answer.status() != 401 {
                 return answer.status();
             }
-            let value = digest::answer(
-                answer.lines(Name::WwwAuthenticate),
-                self.account.user,
-                self.account.password,
-                "REGISTER",
-                &uri,
-                b"",
-                "cnonce",
-                1,
-            );
-            credentials = format!("Authorization: {}\r\n", value.expect("a challenge that can be answered"));
+            let challenges = answer.lines(Name::WwwAuthenticate);
+            credentials = format!("Authorization: {}\r\n", self.credentials(challenges, "REGISTER", &uri));
         }
         401
     }
 
-    /// Sends an INVITE and returns how to recognise its answers.
+    /// Sends an INVITE, answers its challenge, and returns how to recognise its answers.
     pub(crate) fn invite(&mut self, whom: &str) -> (String, u32) {
-        self.cseq += 1;
         let domain = self.server.ip();
         let call_id = format!("call-{}-{}", self.ip, self.cseq);
         let uri = format!("sip:{whom}@{domain}");
         let from = format!("<sip:{}@{domain}>;tag=a", self.account.user);
-        let extra = format!("Contact: {}\r\n", self.contact());
+        let contact = format!("Contact: {}\r\n", self.contact());
         let body = self.sdp();
-        self.request("INVITE", &uri, &from, &format!("<{uri}>"), &call_id, self.cseq, &extra, &body);
-        (call_id, self.cseq)
+        let mut credentials = String::new();
+        for _ in 0..2 {
+            self.cseq += 1;
+            let extra = format!("{contact}{credentials}");
+            self.request("INVITE", &uri, &from, &format!("<{uri}>"), &call_id, self.cseq, &extra, &body);
+            let answer = self.wait(|m| is_answer(m, "INVITE", self.cseq));
+            if answer.status() != 407 {
+                self.first_answer = Some(answer);
+                return (call_id, self.cseq);
+            }
+            self.acknowledge_refusal(&uri, &call_id, &answer);
+            let challenges = answer.lines(Name::ProxyAuthenticate);
+            credentials = format!("Proxy-Authorization: {}\r\n", self.credentials(challenges, "INVITE", &uri));
+        }
+        panic!("{} was challenged again", self.account.user);
     }
 
     /// The final status of an INVITE, acknowledged.
@@ -97,13 +111,17 @@ impl Phone {
         let (call_id, cseq) = self.invite(whom);
         let answer = self.response("INVITE", cseq);
         assert!(answer.status() >= 300, "the call was answered");
-        let domain = self.server.ip();
-        let from = format!("<sip:{}@{domain}>;tag=a", self.account.user);
-        let to = answer.header(Name::To).unwrap_or_default().to_owned();
-        // RFC 3261 section 17.1.1.3: with the branch of the INVITE.
-        self.branches -= 1;
-        self.request("ACK", &format!("sip:{whom}@{domain}"), &from, &to, &call_id, cseq, "", "");
+        let uri = format!("sip:{whom}@{}", self.server.ip());
+        self.acknowledge_refusal(&uri, &call_id, &answer);
         answer
+    }
+
+    /// RFC 3261 section 17.1.1.3: with the branch of the INVITE.
+    fn acknowledge_refusal(&mut self, uri: &str, call_id: &str, answer: &Message) {
+        let from = format!("<sip:{}@{}>;tag=a", self.account.user, self.server.ip());
+        let to = answer.header(Name::To).unwrap_or_default().to_owned();
+        self.branches -= 1;
+        self.request("ACK", uri, &from, &to, call_id, self.cseq, "", "");
     }
 
     /// The dialog of an INVITE of ours that was answered.
@@ -175,6 +193,13 @@ impl Phone {
         format!("<sip:{}@{}:5060>", self.account.user, self.ip)
     }
 
+    fn credentials<'a>(&self, challenges: impl Iterator<Item = &'a str>, method: &str, uri: &str) -> String {
+        let Account { user, password, .. } = self.account;
+        let body = if method == "INVITE" { self.sdp() } else { String::new() };
+        digest::answer(challenges, user, password, method, uri, body.as_bytes(), "cnonce", 1)
+            .expect("a challenge that can be answered")
+    }
+
     fn sdp(&self) -> String {
         let ip = self.ip;
         format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 10000 RTP/AVP 0\r\n")
@@ -226,11 +251,12 @@ impl Phone {
         self.sip.send_to(text.as_bytes(), self.server).expect("loopback takes it");
     }
 
-    fn response(&self, method: &str, cseq: u32) -> Message {
-        self.wait(|m| {
-            m.status() >= 200
-                && m.cseq().is_some_and(|c| c.number == cseq && c.method_text.eq_ignore_ascii_case(method))
-        })
+    /// The final response to a request of ours.
+    fn response(&mut self, method: &str, cseq: u32) -> Message {
+        if let Some(answer) = self.first_answer.take().filter(|m| m.status() >= 200 && is_answer(m, method, cseq)) {
+            return answer;
+        }
+        self.wait(|m| m.status() >= 200 && is_answer(m, method, cseq))
     }
 
     fn wait(&self, is_wanted: impl Fn(&Message) -> bool) -> Message {
@@ -245,6 +271,10 @@ impl Phone {
         }
         panic!("{} waited {PATIENCE:?} in vain", self.account.user);
     }
+}
+
+fn is_answer(message: &Message, method: &str, cseq: u32) -> bool {
+    message.status() > 0 && message.cseq().is_some_and(|c| c.number == cseq && c.method_text == method)
 }
 
 fn media_of(message: &Message) -> SocketAddr {

@@ -31,12 +31,12 @@ pub(crate) struct Packet {
 
 enum Sending {
     Plain,
-    Srtp { suite: Suite, key: MasterKey, context: Outbound },
+    Srtp { suite: Suite, key: MasterKey, context: Box<Outbound> },
 }
 
 enum Receiving {
     Plain,
-    Srtp { suite: Suite, key: MasterKey, context: Inbound },
+    Srtp { suite: Suite, key: MasterKey, context: Box<Inbound> },
 }
 
 /// What offer and answer settled.
@@ -247,7 +247,7 @@ impl Voice {
             }
             _ => {
                 made += 1;
-                Sending::Srtp { context: Outbound::new(suite, &key), suite, key }
+                Sending::Srtp { context: Box::new(Outbound::new(suite, &key)), suite, key }
             }
         });
         let receiving = receiving.map_or(Receiving::Plain, |(suite, key)| match old_receiving {
@@ -256,7 +256,7 @@ impl Voice {
             }
             _ => {
                 made += 1;
-                Receiving::Srtp { context: Inbound::new(suite, &key, 0), suite, key }
+                Receiving::Srtp { context: Box::new(Inbound::new(suite, &key, 0)), suite, key }
             }
         });
         self.contexts_made += made;

@@ -7,11 +7,20 @@ use crate::source::{File, Named, Token};
 type Files = BTreeMap<String, File>;
 
 /// The five floors of the house.
-const FLOORS: [(&str, u8); 8] =
-    [("types", 0), ("wire", 0), ("config", 1), ("policy", 1), ("sip", 2), ("media", 2), ("call", 3), ("shell", 4)];
+const FLOORS: [(&str, u8); 9] = [
+    ("types", 0),
+    ("wire", 0),
+    ("config", 1),
+    ("policy", 1),
+    ("sip", 2),
+    ("media", 2),
+    ("call", 3),
+    ("phone", 3),
+    ("shell", 4),
+];
 
 /// Pairs of one floor that know nothing of each other, in both directions.
-const STRANGERS: [(&str, &str); 1] = [("sip", "media")];
+const STRANGERS: [(&str, &str); 2] = [("sip", "media"), ("call", "phone")];
 
 fn floor(module: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
@@ -216,7 +225,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
 const WRAPPERS: [(&str, &[&str]); 39] = [
     // Values and formats that every floor may hold.
-    ("bytes", &["wire/sip", "sip", "call", "shell"]),
+    ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
     ("tracing", &["call", "shell"]),
     // Formats.

@@ -97,10 +97,10 @@ impl Backend {
     /// them.
     pub(super) fn run(mut self) {
         let mut ready = Vec::with_capacity(BATCH_EVENTS_MAX);
-        let mut timeout = None;
+        let (mut now, mut timeout) = (self.clock.now(), None);
         while !(self.commands.is_abandoned() && self.commands.is_empty()) {
-            self.sockets.wait(&mut ready, timeout.map(|at: Instant| at.since(self.clock.now())));
-            let now = self.clock.now();
+            self.sockets.wait(&mut ready, timeout.map(|at: Instant| at.since(now)));
+            now = self.clock.now();
             for event in ready.drain(..) {
                 match event.data.u64() {
                     WAKE_TOKEN => self.take_commands(now),

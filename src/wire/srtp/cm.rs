@@ -9,12 +9,15 @@ pub(super) const SALT_BYTES: usize = 14;
 pub(super) const AUTH_KEY_BYTES: usize = 20;
 
 /// Session key, salt and authentication key of RTP or of RTCP.
+///
+/// Laid out as declared: the schedule is last because only its first bytes are in use where the processor has AES.
+#[repr(C)]
 pub(super) struct Cm {
-    aes: Aes,
     /// In the upper 14 bytes, as in a counter block.
     salt: Secret<u128>,
     mac: HmacSha1,
     tag_bytes: usize,
+    aes: Aes,
 }
 
 impl Cm {

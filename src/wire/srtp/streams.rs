@@ -3,6 +3,8 @@
 //! A receiver *admits*: state is made or moved only after the packet's tag verified. A sender *claims*: an index is taken
 //! before it is used, and never given twice.
 
+use smallvec::SmallVec;
+
 use crate::types::{DropReason, limits::SSRCS_PER_LEG_MAX};
 
 use super::replay::Window;
@@ -14,8 +16,9 @@ const RTCP_INDEX_MAX: u64 = (1 << 31) - 1;
 const ROLLOVER: u64 = 1 << 16;
 const SEQUENCE_MEDIAN: u16 = 1 << 15;
 
-/// Up to [`SSRCS_PER_LEG_MAX`] streams, in order of first appearance. Filling it allocates nothing.
-pub(super) struct Streams(Vec<Stream>);
+/// Up to [`SSRCS_PER_LEG_MAX`] streams, in order of first appearance. The first, mostly the only one, lies inline: with a
+/// thousand legs each pointer followed is a cache miss.
+pub(super) struct Streams(SmallVec<[Stream; 1]>);
 
 struct Stream {
     ssrc: u32,
@@ -24,10 +27,10 @@ struct Stream {
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self(Vec::with_capacity(SSRCS_PER_LEG_MAX))
+        Self(SmallVec::new())
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -93,7 +96,7 @@ impl Streams {
         self.0.iter_mut().find(|stream| stream.ssrc == ssrc).map(|stream| &mut stream.window)
     }
 
-    const fn check_room(&self) -> Result<(), DropReason> {
+    fn check_room(&self) -> Result<(), DropReason> {
         if self.0.len() < SSRCS_PER_LEG_MAX { Ok(()) } else { Err(DropReason::SrtpTooManySsrcs) }
     }
 
