@@ -506,6 +506,7 @@ impl Call {
             }
             if let Some(info) = self.emergency.as_ref().filter(|_| failure.status == 503) {
                 response = emergency_call::not_connected_response(ctx, info, response);
+                ctx.counters.emergency_failed += 1;
             }
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
