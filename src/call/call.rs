@@ -18,7 +18,7 @@ use super::{
 use crate::{
     media,
     policy::security::LegSecurity,
-    sip::dialog::Dialog,
+    sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::sip::{Message, build::reason_phrase},
 };
@@ -100,11 +100,10 @@ impl Call {
     fn new(ctx: &mut Context, new: NewCall) -> Self {
         let NewCall { id, key, pending, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, pending.flow, security, outgoing::escaped_user(&callee));
-        let dialog = Dialog::uas(&pending.request, &a.local_tag);
-        a.dialog = dialog;
+        a.is_secure = is_sips(pending.request.request_uri());
+        a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         ctx.dialogs.insert(a.local_tag.clone(), (id, Side::A));
-        let cseq = pending.request.cseq().map_or(0, |c| c.number);
-        a.server_invite = Some(ServerInvite { pending, cseq, is_answered: false });
+        a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
@@ -327,6 +326,7 @@ impl Call {
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
+        self.close_unused_media(ctx);
         self.answer_a(ctx, 200, "", Some(answer));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
@@ -351,6 +351,15 @@ impl Call {
         self.a.configure(ctx, &settled);
         self.join_media(ctx, number);
         Ok(answer)
+    }
+
+    /// Gives back the ports of sections that only one offer, now settled or refused, had asked for.
+    pub(super) fn close_unused_media(&mut self, ctx: &mut Context) {
+        let State::Answered(number) = self.state else { return };
+        self.a.close_unused_media(ctx);
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.leg.close_unused_media(ctx);
+        }
     }
 
     /// Joins each section of the caller's leg with the same section of the branch.
@@ -435,6 +444,13 @@ impl Call {
         }
     }
 
+    /// A branch that is of no use any more, although its INVITE has no final answer yet.
+    pub(super) fn branch_left(&mut self, ctx: &mut Context, number: u32, failure: Failure) {
+        self.cancel_branch(ctx, number);
+        self.note_failure(failure);
+        self.next_wave_if_idle(ctx);
+    }
+
     fn next_wave_if_idle(&mut self, ctx: &mut Context) {
         if self.state == State::Setup && !self.has_live_branch() {
             self.next_wave(ctx);
@@ -502,6 +518,11 @@ impl Call {
         self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
         self.cancel_branches(ctx, None);
         self.refuse_relayed(ctx);
+        for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
+            if let Some(txn) = leg.client_invite {
+                ctx.cancel(txn);
+            }
+        }
         self.a.close_media(ctx);
         self.a.leave_dialog(ctx);
         for branch in self.branches.values_mut() {
@@ -571,9 +592,7 @@ impl Call {
         match (self.state, side) {
             (State::Setup, Side::A) => self.fail(ctx, &Failure::new(503, "Media Port Unavailable"), None),
             (State::Setup, Side::B(number)) => {
-                self.cancel_branch(ctx, number);
-                self.note_failure(Failure::new(503, "Media Port Unavailable"));
-                self.next_wave_if_idle(ctx);
+                self.branch_left(ctx, number, Failure::new(503, "Media Port Unavailable"));
             }
             (State::Answered(_), _) => self.hang_up_both(ctx, 503, "Media Port Unavailable"),
             (State::Ended, _) => {}
@@ -582,6 +601,7 @@ impl Call {
 
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
+        self.refuse_open_invites(ctx);
         if let State::Answered(number) = self.state {
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
@@ -642,9 +662,10 @@ impl Call {
         Some(self.cdr.clone())
     }
 
-    /// Nothing is left to do: the record is written and no INVITE of ours is open.
+    /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
-        self.is_recorded && self.branches.values().all(|b| b.progress == Progress::Over)
+        let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
+        self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
     }
 
     pub(super) fn view(&self) -> CallView {

@@ -121,10 +121,12 @@ impl Context {
         format!("SIP/2.0/{} {};branch={branch};rport", flow.transport.via_token(), self.reachable(flow))
     }
 
-    /// A Contact value; `user` is a user part in its escaped form.
-    pub(super) fn contact(&self, flow: &Flow, user: &str) -> String {
+    /// A Contact value; `user` is a user part in its escaped form. It is as secure as the Request-URI (RFC 3261 sections
+    /// 8.1.1.8 and 12.1.1).
+    pub(super) fn contact(&self, flow: &Flow, user: &str, is_secure: bool) -> String {
         let at = if user.is_empty() { "" } else { "@" };
-        format!("<sip:{user}{at}{};transport={}>", self.reachable(flow), flow.transport.uri_token())
+        let scheme = if is_secure { "sips" } else { "sip" };
+        format!("<{scheme}:{user}{at}{};transport={}>", self.reachable(flow), flow.transport.uri_token())
     }
 
     /// Starts the answer to a request.

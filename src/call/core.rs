@@ -28,10 +28,11 @@ use crate::{
     },
     sip::{
         auth::{Authenticator, Role, Verdict},
+        dialog::is_sips,
         registrar::{self, Binding, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::sip::{Fault, Message, Method, Name, NameAddr, Uri, salvage, validate},
 };
 
@@ -126,9 +127,33 @@ impl Core {
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
         };
         match validate(&message) {
-            Ok(()) => self.ctx.table.handle_input(self.ctx.now, transaction::Input::Received { flow, message }),
+            Ok(()) => {
+                let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
+                    transaction::Input::Urgent { flow, message }
+                } else {
+                    transaction::Input::Received { flow, message }
+                };
+                self.ctx.table.handle_input(self.ctx.now, input);
+            }
             Err(fault) => self.invalid(flow, Some(message), fault),
         }
+    }
+
+    /// What overload must not stop: requests of the calls there are, which end them, and emergency calls of sources that
+    /// the house emergency specification does not leave to abuse limits (5.5).
+    fn is_urgent(&self, flow: &Flow, message: &Message) -> bool {
+        match (message.method(), message.to_tag()) {
+            (Some(_), Some(tag)) => self.ctx.dialogs.contains_key(tag),
+            (Some(Method::Invite), None) => {
+                let is_trusted = self.registrar.is_bound(flow) || self.is_in_site_networks(flow);
+                is_trusted && matches!(emergency::classify(message.request_uri(), &self.site), Dialled::Emergency(_))
+            }
+            (Some(_) | None, _) => false,
+        }
+    }
+
+    fn is_in_site_networks(&self, flow: &Flow) -> bool {
+        self.ctx.config.emergency.site_networks.iter().any(|network| network.contains(flow.remote.ip()))
     }
 
     /// Drains every machine until none has anything left to say.
@@ -154,7 +179,7 @@ impl Core {
             }
             Event::Ack { message, .. } => self.ack(&message),
             Event::Cancelled { txn } => self.given_up(txn),
-            Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, _| call.not_acknowledged(ctx)),
+            Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
                 self.outcome(txn, message.status(), message.reason_phrase(), Some(&message));
@@ -196,6 +221,11 @@ impl Core {
     }
 
     fn request(&mut self, pending: Pending) {
+        // An INVITE is judged later: nothing may stop it in an emergency.
+        let is_invite = pending.request.method() == Some(Method::Invite) && pending.request.to_tag().is_none();
+        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_invite) {
+            return self.refuse(&pending, &refusal);
+        }
         if let Some(tag) = pending.request.to_tag() {
             return self.in_dialog(tag.to_owned(), pending);
         }
@@ -241,8 +271,8 @@ impl Core {
     // 4. Identity and admission.
 
     fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
-        if let Err((status, headers)) = self.acceptable(&pending.request) {
-            return self.ctx.refuse_with(&pending, status, "", &headers);
+        if let Err(refusal) = self.acceptable(&pending.request) {
+            return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
         if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
@@ -253,31 +283,42 @@ impl Core {
     }
 
     /// What must hold before anything else is looked at (RFC 3261 section 8.2).
-    fn acceptable(&self, request: &Message) -> Result<(), Unacceptable> {
+    fn acceptable(&self, request: &Message) -> Result<(), Refusal> {
         let uri = Uri::parse(request.request_uri());
         let is_known_scheme = uri.is_some_and(|u| u.is_sip() || u.scheme.eq_ignore_ascii_case("tel"));
         if !is_known_scheme {
-            return Err((416, Vec::new()));
+            return Err(Refusal::of(416));
+        }
+        if request.contact().is_none() {
+            return Err(Refusal { reason: "Missing Contact header", ..Refusal::of(400) });
         }
         if request.header(Name::MaxForwards).is_some_and(|v| v.trim() == "0") {
-            return Err((483, Vec::new()));
+            return Err(Refusal::of(483));
         }
         // The same request by another path (RFC 3261 section 8.2.2.2).
         if self.invite_keys.contains(&invite_key(request)) {
-            return Err((482, Vec::new()));
+            return Err(Refusal::of(482));
+        }
+        if let Some(refusal) = required_extensions(request) {
+            return Err(refusal);
         }
         if request.header(Name::ContentEncoding).is_some_and(|v| !v.eq_ignore_ascii_case("identity")) {
-            return Err((415, vec![("Accept-Encoding", "identity")]));
+            return Err(Refusal::of(415).with("Accept-Encoding", "identity"));
         }
         if !request.body().is_empty() && request.sdp().is_none() {
-            return Err((415, vec![("Accept", "application/sdp")]));
+            return Err(Refusal::of(415).with("Accept", "application/sdp"));
         }
         Ok(())
     }
 
+    fn refuse(&mut self, pending: &Pending, refusal: &Refusal) {
+        let header = refusal.header.as_ref().map(|(name, value)| (*name, value.as_str()));
+        self.ctx.refuse_with(pending, refusal.status, refusal.reason, header.as_slice());
+    }
+
     /// Who sends this INVITE; challenged or refused if nobody we know.
     fn identify(&mut self, pending: &Pending) -> Option<Caller> {
-        if let Some(trunk) = self.ctx.trunks.owner_of(&pending.flow) {
+        if let Some(trunk) = self.trunk_of(pending) {
             return Some(trunk_caller(trunk, &pending.request));
         }
         if let Some(user) = self.owner_of_connection(&pending.flow) {
@@ -293,6 +334,21 @@ impl Core {
                 None
             }
         }
+    }
+
+    /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
+    /// the same host: one that somebody has registered over, or on which a user of ours calls, is not the trunk's.
+    fn trunk_of(&self, pending: &Pending) -> Option<usize> {
+        let trunk = self.ctx.trunks.owner_of(&pending.flow)?;
+        let is_telephone = || self.registrar.is_bound(&pending.flow) || self.is_from_user(&pending.request);
+        (!(pending.flow.transport.is_reliable() && is_telephone())).then_some(trunk)
+    }
+
+    /// Whether From names a user of this server. Nothing is gained by lying: such a request must be authenticated.
+    fn is_from_user(&self, request: &Message) -> bool {
+        let Some(uri) = request.from().and_then(|from| Uri::parse(from.uri)) else { return false };
+        let user = uri.user_decoded().and_then(|user| self.ctx.directory.by_dialled(&user));
+        user.is_some() && self.site.is_own_host(uri.host)
     }
 
     /// The user whose registration came over this very connection. A datagram's source can be forged, so UDP does not
@@ -353,7 +409,7 @@ impl Core {
     /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
     /// in an emergency.
     fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
-        if let Some(trunk) = self.ctx.trunks.owner_of(&pending.flow) {
+        if let Some(trunk) = self.trunk_of(pending) {
             return (trunk_caller(trunk, &pending.request), Source::Trunk);
         }
         let by_flow = self.owner_of(&pending.flow);
@@ -364,8 +420,7 @@ impl Core {
         if let Some(user) = user {
             return (device_caller(&user), Source::AuthenticatedDevice);
         }
-        let ip = pending.flow.remote.ip();
-        let in_site_networks = self.ctx.config.emergency.site_networks.iter().any(|n| n.contains(ip));
+        let in_site_networks = self.is_in_site_networks(&pending.flow);
         let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
@@ -380,15 +435,22 @@ impl Core {
     fn route(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary) {
         let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
         let callee = called_party(pending.request.request_uri());
+        // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
+        let is_secure = is_sips(pending.request.request_uri());
         match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
             Target::User(user) => {
                 let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let attempts = self.registrar.contacts(&user.name).map(contact).take(limits::FORK_WIDTH_MAX).collect();
+                let contacts = self.registrar.contacts(&user.name);
+                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
+                let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
                 self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
             }
             Target::Trunks { trunks, number } => {
+                let is_reachable =
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                self.start_call(pending, caller, callee, Plan::serial(trunks.into_iter().map(attempt)), None);
+                let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
+                self.start_call(pending, caller, callee, plan, None);
             }
             Target::Refuse(status, reason) => {
                 self.ctx.counters.calls_refused += 1;
@@ -412,7 +474,7 @@ impl Core {
         let id = CallId(self.next_call);
         self.next_call += 1;
         self.invites.insert(pending.txn, (id, Side::A));
-        let security = self.caller_security(&caller);
+        let security = self.caller_security(&caller, emergency.is_some());
         let key = invite_key(&pending.request);
         self.invite_keys.insert(key.clone());
         let new = NewCall { id, key, pending, caller, callee, security, plan, emergency };
@@ -420,12 +482,14 @@ impl Core {
         self.keep(call);
     }
 
-    fn caller_security(&self, caller: &Caller) -> LegSecurity {
+    fn caller_security(&self, caller: &Caller, is_emergency: bool) -> LegSecurity {
         let media = self.ctx.config.media.encryption;
         match caller.peer {
+            // Nobody is refused an emergency call because the telephone cannot encrypt.
+            Peer::Device(_) if is_emergency => LegSecurity::SrtpPreferred,
             Peer::Trunk(index) => leg_security(security::Peer::Trunk(self.ctx.trunks.trunk(index).encryption), media),
             Peer::Device(_) => leg_security(security::Peer::Device, media),
-            // Nobody is refused an emergency call because the telephone cannot encrypt.
+            // Unknown callers get no further than emergency calls.
             Peer::Unknown => LegSecurity::SrtpPreferred,
         }
     }
@@ -538,6 +602,7 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
+            ("Supported", ""),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
@@ -640,6 +705,15 @@ impl Core {
         self.ctx.counters.clone()
     }
 
+    /// Calls, also those that are over but not yet recorded.
+    pub fn calls_len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub const fn bindings_len(&self) -> usize {
+        self.registrar.len()
+    }
+
     /// Calls that are not over: what a drain waits for.
     pub fn live_calls(&self) -> usize {
         self.calls.values().filter(|c| c.state != State::Ended).count()
@@ -663,8 +737,29 @@ impl Core {
     }
 }
 
-/// A status, and the headers that tell the sender what would be accepted.
-type Unacceptable = (u16, Vec<(&'static str, &'static str)>);
+/// A final answer, with the header that tells the sender what would be accepted.
+struct Refusal {
+    status: u16,
+    /// Empty: the standard phrase.
+    reason: &'static str,
+    header: Option<(&'static str, String)>,
+}
+
+impl Refusal {
+    const fn of(status: u16) -> Self {
+        Self { status, reason: "", header: None }
+    }
+
+    fn with(self, name: &'static str, value: impl Into<String>) -> Self {
+        Self { header: Some((name, value.into())), ..self }
+    }
+}
+
+/// RFC 3261 sections 8.2.2.3 and 16.3: no extension that can be required is supported.
+fn required_extensions(request: &Message) -> Option<Refusal> {
+    let required: Vec<_> = request.values(Name::Require).chain(request.values(Name::ProxyRequire)).collect();
+    (!required.is_empty()).then(|| Refusal::of(420).with("Unsupported", required.join(", ")))
+}
 
 /// Tells one INVITE from another whatever path it took: Call-ID, From tag, CSeq (RFC 3261 section 8.2.2.2).
 fn invite_key(request: &Message) -> String {
@@ -681,9 +776,11 @@ fn device_caller(user: &User) -> Caller {
     }
 }
 
-/// The number a trunk presents: P-Asserted-Identity before From (RFC 3325).
+/// The number a trunk presents: P-Asserted-Identity before From, unless the caller wants it withheld (RFC 3325 section 7).
 fn trunk_caller(trunk: usize, request: &Message) -> Caller {
-    let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse);
+    let privacy = request.lines(Name::Privacy).flat_map(|line| line.split([';', ',']));
+    let is_withheld = privacy.map(str::trim).any(|kind| kind.eq_ignore_ascii_case("id"));
+    let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse).filter(|_| !is_withheld);
     let identity = asserted.or_else(|| request.from());
     let user =
         identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));

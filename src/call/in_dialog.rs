@@ -1,16 +1,20 @@
 //! Requests inside an established call: BYE, re-INVITE (hold included), INFO, and the ACKs that belong to them.
 
+use bytes::Bytes;
+
 use super::{
     call::{Call, State},
     cdr::EndedBy,
     context::{ALLOW, Context, Owner, Pending, Side},
     fork::Failure,
-    leg::ServerInvite,
+    leg::{Leg, ServerInvite},
 };
 use crate::{
-    sip::transaction,
     types::TxnId,
-    wire::sip::{Message, Method, Name},
+    wire::{
+        sdp::Session,
+        sip::{Message, Method, Name},
+    },
 };
 
 /// A status and the headers that go with it.
@@ -19,14 +23,21 @@ type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
 /// Requests of one call relayed at a time; a further one is answered 503.
 const RELAYED_MAX: usize = 16;
 
+/// The session description of a message, if it has one that says anything.
+fn description(message: &Message) -> Option<Bytes> {
+    message.sdp().filter(|body| !body.is_empty())
+}
+
 impl Call {
     /// A request that carries one of our dialog tags.
     pub(super) fn request(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+        let has_ended = self.state == State::Ended;
         let Some(leg) = self.leg_mut(side) else { return ctx.refuse(&pending, 481, "") };
         let is_ours = leg.dialog.as_ref().is_some_and(|d| {
             d.id.call_id == pending.request.call_id() && Some(d.id.remote_tag.as_str()) == pending.request.from_tag()
         });
-        if !is_ours || self.state == State::Ended {
+        let is_over = has_ended && !(leg.owes_bye && pending.request.method() == Some(Method::Bye));
+        if !is_ours || is_over {
             return ctx.refuse(&pending, 481, "");
         }
         let leg = self.leg_mut(side).expect("found above");
@@ -52,26 +63,40 @@ impl Call {
 
     fn bye(&mut self, ctx: &mut Context, side: Side, pending: &Pending) {
         self.confirm(ctx, pending);
-        self.refuse_open_invites(ctx);
+        if let Some(leg) = self.leg_mut(side) {
+            leg.acknowledged(ctx);
+            leg.owes_bye = false;
+        }
         match (self.state, side) {
             (State::Answered(number), Side::A) => {
+                self.refuse_open_invites(ctx);
                 if let Some(branch) = self.branches.get_mut(&number) {
                     branch.leg.bye(ctx);
                 }
                 self.finish(ctx, EndedBy::Caller, 200, "");
             }
             (State::Answered(number), Side::B(from)) if number == from => {
+                self.refuse_open_invites(ctx);
                 self.a.bye(ctx);
                 self.finish(ctx, EndedBy::Callee, 200, "");
             }
             // The caller gives up by BYE in an early dialog (RFC 3261 section 15).
             (State::Setup, Side::A) => self.cancelled(ctx),
-            (State::Setup | State::Answered(_) | State::Ended, _) => {}
+            // Both sides have hung up at once.
+            (State::Ended, Side::A) => self.a.leave_dialog(ctx),
+            (State::Ended, Side::B(_)) => {
+                if let Some(leg) = self.leg_mut(side) {
+                    leg.leave_dialog(ctx);
+                }
+            }
+            // It has answered and hung up, and the 200 is still on its way.
+            (State::Setup, Side::B(number)) => self.branch_left(ctx, number, Failure::new(480, "Callee Hung Up")),
+            (State::Answered(_), Side::B(_)) => {}
         }
     }
 
     /// INVITEs of either side that wait for an answer get 487 (RFC 3261 section 15.1.2).
-    fn refuse_open_invites(&mut self, ctx: &mut Context) {
+    pub(super) fn refuse_open_invites(&mut self, ctx: &mut Context) {
         let sides = [Some(Side::A), self.answered_side()];
         for side in sides.into_iter().flatten() {
             self.refuse_reinvite(ctx, side, 487, "");
@@ -100,37 +125,38 @@ impl Call {
         if let Err((status, header)) = self.may_reinvite(side, other) {
             return ctx.refuse_with(&pending, status, "", header);
         }
-        let cseq = pending.request.cseq().map_or(0, |c| c.number);
-        let body = pending.request.sdp().unwrap_or_default();
+        let offer = description(&pending.request);
         let leg = self.leg_mut(side).expect("its dialog was found");
-        leg.server_invite = Some(ServerInvite { pending, cseq, is_answered: false });
-        if body.is_empty() {
-            return self.offer_again(ctx, side, other);
-        }
+        leg.server_invite = Some(ServerInvite::new(pending));
+        let Some(body) = offer else { return self.offer_again(ctx, side, other) };
         let leg = self.leg_mut(side).expect("its dialog was found");
         match leg.negotiation.read_offer(&body) {
             Err(fault) => self.refuse_offer(ctx, side, fault.text()),
             Ok(session) => {
-                leg.session = Some(session);
+                if let Some(invite) = &mut leg.server_invite {
+                    invite.offer = Some(session.clone());
+                }
                 // While the answering point of an emergency call listens, hold stays between the device and us (house
                 // emergency specification, section 6).
                 if self.emergency.is_some() && side == Side::A {
                     self.answer_reinvite(ctx, side, other);
                 } else {
-                    self.pass_offer(ctx, side, other);
+                    self.pass_offer(ctx, side, other, &session);
                 }
             }
         }
     }
 
-    /// Glare and overlapping re-INVITEs (RFC 3261 sections 14.1 and 14.2).
+    /// Glare and overlapping re-INVITEs (RFC 3261 sections 14.1 and 14.2): one at a time in either direction on either leg,
+    /// each until its ACK.
     fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), Unwelcome> {
-        let towards_other = self.leg_mut(other).is_some_and(|l| l.client_invite.is_some());
+        let is_busy = |leg: &mut Leg| leg.client_invite.is_some() || leg.server_invite.is_some();
+        let is_other_busy = self.leg_mut(other).is_some_and(is_busy);
         let leg = self.leg_mut(side).expect("its dialog was found");
         if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
             return Err((500, &[("Retry-After", "2")]));
         }
-        if leg.client_invite.is_some() || towards_other {
+        if is_busy(leg) || is_other_busy {
             return Err((491, &[]));
         }
         Ok(())
@@ -139,26 +165,33 @@ impl Call {
     fn refuse_offer(&mut self, ctx: &mut Context, side: Side, text: &str) {
         let warning = ctx.warning(text);
         let Some(leg) = self.leg_mut(side) else { return };
-        let Some(invite) = leg.server_invite.take() else { return };
+        let Some(invite) = leg.server_invite.take_if(|i| !i.is_answered) else { return };
+        leg.negotiation.roll_back();
         ctx.refuse_with(&invite.pending, 488, "", &[("Warning", &warning)]);
     }
 
     /// Offers to the other leg what this one offered.
-    fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side) {
+    fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
         let call = self.id;
-        let session = self.leg_mut(side).and_then(|l| l.session.clone()).expect("the offer was just read");
         let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
         for each in [side, other] {
             let leg = self.leg_mut(each).expect("both legs of an answered call are there");
-            if !leg.open_media(ctx, call, each, worker, &session) {
+            if !leg.open_media(ctx, call, each, worker, session) {
                 self.refuse_reinvite(ctx, side, 503, "No Media Port Free");
+                self.close_unused_media(ctx);
                 return;
             }
         }
-        let leg = self.leg_mut(other).expect("both legs of an answered call are there");
-        let offer = leg.negotiation.offer(&session, &leg.local_media(ctx));
+        self.offer(ctx, other, session);
+    }
+
+    /// Sends a re-INVITE with this session.
+    fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
+        let call = self.id;
+        let leg = self.leg_mut(side).expect("both legs of an answered call are there");
+        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
         let body = Some(("application/sdp", offer.as_bytes()));
-        leg.client_invite = leg.request(ctx, Method::Invite, Owner::Reinvite(call, other), body);
+        leg.client_invite = leg.request(ctx, Method::Invite, Owner::Reinvite(call, side), body);
     }
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
@@ -216,7 +249,7 @@ impl Call {
             Ok((session, settled)) => {
                 leg.session = Some(session);
                 leg.configure(ctx, &settled);
-                self.answer_reinvite(ctx, other, side);
+                self.pass_answer(ctx, other, side);
             }
             // The peer holds the new description, we cannot use it: there is no common state to go back to.
             Err(fault) => {
@@ -226,6 +259,23 @@ impl Call {
         }
     }
 
+    /// Answers whoever asked for the re-INVITE. If nobody waits any more (its CANCEL crossed the 2xx), the other leg is
+    /// brought back to what this one has.
+    fn pass_answer(&mut self, ctx: &mut Context, side: Side, source: Side) {
+        let was_restoring = self.leg_mut(source).is_some_and(|l| std::mem::take(&mut l.is_restoring));
+        let leg = self.leg_mut(side).expect("both legs of an answered call are there");
+        if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
+            return self.answer_reinvite(ctx, side, source);
+        }
+        if let Some(session) = leg.session.clone().filter(|_| !was_restoring) {
+            self.offer(ctx, source, &session);
+            if let Some(leg) = self.leg_mut(source) {
+                leg.is_restoring = true;
+            }
+        }
+        self.close_unused_media(ctx);
+    }
+
     /// Answers the re-INVITE of `side` with what `source` last said.
     fn answer_reinvite(&mut self, ctx: &mut Context, side: Side, source: Side) {
         let Some(session) = self.leg_mut(source).and_then(|l| l.session.clone()) else { return };
@@ -233,7 +283,9 @@ impl Call {
         match leg.negotiation.answer(&session, &leg.local_media(ctx)) {
             Ok((answer, settled)) => {
                 leg.configure(ctx, &settled);
+                leg.session = leg.server_invite.as_mut().and_then(|i| i.offer.take()).or_else(|| leg.session.take());
                 self.accept_reinvite(ctx, side, &answer);
+                self.close_unused_media(ctx);
                 if let State::Answered(number) = self.state {
                     self.join_media(ctx, number);
                 }
@@ -247,6 +299,7 @@ impl Call {
         let other = self.opposite(side);
         if let Some(leg) = self.leg_mut(side) {
             leg.client_invite = None;
+            leg.is_restoring = false;
             leg.negotiation.roll_back();
         }
         let Some(other) = other else { return };
@@ -260,6 +313,7 @@ impl Call {
             _ => Failure::new(status, reason),
         };
         self.refuse_reinvite(ctx, other, failure.status, &failure.reason);
+        self.close_unused_media(ctx);
     }
 
     /// CANCEL of a re-INVITE (RFC 3261 section 9.1): what was settled stays.
@@ -277,9 +331,22 @@ impl Call {
     pub(super) fn ack(&mut self, ctx: &mut Context, side: Side, ack: &Message) {
         let cseq = ack.cseq().map_or(0, |c| c.number);
         let Some(leg) = self.leg_mut(side) else { return };
-        let Some(invite) = leg.server_invite.take_if(|i| i.is_answered && i.cseq == cseq) else { return };
-        ctx.table.handle_input(ctx.now, transaction::Input::Acknowledged { txn: invite.pending.txn });
-        let Some(body) = ack.sdp().filter(|_| invite.pending.request.sdp().is_none()) else { return };
+        if leg.server_invite.as_ref().is_none_or(|invite| invite.cseq != cseq) {
+            return;
+        }
+        let Some(invite) = leg.acknowledged(ctx) else { return };
+        if leg.owes_bye {
+            return leg.bye_if_owed(ctx);
+        }
+        if description(&invite.pending.request).is_none() {
+            self.read_late_answer(ctx, side, ack);
+        }
+    }
+
+    /// The answer to the offer in our 2xx. An ACK without one leaves what was settled before.
+    fn read_late_answer(&mut self, ctx: &mut Context, side: Side, ack: &Message) {
+        let Some(leg) = self.leg_mut(side) else { return };
+        let Some(body) = description(ack) else { return leg.negotiation.roll_back() };
         match leg.negotiation.read_answer(&body) {
             Ok((session, settled)) => {
                 leg.session = Some(session);
@@ -290,7 +357,10 @@ impl Call {
     }
 
     /// No ACK came for a 2xx of ours (RFC 3261 section 13.3.1.4): the session ends.
-    pub(super) fn not_acknowledged(&mut self, ctx: &mut Context) {
+    pub(super) fn not_acknowledged(&mut self, ctx: &mut Context, side: Side) {
+        let Some(leg) = self.leg_mut(side) else { return };
+        leg.server_invite = None;
+        leg.bye_if_owed(ctx);
         self.hang_up_both(ctx, 408, "No ACK");
     }
 

@@ -12,6 +12,7 @@ use crate::{
     sip::{
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
+        transaction,
     },
     types::{CallId, Flow, LegId, TxnId},
     wire::{
@@ -36,7 +37,17 @@ pub(super) enum Peer {
 pub(super) struct ServerInvite {
     pub pending: Pending,
     pub cseq: u32,
+    /// It waits for its ACK.
     pub is_answered: bool,
+    /// What a re-INVITE offers; becomes the leg's session when it is accepted.
+    pub offer: Option<Session>,
+}
+
+impl ServerInvite {
+    pub(super) fn new(pending: Pending) -> Self {
+        let cseq = pending.request.cseq().map_or(0, |c| c.number);
+        Self { pending, cseq, is_answered: false, offer: None }
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +59,8 @@ pub(super) struct Leg {
     pub call_id: String,
     /// User part of our Contact, escaped.
     pub contact_user: String,
+    /// The dialog begins with a `sips` Request-URI.
+    pub is_secure: bool,
     pub dialog: Option<Dialog>,
     pub negotiation: offer_answer::Leg,
     /// The peer's last offer or answer, for the other leg to copy formats from.
@@ -57,6 +70,10 @@ pub(super) struct Leg {
     pub server_invite: Option<ServerInvite>,
     /// Our INVITE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
+    /// Our re-INVITE takes back what the peer accepted after it was cancelled.
+    pub is_restoring: bool,
+    /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
+    pub owes_bye: bool,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
     open_media: usize,
@@ -71,12 +88,15 @@ impl Leg {
             local_tag: ctx.tag(),
             call_id: ctx.rng.token(32),
             contact_user,
+            is_secure: false,
             dialog: None,
             negotiation: offer_answer::Leg::new(security, ctx.rng.fork()),
             session: None,
             media: Vec::new(),
             server_invite: None,
             client_invite: None,
+            is_restoring: false,
+            owes_bye: false,
             ack: None,
             open_media: 0,
             record,
@@ -84,7 +104,7 @@ impl Leg {
     }
 
     pub(super) fn contact(&self, ctx: &Context) -> String {
-        ctx.contact(&self.flow, &self.contact_user)
+        ctx.contact(&self.flow, &self.contact_user, self.is_secure)
     }
 
     /// Takes ports on `worker` for every section of `offer` that can be relayed and has none yet. `false`: exhausted.
@@ -135,6 +155,15 @@ impl Leg {
         }
     }
 
+    /// Gives back the ports of sections that were not accepted, or not kept.
+    pub(super) fn close_unused_media(&mut self, ctx: &mut Context) {
+        let negotiation = &self.negotiation;
+        let unused = self.media.iter_mut().enumerate().filter(|(section, _)| !negotiation.is_in_use(*section));
+        for leg in unused.filter_map(|(_, slot)| slot.take()) {
+            ctx.command(leg, Command::Close { leg });
+        }
+    }
+
     pub(super) fn close_media(&mut self, ctx: &mut Context) {
         for leg in std::mem::take(&mut self.media).into_iter().flatten() {
             ctx.command(leg, Command::Close { leg });
@@ -171,9 +200,27 @@ impl Leg {
         Some(ctx.send(self.flow, owner, build).0)
     }
 
-    /// Ends the dialog from our side.
+    /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).
     pub(super) fn bye(&mut self, ctx: &mut Context) {
-        self.request(ctx, Method::Bye, Owner::Nobody, None);
+        self.owes_bye = self.server_invite.as_ref().is_some_and(|invite| invite.is_answered);
+        if !self.owes_bye {
+            self.request(ctx, Method::Bye, Owner::Nobody, None);
+        }
+    }
+
+    /// Our 2xx is acknowledged, or never will be: the BYE that waited for it leaves.
+    pub(super) fn bye_if_owed(&mut self, ctx: &mut Context) {
+        if self.owes_bye {
+            self.bye(ctx);
+            self.leave_dialog(ctx);
+        }
+    }
+
+    /// Stops repeating our 2xx: its ACK is here, or the peer has shown otherwise that it knows.
+    pub(super) fn acknowledged(&mut self, ctx: &mut Context) -> Option<ServerInvite> {
+        let invite = self.server_invite.take_if(|invite| invite.is_answered)?;
+        ctx.table.handle_input(ctx.now, transaction::Input::Acknowledged { txn: invite.pending.txn });
+        Some(invite)
     }
 
     /// A 2xx to our INVITE arrived: acknowledge it, or its retransmission.
@@ -231,9 +278,16 @@ impl Leg {
         true
     }
 
-    /// Forgets the dialog; requests for it are answered 481 from now on.
+    /// Forgets the dialog, unless BYE is still to come; requests for it are answered 481 from now on.
     pub(super) fn leave_dialog(&self, ctx: &mut Context) {
-        ctx.dialogs.remove(&self.local_tag);
+        if !self.owes_bye {
+            ctx.dialogs.remove(&self.local_tag);
+        }
+    }
+
+    /// No transaction of this leg needs its call any more.
+    pub(super) const fn is_settled(&self) -> bool {
+        !self.owes_bye && self.client_invite.is_none()
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
+    sip::{MAX_FORWARDS, dialog::is_sips},
     types::{Flow, TxnId},
     wire::sip::{Message, Method, Name, RequestBuilder, digest},
 };
@@ -29,7 +30,9 @@ pub(super) fn leg_for(
     match attempt {
         Attempt::Contact { binding, .. } => {
             let security = leg_security(security::Peer::Device, media);
-            Ok(Leg::new(ctx, binding.flow, security, escaped_user(&caller.user)))
+            let mut leg = Leg::new(ctx, binding.flow, security, escaped_user(&caller.user));
+            leg.is_secure = is_sips(&binding.contact);
+            Ok(leg)
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index)?;
@@ -124,11 +127,15 @@ impl Invite<'_> {
         }
     }
 
-    /// One less than the caller's: a call that loops through this server dies out.
+    /// One less than the caller's: a call that loops through this server dies out. An emergency call came from no trunk,
+    /// so it cannot have looped.
     fn max_forwards(&self) -> u8 {
+        if self.call.emergency.is_some() {
+            return MAX_FORWARDS;
+        }
         let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
-        received.unwrap_or(70).saturating_sub(1).min(70)
+        received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS)
     }
 }
 

@@ -10,7 +10,10 @@ use crate::{
     media::{self, LegReport},
     sip::registrar::Binding,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
-    wire::sip::{Message, Name, digest::Credential},
+    wire::sip::{
+        Message, Name,
+        digest::{self, Credential},
+    },
 };
 
 const CONFIG: &str = r#"
@@ -101,7 +104,11 @@ fn binding(aor: &str, address: &str) -> Binding {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let config = config::parse(CONFIG).unwrap_or_else(|problems| panic!("{problems:?}")).0;
+        Self::with(CONFIG)
+    }
+
+    pub(super) fn with(config: &str) -> Self {
+        let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
@@ -191,6 +198,22 @@ impl Bench {
             ("trunk-call", 1),
             ("", SDP),
         );
+    }
+
+    /// Registers a user over a connection.
+    pub(super) fn register(&mut self, flow: Flow, user: &str) {
+        let address = format!("<sip:{user}@pbx.example.com>");
+        let ask = |b: &mut Self, cseq, credentials: &str| {
+            let from = format!("{address};tag=r");
+            let line = ("REGISTER", "sip:pbx.example.com");
+            b.request(flow, line, (&from, &address), ("registration", cseq), (credentials, ""));
+            b.take_response("REGISTER", &flow.remote.to_string(), 200)
+        };
+        let challenge = ask(self, self.serial + 1, "");
+        let lines = challenge.lines(Name::WwwAuthenticate);
+        let answer = digest::answer(lines, user, "secret", "REGISTER", "sip:pbx.example.com", b"", "cnonce", 1);
+        let credentials = format!("Authorization: {}\n", answer.unwrap());
+        assert_eq!(ask(self, self.serial + 1, &credentials).status(), 200);
     }
 
     /// Answers a request of the server as the peer it was sent to.
@@ -284,6 +307,22 @@ impl Bench {
     pub(super) fn within(&mut self, leg: &Leg, method: &str, cseq: u32, extra: &str, body: &str) {
         let dialog = (leg.local.as_str(), leg.remote.as_str());
         self.request(leg.flow, (method, "sip:us@192.0.2.1"), dialog, (&leg.call_id, cseq), (extra, body));
+    }
+
+    /// Branch of the last request that a peer sent.
+    pub(super) fn sent_branch(&self) -> String {
+        format!("z9hG4bK-{}", self.serial)
+    }
+
+    /// CANCEL of the INVITE with this branch.
+    pub(super) fn cancel(&mut self, leg: &Leg, cseq: u32, branch: &str) {
+        let Leg { flow, local, remote, call_id } = leg;
+        let head = format!(
+            "CANCEL sip:us@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP {};branch={branch}\nMax-Forwards: 70\nFrom: {local}\n\
+             To: {remote}\nCall-ID: {call_id}\nCSeq: {cseq} CANCEL\n",
+            flow.remote
+        );
+        self.receive(*flow, &head, "");
     }
 
     /// Everyone has been silent long enough: nothing may be left.
@@ -417,4 +456,310 @@ fn a_branch_whose_port_cannot_be_bound_is_cancelled_and_a_late_200_of_it_is_ende
     b.accept(&second, "too", SDP);
     assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
     b.finish();
+}
+
+// The end of a call.
+
+#[test]
+fn a_bye_that_overtakes_the_callees_200_ends_its_branch_and_no_other() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let (first, second) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.answer(&first, 180, "bob", "Contact: <sip:bob@198.51.100.2>\n", "");
+    b.within(&Leg::of_callee(&first, "bob"), "BYE", 1, "", "");
+    assert_eq!(b.take_response("BYE", BOB, 200).status(), 200);
+    // It had answered before, and the 200 was late.
+    b.accept(&first, "bob", SDP);
+    assert!(b.sent.iter().all(|(_, m)| m.is_request() || m.status() < 200), "{}", b.told());
+    b.accept(&second, "too", SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+    b.finish();
+}
+
+#[test]
+fn a_caller_who_says_bye_early_gets_a_487_of_the_dialog_it_knows() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let first = b.take_request("INVITE", BOB);
+    b.answer(&first, 180, "bob", "", "");
+    let ringing = b.take_response("INVITE", TRUNK, 180);
+    b.within(&Leg::of_caller(udp(TRUNK), &ringing), "BYE", 2, "", "");
+    assert_eq!(b.take_response("BYE", TRUNK, 200).status(), 200);
+    let refusal = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!((refusal.status(), refusal.to_tag()), (487, ringing.to_tag()));
+    b.take_request("CANCEL", BOB);
+    b.finish();
+}
+
+/// A call that Bob has answered and whose caller has not yet acknowledged it.
+fn unacknowledged() -> (Bench, Leg, Leg) {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let invite = b.take_request("INVITE", BOB);
+    b.accept(&invite, "bob", SDP);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    (b, trunk, Leg::of_callee(&invite, "bob"))
+}
+
+#[test]
+fn no_bye_is_sent_before_the_caller_has_acknowledged_the_200() {
+    for has_ack in [true, false] {
+        let (mut b, trunk, bob) = unacknowledged();
+        b.within(&bob, "BYE", 1, "", "");
+        assert_eq!(b.take_response("BYE", BOB, 200).status(), 200);
+        b.pass(400);
+        assert!(b.find_request("BYE", TRUNK).is_none(), "RFC 3261 section 15");
+        if has_ack {
+            b.acknowledge(&trunk, 1, "");
+        } else {
+            b.pass(33_000);
+        }
+        let bye = b.take_request("BYE", TRUNK);
+        b.answer(&bye, 200, "", "", "");
+        b.finish();
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_without_an_ack_is_not_sent_the_200_again() {
+    let (mut b, trunk, bob) = unacknowledged();
+    b.within(&bob, "BYE", 1, "", "");
+    b.within(&trunk, "BYE", 2, "", "");
+    assert_eq!(b.take_response("BYE", TRUNK, 200).status(), 200);
+    b.sent.clear();
+    b.pass(33_000);
+    assert!(b.sent.iter().all(|(flow, _)| flow.remote != trunk.flow.remote), "{}", b.told());
+    b.finish();
+}
+
+#[test]
+fn a_re_invite_that_overtakes_the_ack_is_491_and_the_call_goes_on() {
+    let (mut b, trunk, bob) = unacknowledged();
+    b.within(&trunk, "INVITE", 2, "", SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 491);
+    b.within(&bob, "INVITE", 1, "", SDP);
+    assert_eq!(b.take_response("INVITE", BOB, 200).status(), 491, "nor is the caller offered anything yet");
+    b.acknowledge(&trunk, 1, "");
+    b.pass(40_000);
+    assert_eq!(b.core.live_calls(), 1);
+    b.within(&trunk, "BYE", 3, "", "");
+    b.finish();
+}
+
+// Re-INVITEs.
+
+const VIDEO: &str = "m=video 4002 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n";
+
+#[test]
+fn a_refused_re_invite_leaves_no_port_open_and_no_trace_in_later_offers() {
+    let mut b = Bench::new();
+    let (trunk, bob) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INVITE", 2, "", &format!("{SDP}{VIDEO}"));
+    let offer = b.take_request("INVITE", BOB);
+    assert_eq!(b.open_legs.len(), 4);
+    b.answer(&offer, 488, "", "", "");
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 488);
+    assert_eq!(b.open_legs.len(), 2, "ports of the refused video");
+    b.within(&bob, "INVITE", 1, "", "");
+    let ok = b.take_response("INVITE", BOB, 200);
+    assert_eq!(ok.status(), 200);
+    assert!(!String::from_utf8_lossy(&ok.body()).contains("video"), "what was refused is offered");
+    b.acknowledge(&bob, 1, SDP);
+    b.within(&trunk, "BYE", 3, "", "");
+    b.finish();
+}
+
+#[test]
+fn a_section_that_the_callee_refuses_costs_no_port() {
+    let mut b = Bench::new();
+    let to = "<sip:+12025551001@pbx.example.com>";
+    let identity = ("<sip:+14155550123@203.0.113.5>;tag=trunk", to);
+    let offer = format!("{SDP}{VIDEO}");
+    b.request(udp(TRUNK), ("INVITE", "sip:+12025551001@pbx.example.com"), identity, ("c", 1), ("", &offer));
+    let invite = b.take_request("INVITE", ALICE);
+    assert_eq!(b.open_legs.len(), 4);
+    b.accept(&invite, "alice", &format!("{SDP}m=video 0 RTP/AVP 96\r\n"));
+    assert_eq!(b.open_legs.len(), 2);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    b.within(&trunk, "BYE", 2, "", "");
+    b.finish();
+}
+
+#[test]
+fn an_ack_that_owes_an_answer_and_has_none_does_not_block_later_offers() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INVITE", 2, "", "");
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+    b.acknowledge(&trunk, 2, "");
+    b.within(&trunk, "INVITE", 3, "", SDP);
+    let offer = b.take_request("INVITE", BOB);
+    b.accept(&offer, "", SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+    b.acknowledge(&trunk, 3, "");
+    b.within(&trunk, "BYE", 4, "", "");
+    b.finish();
+}
+
+#[test]
+fn a_re_invite_that_is_never_answered_does_not_outlive_its_call() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INVITE", 2, "", SDP);
+    let offer = b.take_request("INVITE", BOB);
+    b.answer(&offer, 180, "", "", "");
+    b.within(&trunk, "BYE", 3, "", "");
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 487);
+    b.take_request("CANCEL", BOB);
+    b.accept(&offer, "", SDP);
+    b.take_request("ACK", BOB);
+    b.finish();
+}
+
+#[test]
+fn a_re_invite_is_answered_when_the_server_ends_the_call() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INVITE", 2, "", &format!("{SDP}{VIDEO}"));
+    b.take_request("INVITE", BOB);
+    let leg = b.open_legs[3];
+    b.input(Input::Media(media::Event::OpenFailed { leg }));
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 487);
+    b.take_request("BYE", TRUNK);
+    b.take_request("BYE", BOB);
+    b.finish();
+}
+
+#[test]
+fn a_re_invite_accepted_although_it_was_cancelled_is_taken_back() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INVITE", 2, "", &format!("{SDP}a=inactive\r\n"));
+    let hold = b.take_request("INVITE", BOB);
+    let branch = b.sent_branch();
+    b.cancel(&trunk, 2, &branch);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 487);
+    b.accept(&hold, "", &format!("{SDP}a=inactive\r\n"));
+    let resume = b.take_request("INVITE", BOB);
+    assert!(!String::from_utf8_lossy(&resume.1.body()).contains("inactive"));
+    b.accept(&resume, "", SDP);
+    assert!(b.find_request("INVITE", BOB).is_none(), "once is enough");
+    b.within(&trunk, "INVITE", 3, "", SDP);
+    b.take_request("INVITE", BOB);
+    b.within(&trunk, "BYE", 4, "", "");
+    b.finish();
+}
+
+// Who may send what.
+
+/// An INVITE from outside any dialog with these identities and headers.
+fn invite(b: &mut Bench, flow: Flow, uri: &str, from: &str, extra: &str) {
+    let to = format!("<{uri}>");
+    let from = format!("{from};tag={}", b.serial);
+    let call_id = format!("call-{}", b.serial);
+    b.request(flow, ("INVITE", uri), (&from, &to), (&call_id, 1), (extra, SDP));
+}
+
+const TRUNK_FROM: &str = "<sip:+14155550123@203.0.113.5>";
+const ALICE_FROM: &str = "<sip:alice@pbx.example.com>";
+const BOBS_LINE: &str = "sip:+12025551002@pbx.example.com";
+
+#[test]
+fn a_required_extension_is_420_and_named_except_in_an_emergency() {
+    let mut b = Bench::new();
+    let extra = "Require: 100rel, timer\nProxy-Require: sec-agree\n";
+    invite(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, extra);
+    let refusal = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!(refusal.status(), 420);
+    assert_eq!(refusal.values(Name::Unsupported).collect::<Vec<_>>(), ["100rel", "timer", "sec-agree"]);
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "Require: x\n", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 420);
+    b.request(udp(ALICE), ("OPTIONS", "sip:pbx.example.com"), (ALICE_FROM, ALICE_FROM), ("o", 1), (extra, ""));
+    assert_eq!(b.take_response("OPTIONS", ALICE, 200).status(), 420);
+    invite(&mut b, udp(ALICE), "sip:911@pbx.example.com", ALICE_FROM, extra);
+    b.take_request("INVITE", TRUNK);
+    b.within(&trunk, "BYE", 3, "", "");
+    b.finish();
+}
+
+#[test]
+fn an_invite_without_contact_is_400() {
+    let mut b = Bench::new();
+    let head = format!(
+        "INVITE {BOBS_LINE} SIP/2.0\nVia: SIP/2.0/UDP {TRUNK};branch=z9hG4bKx\nMax-Forwards: 70\n\
+         From: {TRUNK_FROM};tag=x\nTo: <{BOBS_LINE}>\nCall-ID: x\nCSeq: 1 INVITE\n"
+    );
+    b.receive(udp(TRUNK), &head, SDP);
+    let refusal = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!((refusal.status(), refusal.reason_phrase()), (400, "Missing Contact header"));
+    b.finish();
+}
+
+#[test]
+fn a_telephone_that_cannot_encrypt_and_a_call_that_has_looped_reach_the_emergency_service() {
+    let mut b = Bench::with(&CONFIG.replace("\"preferred\"", "\"required\""));
+    invite(&mut b, udp(ALICE), "sip:911@pbx.example.com", ALICE_FROM, "");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    assert_eq!(sent.header(Name::MaxForwards), Some("70"));
+    b.finish();
+}
+
+/// TCP from the address of the trunk named `stream`.
+fn from_stream(connection: u64) -> Flow {
+    Flow {
+        transport: Transport::Tcp,
+        connection: ConnectionId(connection),
+        remote: "203.0.113.6:40000".parse().unwrap(),
+        ..udp(TRUNK)
+    }
+}
+
+#[test]
+fn a_telephone_at_a_trunks_address_is_a_telephone() {
+    let mut b = Bench::new();
+    let flow = from_stream(1);
+    let peer = "203.0.113.6:40000";
+    invite(&mut b, flow, "sip:1002@pbx.example.com", ALICE_FROM, "");
+    assert_eq!(b.take_response("INVITE", peer, 200).status(), 407, "not yet registered");
+    b.register(flow, "alice");
+    invite(&mut b, flow, "sip:1002@pbx.example.com", "<sip:anonymous@anonymous.invalid>", "");
+    let sent = b.take_request("INVITE", BOB).1;
+    assert!(sent.header(Name::From).is_some_and(|from| from.starts_with("<sip:1001@pbx.example.com>")));
+    invite(&mut b, flow, "sip:911@pbx.example.com", ALICE_FROM, "");
+    b.take_request("INVITE", TRUNK);
+    // The trunk itself, on a connection of its own.
+    b.sent.clear();
+    invite(&mut b, from_stream(2), BOBS_LINE, TRUNK_FROM, "");
+    let sent = b.take_request("INVITE", BOB).1;
+    assert!(sent.header(Name::From).is_some_and(|from| from.contains("+14155550123")));
+    invite(&mut b, from_stream(2), "sip:1002@pbx.example.com", TRUNK_FROM, "");
+    assert_eq!(b.take_response("INVITE", peer, 200).status(), 404);
+}
+
+#[test]
+fn a_caller_who_asks_the_carrier_for_privacy_has_it_from_us_too() {
+    let mut b = Bench::new();
+    let asserted = "P-Asserted-Identity: \"Ann\" <sip:+14155550123@203.0.113.5>\n";
+    invite(&mut b, udp(TRUNK), BOBS_LINE, "<sip:a@203.0.113.5>", asserted);
+    assert!(b.take_request("INVITE", BOB).1.header(Name::From).is_some_and(|from| from.starts_with("\"Ann\"")));
+    let anonymous = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+    invite(&mut b, udp(TRUNK), BOBS_LINE, anonymous, &format!("{asserted}Privacy: user;id\n"));
+    let (_, sent) = b.sent.iter().rfind(|(flow, m)| m.is_request() && flow.remote == udp(BOB).remote).unwrap();
+    let text = String::from_utf8_lossy(sent.bytes());
+    assert!(!text.contains("+1415") && !text.contains("Ann"), "{text}");
+}
+
+#[test]
+fn a_secure_call_reaches_devices_over_tls_only() {
+    let mut b = Bench::new();
+    let secure = Flow { transport: Transport::Tls, local: "192.0.2.1:5061".parse().unwrap(), ..from_stream(9) };
+    b.register(secure, "bob");
+    invite(&mut b, udp(TRUNK), "sips:+12025551002@pbx.example.com", TRUNK_FROM, "");
+    let to_bob = b.take_request("INVITE", "203.0.113.6:40000");
+    assert!(b.find_request("INVITE", BOB).is_none());
+    b.accept(&to_bob, "bob", SDP);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert!(ok.header(Name::Contact).is_some_and(|contact| contact.starts_with("<sips:")), "RFC 3261 section 12.1.1");
 }

@@ -207,8 +207,8 @@ impl CoreTask {
             Query::Stats(reply) => {
                 let stats = Stats {
                     counters: self.core.counters(),
-                    calls: self.core.calls().len(),
-                    bindings: self.core.bindings().len(),
+                    calls: self.core.calls_len(),
+                    bindings: self.core.bindings_len(),
                 };
                 let _ = reply.send(stats);
             }

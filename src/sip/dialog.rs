@@ -176,7 +176,8 @@ fn with_tag(party: &str, tag: &str) -> String {
     }
 }
 
-fn is_sips(uri: &str) -> bool {
+/// Whether a URI asks for TLS on every hop (RFC 3261 section 26.2.2).
+pub fn is_sips(uri: &str) -> bool {
     Uri::parse(uri).is_some_and(|uri| uri.scheme.eq_ignore_ascii_case("sips"))
 }
 

@@ -122,6 +122,11 @@ impl Registrar {
         owners.next().is_none().then_some(owner)
     }
 
+    /// Whether anybody has a live binding on this flow.
+    pub fn is_bound(&self, flow: &Flow) -> bool {
+        flow.key().is_some_and(|key| self.flows.contains_key(&key))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.aors.values().flatten()
     }

@@ -6,7 +6,8 @@ pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
 pub const SIP_BODY_BYTES_MAX: usize = 32_768;
 /// More header lines than this are answered 400.
 pub const SIP_HEADERS_MAX: usize = 128;
-/// Live transactions; a new request above it is answered 503 without state.
+/// Live transactions; a new request above it is answered 503 without state. Emergency calls and requests of live calls are
+/// exempt.
 pub const TRANSACTIONS_MAX: usize = 200_000;
 /// Live calls; an INVITE above it is answered 503 with Retry-After. Emergency calls are exempt.
 pub const CALLS_MAX: usize = 20_000;

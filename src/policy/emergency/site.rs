@@ -101,7 +101,7 @@ impl Site {
     }
 
     /// `host`: as in a URI, perhaps with a port.
-    pub(super) fn is_own_host(&self, host: &str) -> bool {
+    pub fn is_own_host(&self, host: &str) -> bool {
         let name = without_port(host);
         match ip_of(name) {
             Some(ip) => self.own_ips.contains(&ip),

@@ -290,6 +290,11 @@ impl Leg {
         &self.settled
     }
 
+    /// Whether the section is settled and not rejected.
+    pub fn is_in_use(&self, section: usize) -> bool {
+        self.ours.get(section).is_some_and(|ours| ours.port != 0)
+    }
+
     fn offer_section(&mut self, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
         let before = self.ours.get(i);
         let was_muxed = before.is_some_and(|ours| ours.has_rtcp_mux);

@@ -33,6 +33,8 @@ use super::{
 pub enum Input {
     /// A parsed and validated message.
     Received { flow: Flow, message: Message },
+    /// The same for a request that is served even if the table is full: an emergency call, or the end of a call.
+    Urgent { flow: Flow, message: Message },
     /// Start a client transaction. `request` is complete; its top Via carries the branch of [`Table::reserve`]. An ACK for
     /// a 2xx is no transaction: it is transmitted without the table.
     Send { txn: TxnId, flow: Flow, request: Message },
@@ -113,6 +115,7 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received { message, .. } => write!(f, "Received({message:?})"),
+            Self::Urgent { message, .. } => write!(f, "Urgent({message:?})"),
             Self::Send { txn, request, .. } => write!(f, "Send({txn:?}, {request:?})"),
             Self::Cancel { txn } => write!(f, "Cancel({txn:?})"),
             Self::Respond { txn, status, .. } => write!(f, "Respond({txn:?}, {status})"),
@@ -167,7 +170,10 @@ impl Table {
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Received { flow, message } if message.is_request() => self.receive_request(now, flow, message),
+            Input::Received { flow, message } if message.is_request() => {
+                self.receive_request(now, flow, message, self.is_full());
+            }
+            Input::Urgent { flow, message } => self.receive_request(now, flow, message, false),
             Input::Received { message, .. } => self.receive_response(now, message),
             Input::Send { txn, flow, request } => self.send(now, txn, flow, request),
             Input::Cancel { txn } => self.step_client(now, txn, Stimulus::Cancel),
@@ -191,6 +197,11 @@ impl Table {
         self.transactions.len()
     }
 
+    /// New requests are refused.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.transactions_max
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -210,7 +221,7 @@ impl Table {
         self.timers.operations
     }
 
-    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message) {
+    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message, is_full: bool) {
         let Some(key) = Key::server(&message) else {
             return self.outputs.push_back(Output::Dropped(DropReason::SipUnanswerable));
         };
@@ -219,7 +230,7 @@ impl Table {
             (Some(Method::Ack), Some(txn)) => self.step(now, txn, Stimulus::Ack { flow, message }),
             (Some(Method::Ack), None) => self.outputs.push_back(Output::Event(Event::Ack { flow, message })),
             (_, Some(txn)) => self.step(now, txn, Stimulus::Request),
-            (_, None) if self.len() >= self.transactions_max => self.refuse(flow, &key, &message),
+            (_, None) if is_full => self.refuse(flow, &key, &message),
             (_, None) => self.serve(now, flow, key, message),
         }
     }

@@ -460,6 +460,8 @@ fn a_full_table_refuses_new_requests_without_state() {
     assert_eq!(layer.receive(request("CANCEL", "z9hG4bKone", "1 CANCEL")), ["send 200", "Cancelled"]);
     assert!(layer.receive(invite()).is_empty(), "a copy is not new");
     layer.start("BYE");
+    let flow = layer.flow();
+    assert_eq!(layer.feed(Input::Urgent { flow, message: options() }), ["Request OPTIONS"]);
 }
 
 #[test]
