@@ -1,14 +1,10 @@
 //! Canaries: a distinctive password, the keys of both legs, credentials and audio go through whole calls with every
 //! log line switched on; then everything the server wrote or can print is searched for them.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{cell::RefCell, io};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ringdown::{types::Duration, wire::srtp::Suite};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     phone::Answer,
@@ -17,25 +13,21 @@ use crate::{
     world::{PASSWORD_CANARY, Plan, World},
 };
 
-#[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread's log lines are written to, if it wants them: other tests run beside this one.
+    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Capture;
 
 impl io::Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("one thread").extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.iter_mut().for_each(|lines| lines.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Capture {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }
 
@@ -53,45 +45,39 @@ fn search(place: &str, text: &str, canaries: &Canaries) {
 
 #[test]
 fn no_secret_and_no_audio_stands_in_a_log_line_a_record_or_a_debug_print() {
-    let log = Capture::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let mut w = World::new(&Plan::with_trunk(99));
-        let t = w.trunk(Answer::After(Duration::from_millis(300)));
-        let a = w.registered(1, &[Suite::AesCm128HmacSha1_80]);
-        let b = w.registered(2, &[Suite::AeadAes128Gcm]);
-        let mut prints = Vec::new();
-        for (whom, callee) in [("1002", b), ("+14155550123", t), ("911", t)] {
-            let (ac, bc) = w.connect(a, whom, callee);
-            w.run(Duration::from_secs(2));
-            assert!(!w.phones[callee].calls[bc].voice.heard.is_empty());
-            w.act(a, |p, now| p.hold(now, ac, true));
-            w.run(Duration::from_secs(1));
-            prints.push(format!("{:?}", w.server.core));
-            prints.push(format!("{:?}", w.server.core.calls()));
-            w.hang_up(a, ac);
-            w.run(Duration::from_secs(3));
-        }
+    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(|| Capture).init();
+    LINES.set(Some(Vec::new()));
+    let mut w = World::new(&Plan::with_trunk(99));
+    let t = w.trunk(Answer::After(Duration::from_millis(300)));
+    let a = w.registered(1, &[Suite::AesCm128HmacSha1_80]);
+    let b = w.registered(2, &[Suite::AeadAes128Gcm]);
+    let mut prints = Vec::new();
+    for (whom, callee) in [("1002", b), ("+14155550123", t), ("911", t)] {
+        let (ac, bc) = w.connect(a, whom, callee);
+        w.run(Duration::from_secs(2));
+        assert!(!w.phones[callee].calls[bc].voice.heard.is_empty());
+        w.act(a, |p, now| p.hold(now, ac, true));
+        w.run(Duration::from_secs(1));
         prints.push(format!("{:?}", w.server.core));
-        prints.push(format!("{:?}", w.server.core.bindings()));
-        let canaries = canaries(&w);
-        assert!(canaries.len() > 10);
-        for print in &prints {
-            search("a debug print", print, &canaries);
-        }
-        for cdr in &w.server.store.cdrs {
-            search("a CDR", &serde_json::to_string(cdr).expect("a CDR is JSON"), &canaries);
-            search("a CDR's debug print", &format!("{cdr:?}"), &canaries);
-        }
-        let text = String::from_utf8_lossy(&log.0.lock().expect("one thread")).into_owned();
-        assert!(text.lines().count() > 3, "the server logs nothing, so this test proves nothing");
-        search("the log", &text, &canaries);
-        w.finish();
-    });
+        prints.push(format!("{:?}", w.server.core.calls()));
+        w.hang_up(a, ac);
+        w.run(Duration::from_secs(3));
+    }
+    prints.push(format!("{:?}", w.server.core));
+    prints.push(format!("{:?}", w.server.core.bindings()));
+    let canaries = canaries(&w);
+    assert!(canaries.len() > 10);
+    for print in &prints {
+        search("a debug print", print, &canaries);
+    }
+    for cdr in &w.server.store.cdrs {
+        search("a CDR", &serde_json::to_string(cdr).expect("a CDR is JSON"), &canaries);
+        search("a CDR's debug print", &format!("{cdr:?}"), &canaries);
+    }
+    let text = String::from_utf8(LINES.take().expect("it was set above")).expect("log lines are text");
+    assert!(text.lines().count() > 3, "the server logs nothing, so this test proves nothing");
+    search("the log", &text, &canaries);
+    w.finish();
 }
 
 fn canaries(w: &World) -> Canaries {
