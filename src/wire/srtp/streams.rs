@@ -101,6 +101,10 @@ impl Streams {
     }
 
     fn start(&mut self, ssrc: u32, index: u64) {
+        if self.0.len() == self.0.inline_size() {
+            // The one allocation of a direction's life: at its second SSRC it makes room for all it may ever have.
+            self.0.reserve_exact(SSRCS_PER_LEG_MAX - 1);
+        }
         self.0.push(Stream { ssrc, window: Window::starting_at(index) });
     }
 }
