@@ -158,10 +158,8 @@ pub(super) struct ContentLength {
 impl ContentLength {
     /// Reads one more occurrence; `value` may still hold folds.
     pub(super) fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
-        let length: usize = std::str::from_utf8(scan::trim_lws(value))
-            .ok()
-            .and_then(scan::number)
-            .ok_or(Fault::new(400, "Content-Length is not a valid number"))?;
+        let length: usize =
+            scan::number(scan::trim_lws(value)).ok_or(Fault::new(400, "Content-Length is not a valid number"))?;
         if self.value.is_some_and(|earlier| earlier != length) {
             return Err(Fault::new(400, "Content-Length headers differ"));
         }

@@ -1,7 +1,5 @@
 //! Typed views of header values. All borrow from the message.
 
-use memchr::{memchr, memchr2, memchr3};
-
 use super::{message::Method, scan};
 
 /// `;name=value` parameters, read lazily. Names compare case-insensitively; quoted values come without quotes
@@ -30,34 +28,6 @@ impl<'a> Params<'a> {
         })
     }
 
-    /// Whether this is a list of `generic-param` (RFC 3261 section 25.1), empty values allowed except for `tag`: an
-    /// empty tag would be taken for a missing one.
-    fn is_well_formed(&self) -> bool {
-        let text = self.text.as_bytes();
-        let blanks = |at| scan::skip(text, at, scan::BLANK);
-        let mut at = blanks(0);
-        while at < text.len() {
-            let name = blanks(at + 1);
-            let name_end = scan::skip(text, name, scan::TOKEN);
-            if text[at] != b';' || name_end == name {
-                return false;
-            }
-            at = blanks(name_end);
-            if text.get(at) == Some(&b'=') {
-                let value = blanks(at + 1);
-                let value_end = match text.get(value) {
-                    Some(b'"') => scan::quoted_len(&text[value..]).map(|len| value + len),
-                    Some(_) | None => Some(scan::skip(text, value, scan::PARAM)),
-                };
-                match value_end {
-                    Some(end) if end > value || !text[name..name_end].eq_ignore_ascii_case(b"tag") => at = blanks(end),
-                    Some(_) | None => return false,
-                }
-            }
-        }
-        true
-    }
-
     /// The name of one of [`Params::pieces`].
     pub(super) fn name_of(piece: &str) -> &str {
         split_param(piece).0
@@ -75,10 +45,54 @@ impl<'a> Params<'a> {
     }
 }
 
+/// Whether `text` is a list of `;name[=value]` (RFC 3261 section 25.1, `generic-param`). Values may be empty, except that
+/// of `tag`: an empty tag would be taken for a missing one.
+pub(super) fn is_param_list(text: &[u8]) -> bool {
+    is_param_list_of(text, |_, _| true)
+}
+
+/// [`is_param_list`] all of whose names and values, quotes included, satisfy `is_good`.
+#[inline]
+pub(super) fn is_param_list_of(text: &[u8], is_good: impl Fn(&[u8], &[u8]) -> bool) -> bool {
+    // Byte by byte, because there are hardly any.
+    let blanks = |mut at: usize| {
+        while let Some(b' ' | b'\t') = text.get(at) {
+            at += 1;
+        }
+        at
+    };
+    let mut at = blanks(0);
+    while at < text.len() {
+        let name = blanks(at + 1);
+        let name_end = scan::skip(text, name, scan::TOKEN);
+        if text[at] != b';' || name_end == name {
+            return false;
+        }
+        at = blanks(name_end);
+        let (name, mut value) = (&text[name..name_end], 0..0);
+        if text.get(at) == Some(&b'=') {
+            value.start = blanks(at + 1);
+            let value_end = match text.get(value.start) {
+                Some(b'"') => scan::quoted_len(&text[value.start..]).map(|len| value.start + len),
+                Some(_) | None => Some(scan::skip(text, value.start, scan::PARAM)),
+            };
+            match value_end {
+                Some(end) if end > value.start || !name.eq_ignore_ascii_case(b"tag") => value.end = end,
+                Some(_) | None => return false,
+            }
+            at = blanks(value.end);
+        }
+        if !is_good(name, &text[value]) {
+            return false;
+        }
+    }
+    true
+}
+
 /// Index of the next semicolon outside quotes, or the length.
 fn piece_end(text: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(skip) = memchr2(b';', b'"', &text[at..]) {
+    while let Some(skip) = scan::find(&text[at..], [b';', b'"']) {
         at += skip;
         if text[at] == b';' {
             return at;
@@ -92,7 +106,7 @@ fn piece_end(text: &[u8]) -> usize {
 }
 
 fn split_param(piece: &str) -> (&str, Option<&str>) {
-    match memchr(b'=', piece.as_bytes()) {
+    match scan::find(piece.as_bytes(), [b'=']) {
         Some(at) => (scan::trim(&piece[..at]), Some(scan::trim(&piece[at + 1..]))),
         None => (piece, None),
     }
@@ -121,12 +135,16 @@ pub(super) fn split_values(line: &str) -> impl Iterator<Item = &str> {
 /// Index of the next separating comma, or the length. An unclosed quote or bracket hides every later comma, so that the
 /// broken value stays in one piece and is refused.
 fn value_end(text: &[u8]) -> usize {
+    // Most lines have one value.
+    if scan::find(text, [b',']).is_none() {
+        return text.len();
+    }
     let mut at = 0;
-    while let Some(skip) = memchr3(b',', b'"', b'<', &text[at..]) {
+    while let Some(skip) = scan::find(&text[at..], [b',', b'"', b'<']) {
         at += skip;
         let len = match text[at] {
             b',' => return at,
-            b'<' => memchr(b'>', &text[at..]).map(|last| last + 1),
+            b'<' => scan::find(&text[at..], [b'>']).map(|last| last + 1),
             _ => scan::quoted_len(&text[at..]),
         };
         match len {
@@ -159,13 +177,13 @@ impl<'a> NameAddr<'a> {
         let (display, addr) = split_display(value)?;
         let (uri, params) = match addr.strip_prefix('<') {
             Some(bracketed) => {
-                let (uri, after) = bracketed.split_at(memchr(b'>', bracketed.as_bytes())?);
+                let (uri, after) = bracketed.split_at(scan::find(bracketed.as_bytes(), [b'>'])?);
                 (uri, scan::trim(&after[1..]))
             }
             None => {
-                let (uri, params) = addr.split_at(memchr(b';', addr.as_bytes()).unwrap_or(addr.len()));
+                let (uri, params) = addr.split_at(scan::find(addr.as_bytes(), [b';']).unwrap_or(addr.len()));
                 // RFC 3261 section 20.10: a URI with a comma or question mark must stand in angle brackets.
-                if memchr2(b'?', b',', uri.as_bytes()).is_some() {
+                if scan::find(uri.as_bytes(), [b'?', b',']).is_some() {
                     return None;
                 }
                 (scan::trim(uri), params)
@@ -173,7 +191,7 @@ impl<'a> NameAddr<'a> {
         };
         let name_addr = Self { display, uri, params: Params { text: params } };
         let has_params = params.is_empty() || params.starts_with(';');
-        (has_params && !uri.is_empty() && name_addr.params.is_well_formed()).then_some(name_addr)
+        (has_params && !uri.is_empty() && is_param_list(params.as_bytes())).then_some(name_addr)
     }
 
     pub fn tag(&self) -> Option<&'a str> {
@@ -189,7 +207,10 @@ fn split_display(value: &str) -> Option<(&str, &str)> {
         let addr = scan::trim(addr);
         return addr.starts_with('<').then_some((display, addr));
     }
-    match memchr3(b'<', b'"', b';', bytes) {
+    if bytes.first() == Some(&b'<') {
+        return Some(("", value));
+    }
+    match scan::find(bytes, [b'<', b'"', b';']) {
         Some(at) if bytes[at] == b'<' => {
             let display = scan::trim(&value[..at]);
             // Wider than the grammar's tokens, because phones send parentheses and national letters unquoted; what
@@ -231,10 +252,10 @@ impl<'a> Via<'a> {
         if transport.is_empty() || !rest.starts_with([' ', '\t']) {
             return None;
         }
-        let (sent_by, params) = rest.split_at(memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
+        let (sent_by, params) = rest.split_at(scan::find(rest.as_bytes(), [b';']).unwrap_or(rest.len()));
         let (host, port) = split_sent_by(scan::trim(sent_by))?;
         let via = Self { transport, host, port, params: Params { text: params } };
-        via.params.is_well_formed().then_some(via)
+        is_param_list(params.as_bytes()).then_some(via)
     }
 
     pub fn branch(&self) -> Option<&'a str> {
@@ -259,7 +280,7 @@ fn split_sent_by(sent_by: &str) -> Option<(&str, Option<u16>)> {
     let (host, after) = super::uri::split_host(sent_by)?;
     let after = scan::trim(after);
     let port = match after.strip_prefix(':') {
-        Some(port) => Some(scan::number(scan::trim(port))?),
+        Some(port) => Some(scan::number(scan::trim(port).as_bytes())?),
         None if after.is_empty() => None,
         None => return None,
     };
@@ -279,10 +300,17 @@ impl<'a> CSeq<'a> {
     /// `None` for a number of more than 31 bits too (RFC 3261 section 8.1.1.5).
     pub fn parse(value: &'a str) -> Option<Self> {
         let value = scan::trim(value);
-        let (number, method) = value.split_at(value.find([' ', '\t'])?);
+        let (number, method) = Self::split(value.as_bytes())?;
+        let method_text = &value[value.len() - method.len()..];
+        Some(Self { number, method: Method::from_bytes(method), method_text })
+    }
+
+    /// Number and method of a trimmed value.
+    pub(super) fn split(value: &[u8]) -> Option<(u32, &[u8])> {
+        let (number, method) = value.split_at(scan::find(value, [b' ', b'\t'])?);
         let number = scan::number(number).filter(|number| *number < 1 << 31)?;
-        let method_text = scan::trim(method);
-        scan::is_token(method_text).then(|| Self { number, method: Method::from_text(method_text), method_text })
+        let method = scan::trim_start(method);
+        scan::is_token(method).then_some((number, method))
     }
 }
 
@@ -300,7 +328,7 @@ mod tests {
         assert_eq!(params.get("rport"), Some(""));
         assert_eq!(params.get("2\""), None);
         assert_eq!(params.iter().count(), 5);
-        assert!(!params.is_well_formed(), "an empty parameter");
+        assert!(!is_param_list(params.text.as_bytes()), "an empty parameter");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{fmt, ops::Range};
 
 use bytes::Bytes;
-use memchr::{memchr, memchr_iter};
 use smallvec::SmallVec;
 
 pub use super::name::{Method, Name};
@@ -78,7 +77,7 @@ impl Message {
         if bytes.len() > SIP_MESSAGE_BYTES_MAX {
             return Err(Fault::MESSAGE_TOO_LARGE);
         }
-        Index::build(Unfolder { bytes, unfolded: None })
+        Index::build(bytes)
     }
 
     pub const fn bytes(&self) -> &Bytes {
@@ -157,11 +156,9 @@ impl Message {
         self.fields.iter().map(|field| (self.text(field.name_text), field.name, self.text(field.value)))
     }
 
-    /// All header lines as `(known name, value)` in order. Checks the text once instead of value by value, for a reader of
-    /// all of them.
-    pub(super) fn known(&self) -> impl Iterator<Item = (Name, &str)> {
-        let head = self.text(Span { at: 0, len: self.body.at });
-        self.fields.iter().map(move |field| (field.name, &head[field.value.range()]))
+    /// All header lines as `(known name, value)` in order, the values as bytes, for a reader that needs few of them as text.
+    pub(super) fn known(&self) -> impl Iterator<Item = (Name, &[u8])> {
+        self.fields.iter().map(move |field| (field.name, &self.bytes[field.value.range()]))
     }
 
     /// A header the server has no [`Name`] for, by case-insensitive text. A compact form on the wire matches its long name.
@@ -224,14 +221,24 @@ impl Message {
         self.body.len > 0
     }
 
-    pub(super) fn start_line(&self) -> &str {
-        self.text(self.start_line)
+    /// Method and Request-URI as they stand on the request line; `None` for a response.
+    pub(super) fn request_line(&self) -> Option<(&[u8], &[u8])> {
+        match self.start {
+            Start::Request { method_text, uri, .. } => {
+                Some((&self.bytes[method_text.range()], &self.bytes[uri.range()]))
+            }
+            Start::Response { .. } => None,
+        }
+    }
+
+    pub(super) fn start_line_len(&self) -> usize {
+        usize::from(self.start_line.len)
     }
 
     /// What stands where `SIP/2.0` should.
-    pub(super) fn version(&self) -> &str {
+    pub(super) fn version(&self) -> &[u8] {
         match self.start {
-            Start::Request { version, .. } | Start::Response { version, .. } => self.text(version),
+            Start::Request { version, .. } | Start::Response { version, .. } => &self.bytes[version.range()],
         }
     }
 
@@ -252,46 +259,24 @@ impl Span {
 
     /// Without blanks at either end.
     fn trimmed(text: &[u8], range: Range<usize>) -> Self {
-        let start = scan::skip(&text[..range.end], range.start, scan::BLANK);
-        let mut end = range.end;
-        while end > start && matches!(text[end - 1], b' ' | b'\t') {
-            end -= 1;
-        }
-        Self::new(start..end)
+        Self::new(scan::trimmed(text, range))
     }
 }
 
-/// A message's bytes, copied as soon as a fold must be overwritten.
-struct Unfolder {
-    bytes: Bytes,
-    unfolded: Option<Vec<u8>>,
-}
-
-impl Unfolder {
-    fn view(&self) -> &[u8] {
-        self.unfolded.as_deref().unwrap_or(&self.bytes)
-    }
-
-    /// The line that starts at `from`, continuation lines joined to it. Ends before the empty line: `end == from`.
-    fn line(&mut self, from: usize) -> Result<scan::Line, Fault> {
-        let mut at = from;
-        loop {
-            let line = scan::line(self.view(), at).ok_or(Fault::new(400, "Header section does not end"))?;
-            if !line.is_clean {
-                return Err(Fault::LINE_END);
-            }
-            if line.end == from || !scan::is_folded(self.view(), line.next) {
-                return Ok(line);
-            }
-            let copy = self.unfolded.get_or_insert_with(|| self.bytes.to_vec());
+/// A copy with continuation lines joined to the lines they continue, their line breaks turned into spaces.
+#[cold]
+fn unfold(bytes: &[u8]) -> Bytes {
+    let mut copy = bytes.to_vec();
+    let mut at = 0;
+    while let Some(line) = scan::line(bytes, at)
+        && line.end > at
+    {
+        if scan::is_folded(bytes, line.next) && line.is_clean {
             copy[line.end..line.next].fill(b' ');
-            at = line.next;
         }
+        at = line.next;
     }
-
-    fn finish(self) -> Bytes {
-        self.unfolded.map_or(self.bytes, Bytes::from)
-    }
+    Bytes::from(copy)
 }
 
 /// Building state of the index.
@@ -302,65 +287,70 @@ struct Index {
 }
 
 impl Index {
-    fn build(mut unfolder: Unfolder) -> Result<Message, Fault> {
+    fn build(bytes: Bytes) -> Result<Message, Fault> {
         let mut index = Self { fields: SmallVec::new(), length: ContentLength::default(), fault: None };
-        let start_line = unfolder.line(0)?;
-        let mut line = start_line;
-        let mut at = line.next;
-        loop {
-            line = unfolder.line(at)?;
-            if line.end == at {
-                break;
+        let mut start_line = 0..0;
+        let (mut is_ascii, mut has_bare_nul) = (true, false);
+        let mut at = 0;
+        let body_at = loop {
+            let line = scan::line(&bytes, at).ok_or(Fault::new(400, "Header section does not end"))?;
+            if !line.is_clean {
+                return Err(Fault::LINE_END);
             }
-            index.add_line(unfolder.view(), at..line.end)?;
+            if line.end == at {
+                break line.next;
+            }
+            if scan::is_folded(&bytes, line.next) {
+                return Self::build(unfold(&bytes));
+            }
+            is_ascii &= line.is_ascii;
+            has_bare_nul |= line.has_bare_nul;
+            if at == 0 {
+                start_line.end = line.end;
+            } else {
+                index.add_line(at, &bytes[at..line.end])?;
+            }
             at = line.next;
-        }
-        let head = &unfolder.view()[..at];
-        if std::str::from_utf8(head).is_err() {
+        };
+        if !is_ascii && std::str::from_utf8(&bytes[..at]).is_err() {
             return Err(Fault::new(400, "Header section is not UTF-8"));
         }
-        index.check_nul(head);
-        let start = start_of(head, 0..start_line.end);
-        let body = index.body(line.next..unfolder.view().len());
-        let start_line = Span::new(0..start_line.end);
-        Ok(Message {
-            bytes: unfolder.finish(),
-            start_line,
-            start,
-            fields: index.fields,
-            body,
-            index_fault: index.fault,
-        })
+        if has_bare_nul {
+            index.note(Fault::new(400, "NUL in header section"));
+        }
+        let start = start_of(&bytes, start_line.clone());
+        let body = index.body(body_at..bytes.len());
+        let (fields, index_fault) = (index.fields, index.fault);
+        Ok(Message { bytes, start_line: Span::new(start_line), start, fields, body, index_fault })
     }
 
-    fn add_line(&mut self, text: &[u8], line: Range<usize>) -> Result<(), Fault> {
-        let bytes = &text[line.clone()];
-        let name_len = scan::skip(bytes, 0, scan::TOKEN);
-        let colon = scan::skip(bytes, name_len, scan::BLANK);
-        if name_len == 0 || bytes.get(colon) != Some(&b':') {
-            self.note(Fault::new(400, "Malformed header name"));
-            return Ok(());
+    /// `line` starts at `at`.
+    fn add_line(&mut self, at: usize, line: &[u8]) -> Result<(), Fault> {
+        let (mut name_text, value) = line.split_at(scan::find(line, [b':']).unwrap_or(0));
+        let mut name = Name::from_bytes(name_text);
+        // A known name is a token, and few senders put blanks before the colon.
+        if name == Name::Other {
+            name_text = scan::trim_end(name_text);
+            name = Name::from_bytes(name_text);
+            if !scan::is_token(name_text) {
+                self.note(Fault::new(400, "Malformed header name"));
+                return Ok(());
+            }
         }
         if self.fields.len() == SIP_HEADERS_MAX {
             return Err(Fault::new(400, "Too many header lines"));
         }
-        let name_text = line.start..line.start + name_len;
-        let value = Span::trimmed(text, line.start + colon + 1..line.end);
-        let name = Name::from_bytes(&text[name_text.clone()]);
+        let value = scan::trim_start(&value[1..]);
+        let value_at = at + line.len() - value.len();
+        let value = scan::trim_end(value);
         if name == Name::ContentLength
-            && let Err(fault) = self.length.add(&text[value.range()])
+            && let Err(fault) = self.length.add(value)
         {
             self.note(fault);
         }
-        self.fields.push(Field { name, name_text: Span::new(name_text), value });
+        let name_text = Span::new(at..at + name_text.len());
+        self.fields.push(Field { name, name_text, value: Span::new(value_at..value_at + value.len()) });
         Ok(())
-    }
-
-    /// NUL may only be the second half of an escape in a quoted string (RFC 3261 section 25.1, `quoted-pair`).
-    fn check_nul(&mut self, head: &[u8]) {
-        if memchr_iter(0, head).any(|at| at == 0 || head[at - 1] != b'\\') {
-            self.note(Fault::new(400, "NUL in header section"));
-        }
     }
 
     /// RFC 3261 section 18.3: a datagram may hold more than the body, never less.
@@ -388,12 +378,12 @@ impl Index {
 /// Takes the start line apart at its first and last space, so that even a malformed one can be answered.
 fn start_of(text: &[u8], line: Range<usize>) -> Start {
     let bytes = &text[line.clone()];
-    let first = memchr(b' ', bytes).unwrap_or(bytes.len());
+    let first = scan::find(bytes, [b' ']).unwrap_or(bytes.len());
     let rest = line.start + first..line.end;
     if bytes.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/")) {
         let rest = Span::trimmed(text, rest).range();
-        let code = memchr(b' ', &text[rest.clone()]).unwrap_or(rest.end - rest.start);
-        let status = std::str::from_utf8(&text[rest.start..rest.start + code]).ok().and_then(scan::number);
+        let code = scan::find(&text[rest.clone()], [b' ']).unwrap_or(rest.end - rest.start);
+        let status = scan::number(&text[rest.start..rest.start + code]);
         return Start::Response {
             version: Span::new(line.start..line.start + first),
             status: status.unwrap_or(0),
@@ -402,9 +392,9 @@ fn start_of(text: &[u8], line: Range<usize>) -> Start {
     }
     let method_text = Span::new(line.start..line.start + first);
     let rest = Span::trimmed(text, rest).range();
-    let last = memchr::memrchr(b' ', &text[rest.clone()]).map_or(rest.end, |at| rest.start + at);
+    let last = text[rest.clone()].iter().rposition(|byte| *byte == b' ').map_or(rest.end, |at| rest.start + at);
     Start::Request {
-        method: std::str::from_utf8(&text[method_text.range()]).map_or(Method::Other, Method::from_text),
+        method: Method::from_bytes(&text[method_text.range()]),
         method_text,
         uri: Span::trimmed(text, rest.start..last),
         version: Span::trimmed(text, last..rest.end),

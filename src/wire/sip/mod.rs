@@ -29,6 +29,7 @@ mod properties;
 mod salvage;
 mod scan;
 pub mod uri;
+mod usual;
 pub mod validate;
 
 pub use build::{RequestBuilder, ResponseBuilder};

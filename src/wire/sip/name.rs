@@ -24,21 +24,25 @@ pub enum Method {
 impl Method {
     /// [`Method::Other`] for a name the server does not know.
     pub fn from_text(text: &str) -> Self {
+        Self::from_bytes(text.as_bytes())
+    }
+
+    pub(super) fn from_bytes(text: &[u8]) -> Self {
         match text {
-            "INVITE" => Self::Invite,
-            "ACK" => Self::Ack,
-            "BYE" => Self::Bye,
-            "CANCEL" => Self::Cancel,
-            "REGISTER" => Self::Register,
-            "OPTIONS" => Self::Options,
-            "INFO" => Self::Info,
-            "UPDATE" => Self::Update,
-            "PRACK" => Self::Prack,
-            "SUBSCRIBE" => Self::Subscribe,
-            "NOTIFY" => Self::Notify,
-            "REFER" => Self::Refer,
-            "MESSAGE" => Self::Message,
-            "PUBLISH" => Self::Publish,
+            b"INVITE" => Self::Invite,
+            b"ACK" => Self::Ack,
+            b"BYE" => Self::Bye,
+            b"CANCEL" => Self::Cancel,
+            b"REGISTER" => Self::Register,
+            b"OPTIONS" => Self::Options,
+            b"INFO" => Self::Info,
+            b"UPDATE" => Self::Update,
+            b"PRACK" => Self::Prack,
+            b"SUBSCRIBE" => Self::Subscribe,
+            b"NOTIFY" => Self::Notify,
+            b"REFER" => Self::Refer,
+            b"MESSAGE" => Self::Message,
+            b"PUBLISH" => Self::Publish,
             _ => Self::Other,
         }
     }
@@ -131,23 +135,24 @@ pub enum Name {
 
 impl Name {
     /// [`Name::Other`] for a header the server does not look at.
+    #[inline]
     pub fn from_bytes(text: &[u8]) -> Self {
-        let [first, .., last] = text else {
-            return text.first().map_or(Self::Other, |only| Self::find(text, *only, *only));
-        };
-        Self::find(text, *first, *last)
+        let (Some(first), Some(last)) = (text.first(), text.last()) else { return Self::Other };
+        let (name, known) = NAMES[SLOTS[slot(text.len(), *first, *last)] as usize];
+        if name == text || is_same(name, text) { known } else { Self::Other }
     }
+}
 
-    fn find(text: &[u8], first: u8, last: u8) -> Self {
-        let (name, known) = NAMES[SLOTS[slot(text.len(), first, last)] as usize];
-        if name == text || name.eq_ignore_ascii_case(text) { known } else { Self::Other }
-    }
+/// Kept out of the way of the names that are written as RFCs write them.
+#[cold]
+fn is_same(name: &[u8], text: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(text)
 }
 
 /// Length, first and last letter tell all names apart, so one look-up and one comparison find a name; the factors give
 /// each a slot of its own, which the compiler checks.
 const fn slot(len: usize, first: u8, last: u8) -> usize {
-    (len * 183 + (first | 0x20) as usize * 123 + (last | 0x20) as usize * 80) % SLOTS_LEN
+    len.wrapping_mul(183).wrapping_add((first | 0x20) as usize * 123 + (last | 0x20) as usize * 80) % SLOTS_LEN
 }
 
 const SLOTS_LEN: usize = 512;

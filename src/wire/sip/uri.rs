@@ -5,8 +5,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use memchr::memchr;
-
 use super::{headers::Params, scan};
 
 /// A URI split into its parts, all borrowed and as written (percent-escapes untouched).
@@ -30,28 +28,35 @@ impl<'a> Uri<'a> {
     /// Any scheme is taken apart; only SIP's structure is checked. Letters beyond ASCII are let through, because people
     /// dial them. `None` without a scheme, with white space, quotes or angle brackets, or with a host or port that is none.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (scheme, rest) = text.split_at(text.bytes().position(|b| b == b':')?);
-        if !scan::is_uri_text(text) || !is_scheme(scheme) {
+        let colon = text.bytes().position(|b| b == b':')?;
+        let (scheme, rest) = (&text[..colon], &text[colon + 1..]);
+        if !scan::is_uri_text(text) {
             return None;
         }
-        if is_sip_scheme(scheme) { Self::parse_sip(scheme, &rest[1..]) } else { Self::parse_other(scheme, &rest[1..]) }
+        if is_sip_scheme(scheme) {
+            Self::parse_sip(scheme, rest)
+        } else if is_scheme(scheme) {
+            Self::parse_other(scheme, rest)
+        } else {
+            None
+        }
     }
 
     fn parse_sip(scheme: &'a str, rest: &'a str) -> Option<Self> {
         // The user part may hold `;`, `?` and `:`, so it is cut off first; no other part may hold a bare `@`.
-        let (userinfo, rest) = match memchr(b'@', rest.as_bytes()) {
-            Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
+        let (userinfo, rest) = match scan::split_once(rest, b'@') {
+            Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
-        let (user, password) = match userinfo.and_then(|info| info.split_once(':')) {
+        let (user, password) = match userinfo.and_then(|info| scan::split_once(info, b':')) {
             Some((user, password)) => (Some(user), Some(password)),
             None => (userinfo, None),
         };
         let (host, rest) = split_host(rest)?;
         let (port, rest) = match rest.strip_prefix(':') {
             Some(rest) => {
-                let (port, rest) = rest.split_at(rest.find([';', '?']).unwrap_or(rest.len()));
-                (Some(scan::number(port)?), rest)
+                let (port, rest) = rest.split_at(scan::skip(rest.as_bytes(), 0, scan::HOST));
+                (Some(scan::number(port.as_bytes())?), rest)
             }
             None => (None, rest),
         };
@@ -70,7 +75,7 @@ impl<'a> Uri<'a> {
 
     fn parse_other(scheme: &'a str, rest: &'a str) -> Option<Self> {
         let (rest, headers) = split_headers(rest);
-        let (opaque, params) = rest.split_at(memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
+        let (opaque, params) = rest.split_at(scan::find(rest.as_bytes(), [b';']).unwrap_or(rest.len()));
         (!opaque.is_empty()).then_some(Self {
             scheme,
             user: Some(opaque),
@@ -89,7 +94,7 @@ impl<'a> Uri<'a> {
     /// The user part with percent-escapes decoded; `None` if it is absent or does not decode to UTF-8.
     pub fn user_decoded(&self) -> Option<Cow<'a, str>> {
         let user = self.user?;
-        if memchr(b'%', user.as_bytes()).is_none() {
+        if scan::find(user.as_bytes(), [b'%']).is_none() {
             return Some(Cow::Borrowed(user));
         }
         String::from_utf8(percent_decode(user.as_bytes())?).ok().map(Cow::Owned)
@@ -114,13 +119,13 @@ const fn is_sip_scheme(scheme: &str) -> bool {
 }
 
 fn split_headers(rest: &str) -> (&str, &str) {
-    rest.split_once('?').unwrap_or((rest, ""))
+    scan::split_once(rest, b'?').unwrap_or((rest, ""))
 }
 
 /// Cuts `host` off the front of `host[:port]...`: a name, an IPv4 address, or an IPv6 reference with its brackets.
 pub(super) fn split_host(text: &str) -> Option<(&str, &str)> {
     if text.starts_with('[') {
-        let (host, rest) = text.split_at(memchr(b']', text.as_bytes())? + 1);
+        let (host, rest) = text.split_at(scan::find(text.as_bytes(), [b']'])? + 1);
         return parse_ipv6(bracketed(host)?).map(|_| (host, rest));
     }
     let len = scan::skip(text.as_bytes(), 0, scan::HOST);

@@ -1,12 +1,10 @@
 //! What makes a message unacceptable, with the answer it deserves.
 
-use memchr::memchr3;
-
 use super::{
     Uri,
     headers::{CSeq, NameAddr, Via, split_values},
     message::{Message, Name},
-    scan,
+    scan, usual,
 };
 
 /// A fault in a message: the status to answer a request with, and a reason phrase that names the fault. For a response,
@@ -37,10 +35,9 @@ impl Fault {
 /// type, and a Max-Forwards of 0. Neither is the absence of Max-Forwards, a From tag or a branch, which RFC 2543 clients
 /// do not send.
 pub fn validate(message: &Message) -> Result<(), Fault> {
-    if message.is_request() {
-        check_request_line(message)?
-    } else {
-        check_status_line(message)?
+    match message.request_line() {
+        Some((method, uri)) => check_request_line(message, method, uri)?,
+        None => check_status_line(message)?,
     }
     if let Some(fault) = message.index_fault {
         return Err(fault);
@@ -53,14 +50,17 @@ pub fn validate(message: &Message) -> Result<(), Fault> {
 }
 
 /// `Method SP Request-URI SP SIP-Version` (RFC 3261 section 7.1).
-fn check_request_line(message: &Message) -> Result<(), Fault> {
-    let (method, uri, version) = (message.method_text(), message.request_uri(), message.version());
+fn check_request_line(message: &Message, method: &[u8], uri: &[u8]) -> Result<(), Fault> {
+    let version = message.version();
     check_version(version)?;
     // The parts were cut at the outermost spaces, so any space too many is missing from their sum.
-    if !scan::is_token(method) || method.len() + uri.len() + version.len() + 2 != message.start_line().len() {
+    if !scan::is_token(method) || method.len() + uri.len() + version.len() + 2 != message.start_line_len() {
         return Err(Fault::bad("Malformed request line"));
     }
-    let uri = Uri::parse(uri).ok_or(Fault::bad("Malformed Request-URI"))?;
+    if usual::is_uri(uri) {
+        return Ok(());
+    }
+    let uri = Uri::parse(text(uri)).ok_or(Fault::bad("Malformed Request-URI"))?;
     // RFC 3261 section 19.1.1, table 1: no headers in a Request-URI.
     if uri.is_sip() && !uri.headers.is_empty() { Err(Fault::bad("Headers in Request-URI")) } else { Ok(()) }
 }
@@ -75,14 +75,14 @@ fn check_status_line(message: &Message) -> Result<(), Fault> {
 }
 
 /// RFC 3261 section 7.1: the version compares without case. Only a well-formed other version deserves a 505.
-fn check_version(version: &str) -> Result<(), Fault> {
-    if version.eq_ignore_ascii_case("SIP/2.0") {
+fn check_version(version: &[u8]) -> Result<(), Fault> {
+    if version.eq_ignore_ascii_case(b"SIP/2.0") {
         return Ok(());
     }
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let is_other_version = version.split_at_checked(4).is_some_and(|(name, numbers)| {
-        let (major, minor) = numbers.split_once('.').unwrap_or_default();
-        name.eq_ignore_ascii_case("SIP/") && is_number(major) && is_number(minor)
+        let (major, minor) = numbers.split_at(scan::find(numbers, [b'.']).unwrap_or(0));
+        name.eq_ignore_ascii_case(b"SIP/") && is_number(major) && is_number(&minor[1..])
     });
     Err(if is_other_version { Fault::new(505, "Version Not Supported") } else { Fault::bad("Malformed SIP version") })
 }
@@ -90,12 +90,12 @@ fn check_version(version: &str) -> Result<(), Fault> {
 /// The first value of each header that may stand once only.
 #[derive(Default)]
 struct Singular<'a> {
-    from: Option<&'a str>,
-    to: Option<&'a str>,
-    call_id: Option<&'a str>,
-    cseq: Option<&'a str>,
-    max_forwards: Option<&'a str>,
-    content_type: Option<&'a str>,
+    from: Option<&'a [u8]>,
+    to: Option<&'a [u8]>,
+    call_id: Option<&'a [u8]>,
+    cseq: Option<&'a [u8]>,
+    max_forwards: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
     has_via: bool,
 }
 
@@ -107,18 +107,16 @@ impl Singular<'_> {
         missing(self.to.is_none(), "Missing To header")?;
         missing(self.call_id.is_none(), "Missing Call-ID header")?;
         let cseq = self.cseq.ok_or(Fault::bad("Missing CSeq header"))?;
-        let cseq = CSeq::parse(cseq).ok_or(Fault::bad("Malformed CSeq header"))?;
-        if !message.is_request() {
-            return Ok(());
-        }
-        missing(cseq.method_text != message.method_text(), "CSeq method does not match")?;
+        let (_, method) = CSeq::split(cseq).ok_or(Fault::bad("Malformed CSeq header"))?;
+        let Some((request_method, _)) = message.request_line() else { return Ok(()) };
+        missing(method != request_method, "CSeq method does not match")?;
         // RFC 3261 section 20.15. Without it an offer would pass for no offer.
         missing(message.has_body() && self.content_type.is_none(), "Missing Content-Type header")
     }
 }
 
 /// Checks one header line alone and against an earlier one of the same name.
-fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a str) -> Result<(), Fault> {
+fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a [u8]) -> Result<(), Fault> {
     match name {
         Name::Via => {
             let is_first = !std::mem::replace(&mut seen.has_via, true);
@@ -134,7 +132,7 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a str) -> Resu
         }
         Name::CallId => {
             once(&mut seen.call_id, value, Fault::bad("Multiple Call-ID headers"))?;
-            let is_word = !value.is_empty() && memchr3(b' ', b'\t', b',', value.as_bytes()).is_none();
+            let is_word = !value.is_empty() && scan::find(value, [b' ', b'\t', b',']).is_none();
             if is_word { Ok(()) } else { Err(Fault::bad("Malformed Call-ID header")) }
         }
         Name::CSeq => once(&mut seen.cseq, value, Fault::bad("Multiple CSeq headers")),
@@ -144,28 +142,31 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a str) -> Resu
         }
         Name::ContentType => {
             once(&mut seen.content_type, value, Fault::bad("Multiple Content-Type headers"))?;
-            if value.contains('/') { Ok(()) } else { Err(Fault::bad("Malformed Content-Type header")) }
+            if scan::find(value, [b'/']).is_some() { Ok(()) } else { Err(Fault::bad("Malformed Content-Type header")) }
         }
-        Name::Contact if value == "*" => Ok(()),
+        Name::Contact if value == b"*" => Ok(()),
         Name::Contact => check_addresses(value, Fault::bad("Malformed Contact header")),
         Name::Route => check_addresses(value, Fault::bad("Malformed Route header")),
         Name::RecordRoute => check_addresses(value, Fault::bad("Malformed Record-Route header")),
         // RFC 3261 section 20.17.
-        Name::Date if !value.ends_with("GMT") => Err(Fault::bad("Date is not in GMT")),
+        Name::Date if !value.ends_with(b"GMT") => Err(Fault::bad("Date is not in GMT")),
         _ => Ok(()),
     }
 }
 
 /// A second occurrence must say the same; otherwise it is unknown which of the two another element goes by.
-fn once<'a>(slot: &mut Option<&'a str>, value: &'a str, fault: Fault) -> Result<(), Fault> {
+fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], fault: Fault) -> Result<(), Fault> {
     match slot.replace(value) {
         Some(earlier) if earlier != value => Err(fault),
         Some(_) | None => Ok(()),
     }
 }
 
-fn check_vias(line: &str, is_first: bool) -> Result<(), Fault> {
-    for (i, value) in split_values(line).enumerate() {
+fn check_vias(line: &[u8], is_first: bool) -> Result<(), Fault> {
+    if usual::is_via(line) {
+        return Ok(());
+    }
+    for (i, value) in split_values(text(line)).enumerate() {
         let via = Via::parse(value).ok_or(Fault::bad("Malformed Via header"))?;
         // A magic cookie with nothing behind it would make one transaction of all such requests (RFC 4475 section 3.2.1).
         if is_first && i == 0 && via.branch() == Some("z9hG4bK") {
@@ -175,12 +176,23 @@ fn check_vias(line: &str, is_first: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_addresses(line: &str, fault: Fault) -> Result<(), Fault> {
-    split_values(line).try_for_each(|value| check_address(value, fault))
+fn check_addresses(line: &[u8], fault: Fault) -> Result<(), Fault> {
+    if usual::is_address(line) {
+        return Ok(());
+    }
+    split_values(text(line)).try_for_each(|value| read_address(value, fault))
 }
 
-fn check_address(value: &str, fault: Fault) -> Result<(), Fault> {
+fn check_address(value: &[u8], fault: Fault) -> Result<(), Fault> {
+    if usual::is_address(value) { Ok(()) } else { read_address(text(value), fault) }
+}
+
+fn read_address(value: &str, fault: Fault) -> Result<(), Fault> {
     NameAddr::split(value).and_then(|address| Uri::parse(address.uri)).map(|_| ()).ok_or(fault)
+}
+
+fn text(value: &[u8]) -> &str {
+    std::str::from_utf8(value).expect("values are cut beside ASCII from a header section of UTF-8")
 }
 
 #[cfg(test)]
