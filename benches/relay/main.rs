@@ -50,10 +50,6 @@ fn main() {
     // The relays have taken the first core; the load must not disturb them there.
     relays::pin(1);
     println!("{} legs, {} rounds of {:?} for each relay, 50 packets/s a leg", plan.legs, plan.rounds, plan.slice);
-    for (relay, packets) in &mut contenders {
-        // The first packets latch addresses and fill caches; they do not count.
-        turn(&**relay, packets, &devices, Duration::from_millis(200));
-    }
     let mut turns: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..plan.rounds {
         for ((relay, packets), turns) in contenders.iter_mut().zip(&mut turns) {
@@ -88,11 +84,17 @@ fn contenders(devices: &Devices) -> Vec<(Box<dyn Relay>, Sealed)> {
     ]
 }
 
+/// Packets flow for a moment before they count: a relay that was silent while others had their turn looks addresses up
+/// anew, which a call in progress never does.
+const WARM_UP: Duration = Duration::from_millis(200);
+
 fn turn(relay: &dyn Relay, packets: &mut Sealed, devices: &Devices, time: Duration) -> Turn {
-    let slice = packets.seal(time);
+    let (warm_up, slice) = (packets.seal(WARM_UP), packets.seal(time));
+    let relayed = relay.relayed();
+    settle(relay, relayed + devices.send(&warm_up, relay.ports()));
     let (relayed, cpu_ns, received) = (relay.relayed(), relay.cpu_ns(), devices.received());
     let sent = devices.send(&slice, relay.ports());
-    settle(|| (relay.relayed(), devices.received()));
+    settle(relay, relayed + sent);
     if let Some(suite) = relay.suite() {
         devices.check_sample(suite);
     }
@@ -104,13 +106,13 @@ fn turn(relay: &dyn Relay, packets: &mut Sealed, devices: &Devices, time: Durati
     }
 }
 
-/// Waits until the last packets have arrived and the relay has published its counters.
-fn settle(counts: impl Fn() -> (u64, u64)) {
-    let mut before = None;
-    while before != Some(counts()) {
-        before = Some(counts());
-        std::thread::sleep(Duration::from_millis(300));
+/// Waits until everything sent is relayed (or lost), and for the CPU time that the relay publishes when it is idle.
+fn settle(relay: &dyn Relay, expected: u64) {
+    let give_up = std::time::Instant::now() + Duration::from_secs(1);
+    while relay.relayed() < expected && std::time::Instant::now() < give_up {
+        std::thread::sleep(Duration::from_millis(5));
     }
+    std::thread::sleep(Duration::from_millis(80));
 }
 
 fn report(contenders: &[(Box<dyn Relay>, Sealed)], turns: &[Vec<Turn>]) {
