@@ -77,7 +77,6 @@ pub(super) fn udp(remote: &str) -> Flow {
     }
 }
 
-
 fn user(name: &str, extension: &str, direct_line: &str) -> User {
     User {
         name: name.to_owned(),
