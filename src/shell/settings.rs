@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
+    io::ErrorKind,
     net::UdpSocket,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -35,7 +36,11 @@ impl Settings {
     /// Reads and checks everything; the failure lists every problem as `file:line: key: message. remedy`.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let text = fs::read_to_string(path).map_err(|e| {
-            Failure::Usage(format!("{}: {e}. `ringdown init` writes a configuration file.", path.display()))
+            let hint = match e.kind() {
+                ErrorKind::NotFound => " `ringdown init` writes a configuration file.",
+                _ => "",
+            };
+            Failure::Usage(format!("{}: {e}.{hint}", path.display()))
         })?;
         Self::from_text(&text).map_err(|problems| Failure::Usage(report(path, &problems)))
     }
@@ -100,10 +105,24 @@ fn workers(config: &Config) -> u16 {
 }
 
 fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
-    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key)
+    let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) else { return };
+    let chain = tls::read_chain(certificate);
+    let private = tls::read_key(key);
+    if let Err(message) = &chain {
+        problems.push(error("tls.certificate", message.clone(), "a PEM certificate chain that ringdown may read"));
+    }
+    match &private {
+        Err(message) => {
+            let remedy = "a PEM private key without a passphrase that ringdown may read";
+            problems.push(error("tls.key", message.clone(), remedy));
+        }
+        Ok(_) => warn_if_exposed("tls.key", key, problems),
+    }
+    if chain.is_ok()
+        && private.is_ok()
         && let Err(message) = tls::read_certified_key(certificate, key)
     {
-        problems.push(error("tls.certificate", message, "a readable certificate and its key, or neither"));
+        problems.push(error("tls.key", message, "the key that the certificate was made for"));
     }
 }
 
@@ -192,9 +211,22 @@ mod tests {
             folder.path().display()
         );
         let problems = Settings::from_text(&text).unwrap_err();
-        for (line, key) in [(4, "sip.udp"), (6, "tls.certificate"), (9, "media.ports")] {
+        for (line, key) in [(4, "sip.udp"), (6, "tls.certificate"), (7, "tls.key"), (9, "media.ports")] {
             assert!(problems.iter().any(|p| p.line == line && p.key == key), "{key} in {problems:#?}");
         }
+    }
+
+    #[test]
+    fn a_private_key_that_everybody_can_read_is_worth_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display();
+        let text = format!("[server]\nstate_dir = \"{path}\"\n[company]\nname = \"x\"\nregion = \"US\"\n");
+        tls::Tls::load(crate::types::Instant::from_unix_ms(0), &config::parse(&text).unwrap().0).unwrap();
+        let text = text + &format!("[tls]\ncertificate = \"{path}/tls/server.pem\"\nkey = \"{path}/tls/server.key\"\n");
+        let warnings = |text: &str| Settings::from_text(text).unwrap().warnings;
+        assert!(!warnings(&text).iter().any(|p| p.key == "tls.key"));
+        fs::set_permissions(folder.path().join("tls/server.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(warnings(&text).iter().any(|p| p.key == "tls.key" && p.line == 8), "{:#?}", warnings(&text));
     }
 
     #[test]

@@ -19,7 +19,10 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        pem::{self, PemObject as _},
+    },
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -138,17 +141,25 @@ impl ResolvesServerCert for Resolver {
 
 /// Reads a PEM chain and its key; the error names the file and what is wrong with it.
 pub fn read_certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+    let (chain, private) = (read_chain(certificate)?, read_key(key)?);
+    CertifiedKey::from_der(chain, private, &provider())
+        .map_err(|e| format!("{} does not belong to {}: {e}", key.display(), certificate.display()))
+}
+
+/// The certificates of a PEM file, at least one.
+pub fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect)
-        .map_err(|e| format!("{}: {e}. A PEM certificate chain is needed.", certificate.display()))?;
-    if chain.is_empty() {
-        return Err(format!("{}: holds no certificate. A PEM certificate chain is needed.", certificate.display()));
-    }
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|e| format!("{}: {e}. A PEM private key without a passphrase is needed.", key.display()))?;
-    let certified = CertifiedKey::from_der(chain, private, &provider())
-        .map_err(|e| format!("{}: {e}. The key must belong to {}.", key.display(), certificate.display()))?;
-    Ok(certified)
+        .map_err(|e| format!("{}: {e}", file.display()))?;
+    if chain.is_empty() { Err(format!("{} holds no certificate", file.display())) } else { Ok(chain) }
+}
+
+/// The private key of a PEM file.
+pub fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(file).map_err(|e| match e {
+        pem::Error::NoItemsFound => format!("{} holds no private key without a passphrase", file.display()),
+        e => format!("{}: {e}", file.display()),
+    })
 }
 
 /// Every name under which a phone may reach this server.

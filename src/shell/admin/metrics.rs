@@ -34,12 +34,12 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         ("calls_answered", "Calls answered", c.calls_answered),
         ("calls_refused", "Calls refused", c.calls_refused),
         ("registrations_refused", "Registrations refused", c.registrations_refused),
-        ("emergency_calls_refused", "Emergency calls refused", c.emergency_refused),
-        ("emergency_calls_routed", "Emergency calls handed to a trunk", c.emergency_routed),
-        ("emergency_calls_failed", "Emergency calls that no trunk took", c.emergency_failed),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
+    let outcomes = [("refused", c.emergency_refused), ("routed", c.emergency_routed), ("failed", c.emergency_failed)];
+    let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
+    registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
 }
@@ -47,7 +47,11 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
 fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
     let totals = admin.media.totals();
     drops.add(&totals.drops);
-    registry.register("dropped", "Messages and packets dropped, by reason", Drops(drops));
+    registry.register(
+        "dropped",
+        "Messages and packets dropped, by reason",
+        Labelled { label: "reason", counts: drops.iter().collect() },
+    );
     registry.register("media_packets_relayed", "Media packets relayed", ConstCounter::new(totals.packets_relayed));
     registry.register("media_legs_live", "Media legs open now", ConstGauge::new(saturated(totals.legs)));
 }
@@ -75,15 +79,17 @@ fn flag(is_set: bool) -> ConstGauge<i64> {
     ConstGauge::new(i64::from(is_set))
 }
 
-/// One counter per reason, zeros included: a series that appears late hides its first increase.
+/// One counter per value of a label, zeros included: a series that appears late hides its first increase.
 #[derive(Debug)]
-struct Drops(DropCounters);
+struct Labelled {
+    label: &'static str,
+    counts: Vec<(&'static str, u64)>,
+}
 
-impl EncodeMetric for Drops {
+impl EncodeMetric for Labelled {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        for (reason, count) in self.0.iter() {
-            let labels = [("reason", reason)];
-            ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
+        for (value, count) in &self.counts {
+            ConstCounter::new(*count).encode(encoder.encode_family(&[(self.label, *value)])?)?;
         }
         Ok(())
     }

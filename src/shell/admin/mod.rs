@@ -59,11 +59,14 @@ pub struct Admin {
     pub started: Instant,
 }
 
-/// Whether emergency calls can be made, and why not.
+/// Whether emergency calls can be made, and why not (house specification 8.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EmergencyView {
     pub available: bool,
+    /// For programs: `ok` or `no-trunk`.
     pub reason: &'static str,
+    /// For people.
+    pub explanation: &'static str,
     /// Trunks that carry them, in order of the file.
     pub trunks: Vec<String>,
 }
@@ -72,14 +75,15 @@ impl EmergencyView {
     pub fn new(config: &Config) -> Self {
         let available = emergency::is_available(config);
         let carries = |t: &&crate::config::Trunk| t.is_enabled && t.reaches_pstn && t.carries_emergency;
-        let reason = if available {
-            "a PSTN trunk for emergency calls is configured"
+        let (reason, explanation) = if available {
+            ("ok", "a PSTN trunk for emergency calls is configured")
         } else if config.trunks.iter().any(|t| t.is_enabled && t.reaches_pstn) {
-            "no configured PSTN trunk carries emergency calls"
+            ("no-trunk", "no configured PSTN trunk carries emergency calls")
         } else {
-            "no PSTN trunk is configured"
+            ("no-trunk", "no PSTN trunk is configured")
         };
-        Self { available, reason, trunks: config.trunks.iter().filter(carries).map(|t| t.name.clone()).collect() }
+        let trunks = config.trunks.iter().filter(carries).map(|t| t.name.clone()).collect();
+        Self { available, reason, explanation, trunks }
     }
 }
 
@@ -264,6 +268,7 @@ mod tests {
             let reply = fetch(address, path).await;
             assert!(reply.starts_with("HTTP/1.1 200"), "{path}: {reply}");
         }
+        assert!(fetch(address, "/v1/emergency").await.contains("\"available\":false,\"reason\":\"no-trunk\""));
     }
 
     #[tokio::test]
@@ -272,7 +277,7 @@ mod tests {
         let (address, mut mail) = started(folder.path()).await;
         let core = async {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
-            let mut counters = crate::call::Counters { calls: 7, ..Default::default() };
+            let mut counters = crate::call::Counters { calls: 7, emergency_refused: 2, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
             reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2 }).unwrap();
         };
@@ -283,6 +288,8 @@ mod tests {
             "ringdown_bindings_live 2",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",
+            "ringdown_emergency_calls_total{outcome=\"refused\"} 2",
+            "ringdown_emergency_calls_total{outcome=\"failed\"} 0",
             "ringdown_store_healthy 1",
         ] {
             assert!(reply.lines().any(|l| l == line), "{line} in {reply}");

@@ -4,7 +4,10 @@ use std::io::{Read, Write};
 
 use clap::Args;
 
-use crate::{policy::emergency::dial_test, shell::failure::Failure};
+use crate::{
+    policy::emergency::{dial_test, table},
+    shell::failure::Failure,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -16,6 +19,9 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(region) = options.region.as_deref().filter(|r| table::region(&r.to_ascii_uppercase()).is_none()) {
+        return Err(usage(&format!("`{region}` is not a region: an ISO 3166-1 code such as US or DE is needed")));
+    }
     if let Some(dialed) = &options.dialed {
         let region = options.region.as_deref().ok_or_else(|| usage("--region XX is needed with a number"))?;
         return classify_one(dialed, region);
@@ -83,5 +89,13 @@ mod tests {
         let failure = classified("dialed\n911\n", None).unwrap_err();
         assert!(failure.to_string().contains("line 2"), "{failure}");
         assert!(classified("number\n911\n", Some("US")).is_err());
+    }
+
+    #[test]
+    fn a_region_that_does_not_exist_is_the_operators_mistake_and_no_answer() {
+        let options = |region: &str| Options { region: Some(region.to_owned()), dialed: Some("911".to_owned()) };
+        let failure = run(&options("UK")).unwrap_err();
+        assert!(failure.code() == 64 && failure.to_string().contains("`UK`"), "{failure}");
+        assert!(run(&options("gb")).is_ok());
     }
 }

@@ -86,7 +86,7 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
 fn announce(facts: &Facts) {
     super::print(&greeting(facts));
     if !facts.emergency.available {
-        error!(reason = facts.emergency.reason, "Emergency calls are refused.");
+        error!(reason = facts.emergency.explanation, "Emergency calls are refused.");
     }
     for (transport, address) in &facts.listeners {
         info!(%transport, %address, "Listening.");
@@ -120,7 +120,7 @@ fn greeting(facts: &Facts) -> String {
         line(format_args!("admin API on http://{address}"));
     }
     if !facts.emergency.available {
-        line(format_args!("EMERGENCY CALLS ARE REFUSED: {}", facts.emergency.reason));
+        line(format_args!("EMERGENCY CALLS ARE REFUSED: {}", facts.emergency.explanation));
     }
     line(format_args!("ready"));
     out
@@ -144,7 +144,12 @@ mod tests {
             ],
             admin: None,
             ca_file: Some("state/tls/ca.pem".into()),
-            emergency: EmergencyView { available: false, reason: "no PSTN trunk is configured", trunks: Vec::new() },
+            emergency: EmergencyView {
+                available: false,
+                reason: "no-trunk",
+                explanation: "no PSTN trunk is configured",
+                trunks: Vec::new(),
+            },
             first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
         }
     }

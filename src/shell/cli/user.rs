@@ -115,13 +115,15 @@ fn import(config: &Config, store: &mut Store, file: &Path) -> Result<(), Failure
     })?;
     check_emergency(config, &accounts)?;
     store.add_users(&config.server.domain, &accounts).map_err(|e| run::store_failure(&e))?;
-    super::print(&format!("{} users were added\n", accounts.len()));
+    super::print(&format!("users added: {}\n", accounts.len()));
     Ok(())
 }
 
 /// All accounts of the file, or every error as `line: message`.
-fn read_accounts(input: impl Read, directory: &Directory) -> Result<Vec<Account>, Vec<String>> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Fields).from_reader(input);
+fn read_accounts(mut input: impl Read, directory: &Directory) -> Result<Vec<Account>, Vec<String>> {
+    let mut text = Vec::new();
+    input.read_to_end(&mut text).map_err(|e| vec![format!("1: {e}.")])?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Fields).from_reader(text.as_slice());
     let columns = Columns::find(&mut reader).map_err(|message| vec![format!("1: {message}.")])?;
     let mut taken = Taken::new(directory);
     let (mut accounts, mut errors) = (Vec::new(), Vec::new());
@@ -129,12 +131,12 @@ fn read_accounts(input: impl Read, directory: &Directory) -> Result<Vec<Account>
         let row = match row {
             Ok(row) => row,
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
+                let line = line_of(&text, error.position());
                 errors.push(format!("{line}: {error}."));
                 continue;
             }
         };
-        let line = row.position().map_or(0, csv::Position::line);
+        let line = line_of(&text, row.position());
         let account = columns.account(&row).and_then(|account| taken.take(&account).map(|()| account));
         match account {
             Ok(account) => accounts.push(account),
@@ -144,12 +146,22 @@ fn read_accounts(input: impl Read, directory: &Directory) -> Result<Vec<Account>
     if errors.is_empty() { Ok(accounts) } else { Err(errors) }
 }
 
+/// The line a row begins on. The reader's own count falls behind where lines end in CR LF: it begins the next row between
+/// the two.
+fn line_of(text: &[u8], position: Option<&csv::Position>) -> usize {
+    let start = position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0).min(text.len());
+    let skipped = text[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+    1 + text[..start + skipped].iter().filter(|b| **b == b'\n').count()
+}
+
 /// Where each field stands.
 struct Columns {
     user: usize,
     password: usize,
     extension: usize,
     direct_line: Option<usize>,
+    /// How many there are: a field behind them would be lost.
+    count: usize,
 }
 
 impl Columns {
@@ -169,10 +181,14 @@ impl Columns {
             password: needed("password")?,
             extension: needed("extension")?,
             direct_line: column("direct_line"),
+            count: header.len(),
         })
     }
 
     fn account(&self, row: &csv::StringRecord) -> Result<Account, String> {
+        if row.len() > self.count {
+            return Err(format!("{} fields under {} columns; quote a field that holds a comma", row.len(), self.count));
+        }
         let field = |index| row.get(index).unwrap_or_default();
         let direct_line = self.direct_line.map(field).filter(|line| !line.is_empty());
         let password = Secret::new(field(self.password).to_owned());
@@ -289,6 +305,14 @@ mod tests {
             assert!(error.starts_with(&format!("{line}: ")) && error.contains(cause), "{error}");
             assert!(!error.contains("secret-one") && !error.contains("short"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_field_without_a_column_is_not_lost_and_lines_are_counted_however_they_end() {
+        let text = "user,password,extension\r\nbob,secret-one,1003\r\n\r\ncarol,secret-one,1004,+15550104\r\n";
+        let errors = read_accounts(text.as_bytes(), &directory()).unwrap_err();
+        assert_eq!(errors, ["4: 4 fields under 3 columns; quote a field that holds a comma."]);
+        assert_eq!(read_accounts(text.replace(",+15550104", "").as_bytes(), &directory()).unwrap().len(), 2);
     }
 
     #[test]
