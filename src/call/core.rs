@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// What overload must not stop: requests of the calls there are, which end them, and emergency calls of sources that
-    /// the house emergency specification does not leave to abuse limits (5.5).
+    /// the emergency RULES does not leave to abuse limits (5.5).
     fn is_urgent(&self, flow: &Flow, message: &Message) -> bool {
         match (message.method(), message.to_tag()) {
             (Some(_), Some(tag)) => self.ctx.dialogs.contains_key(tag),

@@ -1,5 +1,5 @@
 //! Emergency calls: what the trunk is sent, what the caller is told when it cannot be, and what is logged. The decisions
-//! are `policy::emergency`'s; section numbers are those of the house emergency specification.
+//! are `policy::emergency`'s; section numbers are those of the emergency RULES.
 
 use tracing::{error, warn};
 

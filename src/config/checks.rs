@@ -1,4 +1,4 @@
-//! Relations between keys, and between the configuration and the users: what emergency calls need (house specification
+//! Relations between keys, and between the configuration and the users: what emergency calls need (emergency RULES
 //! 3.1 and 3.3).
 //!
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
@@ -14,7 +14,7 @@ use crate::{
     types::Transport,
 };
 
-/// Numbers that no configuration can take out of a region that lists them (SPEC 2.2).
+/// Numbers that no configuration can take out of a region that lists them (RULES 2.2).
 const ALWAYS_EMERGENCY: [&str; 4] = ["112", "911", "999", "000"];
 /// Prefixes that people and phones put in front by habit, whether or not they are configured.
 const HABITUAL_PREFIXES: [&str; 2] = ["9", "0"];
@@ -146,7 +146,7 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
     }
 }
 
-/// Emergency SPEC 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
+/// Emergency RULES 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
 /// outside prefix, in any form in which it could be dialled. Also warns of callback numbers that reach nobody.
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let mut with_habits = config.clone();

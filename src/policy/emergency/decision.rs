@@ -1,10 +1,10 @@
-//! What happens to an emergency or test call (house specification, section 5).
+//! What happens to an emergency or test call (emergency RULES, section 5).
 
 use crate::config::{Config, EmergencyRequestUri, Trunk, Unauthenticated};
 
 use super::site;
 
-/// Who sends the emergency INVITE (SPEC 5).
+/// Who sends the emergency INVITE (RULES 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     AuthenticatedDevice,
@@ -21,7 +21,7 @@ pub enum Class {
     Test,
 }
 
-/// What happens to an emergency or test call (SPEC 5, rows D1-D6, D9).
+/// What happens to an emergency or test call (RULES 5, rows D1-D6, D9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// 403 with section 5.1's texts.
@@ -36,7 +36,7 @@ pub enum Decision {
     NoTest,
 }
 
-/// SPEC 5, total.
+/// RULES 5, total.
 pub fn decide(dialled: Class, source: Source, config: &Config) -> Decision {
     let trunks = trunks_for(dialled, config);
     let is_configured = !trunks.is_empty();
@@ -45,7 +45,7 @@ pub fn decide(dialled: Class, source: Source, config: &Config) -> Decision {
         // D6: inbound calls never go out again.
         (Class::Emergency, Source::Trunk) => Decision::Loop,
         (Class::Test, Source::Trunk) => Decision::NoTest,
-        // D1 and D5: at once, without a challenge; SPEC 2.6 for tests.
+        // D1 and D5: at once, without a challenge; RULES 2.6 for tests.
         (Class::Emergency, _) if !is_configured => Decision::Refuse,
         (Class::Test, _) if !is_configured => Decision::NoTest,
         // D2 and D9.
@@ -59,7 +59,7 @@ pub fn decide(dialled: Class, source: Source, config: &Config) -> Decision {
     }
 }
 
-/// Whether at least one enabled trunk has `pstn` and `emergency` (SPEC 1).
+/// Whether at least one enabled trunk has `pstn` and `emergency` (RULES 1).
 pub fn is_available(config: &Config) -> bool {
     config.trunks.iter().any(is_eligible)
 }

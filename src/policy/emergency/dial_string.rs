@@ -1,4 +1,4 @@
-//! From a Request-URI to the symbols a caller dialled (house specification 2.3).
+//! From a Request-URI to the symbols a caller dialled (emergency RULES 2.3).
 //!
 //! This reader is more forgiving than `wire::sip::uri` on purpose: it takes whatever a phone, a link or an operator's file
 //! may hold, because a number it fails to see would be an emergency call that is not recognised. It never decides.

@@ -1,4 +1,4 @@
-//! The emergency response location and callback number of a call (house specification, section 4).
+//! The emergency response location and callback number of a call (emergency RULES, section 4).
 //!
 //! The location is always the company address here, whatever device or line calls. What the device says of its own
 //! location is never read.

@@ -1,4 +1,4 @@
-//! Emergency calling (house specification, sections 2 to 5): is this an emergency call, what happens to it, and what the
+//! Emergency calling (emergency RULES, sections 2 to 5): is this an emergency call, what happens to it, and what the
 //! caller or the answering point is told.
 //!
 //! [`classify`] runs on every Request-URI before anything else looks at it. Its result is a type: routing takes an
@@ -39,7 +39,7 @@ pub enum Dialled {
 /// An emergency (or test) number: which digits go to a digits trunk, which URN to a URN trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmergencyCall {
-    /// Digits for the trunk by SPEC 2.7. Empty for a test URN where the site has no test number: [`decide`] then names
+    /// Digits for the trunk by RULES 2.7. Empty for a test URN where the site has no test number: [`decide`] then names
     /// only trunks that take the URN, because the live number must not stand in for a test.
     pub digits: String,
     /// `urn:service:sos` or with a sub-service.
@@ -87,7 +87,7 @@ pub enum OrdinaryKind {
     Invalid,
 }
 
-/// SPEC section 2, on a Request-URI (or a bare dialled string). O(length); no allocation for a plain ASCII extension
+/// RULES section 2, on a Request-URI (or a bare dialled string). O(length); no allocation for a plain ASCII extension
 /// beyond the returned text.
 pub fn classify(request_uri: &str, site: &Site) -> Dialled {
     let dialled = match dial_string::read(request_uri) {

@@ -1,4 +1,4 @@
-//! What a caller is told when an emergency call cannot be made (house specification 5.1, 5.4 and 8.4).
+//! What a caller is told when an emergency call cannot be made (emergency RULES 5.1, 5.4 and 8.4).
 
 use crate::config::Config;
 

@@ -1,5 +1,5 @@
 //! A caller's site: its region's numbers as the configuration amends them, and the test of a number against them
-//! (house specification 2.4 to 2.7).
+//! (emergency RULES 2.4 to 2.7).
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -25,16 +25,16 @@ pub struct Site {
     dial_as: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
-/// Codes dialled before a number to show or hide the caller's (SPEC 2.5).
+/// Codes dialled before a number to show or hide the caller's (RULES 2.5).
 const CALLER_ID_CODES: [&str; 4] = ["*67", "*82", "*31#", "#31#"];
 const CALLER_ID_CODES_BY_REGION: [(&str, &[&str]); 4] =
     [("GB", &["141", "1470"]), ("AU", &["1831", "1832"]), ("JP", &["184", "186"]), ("HK", &["133"])];
 
-/// Where a recognised number is known not to work from fixed lines (SPEC 2.7): region, recognised, sent.
+/// Where a recognised number is known not to work from fixed lines (RULES 2.7): region, recognised, sent.
 const DIAL_AS: [(&str, &str, &str); 5] =
     [("AU", "112", "000"), ("NZ", "112", "111"), ("NZ", "911", "111"), ("US", "112", "911"), ("CA", "112", "911")];
 
-/// The number that reads the caller's registered address back (SPEC 2.6).
+/// The number that reads the caller's registered address back (RULES 2.6).
 const TEST_NUMBERS: [(&str, &str); 2] = [("US", "933"), ("CA", "933")];
 
 /// Services of `urn:service:sos` (RFC 5031 section 4.2).
@@ -131,7 +131,7 @@ impl Site {
         })
     }
 
-    /// The test call these symbols ask for (SPEC 2.6).
+    /// The test call these symbols ask for (RULES 2.6).
     pub(super) fn test(&self, dialled: &Symbols) -> Option<EmergencyCall> {
         let symbols = dialled.as_str();
         let is_test = |n: &str| self.test_numbers.iter().any(|t| t == n);
@@ -163,7 +163,7 @@ impl Site {
         self.numbers.iter().any(|n| n == number)
     }
 
-    /// SPEC 2.7: an override of what was recognised, or of what would be sent; else what would be sent.
+    /// RULES 2.7: an override of what was recognised, or of what would be sent; else what would be sent.
     fn digits(&self, recognised: &str, sent: &str) -> String {
         let overriding =
             |n: &str| self.dial_as.iter().find(|(from, _)| from == n).map(|(_, to)| to.clone().into_owned());
@@ -191,7 +191,7 @@ fn service_urn(is_test: bool, service: Option<&str>) -> String {
     }
 }
 
-/// The listed number that these symbols dial: SPEC 2.3 item 7, then 2.4 for every part that ends at a pause and for the
+/// The listed number that these symbols dial: RULES 2.3 item 7, then 2.4 for every part that ends at a pause and for the
 /// whole with the pauses removed.
 fn recognise(symbols: &str, region: &Region, prefixes: &[String], is_listed: impl Fn(&str) -> bool) -> Option<String> {
     if !symbols.contains(',') {
@@ -207,7 +207,7 @@ fn recognise(symbols: &str, region: &Region, prefixes: &[String], is_listed: imp
     None
 }
 
-/// SPEC 2.4 and 2.5 on symbols without pauses. A caller-ID code may stand before or after the outside prefix: both are
+/// RULES 2.4 and 2.5 on symbols without pauses. A caller-ID code may stand before or after the outside prefix: both are
 /// dialled, and neither changes whom the caller wants.
 fn listed_in<'n>(
     symbols: &'n str,

@@ -59,7 +59,7 @@ pub struct Admin {
     pub started: Instant,
 }
 
-/// Whether emergency calls can be made, and why not (house specification 8.2).
+/// Whether emergency calls can be made, and why not (emergency RULES 8.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EmergencyView {
     pub available: bool,
