@@ -227,7 +227,16 @@ pub enum Severity {
 /// Reads and checks a whole configuration. `Err` holds every error (and warnings) at once, in the order of the file; `Ok`
 /// holds warnings beside the configuration. Relations with the user directory are [`check_directory`]'s.
 pub fn parse(text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    reader::read(text, sections::config)
+    parse_with(text, |_| Vec::new())
+}
+
+/// As [`parse`]; `further` adds what cannot be told from the text. It also sees a configuration with errors, whose wrong
+/// values are defaults, so that every error is found at once; nobody else ever does.
+pub fn parse_with(
+    text: &str,
+    further: impl FnOnce(&Config) -> Vec<Problem>,
+) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    reader::read(text, sections::config, further)
 }
 
 #[cfg(test)]
@@ -350,7 +359,7 @@ mod tests {
                 "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, company, dialing, emergency, log",
             ),
             (
-                "[sip]\nudp = [\"0.0.0.0\"]",
+                "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",
                 "Error 5 sip.udp: \"0.0.0.0\" is no address that a peer can answer to | each address of this machine that phones can reach, one by one",
             ),
             (

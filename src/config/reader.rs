@@ -25,10 +25,12 @@ impl Fault {
     }
 }
 
-/// Parses `text`, lets `build` read it through the root [`Section`], and returns what it built unless something is wrong.
+/// Parses `text`, lets `build` read it through the root [`Section`] and `further` look at what it built, which is returned
+/// unless something is wrong.
 pub(super) fn read<T>(
     text: &str,
     build: impl FnOnce(&mut Section<'_>) -> T,
+    further: impl FnOnce(&T) -> Vec<Problem>,
 ) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     let report = Report { text, problems: RefCell::default() };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -46,6 +48,7 @@ pub(super) fn read<T>(
     let built = build(&mut root);
     root.finish();
     let mut problems = report.problems.into_inner();
+    problems.extend(further(&built));
     // Where no line can be named, the problem is something that is missing: last.
     problems.sort_by_key(|p| (p.line == 0, p.line));
     if problems.iter().any(|p| p.severity == Severity::Error) { Err(problems) } else { Ok((built, problems)) }
@@ -96,7 +99,8 @@ impl<'t> Section<'t> {
         None
     }
 
-    /// A list of texts that `parse` accepts, without duplicates. Every wrong element is reported.
+    /// A list of texts that `parse` accepts, without duplicates. Every wrong element is reported, and a list that has one
+    /// is `None`: what is left of it would only cause further reports.
     pub(super) fn texts<T: PartialEq>(
         &mut self,
         key: &'static str,
@@ -122,7 +126,7 @@ impl<'t> Section<'t> {
             }
             accepted.push(parsed);
         }
-        Some(accepted)
+        (accepted.len() == elements.len()).then_some(accepted)
     }
 
     /// One of a few words.

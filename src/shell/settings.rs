@@ -47,24 +47,24 @@ impl Settings {
 
     /// `Err` holds every problem, warnings included.
     pub fn from_text(text: &str) -> Result<Self, Vec<Problem>> {
-        let (config, mut problems) = config::parse(text)?;
-        let workers = workers(&config);
         let mut trunk_passwords = HashMap::new();
-        check_tls(&config, &mut problems);
-        check_addresses(&config, &mut problems);
-        check_ports(&config, workers, &mut problems);
-        for trunk in &config.trunks {
-            if let Some(password) = read_password(trunk, &mut problems) {
-                trunk_passwords.insert(trunk.name.clone(), password);
+        let further = |config: &Config| {
+            let mut problems = Vec::new();
+            check_tls(config, &mut problems);
+            check_addresses(config, &mut problems);
+            check_ports(config, &mut problems);
+            for trunk in &config.trunks {
+                let password = read_password(trunk, &mut problems);
+                trunk_passwords.extend(password.map(|password| (trunk.name.clone(), password)));
             }
-        }
-        for problem in problems.iter_mut().filter(|p| p.line == 0) {
-            problem.line = toml_text::line_of(text, &problem.key).map_or(0, |index| index + 1);
-        }
-        if problems.iter().any(|p| p.severity == Severity::Error) {
-            return Err(problems);
-        }
-        Ok(Self { config: Arc::new(config), trunk_passwords, workers, warnings: problems })
+            for problem in &mut problems {
+                problem.line = toml_text::line_of(text, &problem.key).map_or(0, |index| index + 1);
+            }
+            problems
+        };
+        let (config, warnings) = config::parse_with(text, further)?;
+        let workers = workers(&config);
+        Ok(Self { config: Arc::new(config), trunk_passwords, workers, warnings })
     }
 }
 
@@ -139,7 +139,8 @@ fn check_addresses(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_ports(config: &Config, workers: u16, problems: &mut Vec<Problem>) {
+fn check_ports(config: &Config, problems: &mut Vec<Problem>) {
+    let workers = workers(config);
     let pairs = config.media.ports.len() / 2;
     let needed = usize::from(workers) * PAIRS_PER_CALL;
     if pairs < needed {
@@ -207,10 +208,11 @@ mod tests {
         let text = format!(
             "[server]\ndomain = \"localhost\"\n[sip]\nudp = [\"192.0.2.1:5060\"]\n[tls]\n\
              certificate = \"{0}/none.pem\"\nkey = \"{0}/none.key\"\n[media]\nports = \"20000-20003\"\nworkers = 2\n\
-             [company]\nname = \"x\"\nregion = \"US\"\n",
+             [company]\nname = \"x\"\nregion = \"US\"\n[log]\nlevel = \"loud\"\n",
             folder.path().display()
         );
         let problems = Settings::from_text(&text).unwrap_err();
+        assert!(problems.iter().any(|p| p.key == "log.level"), "beside what the text alone tells");
         for (line, key) in [(4, "sip.udp"), (6, "tls.certificate"), (7, "tls.key"), (9, "media.ports")] {
             assert!(problems.iter().any(|p| p.line == line && p.key == key), "{key} in {problems:#?}");
         }

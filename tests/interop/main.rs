@@ -214,6 +214,55 @@ fn a_plain_trunk_hears_the_baresip_and_sends_its_tone_back() {
     assert_heard("alice", &alice.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
 }
 
+/// Goal: a trunk that asks who we are gets an answer that only its password gives. Method: what the trunk received is
+/// computed again with the system's own `md5sum` or `sha256sum`.
+fn trunk_by_digest(algorithm: &'static str, sum: &str) {
+    const PASSWORD: &str = "trunk-password-canary-55ab";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("carrier.password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).expect("a writable folder");
+    let setup = sipp::Setup {
+        keys: vec![("algorithm", algorithm.to_owned())],
+        ..sipp::Setup::new("trunk_challenges.xml", B_HZ)
+    };
+    let credentials = format!("user = \"example-corp\"\npassword_file = \"{}\"\n", file.display());
+    let server = Ringdown::started("required", &(trunk(setup.ip) + &credentials), &[ALICE]);
+    let sipp = Sipp::start(&server, &setup);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    alice.hang_up();
+    let messages = sipp.wait_done();
+
+    let answer = messages.lines().find_map(|l| l.strip_prefix("Proxy-Authorization: Digest ")).expect("credentials");
+    let value = |name: &str| {
+        let fields = answer.split(',').filter_map(|field| field.trim().split_once('='));
+        fields.into_iter().find(|(n, _)| *n == name).map_or("", |(_, v)| v.trim_matches('"')).to_owned()
+    };
+    assert_eq!((value("username"), value("realm")), ("example-corp".to_owned(), "carrier.example".to_owned()));
+    assert_eq!(value("algorithm"), algorithm);
+    let hash = |text: String| {
+        let output = Command::new("sh").args(["-c", "printf %s \"$1\" | \"$2\"", "sh", &text, sum]).output();
+        let output = output.expect("a shell").stdout;
+        String::from_utf8_lossy(&output).split(' ').next().expect("a sum").to_owned()
+    };
+    let who = hash(format!("example-corp:carrier.example:{PASSWORD}"));
+    let what = hash(format!("INVITE:{}", value("uri")));
+    let [nonce, nc, cnonce, qop] = ["nonce", "nc", "cnonce", "qop"].map(value);
+    assert_eq!(value("response"), hash(format!("{who}:{nonce}:{nc}:{cnonce}:{qop}:{what}")), "{answer}");
+    assert!(!messages.contains(PASSWORD));
+}
+
+#[test]
+fn a_trunk_that_challenges_with_md5_gets_its_answer() {
+    trunk_by_digest("MD5", "md5sum");
+}
+
+#[test]
+fn a_trunk_that_challenges_with_sha_256_gets_its_answer() {
+    trunk_by_digest("SHA-256", "sha256sum");
+}
+
 #[test]
 fn a_trunk_calls_a_direct_line_and_is_heard() {
     let mut setup = sipp::Setup::new("trunk_calls.xml", B_HZ);

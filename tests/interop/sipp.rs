@@ -96,10 +96,11 @@ impl Sipp {
         sipp
     }
 
-    /// Exit status 0 means that the call followed the scenario to its end.
-    pub(crate) fn wait_done(mut self) {
+    /// Exit status 0 means that the call followed the scenario to its end. Gives every message of it.
+    pub(crate) fn wait_done(mut self) -> String {
         let status = self.process.wait_exit(Duration::from_secs(45));
         assert!(status.success(), "sipp ended with {status}: {}", self.errors());
+        fs::read_to_string(self.dir.join("messages")).expect("the messages of a call")
     }
 
     /// What went wrong, and the messages that led to it.

@@ -299,6 +299,34 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn no_reply_holds_more_records_than_its_maximum() {
+        let folder = tempfile::tempdir().unwrap();
+        let cdr = |n: u32| crate::call::Cdr {
+            id: format!("id-{n}"),
+            caller: "alice".to_owned(),
+            callee: "1002".to_owned(),
+            start_ms: u64::from(n),
+            answer_ms: None,
+            end_ms: u64::from(n),
+            duration_s: 0,
+            ended_by: crate::call::cdr::EndedBy::Caller,
+            status: 487,
+            reason: "cancelled".to_owned(),
+            emergency: false,
+            trunk: None,
+            a: None,
+            b: None,
+        };
+        let cdrs: Vec<_> = (0..=ADMIN_CDRS_MAX).map(cdr).collect();
+        Store::open(folder.path()).unwrap().commit(&[], &cdrs).unwrap();
+        let (address, _silent) = started(folder.path()).await;
+        for (limit, count) in [(1, 1), (ADMIN_CDRS_MAX, ADMIN_CDRS_MAX), (ADMIN_CDRS_MAX + 1, ADMIN_CDRS_MAX)] {
+            let reply = fetch(address, &format!("/v1/cdrs?limit={limit}")).await;
+            assert_eq!(reply.matches("\"id\":").count(), usize::try_from(count).unwrap(), "limit={limit}");
+        }
+    }
+
     #[test]
     fn only_addresses_and_localhost_are_own_hosts() {
         for own in ["127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "localhost", "LOCALHOST:1"] {

@@ -109,7 +109,10 @@ mod tests {
     use crate::{
         call::cdr::{Cdr, EndedBy},
         sip::registrar::{Binding, Change},
-        types::{ConnectionId, Flow, Instant, Secret, Transport},
+        types::{
+            ConnectionId, Flow, Instant, Secret, Transport,
+            limits::{CDRS_MAX, USERS_MAX},
+        },
     };
 
     const DOMAIN: &str = "example.test";
@@ -236,6 +239,33 @@ mod tests {
         assert_eq!(store.cdrs(0, 2).unwrap(), [cdr(3), cdr(2)]);
         assert_eq!(store.cdrs(2, 10).unwrap(), [cdr(3), cdr(2)]);
         assert_eq!(store.cdrs(0, 10).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_oldest_record_makes_room_at_the_maximum_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.commit(&[], &[cdr(1)]).unwrap();
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'cdrs'", [CDRS_MAX - 1]).unwrap();
+        store.commit(&[], &[cdr(2)]).unwrap();
+        assert_eq!(store.cdrs(0, 10).unwrap(), [cdr(2), cdr(1)]);
+        store.commit(&[], &[cdr(3)]).unwrap();
+        assert_eq!(store.cdrs(0, 10).unwrap(), [cdr(3), cdr(2)]);
+    }
+
+    #[test]
+    fn the_last_user_there_is_room_for_is_added_and_the_next_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) \
+                    INSERT INTO users SELECT 'user' || n, '9' || n, NULL, x'00' FROM n";
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute(many, [USERS_MAX - 1]).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        let error = store.add_users(DOMAIN, &[account("bob", "1002", None)]).unwrap_err();
+        assert!(matches!(error, StoreError::UsersFull), "{error}");
+        assert_eq!(store.user_count().unwrap(), USERS_MAX);
     }
 
     #[test]
