@@ -97,19 +97,27 @@ impl Backend {
     /// them.
     pub(super) fn run(mut self) {
         let mut ready = Vec::with_capacity(BATCH_EVENTS_MAX);
-        let (mut now, mut timeout) = (self.clock.now(), None);
+        let (mut now, mut wake_at) = (self.clock.now(), None);
         while !(self.commands.is_abandoned() && self.commands.is_empty()) {
-            self.sockets.wait(&mut ready, timeout.map(|at: Instant| at.since(now)));
+            self.sockets.wait(&mut ready, wake_at.map(|at: Instant| at.since(now)));
             now = self.clock.now();
+            // Most rounds relay a packet or two and nothing else: then the machine need not be asked what else there is.
+            let mut is_due = wake_at.is_some_and(|at| at <= now);
             for event in ready.drain(..) {
                 match event.data.u64() {
-                    WAKE_TOKEN => self.take_commands(now),
+                    WAKE_TOKEN => {
+                        self.take_commands(now);
+                        is_due = true;
+                    }
                     token => self.relay_one(now, port_of(token)),
                 }
+                is_due |= self.publish_at.is_none();
                 self.publish_at.get_or_insert(now + PUBLISH_INTERVAL);
             }
-            self.worker.handle_input(now, Input::Timeout);
-            timeout = self.perform_outputs(now);
+            if is_due || self.worker.has_output() {
+                self.worker.handle_input(now, Input::Timeout);
+                wake_at = self.perform_outputs(now);
+            }
         }
     }
 
