@@ -32,7 +32,8 @@ pub(super) struct ListOptions {
 impl ListOptions {
     /// A look at the newest is short; an export of a day or a month is whole, or a bill is wrong.
     fn limit(&self) -> u32 {
-        self.limit.unwrap_or(if self.since.is_some() { CDRS_MAX } else { NEWEST })
+        let default = if self.since.is_some() { CDRS_MAX } else { NEWEST };
+        self.limit.unwrap_or(default)
     }
 }
 
