@@ -1,7 +1,7 @@
 //! The one task that owns [`Core`]: feeds it what sockets, workers, timers and operators have for it, and does what it
 //! says.
 //!
-//! One turn of the loop is: take everything that waits (at most [`BATCH_MAX`]), hand it to the core and collect its
+//! One turn of the loop is: take everything that waits (at most `BATCH_MAX`), hand it to the core and collect its
 //! outputs; put the batch's stored changes on disk in one transaction; only then let its messages leave. So a phone is
 //! never told something that a crash could undo, and a thousand REGISTERs cost a few disk flushes.
 

@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is the database as a value: every method returns when its change is on disk (`synchronous=FULL`), so a
 //! process killed at any moment loses nothing it has acknowledged. [`thread`] runs it beside the core. Passwords are
-//! never stored, and what is stored of them is sealed ([`seal`]). Other processes (`ringdown user add`) may write to the
+//! never stored, and what is stored of them is sealed (`seal`). Other processes (`ringdown user add`) may write to the
 //! same file; [`Store::has_changed`] shows that they did.
 
 use std::{
