@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     call::{Core, Input, Setup},
-    config::{self, Config, Directory},
+    config::{self, Config, Directory, Problem},
     types::{Rng, Secret, Transport},
 };
 
@@ -103,7 +103,8 @@ impl Server {
 
         let mut rng = entropy::rng();
         let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
-        let directory = load_directory(&mut store, &config)?;
+        let (directory, problems) = load_directory(&mut store, &config)?;
+        log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
@@ -292,20 +293,29 @@ fn make_first_accounts(
     Ok(made)
 }
 
-/// The users, unless one of them would make an emergency number ambiguous.
-pub fn load_directory(store: &mut Store, config: &Config) -> Result<Directory, Failure> {
+/// The users and the warnings they cause, unless one of them would make an emergency number ambiguous.
+pub fn load_directory(store: &mut Store, config: &Config) -> Result<(Directory, Vec<Problem>), Failure> {
     let directory = store.directory().map_err(|e| store_failure(&e))?;
-    settings::refuse_errors(&config::check_directory(config, &directory))?;
-    Ok(directory)
+    let problems = config::check_directory(config, &directory);
+    settings::refuse_errors(&problems)?;
+    Ok((directory, problems))
+}
+
+fn log_warnings(problems: &[Problem]) {
+    for problem in problems {
+        warn!(problem = %settings::sentence(problem), "Something will not work as it should.");
+    }
 }
 
 /// What the store's thread does with users that another process has changed.
 fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl FnMut(Directory) + Send {
     move |directory| {
-        if let Err(failure) = settings::refuse_errors(&config::check_directory(&config, &directory)) {
+        let problems = config::check_directory(&config, &directory);
+        if let Err(failure) = settings::refuse_errors(&problems) {
             error!(%failure, "The changed users are not taken into use.");
             return;
         }
+        log_warnings(&problems);
         info!(users = directory.len(), "The user directory was reloaded.");
         // A core that has ended needs no users.
         let _ = to_core.blocking_send(ToCore::Input(Input::Directory(Arc::new(directory))));

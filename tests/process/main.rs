@@ -147,6 +147,26 @@ fn check_names_every_error_with_its_line_and_key_and_exits_64() {
 }
 
 #[test]
+fn a_callback_number_that_reaches_nobody_is_warned_of_by_check_and_run_until_somebody_has_it() {
+    let trunk = "[company.address]\ncountry = \"US\"\nA3 = \"Washington\"\nRD = \"Example\"\nHNO = \"500\"\nPC = \"20001\"\n\
+                 [emergency]\ncallback_numbers = [\"+12025550101\"]\n\
+                 [trunk.carrier]\nhost = \"127.0.0.1\"\nnumbers = [\"+12025550101\"]\n";
+    let mut server = Ringdown::configured("required", &format!("{COMPANY}{trunk}"));
+    server.add_user(&BOB);
+    let warning = "emergency services that call back reach nobody";
+    let check = |server: &Ringdown| {
+        let output = server.command(&["check"], "");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).contains(warning)
+    };
+    assert!(check(&server), "check says nothing");
+    server.start();
+    assert!(server.process().text().contains(warning), "run says nothing");
+    server.add_user(&ALICE);
+    assert!(!check(&server), "alice has that number");
+}
+
+#[test]
 fn users_are_imported_from_csv_and_can_register() {
     let server = Ringdown::configured("preferred", COMPANY);
     let csv = server.dir().join("users.csv");

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     call::cdr::{Cdr, LegRecord},
     shell::{calendar, failure::Failure, run},
+    types::limits::CDRS_MAX,
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,10 +24,20 @@ pub(super) struct ListOptions {
     /// Only calls that began at or after this time: 2026-01-31, 2026-01-31T08:00:00 (UTC) or RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<u64>,
-    /// At most this many, the newest.
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    limit: u32,
+    /// At most this many, the newest. Default: 1000, or every one since the time given.
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
 }
+
+impl ListOptions {
+    /// A look at the newest is short; an export of a day or a month is whole, or a bill is wrong.
+    fn limit(&self) -> u32 {
+        let default = if self.since.is_some() { CDRS_MAX } else { NEWEST };
+        self.limit.unwrap_or(default)
+    }
+}
+
+const NEWEST: u32 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -41,7 +52,7 @@ fn parse_time(text: &str) -> Result<u64, String> {
 pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     let Command::List(options) = command;
     let store = run::open_store(&super::load(config_file)?.config)?;
-    let mut cdrs = store.cdrs(options.since.unwrap_or(0), options.limit).map_err(|e| run::store_failure(&e))?;
+    let mut cdrs = store.cdrs(options.since.unwrap_or(0), options.limit()).map_err(|e| run::store_failure(&e))?;
     cdrs.reverse();
     let text = match options.format {
         Format::Jsonl => json_lines(&cdrs),
@@ -188,6 +199,13 @@ mod tests {
         assert_eq!(column("answer"), "");
         assert_eq!(column("ended_by"), "callee");
         assert_eq!((column("a_suite"), column("b_suite")), ("plain", ""));
+    }
+
+    #[test]
+    fn an_export_since_some_time_is_whole_unless_a_limit_is_asked_for() {
+        let limit = |since, limit| ListOptions { format: Format::Csv, since, limit }.limit();
+        assert_eq!((limit(None, None), limit(Some(0), None)), (NEWEST, CDRS_MAX));
+        assert_eq!((limit(None, Some(7)), limit(Some(0), Some(7))), (7, 7));
     }
 
     #[test]

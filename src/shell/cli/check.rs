@@ -10,7 +10,8 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let config = &settings.config;
     if Store::exists(&config.server.state_dir) {
         let mut store = run::open_store(config)?;
-        run::load_directory(&mut store, config)?;
+        let (_, warnings) = run::load_directory(&mut store, config)?;
+        super::show_warnings(config_file, &warnings);
     }
     super::print(&format!("{}: good.\n", config_file.display()));
     Ok(())

@@ -10,6 +10,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Problem;
+
 use super::{failure::Failure, settings::Settings};
 
 mod cdr;
@@ -92,10 +94,14 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
 /// Loads the configuration and shows its warnings.
 fn load(config: &Path) -> Result<Settings, Failure> {
     let settings = Settings::load(config)?;
-    if !settings.warnings.is_empty() {
-        eprintln!("{}", super::settings::report(config, &settings.warnings));
-    }
+    show_warnings(config, &settings.warnings);
     Ok(settings)
+}
+
+fn show_warnings(config: &Path, warnings: &[Problem]) {
+    if !warnings.is_empty() {
+        eprintln!("{}", super::settings::report(config, warnings));
+    }
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) has read enough.
