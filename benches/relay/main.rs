@@ -68,7 +68,7 @@ fn plan() -> Plan {
     limit.current = limit.maximum;
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     let affordable = limit.maximum.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_LEG;
-    let (legs, rounds, slice) = if is_quick { (100, 1, 300) } else { (1_000, 8, 1_000) };
+    let (legs, rounds, slice) = if is_quick { (100, 1, 300) } else { (1_000, 20, 400) };
     let legs = usize::try_from(affordable).unwrap_or(usize::MAX).min(legs) / 20 * 20;
     Plan { legs, rounds, slice: Duration::from_millis(slice) }
 }

@@ -1,6 +1,6 @@
-//! The portable backend: one thread per worker, level-triggered epoll, one `recv` and one immediate `send` per event.
+//! The portable backend: one thread per worker, level-triggered epoll, one `recv` and one `send` per event, in rounds.
 //!
-//! Owns the sockets and the one packet buffer. Decides nothing: [`Worker`] does.
+//! Owns the sockets and the packet buffers. Decides nothing: [`Worker`] does.
 
 use std::{
     collections::VecDeque,
@@ -34,8 +34,9 @@ use crate::{
     types::{Duration, Instant, limits::PACKET_BYTES_MAX},
 };
 
-/// Sockets answered between two looks at the clock and the timers.
-const BATCH_EVENTS_MAX: usize = 64;
+/// Packets of a round, between two looks at the clock and the timers. More would not be relayed any cheaper, and the
+/// first of them would wait longer.
+const ROUND_EVENTS_MAX: usize = 32;
 /// Kernel buffer per socket: some 150 packets of audio, or one key frame of video. Bounds what a flood can occupy.
 const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 /// How stale published counters may be.
@@ -56,8 +57,23 @@ pub(super) struct Backend {
     published: Arc<Published>,
     /// When to publish; `None`: nothing has changed.
     publish_at: Option<Instant>,
-    /// The batch buffer, the only place where a packet ever is.
-    buffer: Zeroizing<Vec<u8>>,
+    round: Round,
+}
+
+/// The packets between one look at the sockets and the next.
+struct Round {
+    /// One per event, the only place where a packet ever is.
+    buffers: Zeroizing<Vec<[u8; PACKET_BYTES_MAX]>>,
+    received: Vec<Received>,
+    /// With the number of the buffer that each lies in.
+    to_send: Vec<(usize, Send)>,
+}
+
+struct Received {
+    buffer: usize,
+    port: Port,
+    source: SocketAddr,
+    len: usize,
 }
 
 /// The ends of the rings between core and worker that belong to the worker.
@@ -89,53 +105,88 @@ impl Backend {
             events: Events { ring: events, ready, backlog: VecDeque::new() },
             published,
             publish_at: None,
-            buffer: Zeroizing::new(vec![0; PACKET_BYTES_MAX]),
+            round: Round {
+                buffers: Zeroizing::new(vec![[0; PACKET_BYTES_MAX]; ROUND_EVENTS_MAX]),
+                received: Vec::with_capacity(ROUND_EVENTS_MAX),
+                to_send: Vec::with_capacity(ROUND_EVENTS_MAX),
+            },
         })
     }
 
     /// Works until the core lets go of the command ring; then closes all sockets and wipes keys and buffer by dropping
     /// them.
     pub(super) fn run(mut self) {
-        let mut ready = Vec::with_capacity(BATCH_EVENTS_MAX);
+        let mut ready = Vec::with_capacity(ROUND_EVENTS_MAX);
         let (mut now, mut wake_at) = (self.clock.now(), None);
         while !(self.commands.is_abandoned() && self.commands.is_empty()) {
             self.sockets.wait(&mut ready, wake_at.map(|at: Instant| at.since(now)));
             now = self.clock.now();
-            // Most rounds relay a packet or two and nothing else: then the machine need not be asked what else there is.
+            // Most rounds relay packets and nothing else: then the machine need not be asked what else there is.
             let mut is_due = wake_at.is_some_and(|at| at <= now);
-            for event in ready.drain(..) {
-                match event.data.u64() {
-                    WAKE_TOKEN => {
-                        self.take_commands(now);
-                        is_due = true;
-                    }
-                    token => self.relay_one(now, port_of(token)),
-                }
+            if !ready.is_empty() {
                 is_due |= self.publish_at.is_none();
                 self.publish_at.get_or_insert(now + PUBLISH_INTERVAL);
             }
-            if is_due || self.worker.has_output() {
+            let is_woken = self.receive(&ready);
+            self.relay(now);
+            self.send();
+            ready.clear();
+            if is_woken {
+                self.take_commands(now);
+            }
+            if is_due || is_woken || self.worker.has_output() {
                 self.worker.handle_input(now, Input::Timeout);
                 wake_at = self.perform_outputs(now);
             }
         }
     }
 
+    /// First step of a round: one packet of each socket. Returns whether there are commands.
+    ///
+    /// All packets take one step before any takes the next, so that the code and tables of a step stay in the cache for
+    /// all of them: relayed one by one, each costs about a tenth more.
+    fn receive(&mut self, ready: &[epoll::Event]) -> bool {
+        let mut is_woken = false;
+        for (buffer, event) in ready.iter().enumerate() {
+            match event.data.u64() {
+                WAKE_TOKEN => is_woken = true,
+                token => {
+                    let port = port_of(token);
+                    if let Some((len, source)) = self.sockets.receive(port, &mut self.round.buffers[buffer]) {
+                        self.round.received.push(Received { buffer, port, source, len });
+                    }
+                }
+            }
+        }
+        is_woken
+    }
+
+    /// Second step: from one leg's protection to the other's.
+    fn relay(&mut self, now: Instant) {
+        for Received { buffer, port, source, len } in self.round.received.drain(..) {
+            let send = self.worker.receive(now, port, source, &mut self.round.buffers[buffer], len);
+            self.round.to_send.extend(send.map(|send| (buffer, send)));
+        }
+    }
+
+    /// Third step.
+    fn send(&mut self) {
+        for (buffer, send) in self.round.to_send.drain(..) {
+            let packet = &mut self.round.buffers[buffer][..send.len];
+            if self.sockets.send(&send, packet).is_err() {
+                self.worker.send_failed(send.port);
+            }
+            if send.is_plain {
+                packet.fill(0);
+            }
+        }
+    }
+
+    /// After the packets of a round, which may have come in on a socket that a command closes and another opens again.
     fn take_commands(&mut self, now: Instant) {
         self.wake.clear();
         while let Ok(command) = self.commands.pop() {
             self.worker.handle_input(now, Input::Command(command));
-        }
-    }
-
-    fn relay_one(&mut self, now: Instant, port: Port) {
-        let Some((len, source)) = self.sockets.receive(port, &mut self.buffer[..]) else { return };
-        let Some(send) = self.worker.receive(now, port, source, &mut self.buffer[..], len) else { return };
-        if self.sockets.send(&send, &self.buffer[..send.len]).is_err() {
-            self.worker.send_failed(send.port);
-        }
-        if send.is_plain {
-            self.buffer[..send.len].fill(0);
         }
     }
 
