@@ -1,12 +1,13 @@
 //! What an INVITE must be to become a call, and who its caller is. Reads one message and decides; the core asks and acts.
 
-use super::{call::Caller, leg::Peer};
+use super::{call::Caller, context::SUPPORTED, leg::Peer};
 use crate::{
     config::User,
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
 /// A final answer, with the header that tells the sender what would be accepted.
+#[derive(Debug)]
 pub(super) struct Refusal {
     pub status: u16,
     /// Empty: the standard phrase.
@@ -49,9 +50,11 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 3261 sections 8.2.2.3 and 16.3: no extension that can be required is supported.
+/// RFC 3261 sections 8.2.2.3 and 16.3: what is required and not supported.
 pub(super) fn required_extensions(request: &Message) -> Option<Refusal> {
-    let required: Vec<_> = request.values(Name::Require).chain(request.values(Name::ProxyRequire)).collect();
+    let is_supported = |tag: &&str| tag.eq_ignore_ascii_case(SUPPORTED);
+    let asked = request.values(Name::Require).filter(|tag| !is_supported(tag));
+    let required: Vec<_> = asked.chain(request.values(Name::ProxyRequire)).collect();
     (!required.is_empty()).then(|| Refusal::of(420).with("Unsupported", required.join(", ")))
 }
 

@@ -8,9 +8,10 @@ use tracing::{debug, info};
 
 use super::{
     cdr::{Cdr, EndedBy},
-    context::{ALLOW, Context, Owner, Pending, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
+    handover::{Handover, Part},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing,
@@ -51,6 +52,16 @@ pub(super) struct NewCall {
     pub emergency: Option<EmergencyInfo>,
 }
 
+/// The same without the INVITE: what is left of it once the caller's leg is made.
+pub(super) struct Parts {
+    pub id: CallId,
+    pub a: Leg,
+    pub caller: Caller,
+    pub callee: String,
+    pub plan: Plan,
+    pub emergency: Option<EmergencyInfo>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Trying to reach the callee.
@@ -73,16 +84,26 @@ pub(super) struct Call {
     /// Requests relayed between the legs, by the client transaction that carries them on.
     pub relayed: BTreeMap<TxnId, (Side, Pending)>,
     plan: Plan,
-    next_branch: u32,
+    pub(super) next_branch: u32,
     /// The best failure so far.
     failure: Option<Failure>,
     /// The branch whose early media the caller hears.
     early: Option<u32>,
     /// The branch whose 200 won; stays known after the end.
-    winner: Option<u32>,
+    pub(super) winner: Option<u32>,
     ring_deadline: Instant,
-    cdr: Cdr,
+    pub(super) cdr: Cdr,
     is_recorded: bool,
+    /// Media worker of all legs of this call.
+    pub worker: u16,
+    /// The transfer that this call is part of now.
+    pub transfer: Option<Part>,
+    /// How many transfers led to this call.
+    pub transfers: u8,
+    /// Referred-By (RFC 3892) for the devices this call goes to.
+    pub referred_by: Option<String>,
+    /// One leg is being offered the media of another call, which it shall move to.
+    pub handover: Option<Handover>,
     /// The deadline the core has set for this call.
     pub timer: Option<Instant>,
 }
@@ -92,6 +113,7 @@ impl Call {
     /// call is over at once.
     pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
+        call.worker = ctx.ports.least_loaded();
         match call.read_offer(ctx) {
             Ok(()) => call.next_wave(ctx),
             Err((failure, warning)) => call.fail(ctx, &failure, warning.as_deref()),
@@ -99,7 +121,7 @@ impl Call {
         call
     }
 
-    fn new(ctx: &mut Context, new: NewCall) -> Self {
+    pub(super) fn new(ctx: &mut Context, new: NewCall) -> Self {
         let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
@@ -117,12 +139,19 @@ impl Call {
         };
         a.enter(ctx, id, Side::A);
         a.server_invite = Some(ServerInvite::new(pending));
+        let parts = Parts { id, a, caller, callee, plan, emergency };
+        Self { key, ..Self::of(ctx, parts) }
+    }
+
+    /// A call whose caller's leg is there, or will be moved here from another call.
+    pub(super) fn of(ctx: &mut Context, parts: Parts) -> Self {
+        let Parts { id, a, caller, callee, plan, emergency } = parts;
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
         Self {
             id,
-            key,
+            key: String::new(),
             state: State::Setup,
             a,
             branches: BTreeMap::new(),
@@ -137,12 +166,17 @@ impl Call {
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
+            worker: 0,
+            transfer: None,
+            transfers: 0,
+            referred_by: None,
+            handover: None,
             timer: None,
         }
     }
 
     /// The failure comes with the text of its Warning header, where it has one.
-    fn read_offer(&mut self, ctx: &mut Context) -> Result<(), (Failure, Option<String>)> {
+    pub(super) fn read_offer(&mut self, ctx: &mut Context) -> Result<(), (Failure, Option<String>)> {
         let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
         let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
         if body.is_empty() {
@@ -151,8 +185,7 @@ impl Call {
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
-        let worker = ctx.ports.least_loaded();
-        if !self.a.open_media(ctx, self.id, Side::A, worker, &session) {
+        if !self.a.open_media(ctx, self.id, Side::A, self.worker, &session) {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
         self.a.session = Some(session);
@@ -162,7 +195,7 @@ impl Call {
     // Outwards: waves, branches.
 
     /// Tries what the plan holds next; with nothing left, the call fails.
-    fn next_wave(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave(&mut self, ctx: &mut Context) {
         while let Some(wave) = self.plan.next_wave() {
             for attempt in wave {
                 self.launch(ctx, attempt);
@@ -204,8 +237,7 @@ impl Call {
         let mut leg =
             outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
         let session = self.a.session.as_ref().expect("the offer was read before any branch");
-        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
-        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
+        if !leg.open_media(ctx, self.id, Side::B(number), self.worker, session) {
             leg.close_media(ctx);
             return Err(Failure::new(503, "No Media Port Free"));
         }
@@ -215,9 +247,9 @@ impl Call {
         let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
         Ok(Branch {
             leg,
-            attempt: attempt.clone(),
+            attempt: Some(attempt.clone()),
             txn,
-            invite,
+            invite: Some(invite),
             progress: Progress::Calling,
             sent_at: ctx.now,
             deadline,
@@ -261,8 +293,8 @@ impl Call {
         }
         branch.progress = Progress::Ringing;
         branch.deadline = None;
-        if response.to_tag().is_some() {
-            branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
+        if let (Some(_), Some(invite)) = (response.to_tag(), &branch.invite) {
+            branch.leg.enter_dialog(ctx, self.id, Side::B(number), invite, response);
         }
         let early = self.early_media(ctx, number, response);
         self.answer_a(ctx, response.status(), "", early.as_deref());
@@ -283,7 +315,8 @@ impl Call {
         if branch.leg.has_acknowledged(cseq) {
             return self.answered_again(ctx, number, cseq, response);
         }
-        if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
+        let Some(invite) = &branch.invite else { return };
+        if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
         branch.leg.acknowledge(ctx, cseq);
@@ -305,7 +338,8 @@ impl Call {
         if response.to_tag() == ours {
             return branch.leg.acknowledge(ctx, cseq);
         }
-        let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        let invite = branch.invite.as_ref();
+        let Some(mut stray) = invite.and_then(|invite| Dialog::uac(invite, response)) else { return };
         let flow = branch.leg.flow;
         let via = ctx.ack_via(&flow);
         ctx.transmit(flow, stray.ack(cseq, &via).finish());
@@ -331,10 +365,11 @@ impl Call {
         }
     }
 
-    fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
+    pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
         self.state = State::Answered(number);
         self.winner = Some(number);
-        let trunk = self.branches[&number].attempt.trunk();
+        let trunk =
+            self.branches[&number].leg.trunk.or_else(|| self.a.trunk.filter(|_| self.a.server_invite.is_none()));
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
         self.plan.give_up();
@@ -358,7 +393,11 @@ impl Call {
         self.answer_for_a(ctx, number)
     }
 
-    fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
+    pub(super) fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
+        if self.a.server_invite.is_none() {
+            // The party that a transfer brings here is offered this when it comes.
+            return Ok(String::new());
+        }
         let session = self.branches[&number].leg.session.as_ref().ok_or("no answer was read")?;
         let (answer, settled) = self.a.negotiation.answer(session, &self.a.local_media(ctx)).map_err(|f| f.text())?;
         self.a.configure(ctx, &settled);
@@ -398,7 +437,7 @@ impl Call {
 
     /// Sends a branch's INVITE again, with credentials. `false`: there are none.
     fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
-        let sent = branch.invite.clone();
+        let (Some(sent), Some(attempt)) = (branch.invite.clone(), &branch.attempt) else { return false };
         let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
         if authorization.is_none() {
             return false;
@@ -407,12 +446,13 @@ impl Call {
         let again = outgoing::Invite {
             call: self,
             leg: &branch.leg,
-            attempt: &branch.attempt,
+            attempt,
             offer: &String::from_utf8_lossy(&offer),
             cseq: sent.cseq().map_or(1, |c| c.number) + 1,
             authorization,
         };
-        (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
+        let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
+        (branch.txn, branch.invite) = (txn, Some(invite));
         true
     }
 
@@ -422,7 +462,7 @@ impl Call {
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
         branch.progress = Progress::Over;
         branch.deadline = None;
-        let attempt = branch.attempt.clone();
+        let Some(attempt) = branch.attempt.clone() else { return };
         let reason = reason.to_owned();
         self.drop_branch(ctx, number);
         if self.state != State::Setup {
@@ -483,7 +523,7 @@ impl Call {
         let pending = invite.pending.clone();
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
-            response = response.header("Allow", ALLOW);
+            response = response.header("Allow", ALLOW).header("Supported", SUPPORTED);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -578,7 +618,7 @@ impl Call {
     fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
-        if branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
+        if branch.invite.as_ref().and_then(Message::cseq).is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
             branch.leg.bye(ctx);
         }
         branch.leg.close_media(ctx);
@@ -594,9 +634,9 @@ impl Call {
         match event {
             media::Event::Flowing { .. } => {}
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
-            media::Event::Closed { report, .. } => {
+            media::Event::Closed { leg: closed, report } => {
                 if let Some(leg) = self.leg_mut(side) {
-                    leg.media_closed(report);
+                    leg.media_closed(*closed, report);
                 }
             }
         }
@@ -617,6 +657,10 @@ impl Call {
 
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
+        self.hang_up(ctx, EndedBy::Server, status, reason);
+    }
+
+    pub(super) fn hang_up(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
         if let State::Answered(number) = self.state {
             self.a.bye(ctx);
@@ -624,10 +668,11 @@ impl Call {
                 branch.leg.bye(ctx);
             }
         }
-        self.finish(ctx, EndedBy::Server, status, reason);
+        self.finish(ctx, ended_by, status, reason);
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.repeat_handover(ctx);
         if self.state != State::Setup {
             return;
         }
@@ -649,7 +694,7 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return None;
+            return self.handover_deadline();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
@@ -657,6 +702,13 @@ impl Call {
     }
 
     // For the core.
+
+    pub(super) fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::A => Some(&self.a),
+            Side::B(number) => self.branches.get(&number).map(|b| &b.leg),
+        }
+    }
 
     pub(super) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
         match side {
@@ -674,7 +726,7 @@ impl Call {
         self.is_recorded = true;
         let winner = self.winner.and_then(|number| self.branches.get(&number));
         self.cdr.a = Some(self.a.record.clone());
-        self.cdr.b = winner.map(|b| b.leg.record.clone());
+        self.cdr.b = winner.map(|b| b.leg.record.clone()).or_else(|| self.cdr.b.take());
         Some(self.cdr.clone())
     }
 

@@ -1,5 +1,7 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod transfer;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -8,11 +10,12 @@ use std::{
 use bytes::Bytes;
 use tracing::{debug, warn};
 
+use self::transfer::Transfer;
 use super::{
     admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
@@ -51,6 +54,10 @@ pub struct Core {
     invite_keys: HashSet<String>,
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
+    /// By the call whose party shall come to another one.
+    transfers: BTreeMap<CallId, Transfer>,
+    /// Transfers one of whose calls has moved.
+    moved: BTreeSet<CallId>,
     next_call: u64,
     is_draining: bool,
 }
@@ -87,6 +94,8 @@ impl Core {
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
+            transfers: BTreeMap::new(),
+            moved: BTreeSet::new(),
             next_call: 1,
             is_draining: false,
         };
@@ -165,6 +174,7 @@ impl Core {
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
+                transaction::Output::Timeout(_) if self.advance_transfers() => {}
                 transaction::Output::Timeout(_) => break,
             }
         }
@@ -240,6 +250,7 @@ impl Core {
             Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
                 self.ctx.refuse(&pending, 481, "");
             }
+            Some(Method::Refer) => self.ctx.refuse(&pending, 403, "Transfers Within A Call Only"),
             Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
             _ => self.ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
         }
@@ -250,7 +261,14 @@ impl Core {
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
         }
-        self.with_call(id, |call, ctx| call.request(ctx, side, pending));
+        if pending.request.method() == Some(Method::Refer) {
+            return self.refer(id, side, &pending);
+        }
+        self.with_call(id, |call, ctx| {
+            if call.admits(ctx, side, &pending) {
+                call.request(ctx, side, pending);
+            }
+        });
     }
 
     fn ack(&mut self, ack: &Message) {
@@ -284,6 +302,9 @@ impl Core {
         if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
+        }
+        if pending.request.header(Name::Replaces).is_some() {
+            return self.replace(pending, caller);
         }
         self.route(pending, caller, dialled);
     }
@@ -414,27 +435,34 @@ impl Core {
         let callee = called_party(pending.request.request_uri());
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
-            Target::User(user) => {
-                let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let contacts = self.registrar.contacts(&user.name);
-                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
-                self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
-            }
-            Target::Trunks { trunks, number } => {
-                let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
-                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
-                self.start_call(pending, caller, callee, plan, None);
-            }
-            Target::Refuse(status, reason) => {
+        let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        match self.plan(target, is_secure) {
+            Ok(plan) => self.start_call(pending, caller, callee, plan, None),
+            Err((status, reason)) => {
                 self.ctx.counters.calls_refused += 1;
                 let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
                 self.ctx.outputs.push_back(Output::StoreCdr(cdr));
                 self.ctx.refuse(&pending, status, reason);
             }
+        }
+    }
+
+    /// Where the INVITEs of a call go, or the final answer.
+    fn plan(&self, target: Target, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
+        match target {
+            Target::User(user) => {
+                let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
+                let contacts = self.registrar.contacts(&user.name);
+                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
+                Ok(Plan::parallel(reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect()))
+            }
+            Target::Trunks { trunks, number } => {
+                let is_reachable =
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
+                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
+                Ok(Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt)))
+            }
+            Target::Refuse(status, reason) => Err((status, reason)),
         }
     }
 
@@ -448,8 +476,7 @@ impl Core {
         plan: Plan,
         emergency: Option<EmergencyInfo>,
     ) {
-        let id = CallId(self.next_call);
-        self.next_call += 1;
+        let id = self.next_id();
         self.invites.insert(pending.txn, (id, Side::A));
         let security = self.caller_security(&caller, emergency.is_some());
         let key = invite_key(&pending.request);
@@ -458,6 +485,12 @@ impl Core {
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep(call);
+    }
+
+    const fn next_id(&mut self) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        id
     }
 
     fn caller_security(&self, caller: &Caller, is_emergency: bool) -> LegSecurity {
@@ -486,14 +519,19 @@ impl Core {
     }
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
-    fn keep(&mut self, mut call: Call) {
+    fn keep(&mut self, call: Call) {
+        self.moved.extend(call.transfer.map(|part| part.transfer));
+        self.put(call);
+    }
+
+    fn put(&mut self, mut call: Call) {
         if let Some(cdr) = call.take_record() {
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
-        if call.is_over() {
+        if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
             self.invite_keys.remove(&call.key);
             return;
@@ -593,7 +631,7 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
-            ("Supported", ""),
+            ("Supported", SUPPORTED),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
@@ -720,6 +758,7 @@ impl Core {
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
+            && self.transfers.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned

@@ -80,10 +80,11 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Branch {
     pub leg: Leg,
-    pub attempt: Attempt,
+    /// `None`: the leg was set up in another call, and a transfer brought it here.
+    pub attempt: Option<Attempt>,
     pub txn: TxnId,
     /// As sent, to build the dialog from.
-    pub invite: Message,
+    pub invite: Option<Message>,
     pub progress: Progress,
     pub sent_at: Instant,
     /// When this attempt is given up in favour of the next.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{
     call::{Call, State},
     cdr::EndedBy,
-    context::{ALLOW, Context, Owner, Pending, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     fork::Failure,
     leg::{Leg, ServerInvite},
 };
@@ -29,29 +29,43 @@ fn description(message: &Message) -> Option<Bytes> {
 }
 
 impl Call {
-    /// A request that carries one of our dialog tags.
-    pub(super) fn request(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+    /// Whether a request that carries one of our dialog tags belongs to this call; refused if it does not.
+    pub(super) fn admits(&mut self, ctx: &mut Context, side: Side, pending: &Pending) -> bool {
+        let refusal = self.check(side, pending);
+        if let Err((status, reason)) = refusal {
+            ctx.refuse(pending, status, reason);
+        }
+        refusal.is_ok()
+    }
+
+    fn check(&mut self, side: Side, pending: &Pending) -> Result<(), (u16, &'static str)> {
         let has_ended = self.state == State::Ended;
-        let Some(leg) = self.leg_mut(side) else { return ctx.refuse(&pending, 481, "") };
+        let Some(leg) = self.leg_mut(side) else { return Err((481, "")) };
         let is_ours = leg.dialog.as_ref().is_some_and(|d| {
             d.id.call_id == pending.request.call_id() && Some(d.id.remote_tag.as_str()) == pending.request.from_tag()
         });
         let is_over = has_ended && !(leg.owes_bye && pending.request.method() == Some(Method::Bye));
         if !is_ours || is_over {
-            return ctx.refuse(&pending, 481, "");
+            return Err((481, ""));
         }
-        let leg = self.leg_mut(side).expect("found above");
         let in_order = leg.dialog.as_mut().is_some_and(|d| d.receive(&pending.request).is_ok());
         if !in_order {
-            return ctx.refuse(&pending, 500, "CSeq Out Of Order");
+            return Err((500, "CSeq Out Of Order"));
         }
         // The peer may have moved to a new connection; answers and later requests follow it.
         leg.flow = pending.flow;
+        Ok(())
+    }
+
+    /// A request of this call.
+    pub(super) fn request(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
         match pending.request.method() {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
             Some(Method::Info) => self.relay(ctx, side, pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
+            // We subscribe to nothing.
+            Some(Method::Notify) => ctx.refuse(&pending, 481, ""),
             _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
         }
     }
@@ -66,6 +80,9 @@ impl Call {
         if let Some(leg) = self.leg_mut(side) {
             leg.acknowledged(ctx);
             leg.owes_bye = false;
+        }
+        if self.transferor_left(ctx, side) {
+            return;
         }
         match (self.state, side) {
             (State::Answered(number), Side::A) => {
@@ -110,12 +127,13 @@ impl Call {
         }
     }
 
-    /// The other leg of an answered call.
-    fn opposite(&self, side: Side) -> Option<Side> {
-        match side {
+    /// The other leg of an answered call, if somebody is there: not while a transfer is under way.
+    pub(super) fn opposite(&self, side: Side) -> Option<Side> {
+        let other = match side {
             Side::A => self.answered_side(),
             Side::B(_) => (Some(side) == self.answered_side()).then_some(Side::A),
-        }
+        };
+        other.filter(|other| self.leg(*other).is_some_and(Leg::is_present))
     }
 
     // Re-INVITE (RFC 3261 section 14).
@@ -173,7 +191,7 @@ impl Call {
     /// Offers to the other leg what this one offered.
     fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
         let call = self.id;
-        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
+        let worker = self.worker;
         for each in [side, other] {
             let leg = self.leg_mut(each).expect("both legs of an answered call are there");
             if !leg.open_media(ctx, call, each, worker, session) {
@@ -186,7 +204,7 @@ impl Call {
     }
 
     /// Sends a re-INVITE with this session.
-    fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
+    pub(super) fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
         let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
         leg.reinvite(ctx, offer);
@@ -208,7 +226,7 @@ impl Call {
         let Some(invite) = leg.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
         invite.is_answered = true;
         let response = ctx.response(&invite.pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
-        let bytes = response.body("application/sdp", sdp.as_bytes()).finish();
+        let bytes = response.header("Supported", SUPPORTED).body("application/sdp", sdp.as_bytes()).finish();
         ctx.respond(invite.pending.txn, 200, bytes);
     }
 
@@ -249,6 +267,9 @@ impl Call {
     }
 
     fn reinvite_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
+        if self.is_handing_over(side) {
+            return self.handover_accepted(ctx, side, response);
+        }
         let Some(other) = self.opposite(side) else { return };
         let body = response.sdp().unwrap_or_default();
         let leg = self.leg_mut(side).expect("it just answered");
@@ -303,6 +324,9 @@ impl Call {
 
     /// The other side keeps what was settled before; so do we (RFC 3261 section 14.1).
     pub(super) fn reinvite_failed(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+        if self.is_handing_over(side) {
+            return self.handover_refused(ctx, side, status, reason);
+        }
         let other = self.opposite(side);
         if let Some(leg) = self.leg_mut(side) {
             leg.client_invite = None;

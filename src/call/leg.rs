@@ -90,9 +90,13 @@ pub(super) struct Leg {
     pub session: Option<Session>,
     /// One per media section; `None` where nothing is relayed.
     pub media: Vec<Option<LegId>>,
+    /// Those in use while the peer is offered others in their place.
+    pub former_media: Vec<Option<LegId>>,
     pub server_invite: Option<ServerInvite>,
     /// Our INVITE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
+    /// Our last re-INVITE, whose 2xx may come again.
+    pub last_invite: Option<TxnId>,
     /// Its body, in case it must be sent again.
     offer: Option<Secret<String>>,
     /// Our BYE to a trunk has no final answer yet.
@@ -103,7 +107,12 @@ pub(super) struct Leg {
     pub owes_bye: bool,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
-    open_media: usize,
+    /// Until their worker has reported them closed.
+    open_media: Vec<LegId>,
+    /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
+    pub has_left: bool,
+    /// P-Asserted-Identity of our re-INVITEs: who is at the other end since a transfer.
+    pub partner: Option<String>,
     pub record: LegRecord,
 }
 
@@ -132,14 +141,18 @@ impl Leg {
             negotiation: offer_answer::Leg::new(security, ctx.rng.fork()),
             session: None,
             media: Vec::new(),
+            former_media: Vec::new(),
             server_invite: None,
             client_invite: None,
+            last_invite: None,
             offer: None,
             is_bye_open: false,
             is_restoring: false,
             owes_bye: false,
             ack: None,
-            open_media: 0,
+            open_media: Vec::new(),
+            has_left: false,
+            partner: None,
             record,
         }
     }
@@ -165,7 +178,7 @@ impl Leg {
             }
             let Some(leg) = ctx.ports.take(worker) else { return false };
             *slot = Some(leg);
-            self.open_media += 1;
+            self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));
             ctx.command(leg, Command::Open { leg, address });
         }
@@ -206,19 +219,20 @@ impl Leg {
     }
 
     pub(super) fn close_media(&mut self, ctx: &mut Context) {
-        for leg in std::mem::take(&mut self.media).into_iter().flatten() {
+        let former = std::mem::take(&mut self.former_media);
+        for leg in std::mem::take(&mut self.media).into_iter().chain(former).flatten() {
             ctx.command(leg, Command::Close { leg });
         }
     }
 
     /// A worker reported one of this leg's media legs closed.
-    pub(super) fn media_closed(&mut self, report: &LegReport) {
-        self.open_media = self.open_media.saturating_sub(1);
+    pub(super) fn media_closed(&mut self, leg: LegId, report: &LegReport) {
+        self.open_media.retain(|open| *open != leg);
         self.record.add(report);
     }
 
     pub(super) const fn has_open_media(&self) -> bool {
-        self.open_media > 0
+        !self.open_media.is_empty()
     }
 
     /// Sends a request in the dialog; `None` before there is one.
@@ -237,6 +251,9 @@ impl Leg {
             let mut request = dialog.request(method, via).header("Contact", contact);
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
+            }
+            if let Some(partner) = self.partner.as_ref().filter(|_| method == Method::Invite) {
+                request = request.header("P-Asserted-Identity", partner);
             }
             match body {
                 Some((content_type, body)) => request.body(content_type, body),
@@ -259,10 +276,14 @@ impl Leg {
         let body = Some(("application/sdp", offer.expose().as_bytes()));
         let (call, side) = self.id;
         self.client_invite = self.request(ctx, Method::Invite, Owner::Reinvite(call, side), body);
+        self.last_invite = self.client_invite;
     }
 
     /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).
     pub(super) fn bye(&mut self, ctx: &mut Context) {
+        if self.has_left {
+            return;
+        }
         self.owes_bye = self.server_invite.as_ref().is_some_and(|invite| invite.is_answered);
         if !self.owes_bye {
             self.answers = 0;
@@ -382,6 +403,26 @@ impl Leg {
         if !self.owes_bye {
             ctx.leave_dialog(&self.local_tag, self.user());
         }
+    }
+
+    /// Takes the leg to another call or side: dialog, media reports and the device that comes back find it there.
+    pub(super) fn move_to(&mut self, ctx: &mut Context, id: (CallId, Side)) {
+        ctx.leave_dialog(&self.local_tag, self.user());
+        self.id = id;
+        self.enter(ctx, id.0, id.1);
+        for leg in &self.open_media {
+            ctx.media.insert(*leg, id);
+        }
+    }
+
+    /// The peer is in its call: the dialog is there and the peer has not hung up.
+    pub(super) const fn is_present(&self) -> bool {
+        self.dialog.is_some() && !self.has_left
+    }
+
+    /// No INVITE of either side waits for an answer or for its ACK.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.client_invite.is_none() && self.server_invite.is_none()
     }
 
     /// No transaction of this leg needs its call any more.

@@ -9,10 +9,12 @@ mod core;
 mod credentials;
 mod emergency_call;
 mod fork;
+mod handover;
 mod in_dialog;
 mod interface;
 mod leg;
 mod outgoing;
+mod refer;
 #[cfg(test)]
 mod tests;
 mod trunks;

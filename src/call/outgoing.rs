@@ -105,6 +105,9 @@ impl Invite<'_> {
                 request.header("P-Asserted-Identity", &from).body("application/sdp", self.offer.as_bytes())
             }
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
+                if let Some(referrer) = &self.call.referred_by {
+                    request = request.header("Referred-By", referrer);
+                }
                 request.body("application/sdp", self.offer.as_bytes())
             }
         }

@@ -56,3 +56,8 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Transfers by which one person reached another; a REFER for one more is answered 403. Emergency calls are exempt.
+pub const TRANSFERS_MAX: u8 = 8;
+/// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its
+/// own; the transfer then fails.
+pub const HANDOVER_OFFERS_MAX: u8 = 5;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Core, Input, Output, Setup};
+use super::super::{Cdr, Core, Input, Output, Setup};
 use crate::{
     config::{self, Directory, User},
     media::{self, LegReport},
@@ -57,6 +57,7 @@ pub(super) const TRUNK: &str = "203.0.113.5:5060";
 pub(super) const ALICE: &str = "198.51.100.1:5060";
 pub(super) const BOB: &str = "198.51.100.2:5060";
 pub(super) const BOB_TOO: &str = "198.51.100.3:5060";
+pub(super) const CAROL: &str = "198.51.100.4:5060";
 
 pub(super) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN IP4 198.51.100.9\r\nt=0 0\r\n\
                               m=audio 4000 RTP/AVP 0\r\n";
@@ -68,6 +69,9 @@ pub(super) struct Bench {
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
+    /// Media legs as they were joined.
+    pub(super) joined: Vec<(LegId, LegId)>,
+    pub(super) cdrs: Vec<Cdr>,
     pub(super) serial: u32,
 }
 
@@ -116,6 +120,7 @@ impl Bench {
             directory: Arc::new(Directory::new([
                 user("alice", "1001", "+12025551001"),
                 user("bob", "1002", "+12025551002"),
+                user("carol", "1003", "+12025551003"),
             ])),
             listeners: vec![
                 listener(Transport::Udp, "192.0.2.1:5060"),
@@ -124,11 +129,24 @@ impl Bench {
             ],
             workers: 1,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
-            bindings: vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)],
+            bindings: vec![
+                binding("alice", ALICE),
+                binding("bob", BOB),
+                binding("bob", BOB_TOO),
+                binding("carol", CAROL),
+            ],
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
-        let mut bench = Self { core, now, sent: Vec::new(), open_legs: Vec::new(), serial: 0 };
+        let mut bench = Self {
+            core,
+            now,
+            sent: Vec::new(),
+            open_legs: Vec::new(),
+            joined: Vec::new(),
+            cdrs: Vec::new(),
+            serial: 0,
+        };
         bench.drain();
         bench
     }
@@ -145,12 +163,10 @@ impl Bench {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
+                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
                 Output::Timeout(_) => break,
-                Output::Media { .. }
-                | Output::Connect { .. }
-                | Output::Resolve { .. }
-                | Output::StoreBinding(_)
-                | Output::StoreCdr(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::Resolve { .. } | Output::StoreBinding(_) => {}
             }
         }
         for leg in closed {

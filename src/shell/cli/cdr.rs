@@ -76,7 +76,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 28] = [
+const HEADER: [&str; 29] = [
     "id",
     "caller",
     "callee",
@@ -88,6 +88,7 @@ const HEADER: [&str; 28] = [
     "status",
     "reason",
     "emergency",
+    "transferred_by",
     "trunk",
     "a_transport",
     "a_suite",
@@ -121,6 +122,7 @@ struct Row<'a> {
     status: u16,
     reason: &'a str,
     emergency: bool,
+    transferred_by: Option<&'a str>,
     trunk: Option<&'a str>,
     a: LegColumns<'a>,
     b: LegColumns<'a>,
@@ -143,6 +145,7 @@ impl<'a> Row<'a> {
             status: cdr.status,
             reason: &cdr.reason,
             emergency: cdr.emergency,
+            transferred_by: cdr.transferred_by.as_deref(),
             trunk: cdr.trunk.as_deref(),
             a: leg_columns(cdr.a.as_ref()),
             b: leg_columns(cdr.b.as_ref()),
@@ -181,6 +184,7 @@ mod tests {
             status: 486,
             reason: "busy".to_owned(),
             emergency: false,
+            transferred_by: Some("bob".to_owned()),
             trunk: None,
             a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
             b: None,
@@ -198,6 +202,7 @@ mod tests {
         assert_eq!(column("start"), "2026-01-31T08:00:00.000Z");
         assert_eq!(column("answer"), "");
         assert_eq!(column("ended_by"), "callee");
+        assert_eq!(column("transferred_by"), "bob");
         assert_eq!((column("a_suite"), column("b_suite")), ("plain", ""));
     }
 
