@@ -48,6 +48,7 @@ pub(super) struct NewCall {
     /// As dialled, for the record.
     pub callee: String,
     pub security: LegSecurity,
+    pub worker: u16,
     pub plan: Plan,
     pub emergency: Option<EmergencyInfo>,
 }
@@ -58,6 +59,7 @@ pub(super) struct Parts {
     pub a: Leg,
     pub caller: Caller,
     pub callee: String,
+    pub worker: u16,
     pub plan: Plan,
     pub emergency: Option<EmergencyInfo>,
 }
@@ -113,7 +115,6 @@ impl Call {
     /// call is over at once.
     pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
-        call.worker = ctx.ports.least_loaded();
         match call.read_offer(ctx) {
             Ok(()) => call.next_wave(ctx),
             Err((failure, warning)) => call.fail(ctx, &failure, warning.as_deref()),
@@ -122,7 +123,7 @@ impl Call {
     }
 
     pub(super) fn new(ctx: &mut Context, new: NewCall) -> Self {
-        let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
+        let NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
@@ -139,13 +140,13 @@ impl Call {
         };
         a.enter(ctx, id, Side::A);
         a.server_invite = Some(ServerInvite::new(pending));
-        let parts = Parts { id, a, caller, callee, plan, emergency };
+        let parts = Parts { id, a, caller, callee, worker, plan, emergency };
         Self { key, ..Self::of(ctx, parts) }
     }
 
     /// A call whose caller's leg is there, or will be moved here from another call.
     pub(super) fn of(ctx: &mut Context, parts: Parts) -> Self {
-        let Parts { id, a, caller, callee, plan, emergency } = parts;
+        let Parts { id, a, caller, callee, worker, plan, emergency } = parts;
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
@@ -166,7 +167,7 @@ impl Call {
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
-            worker: 0,
+            worker,
             transfer: None,
             transfers: 0,
             referred_by: None,

@@ -482,7 +482,8 @@ impl Core {
         let key = invite_key(&pending.request);
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
-        let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
+        let worker = self.worker_for(&caller, &plan);
+        let new = NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep(call);
     }

@@ -50,6 +50,14 @@ impl Plan {
         self.0.pop_front()
     }
 
+    /// The user who is called first.
+    pub(super) fn first_user(&self) -> Option<&str> {
+        match self.0.front()?.first()? {
+            Attempt::Contact { user, .. } => Some(user),
+            Attempt::Trunk { .. } | Attempt::Emergency { .. } => None,
+        }
+    }
+
     /// Tries this before anything else that is left.
     pub(super) fn retry(&mut self, attempt: Attempt) {
         self.0.push_front(vec![attempt]);

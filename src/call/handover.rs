@@ -100,16 +100,13 @@ impl Call {
     pub(super) fn referred(ctx: &mut Context, from: &Self, stays: Side, mut parts: Parts) -> Self {
         let session = from.leg(stays).and_then(|leg| leg.session.as_ref());
         parts.a.session = session.map(resumed);
-        let mut call = Self::of(ctx, parts);
-        call.worker = from.worker;
-        call
+        Self::of(ctx, parts)
     }
 
-    /// The call of somebody who takes the place of another leg in the call `from`. Over already, and the INVITE answered, if
+    /// The call of somebody who takes the place of a leg in another one. Over already, and the INVITE answered, if
     /// its offer is unusable.
-    pub(super) fn taking_over(ctx: &mut Context, from: &Self, new: NewCall) -> Self {
+    pub(super) fn taking_over(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
-        call.worker = from.worker;
         if let Err((failure, warning)) = call.read_offer(ctx) {
             call.fail(ctx, &failure, warning.as_deref());
         }
@@ -118,16 +115,15 @@ impl Call {
 
     /// The call of two parties who were in two calls of one transferor. One of them has accepted the other's media already;
     /// `waits`: that other one.
-    pub(super) fn joined(ctx: &mut Context, parts: Parts, legs: (Moved, Moved), worker: u16, waits: Side) -> Self {
+    pub(super) fn joined(ctx: &mut Context, parts: Parts, legs: (Moved, Moved), waits: Side) -> Self {
         let mut call = Self::of(ctx, parts);
-        call.worker = worker;
         call.adopt(ctx, Side::A, legs.0);
         call.adopt(ctx, Side::B(0), legs.1);
         call.connected(ctx, 0, "");
         call.join_media(ctx, 0);
         let accepted = call.opposite(waits).and_then(|side| call.leg(side));
         if let Some(session) = accepted.and_then(|leg| leg.session.clone()) {
-            call.hand_over(ctx, waits, session, worker);
+            call.hand_over(ctx, waits, session, call.worker);
         }
         call
     }

@@ -13,6 +13,7 @@ mod privacy;
 mod random;
 mod scenario;
 mod server;
+mod transfer;
 mod trunk;
 mod voice;
 mod world;

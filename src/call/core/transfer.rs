@@ -180,7 +180,7 @@ impl Core {
         referral.accept(ctx, leg, pending);
         let a = Leg::absent(ctx, (id, Side::A), flow);
         let caller = call.party(ctx, stays);
-        let parts = Parts { id, a, caller, callee, plan, emergency };
+        let parts = Parts { id, a, caller, callee, worker: call.worker, plan, emergency };
         let mut target = Call::referred(ctx, call, stays, parts);
         let referrer = call.party(ctx, transferor);
         target.referred_by =
@@ -239,6 +239,7 @@ impl Core {
             return Err(refusal(403, "Emergency Calls Are Not Transferred"));
         }
         self.may_transfer(call, call.transfers.max(other.transfers))?;
+        self.may_transfer(other, other.transfers)?;
         Ok(stays)
     }
 
@@ -296,10 +297,11 @@ impl Core {
             callee: call.party(&self.ctx, stays).user,
             pending,
             caller,
+            worker: call.worker,
             plan: Plan::default(),
             emergency: call.emergency.clone(),
         };
-        let mut newcomer = Call::taking_over(&mut self.ctx, &call, new);
+        let mut newcomer = Call::taking_over(&mut self.ctx, new);
         newcomer.transfers = call.transfers.saturating_add(1);
         newcomer.cdr.transferred_by = Some(newcomer.caller.user.clone());
         newcomer.transfer = Some(Part { transfer: call.id, transferor: None });
@@ -308,6 +310,22 @@ impl Core {
         self.transfers.insert(call.id, transfer);
         self.keep(newcomer);
         self.keep(call);
+    }
+
+    // Where media can meet.
+
+    /// The media worker of a new call: that of a call which one of its people is in already, so that the two can be joined
+    /// with every port and key as it is; otherwise the one with most room.
+    pub(super) fn worker_for(&self, caller: &Caller, plan: &Plan) -> u16 {
+        let caller = match &caller.peer {
+            Peer::Device(user) => Some(user.as_str()),
+            Peer::Trunk(_) | Peer::Unknown => None,
+        };
+        let legs =
+            caller.into_iter().chain(plan.first_user()).filter_map(|user| self.ctx.device_legs.get(user)?.first());
+        let mut workers = legs.filter_map(|(id, _)| self.calls.get(id)).map(|call| call.worker);
+        let shared = workers.find(|worker| self.ctx.ports.has_room(*worker));
+        shared.unwrap_or_else(|| self.ctx.ports.least_loaded())
     }
 
     // What is next.
@@ -437,8 +455,8 @@ impl Core {
             let legs = if is_callee { (b, a) } else { (a, b) };
             let waits = if is_callee { Side::A } else { Side::B(0) };
             let absent = Leg::absent(ctx, (id, Side::A), legs.0.flow());
-            let parts = Parts { id, a: absent, caller, callee, plan: Plan::default(), emergency };
-            let mut joined = Call::joined(ctx, parts, legs, to.worker, waits);
+            let parts = Parts { id, a: absent, caller, callee, worker: to.worker, plan: Plan::default(), emergency };
+            let mut joined = Call::joined(ctx, parts, legs, waits);
             joined.transfers = from.transfers.max(to.transfers).saturating_add(1);
             joined.cdr.transferred_by = Some(referrer);
             from.end_by_transfer(ctx);

@@ -587,8 +587,14 @@ fn calls_that_cannot_be_joined_stay_two() {
     b.answer(&reoffer, 488, "", "", "");
     assert_told(&mut b, BOB, "SIP/2.0 488 Whatever");
     assert_eq!(b.core.live_calls(), 2);
+    // One at a time.
+    assert_taken_on(&mut b, &second, 10, "<sip:1003@pbx.example.com>");
+    assert_eq!(join(&mut b, &bob, 6, &replaces(&second)), (491, "Transfer Under Way".to_owned()));
+    let to_carol = b.take_request("INVITE", CAROL);
+    b.answer(&to_carol, 486, "carol", "", "");
+    assert_told(&mut b, BOB, "SIP/2.0 486 Whatever");
     // Left by the other party.
-    assert_taken_on(&mut b, &bob, 6, &target);
+    assert_taken_on(&mut b, &bob, 7, &target);
     let reoffer = b.take_request("INVITE", TRUNK);
     b.within(&alice, "BYE", 2, "", "");
     hang_up(&mut b, BOB);
