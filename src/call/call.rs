@@ -637,7 +637,7 @@ impl Call {
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
             media::Event::Closed { leg: closed, report } => {
                 if let Some(leg) = self.leg_mut(side) {
-                    leg.media_closed(*closed, report);
+                    leg.media_closed(ctx, *closed, report);
                 }
             }
         }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     media::Command,
     policy::security::LegSecurity,
+    sip::offer_answer::Settled,
     types::{CallId, Duration, Flow, Instant, LegId, TxnId, limits},
     wire::{
         sdp::{Direction, Session},
@@ -162,11 +163,12 @@ impl Call {
     pub(super) fn handover_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         let body = response.sdp().unwrap_or_default();
         let Some(leg) = self.leg_mut(side) else { return };
+        let before = leg.negotiation.settled().to_vec();
         match leg.negotiation.read_answer(&body) {
             Ok((session, settled)) => {
                 leg.session = Some(session);
                 leg.configure(ctx, &settled);
-                leg.close_former_media(ctx);
+                leg.replace_media(ctx, &before, &settled);
                 self.handover_is(Phase::Accepted);
             }
             // The peer holds the new description, we cannot use it: there is no common state to go back to.
@@ -403,8 +405,14 @@ impl Leg {
         }
     }
 
-    fn close_former_media(&mut self, ctx: &mut Context) {
-        close(ctx, mem::take(&mut self.former_media));
+    /// The peer has accepted: the former media legs close. Where it kept its key, its stream goes on with the rollover
+    /// counter it has (RFC 4568 section 6.4), which the new leg learns from the report of the former.
+    fn replace_media(&mut self, ctx: &mut Context, before: &[Settled], after: &[Settled]) {
+        let former = mem::take(&mut self.former_media);
+        let sections = former.iter().zip(&self.media).zip(before.iter().zip(after));
+        let heirs = sections.filter(|(_, (before, after))| before.receive == after.receive);
+        self.heirs = heirs.filter_map(|((former, new), _)| former.zip(*new)).collect();
+        close(ctx, former);
     }
 
     /// The peer keeps what it had.

@@ -92,6 +92,8 @@ pub(super) struct Leg {
     pub media: Vec<Option<LegId>>,
     /// Those in use while the peer is offered others in their place.
     pub former_media: Vec<Option<LegId>>,
+    /// Media legs that are closing, with those that go on with their streams under the same key.
+    pub heirs: Vec<(LegId, LegId)>,
     pub server_invite: Option<ServerInvite>,
     /// Our INVITE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
@@ -142,6 +144,7 @@ impl Leg {
             session: None,
             media: Vec::new(),
             former_media: Vec::new(),
+            heirs: Vec::new(),
             server_invite: None,
             client_invite: None,
             last_invite: None,
@@ -226,8 +229,14 @@ impl Leg {
     }
 
     /// A worker reported one of this leg's media legs closed.
-    pub(super) fn media_closed(&mut self, leg: LegId, report: &LegReport) {
+    pub(super) fn media_closed(&mut self, ctx: &mut Context, leg: LegId, report: &LegReport) {
         self.open_media.retain(|open| *open != leg);
+        if let Some(at) = self.heirs.iter().position(|(closing, _)| *closing == leg) {
+            let (_, heir) = self.heirs.swap_remove(at);
+            if let Some(position) = report.position {
+                ctx.command(heir, Command::Resume { leg: heir, position });
+            }
+        }
         self.record.add(report);
     }
 

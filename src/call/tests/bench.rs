@@ -10,9 +10,12 @@ use crate::{
     media::{self, LegReport},
     sip::registrar::Binding,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
-    wire::sip::{
-        Message, Name,
-        digest::{self, Credential},
+    wire::{
+        sip::{
+            Message, Name,
+            digest::{self, Credential},
+        },
+        srtp::Position,
     },
 };
 
@@ -52,6 +55,9 @@ encryption = "off"
 pstn = false
 "#;
 
+/// Where every peer's stream stands when its media leg closes.
+pub(super) const POSITION: Position = Position { ssrc: 7, index: 0x3_8000 };
+
 pub(super) const TRUNK: &str = "203.0.113.5:5060";
 /// Alice's and Bob's devices; Bob has two.
 pub(super) const ALICE: &str = "198.51.100.1:5060";
@@ -72,6 +78,8 @@ pub(super) struct Bench {
     /// Media legs as they were joined.
     pub(super) joined: Vec<(LegId, LegId)>,
     pub(super) cdrs: Vec<Cdr>,
+    /// Media legs told to go on with the stream of another.
+    pub(super) resumed: Vec<(LegId, Position)>,
     pub(super) serial: u32,
 }
 
@@ -114,6 +122,7 @@ impl Bench {
     pub(super) fn with(config: &str) -> Self {
         let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
+        let workers = config.media.workers;
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
             config: Arc::new(config),
@@ -127,7 +136,7 @@ impl Bench {
                 listener(Transport::Tcp, "192.0.2.1:5060"),
                 listener(Transport::Tls, "192.0.2.1:5061"),
             ],
-            workers: 1,
+            workers,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
             bindings: vec![
                 binding("alice", ALICE),
@@ -145,6 +154,7 @@ impl Bench {
             open_legs: Vec::new(),
             joined: Vec::new(),
             cdrs: Vec::new(),
+            resumed: Vec::new(),
             serial: 0,
         };
         bench.drain();
@@ -164,6 +174,9 @@ impl Bench {
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
+                Output::Media { command: media::Command::Resume { leg, position }, .. } => {
+                    self.resumed.push((leg, position));
+                }
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
                 Output::Timeout(_) => break,
                 Output::Media { .. } | Output::Connect { .. } | Output::Resolve { .. } | Output::StoreBinding(_) => {}
@@ -171,7 +184,8 @@ impl Bench {
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+            let report = LegReport { position: Some(POSITION), ..LegReport::default() };
+            self.input(Input::Media(media::Event::Closed { leg, report }));
         }
     }
 

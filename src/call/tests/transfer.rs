@@ -2,7 +2,7 @@
 
 use super::{
     BOBS_LINE, TRUNK_FROM,
-    bench::{ALICE, BOB, BOB_TOO, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, udp},
+    bench::{ALICE, BOB, BOB_TOO, Bench, CAROL, CONFIG, Leg, POSITION, SDP, TRUNK, udp},
     from_alice, invite,
 };
 use crate::{
@@ -305,11 +305,15 @@ fn a_party_that_refuses_the_new_media_stays_where_it_is() {
     b.finish();
 }
 
-/// The re-INVITE to the trunk, without its retransmissions.
+/// An INVITE without its retransmissions.
+fn take_invite(b: &mut Bench, to: &str) -> (Flow, Message) {
+    let invite = b.take_request("INVITE", to);
+    b.sent.retain(|(_, m)| m.bytes() != invite.1.bytes());
+    invite
+}
+
 fn take_reoffer(b: &mut Bench) -> (Flow, Message) {
-    let reoffer = b.take_request("INVITE", TRUNK);
-    b.sent.retain(|(_, m)| m.bytes() != reoffer.1.bytes());
-    reoffer
+    take_invite(b, TRUNK)
 }
 
 #[test]
@@ -562,6 +566,46 @@ fn two_callers_of_one_user_are_joined_even_if_the_user_hangs_up_at_once() {
     assert_told(&mut b, BOB, "SIP/2.0 200 OK");
     b.within(&trunk, "BYE", 2, "", "");
     hang_up(&mut b, ALICE_TCP);
+    b.finish();
+}
+
+#[test]
+fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
+    let mut b = Bench::with(&CONFIG.replace("workers = 1", "workers = 2"));
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    // Carol is on one worker, Bob on the other, when each comes to talk to Alice.
+    invite(&mut b, udp(TRUNK), "sip:+12025551003@pbx.example.com", TRUNK_FROM, "");
+    let busy = b.take_request("INVITE", CAROL);
+    b.accept(&busy, "busy", SDP);
+    let other = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&other, 1, "");
+    let (trunk, _) = b.trunk_talks_to_bob();
+    let (first, carol) = call(&mut b, alice, "1003", CAROL, "carol");
+    let bob = other_device(&mut b);
+    let (_, second) = call(&mut b, bob, "1001", ALICE, "alice");
+    let workers: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
+    assert_eq!(workers, [0, 0, 1, 1]);
+    let target = format!("<sip:1002@pbx.example.com?Replaces={}>", escaped(&replaces(&second)));
+    assert_taken_on(&mut b, &first, 2, &target);
+    let to_carol = b.take_request("INVITE", CAROL);
+    b.answer(&to_carol, 491, "", "", "");
+    let kept: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
+    assert_eq!(kept, [0, 0, 1, 1], "what was offered in vain is given back");
+    b.pass(4_500);
+    let to_carol = take_invite(&mut b, CAROL);
+    b.accept(&to_carol, "", SDP);
+    let to_bob = take_invite(&mut b, OTHER);
+    b.accept(&to_bob, "", SDP);
+    let workers: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
+    assert_eq!(workers, [1, 1]);
+    let moved = b.open_legs[5];
+    assert_eq!(b.resumed, [(moved, POSITION)]);
+    assert!(b.joined.last().is_some_and(|(a, b)| *a == moved || *b == moved));
+    for leg in [&other, &trunk] {
+        b.within(leg, "BYE", 2, "", "");
+    }
+    b.within(&carol, "BYE", 1, "", "");
     b.finish();
 }
 
