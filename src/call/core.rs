@@ -34,7 +34,7 @@ use crate::{
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
-    wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
+    wire::sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
 };
 
 /// The whole signalling side of one server.
@@ -372,8 +372,8 @@ impl Core {
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                emergency_call::refuse(&mut self.ctx, &pending, dialled);
-                self.record_refusal(&caller, dialled, 403);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                self.record_refusal(&caller, dialled, status, phrase);
             }
             emergency::Decision::Loop => {
                 warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
@@ -402,10 +402,10 @@ impl Core {
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
 
-    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16) {
+    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
-            let cdr = Cdr::refused(&mut self.ctx, caller, &dialled.dialled, true, status);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
+            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
         }
     }
 
@@ -431,9 +431,10 @@ impl Core {
             }
             Target::Refuse(status, reason) => {
                 self.ctx.counters.calls_refused += 1;
-                let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr));
-                self.ctx.refuse(&pending, status, reason);
+                let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
+                let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
+                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.refuse(&pending, status, phrase);
             }
         }
     }
