@@ -67,7 +67,8 @@ pub(super) struct Call {
     pub key: String,
     pub state: State,
     pub a: Leg,
-    pub branches: BTreeMap<u32, Branch>,
+    /// Boxed, as the calls are: a tree node has room for eleven.
+    pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
     /// Requests relayed between the legs, by the client transaction that carries them on.
@@ -191,7 +192,7 @@ impl Call {
                 if let Some(trunk) = attempt.trunk() {
                     self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
                 }
-                self.branches.insert(number, branch);
+                self.branches.insert(number, Box::new(branch));
             }
             Err(failure) => self.note_failure(failure),
         }
@@ -563,7 +564,7 @@ impl Call {
 
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
-        let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
+        let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
@@ -680,8 +681,8 @@ impl Call {
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
-        let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
-        self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
+        let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
+        self.is_recorded && self.a.is_settled() && are_settled
     }
 
     pub(super) fn view(&self) -> CallView {

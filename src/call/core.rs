@@ -44,7 +44,7 @@ pub struct Core {
     site: Site,
     registrar: Registrar,
     authenticator: Authenticator,
-    calls: BTreeMap<CallId, Call>,
+    calls: BTreeMap<CallId, Box<Call>>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -457,7 +457,7 @@ impl Core {
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
-        let call = Call::start(&mut self.ctx, new);
+        let call = Box::new(Call::start(&mut self.ctx, new));
         self.keep(call);
     }
 
@@ -487,7 +487,7 @@ impl Core {
     }
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
-    fn keep(&mut self, mut call: Call) {
+    fn keep(&mut self, mut call: Box<Call>) {
         if let Some(cdr) = call.take_record() {
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
@@ -686,7 +686,7 @@ impl Core {
     // Views.
 
     pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().map(Call::view).collect()
+        self.calls.values().map(|call| call.view()).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
