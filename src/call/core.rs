@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
@@ -555,6 +555,7 @@ impl Core {
         loop {
             match self.registrar.poll_output() {
                 registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Displaced(binding) => self.displaced(&binding),
                 registrar::Output::Reply { status, reason, contacts, headers, .. } => {
                     let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
                     self.reply_register(pending, status, reason, &contacts, &headers);
@@ -562,6 +563,12 @@ impl Core {
                 registrar::Output::Timeout(_) => return,
             }
         }
+    }
+
+    fn displaced(&mut self, binding: &Binding) {
+        self.ctx.counters.contacts_displaced += 1;
+        let Binding { aor, user_agent, .. } = binding;
+        info!(user = aor, ?user_agent, "A contact made room for a new one of the same user.");
     }
 
     fn reply_register(

@@ -134,6 +134,7 @@ pub struct Counters {
     pub calls_answered: u64,
     pub calls_refused: u64,
     pub registrations_refused: u64,
+    pub contacts_displaced: u64,
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,

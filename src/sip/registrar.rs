@@ -33,6 +33,13 @@ pub struct Binding {
     pub user_agent: String,
 }
 
+impl Binding {
+    /// Whether a TCP or TLS connection leads to the device. Nobody knows that of a datagram's sender.
+    pub fn has_connection(&self) -> bool {
+        self.flow.transport.is_reliable() && self.flow.key().is_some()
+    }
+}
+
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub enum Input {
@@ -66,6 +73,8 @@ pub enum Output {
     },
     /// Write through before the reply is sent, so that a crash loses nothing the device was told.
     Store(Change),
+    /// This binding made room for a new one of the same user.
+    Displaced(Binding),
     Timeout(Option<Instant>),
 }
 
@@ -148,7 +157,8 @@ impl Registrar {
         let reply = match result {
             Ok(next) => {
                 if let Some(next) = next {
-                    self.commit(aor, next);
+                    self.commit(aor, next.bindings);
+                    self.outputs.extend(next.displaced.into_iter().map(Output::Displaced));
                 }
                 let contacts = self.contacts(aor).map(|binding| contact_value(now, binding)).collect();
                 Output::Reply { txn, status: 200, reason: "OK", contacts, headers: Vec::new() }
@@ -284,6 +294,7 @@ mod tests {
         now: Instant,
         cseq: u32,
         stored: BTreeMap<(String, String), Binding>,
+        displaced: Vec<String>,
     }
 
     #[derive(Debug, PartialEq, Eq)]
@@ -322,6 +333,7 @@ mod tests {
                             Change::Remove { aor, contact } => self.stored.remove(&(aor, contact)),
                         };
                     }
+                    Output::Displaced(binding) => self.displaced.push(binding.contact),
                     Output::Timeout(_) => return answer,
                 }
             }
@@ -488,12 +500,32 @@ mod tests {
         for n in 0..CONTACTS_PER_AOR_MAX {
             assert_eq!(f.register(&format!("Contact: <sip:{n}@x>\n")).status, 200);
         }
-        assert_eq!(f.register("Contact: <sip:more@x>\n"), refused(403));
-        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
         assert_eq!(f.register("Contact: <sip:0@x>;expires=0, <sip:more@x>\n").status, 200, "one goes, one comes");
+        assert!(f.displaced.is_empty());
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
         assert_eq!(f.register_on("bob", udp("192.0.2.2:5060"), "Contact: <sip:b@x>\n").status, 200);
         let many: String = (0..=CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@y>;expires=0\n")).collect();
         assert_eq!(f.register(&many), refused(403), "in one request");
+        f.check();
+    }
+
+    #[test]
+    fn the_contact_that_expires_soonest_makes_room_and_one_with_a_connection_last() {
+        let mut f = Fixture::default();
+        f.register_on("alice", tls(1), "Contact: <sip:connected@x>;expires=60\n");
+        for n in 1..CONTACTS_PER_AOR_MAX {
+            f.register(&format!("Contact: <sip:{n}@x>;expires={}\n", 1000 - n));
+        }
+        assert!(f.displaced.is_empty(), "nobody goes at the limit");
+        assert_eq!(f.register("Contact: <sip:more@x>\n").status, 200, "the limit and one");
+        assert_eq!(f.displaced, [format!("sip:{}@x", CONTACTS_PER_AOR_MAX - 1)]);
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
+        assert!(f.contacts("alice").contains(&"sip:connected@x"));
+        f.check();
+        let all: String = (0..CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@y>;expires=60\n")).collect();
+        assert_eq!(f.register(&all).status, 200);
+        assert!(f.contacts("alice").iter().all(|contact| contact.ends_with("@y")), "what was asked for stays");
+        assert_eq!(f.displaced.len(), 1 + CONTACTS_PER_AOR_MAX);
         f.check();
     }
 

@@ -11,7 +11,8 @@ pub const SIP_HEADERS_MAX: usize = 128;
 pub const TRANSACTIONS_MAX: usize = 200_000;
 /// Live calls; an INVITE above it is answered 503 with Retry-After. Emergency calls are exempt.
 pub const CALLS_MAX: usize = 20_000;
-/// Contacts per address-of-record; a REGISTER above it is answered 403.
+/// Contacts per address-of-record. A further one displaces the one that expires soonest, those without a connection first; a
+/// REGISTER that alone names more is answered 403.
 pub const CONTACTS_PER_AOR_MAX: usize = 10;
 /// Contact URI, instance or Call-ID of a binding; a REGISTER with a longer one is answered 400, a longer User-Agent is cut.
 pub const BINDING_TEXT_BYTES_MAX: usize = 512;

@@ -34,6 +34,7 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         ("calls_answered", "Calls answered", c.calls_answered),
         ("calls_refused", "Calls refused", c.calls_refused),
         ("registrations_refused", "Registrations refused", c.registrations_refused),
+        ("contacts_displaced", "Contacts that made room for a new one of their user", c.contacts_displaced),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

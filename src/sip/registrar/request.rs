@@ -32,6 +32,14 @@ impl Refusal {
     const OUT_OF_ORDER: Self = Self { status: 500, reason: "CSeq Out Of Order" };
 }
 
+/// What a REGISTER makes of the bindings of an address-of-record.
+#[derive(Debug, Default)]
+pub(super) struct Next {
+    pub(super) bindings: Vec<Binding>,
+    /// Bindings that made room for new ones.
+    pub(super) displaced: Vec<Binding>,
+}
+
 /// What a REGISTER asks for.
 #[derive(Debug)]
 pub(super) struct Registration<'a> {
@@ -85,19 +93,13 @@ impl<'a> Registration<'a> {
         Ok(Self { call_id, cseq, user_agent, wish })
     }
 
-    /// The next bindings of `aor`, or `None` if nothing was asked for.
-    pub(super) fn apply(
-        &self,
-        now: Instant,
-        aor: &str,
-        flow: Flow,
-        old: &[Binding],
-    ) -> Result<Option<Vec<Binding>>, Refusal> {
+    /// What becomes of the bindings of `aor`, or `None` if nothing was asked for.
+    pub(super) fn apply(&self, now: Instant, aor: &str, flow: Flow, old: &[Binding]) -> Result<Option<Next>, Refusal> {
         let contacts = match &self.wish {
             Wish::Query => return Ok(None),
             Wish::RemoveAll => {
                 old.iter().try_for_each(|binding| self.check_order(binding))?;
-                return Ok(Some(Vec::new()));
+                return Ok(Some(Next::default()));
             }
             Wish::Update(contacts) => contacts,
         };
@@ -110,10 +112,25 @@ impl<'a> Registration<'a> {
                 next.insert(0, self.binding(now, aor, flow, contact));
             }
         }
-        if next.len() > CONTACTS_PER_AOR_MAX {
-            return Err(Refusal::FULL);
+        let displaced = self.make_room(&mut next);
+        Ok(Some(Next { bindings: next, displaced }))
+    }
+
+    /// Takes out what is too much: a contact without a live connection before one with, and then the one that expires
+    /// soonest. A telephone that lost its contacts in crashes is let in again; what this request asks for stays.
+    fn make_room(&self, next: &mut Vec<Binding>) -> Vec<Binding> {
+        let mut displaced = Vec::new();
+        while next.len() > CONTACTS_PER_AOR_MAX {
+            let others = next.iter().enumerate().filter(|(_, binding)| !self.is_of_this_request(binding));
+            let least = others.min_by_key(|(_, binding)| (binding.has_connection(), binding.expires_at));
+            let (index, _) = least.expect("one request asks for no more contacts than there is room for");
+            displaced.push(next.remove(index));
         }
-        Ok(Some(next))
+        displaced
+    }
+
+    fn is_of_this_request(&self, binding: &Binding) -> bool {
+        binding.call_id == self.call_id && binding.cseq == self.cseq
     }
 
     /// RFC 3261 section 10.3: within one Call-ID, CSeq only goes up.
