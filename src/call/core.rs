@@ -30,12 +30,15 @@ use crate::{
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
-        registrar::{self, Binding, Registrar},
+        registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
 };
+
+/// The flow to a device is gone (RFC 5626 section 11.6).
+const FLOW_FAILED: u16 = 430;
 
 /// The whole signalling side of one server.
 #[derive(Debug)]
@@ -57,11 +60,12 @@ pub struct Core {
 
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
+        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, gruu_key, mut rng } = setup;
         let own_ips: Vec<_> =
             listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
+        let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
         let ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
@@ -81,7 +85,7 @@ impl Core {
         let mut core = Self {
             ctx,
             site,
-            registrar: Registrar::new(),
+            registrar,
             authenticator,
             calls: BTreeMap::new(),
             invites: HashMap::new(),
@@ -189,6 +193,9 @@ impl Core {
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
             Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if matches!(self.ctx.owners.get(&txn), Some(Owner::Branch(..))) => {
+                self.outcome(txn, FLOW_FAILED, "Flow Failed", None);
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -210,10 +217,14 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
-            Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
-                Some(response) => call.branch_response(ctx, branch, response),
-                None => call.branch_refused(ctx, branch, status, reason),
-            }),
+            Owner::Branch(id, branch) => {
+                let other_flow = self.other_flow(id, branch, status, response.is_some());
+                self.with_call(id, |call, ctx| match (other_flow, response) {
+                    (Some(flow), _) => call.change_flow(ctx, branch, flow),
+                    (None, Some(response)) => call.branch_response(ctx, branch, response),
+                    (None, None) => call.branch_refused(ctx, branch, status, reason),
+                });
+            }
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -221,6 +232,18 @@ impl Core {
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
             Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
         }
+    }
+
+    /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
+    /// proxy reports as failed is forgotten at once.
+    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
+        let is_failure = status == FLOW_FAILED || (status == 408 && !is_answered);
+        let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();
+        if is_answered {
+            self.registrar.handle_input(self.ctx.now, registrar::Input::FlowFailed(failed.clone()));
+        }
+        let call = self.calls.get(&id)?;
+        self.registrar.flows_of(&failed.aor, failed.instance.as_deref()?).find(|flow| call.may_try(flow)).cloned()
     }
 
     fn request(&mut self, pending: Pending) {
@@ -414,10 +437,13 @@ impl Core {
         let callee = called_party(pending.request.request_uri());
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
+        let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
+        match target {
             Target::User(user) => {
                 let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let contacts = self.registrar.contacts(&user.name);
+                let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+                let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
                 self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
@@ -435,6 +461,20 @@ impl Core {
                 self.ctx.outputs.push_back(Output::StoreCdr(cdr));
                 self.ctx.refuse(&pending, status, reason);
             }
+        }
+    }
+
+    /// Where a GRUU leads, and to which device there (RFC 5627 section 5.5). Trunks know direct lines only.
+    fn device_target(&self, request_uri: &str, is_from_trunk: bool, target: Target) -> (Target, Option<String>) {
+        let uri = Uri::parse(request_uri).filter(|uri| !is_from_trunk && self.site.is_own_host(uri.host));
+        match uri.and_then(|uri| self.registrar.gruu(&uri)) {
+            None => (target, None),
+            Some(Gruu::Public(instance)) => (target, Some(instance)),
+            Some(Gruu::Temporary { aor, instance }) => match self.ctx.directory.by_name(&aor) {
+                Some(user) => (Target::User(Arc::clone(user)), Some(instance)),
+                None => (Target::Refuse(404, "No Such Device"), None),
+            },
+            Some(Gruu::Invalid) => (Target::Refuse(404, "No Such Device"), None),
         }
     }
 
@@ -534,7 +574,7 @@ impl Core {
     /// A device that has registered over a new connection is reached over it in its calls, too.
     fn device_is_back(&mut self, user: &User, flow: &Flow) {
         let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
-        let Some(binding) = self.registrar.contacts(&user.name).find(|b| b.flow.key() == flow.key()) else { return };
+        let Some(binding) = self.registrar.binding_on(&user.name, flow) else { return };
         for &(id, side) in legs {
             let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
             if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
@@ -634,8 +674,17 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+            users.iter().for_each(|user| self.device_has_another_flow(user));
         }
+    }
+
+    /// Calls of a device that lost one of its flows go on over another.
+    fn device_has_another_flow(&mut self, user: &str) {
+        let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
+        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
+        flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 
     fn media_event(&mut self, event: &media::Event) {

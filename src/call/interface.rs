@@ -25,6 +25,8 @@ pub struct Setup {
     pub trunk_passwords: HashMap<String, Secret<String>>,
     /// Bindings of the store.
     pub bindings: Vec<Binding>,
+    /// Makes GRUUs; the same after a restart, so that they stay good.
+    pub gruu_key: Secret<[u8; 32]>,
     pub rng: Rng,
 }
 

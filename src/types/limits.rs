@@ -16,6 +16,10 @@ pub const CALLS_MAX: usize = 20_000;
 pub const CONTACTS_PER_AOR_MAX: usize = 10;
 /// Contact URI, instance or Call-ID of a binding; a REGISTER with a longer one is answered 400, a longer User-Agent is cut.
 pub const BINDING_TEXT_BYTES_MAX: usize = 512;
+/// Path values of a binding; a REGISTER with more is answered 400.
+pub const PATH_MAX: usize = 5;
+/// A device must speak this often on a flow that is to be kept (RFC 5626 section 4.4).
+pub const FLOW_TIMER_S: u32 = 120;
 /// Branches of one fork; further contacts are not called.
 pub const FORK_WIDTH_MAX: usize = 10;
 /// Shortest registration; a shorter one is answered 423 with Min-Expires.
