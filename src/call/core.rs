@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::{
+    abuse::Guard,
     admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
@@ -23,6 +24,7 @@ use crate::{
     config::{Directory, User},
     media::{self, ports::Ports},
     policy::{
+        abuse::is_scanner,
         emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
         routing::{self, Target},
         security::{self, LegSecurity, leg_security},
@@ -47,6 +49,7 @@ pub struct Core {
     site: Site,
     registrar: Registrar,
     authenticator: Authenticator,
+    guard: Guard,
     calls: BTreeMap<CallId, Call>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
@@ -87,6 +90,7 @@ impl Core {
             site,
             registrar,
             authenticator,
+            guard: Guard::new(),
             calls: BTreeMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
@@ -134,6 +138,9 @@ impl Core {
         };
         match validate(&message) {
             Ok(()) => {
+                if let Some(reason) = self.unwelcome(&flow, &message) {
+                    return self.ctx.counters.drops.count(reason);
+                }
                 let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
                     transaction::Input::Urgent { flow, message }
                 } else {
@@ -156,6 +163,38 @@ impl Core {
             }
             (Some(_) | None, _) => false,
         }
+    }
+
+    /// Why a request is dropped without an answer: a scanner's, or above a limit on refused credentials. Neither holds where
+    /// somebody is registered, for requests of the calls there are, or for emergency calls (RULES 5.5).
+    fn unwelcome(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let method = message.method().filter(|method| !matches!(method, Method::Ack | Method::Cancel))?;
+        if self.registrar.is_source(flow.source()) {
+            return None;
+        }
+        let reason = self.abuse(flow, message)?;
+        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
+        let is_emergency = || {
+            let dialled = emergency::classify(message.request_uri(), &self.site);
+            method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
+        };
+        (!is_in_call() && !is_emergency()).then_some(reason)
+    }
+
+    fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let now = self.ctx.now;
+        if message.header(Name::UserAgent).is_some_and(is_scanner) {
+            return Some(DropReason::SipScanner);
+        }
+        if self.guard.is_barred_source(now, flow.source()) {
+            return Some(DropReason::SipBarredSource);
+        }
+        if !self.guard.has_barred_user(now) {
+            return None;
+        }
+        let claimed = [Role::Registrar, Role::Proxy].map(|role| self.authenticator.claimed_user(role, message));
+        let is_barred = claimed.iter().flatten().any(|user| self.guard.is_barred_user(now, user));
+        is_barred.then_some(DropReason::SipBarredUser)
     }
 
     fn is_in_site_networks(&self, flow: &Flow) -> bool {
@@ -368,6 +407,9 @@ impl Core {
     }
 
     fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
+        if *verdict == Verdict::Refused {
+            self.note_refused(pending, role);
+        }
         let (status, header) = match role {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
@@ -376,6 +418,28 @@ impl Core {
         let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
+    }
+
+    /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
+    /// not silence the office.
+    fn note_refused(&mut self, pending: &Pending, role: Role) {
+        let source = pending.flow.source();
+        if self.registrar.is_source(source) {
+            return;
+        }
+        let user = self.authenticator.claimed_user(role, &pending.request);
+        let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
+        let reached = self.guard.refused(self.ctx.now, source, user);
+        if reached.source {
+            warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
+        }
+        if let Some(user) = known.filter(|_| reached.user) {
+            warn!(
+                user = user.name,
+                window_s = limits::REFUSALS_WINDOW_S,
+                "Too many refused credentials for one user; only registered sources are answered."
+            );
+        }
     }
 
     // 5. Policy decides where it goes. Emergency first.

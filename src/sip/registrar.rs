@@ -8,7 +8,10 @@ mod extensions;
 mod gruu;
 mod request;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+};
 
 use crate::{
     types::{ConnectionId, Flow, FlowKey, Instant, Rng, Secret, TxnId, limits::REGISTRATION_EXPIRES_S_MIN},
@@ -115,6 +118,8 @@ pub struct Registrar {
     aors: HashMap<String, Vec<Binding>>,
     /// How many bindings each address-of-record has on a flow.
     flows: HashMap<FlowKey, BTreeMap<String, usize>>,
+    /// How many bindings there are from each source.
+    sources: HashMap<IpAddr, usize>,
     /// Each address-of-record at the earliest expiry of its bindings.
     expiries: BTreeSet<(Instant, String)>,
     /// The address-of-record behind each mark of a temporary GRUU.
@@ -131,6 +136,7 @@ impl Registrar {
         Self {
             aors: HashMap::new(),
             flows: HashMap::new(),
+            sources: HashMap::new(),
             expiries: BTreeSet::new(),
             marks: HashMap::new(),
             gruus: gruu::Maker::new(domain, gruu_key),
@@ -212,6 +218,11 @@ impl Registrar {
     /// Whether anybody has a live binding on this flow.
     pub fn is_bound(&self, flow: &Flow) -> bool {
         flow.key().is_some_and(|key| self.flows.contains_key(&key))
+    }
+
+    /// Whether anybody has a live binding from this source ([`Flow::source`]).
+    pub fn is_source(&self, source: IpAddr) -> bool {
+        self.sources.contains_key(&source)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
@@ -319,6 +330,12 @@ impl Registrar {
     /// Replaces the bindings of `aor` in the table and all indexes; returns the old ones.
     fn put(&mut self, aor: &str, next: Vec<Binding>) -> Vec<Binding> {
         let old = self.aors.remove(aor).unwrap_or_default();
+        for binding in &old {
+            self.release_source(binding.flow.source());
+        }
+        for binding in &next {
+            *self.sources.entry(binding.flow.source()).or_default() += 1;
+        }
         for key in old.iter().filter_map(|binding| binding.flow.key()) {
             self.release(key, aor);
         }
@@ -342,6 +359,14 @@ impl Registrar {
             self.aors.insert(aor.to_owned(), next);
         }
         old
+    }
+
+    fn release_source(&mut self, source: IpAddr) {
+        let Some(count) = self.sources.get_mut(&source) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.sources.remove(&source);
+        }
     }
 
     fn release(&mut self, key: FlowKey, aor: &str) {
@@ -494,6 +519,9 @@ mod tests {
                 assert!(binding.expires_at > self.now, "expired: {binding:?}");
             }
             assert_eq!(r.flows, flows);
+            let mut sources: HashMap<IpAddr, usize> = HashMap::new();
+            r.iter().for_each(|binding| *sources.entry(binding.flow.source()).or_default() += 1);
+            assert_eq!(r.sources, sources);
             let expiries = r.aors.iter().map(|(aor, list)| (earliest(list).expect("no list is empty"), aor.clone()));
             assert_eq!(r.expiries, expiries.collect());
             for (aor, list) in &r.aors {

@@ -32,6 +32,15 @@ pub const REGISTRATION_EXPIRES_S_DEFAULT: u32 = 3_600;
 pub const NONCE_LIFETIME_S: u64 = 300;
 /// Digest nonces remembered against replay; the oldest is forgotten, and is then stale.
 pub const NONCES_MAX: usize = 65_536;
+/// Refused credentials of one source within [`REFUSALS_WINDOW_S`]; its requests are then dropped until the window ends, unless
+/// somebody is registered from there.
+pub const REFUSALS_PER_SOURCE_MAX: u32 = 20;
+/// Refused credentials for one user from anywhere; credentials for that user are then dropped likewise.
+pub const REFUSALS_PER_USER_MAX: u32 = 50;
+/// From the first refusal that is counted.
+pub const REFUSALS_WINDOW_S: u64 = 300;
+/// Sources, and users, whose refusals are counted; the oldest is forgotten.
+pub const REFUSAL_ENTRIES_MAX: usize = 65_536;
 /// Media sections of one SDP body; more are answered 488.
 pub const MEDIA_SECTIONS_MAX: usize = 8;
 /// SDP lines of one body; more are answered 488.

@@ -1,5 +1,6 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
+mod abuse;
 mod bench;
 mod flows;
 
