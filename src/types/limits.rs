@@ -53,6 +53,10 @@ pub const SSRCS_PER_LEG_MAX: usize = 16;
 pub const PACKET_BYTES_MAX: usize = 2_048;
 /// Open TCP and TLS connections; further ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// ... of one source, which may be a whole office behind one address; further ones are closed at once.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
+/// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
+pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 /// Messages waiting for one slow TCP or TLS peer; the connection is closed above it.
 pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
