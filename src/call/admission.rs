@@ -3,7 +3,8 @@
 use super::{call::Caller, leg::Peer};
 use crate::{
     config::User,
-    wire::sip::{Message, Name, NameAddr, Uri},
+    sip::registrar,
+    wire::sip::{Message, Method, Name, NameAddr, Uri},
 };
 
 /// A final answer, with the header that tells the sender what would be accepted.
@@ -49,9 +50,12 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 3261 sections 8.2.2.3 and 16.3: no extension that can be required is supported.
+/// RFC 3261 sections 8.2.2.3 and 16.3: only a REGISTER can require extensions that are supported.
 pub(super) fn required_extensions(request: &Message) -> Option<Refusal> {
-    let required: Vec<_> = request.values(Name::Require).chain(request.values(Name::ProxyRequire)).collect();
+    let known: &[&str] = if request.method() == Some(Method::Register) { &registrar::EXTENSIONS } else { &[] };
+    let is_unknown = |tag: &&str| !known.iter().any(|known| tag.eq_ignore_ascii_case(known));
+    let tags = request.values(Name::Require).chain(request.values(Name::ProxyRequire));
+    let required: Vec<_> = tags.filter(is_unknown).collect();
     (!required.is_empty()).then(|| Refusal::of(420).with("Unsupported", required.join(", ")))
 }
 

@@ -183,7 +183,7 @@ impl Call {
         self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
     }
 
-    fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
+    pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
         match self.send_invite(ctx, number, &attempt) {
@@ -419,13 +419,11 @@ impl Call {
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
+        let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
-        branch.progress = Progress::Over;
-        branch.deadline = None;
         let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
-        self.drop_branch(ctx, number);
+        self.retire_branch(ctx, number);
         if self.state != State::Setup {
             return;
         }
@@ -434,6 +432,15 @@ impl Call {
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Ends a branch whose INVITE has its final answer.
+    pub(super) fn retire_branch(&mut self, ctx: &mut Context, number: u32) {
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.progress = Progress::Over;
+            branch.deadline = None;
+        }
+        self.drop_branch(ctx, number);
     }
 
     /// What a refusal means for the rest of the plan.
@@ -447,7 +454,7 @@ impl Call {
             Attempt::Emergency { .. } => {}
             Attempt::Trunk { .. } => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 500..600) {
+                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
                     self.plan.give_up();
                 }
             }
@@ -467,7 +474,7 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
-    fn next_wave_if_idle(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
         if self.state == State::Setup && !self.has_live_branch() {
             self.next_wave(ctx);
         }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
+    abuse::Guard,
     admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
@@ -23,6 +24,7 @@ use crate::{
     config::{Directory, User},
     media::{self, ports::Ports},
     policy::{
+        abuse::is_scanner,
         emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
         routing::{self, Target},
         security::{self, LegSecurity, leg_security},
@@ -30,12 +32,15 @@ use crate::{
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
-        registrar::{self, Binding, Registrar},
+        registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
 };
+
+/// The flow to a device is gone (RFC 5626 section 11.6).
+const FLOW_FAILED: u16 = 430;
 
 /// The whole signalling side of one server.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ pub struct Core {
     registrar: Registrar,
     authenticator: Authenticator,
     calls: BTreeMap<CallId, Box<Call>>,
+    guard: Guard,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -57,11 +63,12 @@ pub struct Core {
 
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
+        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, gruu_key, mut rng } = setup;
         let own_ips: Vec<_> =
             listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
+        let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
         let ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
@@ -81,8 +88,9 @@ impl Core {
         let mut core = Self {
             ctx,
             site,
-            registrar: Registrar::new(),
+            registrar,
             authenticator,
+            guard: Guard::new(),
             calls: BTreeMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
@@ -130,6 +138,9 @@ impl Core {
         };
         match validate(&message) {
             Ok(()) => {
+                if let Some(reason) = self.unwelcome(&flow, &message) {
+                    return self.ctx.counters.drops.count(reason);
+                }
                 let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
                     transaction::Input::Urgent { flow, message }
                 } else {
@@ -152,6 +163,38 @@ impl Core {
             }
             (Some(_) | None, _) => false,
         }
+    }
+
+    /// Why a request is dropped without an answer: a scanner's, or above a limit on refused credentials. Neither holds where
+    /// somebody is registered, for requests of the calls there are, or for emergency calls (RULES 5.5).
+    fn unwelcome(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let method = message.method().filter(|method| !matches!(method, Method::Ack | Method::Cancel))?;
+        if self.registrar.is_source(flow.source()) {
+            return None;
+        }
+        let reason = self.abuse(flow, message)?;
+        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
+        let is_emergency = || {
+            let dialled = emergency::classify(message.request_uri(), &self.site);
+            method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
+        };
+        (!is_in_call() && !is_emergency()).then_some(reason)
+    }
+
+    fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let now = self.ctx.now;
+        if message.header(Name::UserAgent).is_some_and(is_scanner) {
+            return Some(DropReason::SipScanner);
+        }
+        if self.guard.is_barred_source(now, flow.source()) {
+            return Some(DropReason::SipBarredSource);
+        }
+        if !self.guard.has_barred_user(now) {
+            return None;
+        }
+        let claimed = [Role::Registrar, Role::Proxy].map(|role| self.authenticator.claimed_user(role, message));
+        let is_barred = claimed.iter().flatten().any(|user| self.guard.is_barred_user(now, user));
+        is_barred.then_some(DropReason::SipBarredUser)
     }
 
     fn is_in_site_networks(&self, flow: &Flow) -> bool {
@@ -189,6 +232,9 @@ impl Core {
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
             Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if matches!(self.ctx.owners.get(&txn), Some(Owner::Branch(..))) => {
+                self.outcome(txn, FLOW_FAILED, "Flow Failed", None);
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -210,10 +256,14 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
-            Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
-                Some(response) => call.branch_response(ctx, branch, response),
-                None => call.branch_refused(ctx, branch, status, reason),
-            }),
+            Owner::Branch(id, branch) => {
+                let other_flow = self.other_flow(id, branch, status, response.is_some());
+                self.with_call(id, |call, ctx| match (other_flow, response) {
+                    (Some(flow), _) => call.change_flow(ctx, branch, flow),
+                    (None, Some(response)) => call.branch_response(ctx, branch, response),
+                    (None, None) => call.branch_refused(ctx, branch, status, reason),
+                });
+            }
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -221,6 +271,18 @@ impl Core {
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
             Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
         }
+    }
+
+    /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
+    /// proxy reports as failed is forgotten at once.
+    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
+        let is_failure = status == FLOW_FAILED || (status == 408 && !is_answered);
+        let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();
+        if is_answered {
+            self.registrar.handle_input(self.ctx.now, registrar::Input::FlowFailed(failed.clone()));
+        }
+        let call = self.calls.get(&id)?;
+        self.registrar.flows_of(&failed.aor, failed.instance.as_deref()?).find(|flow| call.may_try(flow)).cloned()
     }
 
     fn request(&mut self, pending: Pending) {
@@ -345,6 +407,9 @@ impl Core {
     }
 
     fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
+        if *verdict == Verdict::Refused {
+            self.note_refused(pending, role);
+        }
         let (status, header) = match role {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
@@ -353,6 +418,28 @@ impl Core {
         let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
+    }
+
+    /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
+    /// not silence the office.
+    fn note_refused(&mut self, pending: &Pending, role: Role) {
+        let source = pending.flow.source();
+        if self.registrar.is_source(source) {
+            return;
+        }
+        let user = self.authenticator.claimed_user(role, &pending.request);
+        let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
+        let reached = self.guard.refused(self.ctx.now, source, user);
+        if reached.source {
+            warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
+        }
+        if let Some(user) = known.filter(|_| reached.user) {
+            warn!(
+                user = user.name,
+                window_s = limits::REFUSALS_WINDOW_S,
+                "Too many refused credentials for one user; only registered sources are answered."
+            );
+        }
     }
 
     // 5. Policy decides where it goes. Emergency first.
@@ -414,10 +501,13 @@ impl Core {
         let callee = called_party(pending.request.request_uri());
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
+        let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
+        match target {
             Target::User(user) => {
                 let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let contacts = self.registrar.contacts(&user.name);
+                let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+                let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
                 self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
@@ -436,6 +526,20 @@ impl Core {
                 self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
                 self.ctx.refuse(&pending, status, phrase);
             }
+        }
+    }
+
+    /// Where a GRUU leads, and to which device there (RFC 5627 section 5.5). Trunks know direct lines only.
+    fn device_target(&self, request_uri: &str, is_from_trunk: bool, target: Target) -> (Target, Option<String>) {
+        let uri = Uri::parse(request_uri).filter(|uri| !is_from_trunk && self.site.is_own_host(uri.host));
+        match uri.and_then(|uri| self.registrar.gruu(&uri)) {
+            None => (target, None),
+            Some(Gruu::Public(instance)) => (target, Some(instance)),
+            Some(Gruu::Temporary { aor, instance }) => match self.ctx.directory.by_name(&aor) {
+                Some(user) => (Target::User(Arc::clone(user)), Some(instance)),
+                None => (Target::Refuse(404, "No Such Device"), None),
+            },
+            Some(Gruu::Invalid) => (Target::Refuse(404, "No Such Device"), None),
         }
     }
 
@@ -535,7 +639,7 @@ impl Core {
     /// A device that has registered over a new connection is reached over it in its calls, too.
     fn device_is_back(&mut self, user: &User, flow: &Flow) {
         let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
-        let Some(binding) = self.registrar.contacts(&user.name).find(|b| b.flow.key() == flow.key()) else { return };
+        let Some(binding) = self.registrar.binding_on(&user.name, flow) else { return };
         for &(id, side) in legs {
             let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
             if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
@@ -556,6 +660,7 @@ impl Core {
         loop {
             match self.registrar.poll_output() {
                 registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Displaced(binding) => self.displaced(&binding),
                 registrar::Output::Reply { status, reason, contacts, headers, .. } => {
                     let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
                     self.reply_register(pending, status, reason, &contacts, &headers);
@@ -563,6 +668,12 @@ impl Core {
                 registrar::Output::Timeout(_) => return,
             }
         }
+    }
+
+    fn displaced(&mut self, binding: &Binding) {
+        self.ctx.counters.contacts_displaced += 1;
+        let Binding { aor, user_agent, .. } = binding;
+        info!(user = aor, ?user_agent, "A contact made room for a new one of the same user.");
     }
 
     fn reply_register(
@@ -628,8 +739,17 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+            users.iter().for_each(|user| self.device_has_another_flow(user));
         }
+    }
+
+    /// Calls of a device that lost one of its flows go on over another.
+    fn device_has_another_flow(&mut self, user: &str) {
+        let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
+        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
+        flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 
     fn media_event(&mut self, event: &media::Event) {

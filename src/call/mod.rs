@@ -1,5 +1,6 @@
 //! The B2BUA: every call, the only place where signalling and media meet.
 
+mod abuse;
 mod admission;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
@@ -8,6 +9,7 @@ mod context;
 mod core;
 mod credentials;
 mod emergency_call;
+mod flows;
 mod fork;
 mod in_dialog;
 mod interface;

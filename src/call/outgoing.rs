@@ -85,9 +85,12 @@ impl Invite<'_> {
 
     fn build(&self, ctx: &mut Context, via: &str) -> RequestBuilder {
         let (request_uri, to, from) = self.parties(ctx);
-        let mut request = RequestBuilder::new("INVITE", &request_uri)
-            .header("Via", via)
-            .header("Max-Forwards", self.max_forwards())
+        let mut request =
+            RequestBuilder::new("INVITE", &request_uri).header("Via", via).header("Max-Forwards", self.max_forwards());
+        for hop in self.route() {
+            request = request.header("Route", hop);
+        }
+        let mut request = request
             .header("From", format_args!("{from};tag={}", self.leg.local_tag))
             .header("To", to)
             .header("Call-ID", &self.leg.call_id)
@@ -107,6 +110,14 @@ impl Invite<'_> {
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
                 request.body("application/sdp", self.offer.as_bytes())
             }
+        }
+    }
+
+    /// The proxies on the way to a device (RFC 3327 section 5.3).
+    fn route(&self) -> &[String] {
+        match self.attempt {
+            Attempt::Contact { binding, .. } => &binding.path,
+            Attempt::Trunk { .. } | Attempt::Emergency { .. } => &[],
         }
     }
 

@@ -15,6 +15,7 @@ mod baresip;
 mod common;
 mod linphone;
 mod sipp;
+mod sipvicious;
 mod tone;
 
 use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};

@@ -1,6 +1,8 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
+mod abuse;
 mod bench;
+mod flows;
 
 use std::net::SocketAddr;
 
