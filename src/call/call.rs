@@ -33,6 +33,8 @@ pub(super) struct Caller {
     pub display: String,
     /// E.164 number of a direct line, shown to trunks.
     pub direct_line: Option<String>,
+    /// The callee is not to know who calls (RFC 3323).
+    pub is_private: bool,
 }
 
 /// What a new call is made of.

@@ -15,6 +15,7 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
+    identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     trunks::Trunks,
@@ -298,13 +299,14 @@ impl Core {
         if let Some(trunk) = self.trunk_of(pending) {
             return Some(trunk_caller(trunk, &pending.request));
         }
+        let is_private = identity::asks_for_privacy(&pending.request);
         if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(device_caller(&user));
+            return Some(Caller { is_private, ..device_caller(&user) });
         }
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(device_caller(&user))
+                Some(Caller { is_private, ..device_caller(&user) })
             }
             verdict => {
                 self.challenge(pending, Role::Proxy, &verdict);
@@ -398,7 +400,13 @@ impl Core {
             return (device_caller(&user), Source::AuthenticatedDevice);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
-        let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".into(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+        };
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
 

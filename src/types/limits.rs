@@ -56,3 +56,5 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Characters of a display name; a longer one is cut.
+pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
