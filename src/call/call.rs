@@ -14,6 +14,7 @@ use super::{
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing,
+    passed_headers::PassedHeaders,
 };
 use crate::{
     media,
@@ -82,6 +83,8 @@ pub(super) struct Call {
     early: Option<u32>,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
+    /// Of the response that is being passed on.
+    passed: PassedHeaders,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -136,6 +139,7 @@ impl Call {
             failure: None,
             early: None,
             winner: None,
+            passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
@@ -238,6 +242,7 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
@@ -245,6 +250,7 @@ impl Call {
             401 | 407 if self.show_password(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
+        self.passed = PassedHeaders::default();
     }
 
     fn branch_trying(&mut self, number: u32) {
@@ -486,6 +492,9 @@ impl Call {
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
             response = response.header("Allow", ALLOW);
+        }
+        if status < 300 {
+            response = self.passed.add_to_response(response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());

@@ -14,6 +14,7 @@ mod in_dialog;
 mod interface;
 mod leg;
 mod outgoing;
+mod passed_headers;
 #[cfg(test)]
 mod tests;
 mod trunks;

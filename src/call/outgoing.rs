@@ -11,6 +11,7 @@ use super::{
     identity::Identity,
     interface::Output,
     leg::{Device, Leg},
+    passed_headers::PassedHeaders,
     trunks::Reach,
 };
 use crate::{
@@ -108,13 +109,23 @@ impl Invite<'_> {
             }
             (Attempt::Trunk { index, .. }, _) => {
                 let identity = Identity::to_trunk(&ctx.config, ctx.trunks.trunk(*index), &self.call.caller);
-                identity.assert(request).body("application/sdp", self.offer.as_bytes())
+                self.passed_headers()
+                    .add_to_request(identity.assert(request))
+                    .body("application/sdp", self.offer.as_bytes())
             }
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
                 let identity = Identity::to_device(&ctx.config, &self.call.caller);
-                identity.assert(request).body("application/sdp", self.offer.as_bytes())
+                self.passed_headers()
+                    .add_to_request(identity.assert(request))
+                    .body("application/sdp", self.offer.as_bytes())
             }
         }
+    }
+
+    /// What the callee sees of the caller's own INVITE.
+    fn passed_headers(&self) -> PassedHeaders {
+        let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
+        invite.map(|invite| PassedHeaders::of_invite(invite, &self.call.caller)).unwrap_or_default()
     }
 
     /// Request-URI, To and From (without tag).

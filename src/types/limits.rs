@@ -58,3 +58,5 @@ pub const STORE_BACKLOG_MAX: usize = 100_000;
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
 /// Characters of a display name; a longer one is cut.
 pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
+/// Header values that pass from one leg to the other in one message; one that would exceed it stays behind.
+pub const PASSED_HEADERS_BYTES_MAX: usize = 1_024;
