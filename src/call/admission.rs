@@ -19,7 +19,7 @@ impl Refusal {
         Self { status, reason: "", header: None }
     }
 
-    fn with(self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(super) fn with(self, name: &'static str, value: impl Into<String>) -> Self {
         Self { header: Some((name, value.into())), ..self }
     }
 }

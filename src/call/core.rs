@@ -18,6 +18,7 @@ use super::{
     identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
+    message::{self, Messages},
     trunks::Trunks,
 };
 use crate::{
@@ -46,6 +47,7 @@ pub struct Core {
     registrar: Registrar,
     authenticator: Authenticator,
     calls: BTreeMap<CallId, Call>,
+    messages: Messages,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -85,6 +87,7 @@ impl Core {
             registrar: Registrar::new(),
             authenticator,
             calls: BTreeMap::new(),
+            messages: Messages::default(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
@@ -211,6 +214,7 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
+            Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.branch_response(ctx, branch, response),
                 None => call.branch_refused(ctx, branch, status, reason),
@@ -237,7 +241,7 @@ impl Core {
             Some(Method::Invite) => self.invite(pending),
             Some(Method::Register) => self.register(&pending),
             Some(Method::Options) => self.options(&pending),
-            Some(Method::Message) => self.message(&pending),
+            Some(Method::Message) => self.message(pending),
             Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
                 self.ctx.refuse(&pending, 481, "");
             }
@@ -606,11 +610,34 @@ impl Core {
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
 
-    /// Text messages are not relayed; to an emergency number the answer says what to do instead.
-    fn message(&mut self, pending: &Pending) {
+    /// A text message; to an emergency number the answer says what to do instead.
+    fn message(&mut self, pending: Pending) {
         match emergency::classify(pending.request.request_uri(), &self.site) {
-            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, pending),
-            Dialled::Test(_) | Dialled::Ordinary(_) => self.ctx.refuse_with(pending, 405, "", &[("Allow", ALLOW)]),
+            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, &pending),
+            Dialled::Test(_) => self.ctx.refuse(&pending, 404, ""),
+            Dialled::Ordinary(ordinary) => self.ordinary_message(pending, &ordinary),
+        }
+    }
+
+    fn ordinary_message(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
+        if let Err(refusal) = message::acceptable(&pending.request) {
+            return self.refuse(&pending, &refusal);
+        }
+        let Some(caller) = self.identify(&pending) else { return };
+        if self.is_draining {
+            return self.ctx.refuse_with(&pending, 503, "Shutting Down", &[("Retry-After", "30")]);
+        }
+        let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
+        let is_secure = is_sips(pending.request.request_uri());
+        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
+            Target::User(user) => {
+                let contacts = self.registrar.contacts(&user.name);
+                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
+                let contacts: Vec<_> = reachable.take(limits::FORK_WIDTH_MAX).cloned().collect();
+                self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);
+            }
+            Target::Trunks { .. } => self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers"),
+            Target::Refuse(status, reason) => self.ctx.refuse(&pending, status, reason),
         }
     }
 
@@ -664,6 +691,7 @@ impl Core {
         let now = self.ctx.now;
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
+        self.messages.timeout(&mut self.ctx);
         self.resolve_trunks();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -687,7 +715,8 @@ impl Core {
             unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
-        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let messages = self.messages.next_timeout();
+        [transactions, bindings, calls, messages, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
     }
 
     // Views.
@@ -728,6 +757,7 @@ impl Core {
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
+            && self.messages.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned

@@ -13,6 +13,7 @@ mod identity;
 mod in_dialog;
 mod interface;
 mod leg;
+mod message;
 mod outgoing;
 mod passed_headers;
 #[cfg(test)]

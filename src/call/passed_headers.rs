@@ -38,6 +38,14 @@ const INVITE: [(&str, Rule); 5] = [
 /// Responses to it below 300.
 const ANSWER: [(&str, Rule); 2] = [("Alert-Info", Rule::Ring), ("Call-Info", Rule::Information)];
 
+/// MESSAGE (RFC 3428).
+const MESSAGE: [(&str, Rule); 4] = [
+    ("Content-Language", Rule::Any),
+    ("Expires", Rule::Any),
+    ("Priority", Rule::Priority),
+    ("Subject", Rule::Personal),
+];
+
 /// Purposes of Call-Info that only show something (RFC 3261 section 20.9).
 const PURPOSES: [&str; 3] = ["icon", "info", "card"];
 
@@ -48,6 +56,10 @@ pub(super) struct PassedHeaders(Vec<(&'static str, String)>);
 impl PassedHeaders {
     pub(super) fn of_invite(invite: &Message, caller: &Caller) -> Self {
         Self::of(invite, &INVITE, Some(caller))
+    }
+
+    pub(super) fn of_message(message: &Message, caller: &Caller) -> Self {
+        Self::of(message, &MESSAGE, Some(caller))
     }
 
     pub(super) fn of_answer(answer: &Message) -> Self {

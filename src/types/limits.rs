@@ -60,3 +60,9 @@ pub const ADMIN_CDRS_MAX: u32 = 1_000;
 pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
 /// Header values that pass from one leg to the other in one message; one that would exceed it stays behind.
 pub const PASSED_HEADERS_BYTES_MAX: usize = 1_024;
+/// Body of a text message; a longer one is answered 413. RFC 3428 section 8 allows 1300 bytes for the whole request.
+pub const MESSAGE_BODY_BYTES_MAX: usize = 1_024;
+/// Text messages on their way; a further one is answered 503 with Retry-After.
+pub const MESSAGES_MAX: usize = 10_000;
+/// ... of one sender.
+pub const MESSAGES_PER_SENDER_MAX: usize = 16;

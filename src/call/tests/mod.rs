@@ -3,6 +3,7 @@
 mod bench;
 mod headers;
 mod identity;
+mod message;
 
 use std::net::SocketAddr;
 
