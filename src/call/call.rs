@@ -21,7 +21,10 @@ use crate::{
     policy::security::LegSecurity,
     sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, Method, build::reason_phrase},
+    wire::{
+        dialog_info,
+        sip::{Message, Method, build::reason_phrase},
+    },
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -693,6 +696,31 @@ impl Call {
     pub(super) fn is_over(&self) -> bool {
         let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
         self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
+    }
+
+    /// Users whose devices are in this call.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));
+        legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
+    }
+
+    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
+    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+        let is_ringing = |b: &Branch| b.progress == Progress::Ringing;
+        let state = match (self.state, side) {
+            (State::Setup, Side::A) if self.branches.values().any(is_ringing) => dialog_info::State::Early,
+            (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(is_ringing) => {
+                dialog_info::State::Early
+            }
+            (State::Answered(_), Side::A) => dialog_info::State::Confirmed,
+            (State::Answered(winner), Side::B(number)) if winner == number => dialog_info::State::Confirmed,
+            (State::Setup | State::Answered(_) | State::Ended, _) => return None,
+        };
+        let (leg, direction) = match side {
+            Side::A => (0, dialog_info::Direction::Initiator),
+            Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
+        };
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
     }
 
     pub(super) fn view(&self) -> CallView {

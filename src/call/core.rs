@@ -1,5 +1,8 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod events;
+mod messages;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -18,7 +21,8 @@ use super::{
     identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
-    message::{self, Messages},
+    message::Messages,
+    subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
 use crate::{
@@ -36,7 +40,10 @@ use crate::{
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
-    wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
+    wire::{
+        message_summary::MessageSummary,
+        sip::{Fault, Message, Method, Name, Uri, salvage, validate},
+    },
 };
 
 /// The whole signalling side of one server.
@@ -48,6 +55,9 @@ pub struct Core {
     authenticator: Authenticator,
     calls: BTreeMap<CallId, Call>,
     messages: Messages,
+    subscriptions: Subscriptions,
+    /// The mailbox of each user, as an external system last reported it.
+    mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -87,7 +97,9 @@ impl Core {
             registrar: Registrar::new(),
             authenticator,
             calls: BTreeMap::new(),
-            messages: Messages::default(),
+            messages: Messages::new(limits::MESSAGES_MAX),
+            subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
@@ -169,10 +181,14 @@ impl Core {
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
-                transaction::Output::Timeout(_) => break,
+                transaction::Output::Timeout(_) => {
+                    self.drain_registrar(None);
+                    if !self.notify() {
+                        break;
+                    }
+                }
             }
         }
-        self.drain_registrar(None);
     }
 
     // 2. Transactions turn messages into events.
@@ -214,6 +230,7 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
+            Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
             Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.branch_response(ctx, branch, response),
@@ -242,7 +259,9 @@ impl Core {
             Some(Method::Register) => self.register(&pending),
             Some(Method::Options) => self.options(&pending),
             Some(Method::Message) => self.message(pending),
-            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+            Some(Method::Subscribe) => self.subscribe(&pending),
+            Some(Method::Notify) => self.mailbox_report(&pending),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
                 self.ctx.refuse(&pending, 481, "");
             }
             Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
@@ -251,6 +270,9 @@ impl Core {
     }
 
     fn in_dialog(&mut self, tag: String, pending: Pending) {
+        if self.subscriptions.find(&tag).is_some() {
+            return self.within_subscription(&tag, &pending);
+        }
         let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
@@ -499,6 +521,9 @@ impl Core {
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
     fn keep(&mut self, mut call: Call) {
+        for user in call.users() {
+            self.subscriptions.touch(Package::Dialog, user);
+        }
         if let Some(cdr) = call.take_record() {
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
@@ -566,7 +591,10 @@ impl Core {
     fn drain_registrar(&mut self, pending: Option<&Pending>) {
         loop {
             match self.registrar.poll_output() {
-                registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Store(change) => {
+                    self.bindings_changed(change.aor());
+                    self.ctx.outputs.push_back(Output::StoreBinding(change));
+                }
                 registrar::Output::Reply { status, reason, contacts, headers, .. } => {
                     let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
                     self.reply_register(pending, status, reason, &contacts, &headers);
@@ -605,40 +633,10 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
+            ("Allow-Events", ALLOW_EVENTS),
             ("Supported", ""),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
-    }
-
-    /// A text message; to an emergency number the answer says what to do instead.
-    fn message(&mut self, pending: Pending) {
-        match emergency::classify(pending.request.request_uri(), &self.site) {
-            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, &pending),
-            Dialled::Test(_) => self.ctx.refuse(&pending, 404, ""),
-            Dialled::Ordinary(ordinary) => self.ordinary_message(pending, &ordinary),
-        }
-    }
-
-    fn ordinary_message(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
-        if let Err(refusal) = message::acceptable(&pending.request) {
-            return self.refuse(&pending, &refusal);
-        }
-        let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining {
-            return self.ctx.refuse_with(&pending, 503, "Shutting Down", &[("Retry-After", "30")]);
-        }
-        let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
-        let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
-            Target::User(user) => {
-                let contacts = self.registrar.contacts(&user.name);
-                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                let contacts: Vec<_> = reachable.take(limits::FORK_WIDTH_MAX).cloned().collect();
-                self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);
-            }
-            Target::Trunks { .. } => self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers"),
-            Target::Refuse(status, reason) => self.ctx.refuse(&pending, status, reason),
-        }
     }
 
     // What cannot be read or understood.
@@ -662,6 +660,7 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            self.subscriptions.connection_closed(flow.connection);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
         }
     }
@@ -682,6 +681,7 @@ impl Core {
         let gone: Vec<String> =
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
+        self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
         }
@@ -692,6 +692,7 @@ impl Core {
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
         self.messages.timeout(&mut self.ctx);
+        self.subscriptions.timeout(now);
         self.resolve_trunks();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -716,7 +717,11 @@ impl Core {
         };
         let calls = self.timers.first().map(|(at, _)| *at);
         let messages = self.messages.next_timeout();
-        [transactions, bindings, calls, messages, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let subscriptions = self.subscriptions.next_timeout();
+        [transactions, bindings, calls, messages, subscriptions, self.ctx.trunks.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // Views.
@@ -742,9 +747,20 @@ impl Core {
         self.registrar.len()
     }
 
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// Calls that are not over: what a drain waits for.
     pub fn live_calls(&self) -> usize {
         self.calls.values().filter(|c| c.state != State::Ended).count()
+    }
+
+    /// Limits that a test can reach.
+    #[cfg(test)]
+    pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
+        self.messages = Messages::new(messages_max);
+        self.subscriptions = Subscriptions::new(subscriptions_max);
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
@@ -758,6 +774,7 @@ impl Core {
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.messages.is_empty()
+            && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned

@@ -16,7 +16,7 @@ use crate::{
     sip::{MAX_FORWARDS, registrar::Binding},
     types::{
         Duration, Instant,
-        limits::{MESSAGE_BODY_BYTES_MAX, MESSAGES_MAX, MESSAGES_PER_SENDER_MAX},
+        limits::{MESSAGE_BODY_BYTES_MAX, MESSAGES_PER_SENDER_MAX},
     },
     wire::sip::{Message, Name, RequestBuilder, Uri},
 };
@@ -26,13 +26,14 @@ use crate::{
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Messages on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Messages {
     /// By number, hence by deadline.
     deliveries: BTreeMap<u64, Delivery>,
     /// How many of them each sender has.
     senders: HashMap<String, usize>,
     last: u64,
+    messages_max: usize,
 }
 
 #[derive(Debug)]
@@ -65,10 +66,15 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
 }
 
 impl Messages {
+    /// `messages_max`: one more is answered 503.
+    pub(super) fn new(messages_max: usize) -> Self {
+        Self { deliveries: BTreeMap::new(), senders: HashMap::new(), last: 0, messages_max }
+    }
+
     /// Sends the message to every one of `contacts`, all of one user.
     pub(super) fn deliver(&mut self, ctx: &mut Context, pending: Pending, caller: &Caller, contacts: &[Binding]) {
         let of_sender = self.senders.get(&caller.user).copied().unwrap_or(0);
-        if self.deliveries.len() >= MESSAGES_MAX || of_sender >= MESSAGES_PER_SENDER_MAX {
+        if self.deliveries.len() >= self.messages_max || of_sender >= MESSAGES_PER_SENDER_MAX {
             return ctx.refuse_with(&pending, 503, "Too Many Messages", &[("Retry-After", "5")]);
         }
         if contacts.is_empty() {

@@ -16,6 +16,7 @@ mod leg;
 mod message;
 mod outgoing;
 mod passed_headers;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trunks;

@@ -76,6 +76,16 @@ pub enum Change {
     Remove { aor: String, contact: String },
 }
 
+impl Change {
+    /// Whose contact it is.
+    pub fn aor(&self) -> &str {
+        match self {
+            Self::Set(binding) => &binding.aor,
+            Self::Remove { aor, .. } => aor,
+        }
+    }
+}
+
 /// All bindings.
 #[derive(Debug, Default)]
 pub struct Registrar {

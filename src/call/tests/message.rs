@@ -187,6 +187,18 @@ fn one_sender_has_only_so_many_messages_on_their_way() {
 }
 
 #[test]
+fn the_server_has_only_so_many_messages_on_their_way() {
+    let mut b = Bench::new();
+    b.core.lower_limits(2, 1);
+    for status in [None, None, Some(503)] {
+        text_from(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "", "Hi");
+        let refusal = b.sent.iter().find(|(_, m)| m.status() >= 200).map(|(_, m)| m.status());
+        assert_eq!(refusal, status);
+    }
+    b.finish();
+}
+
+#[test]
 fn a_message_within_a_call_passes_to_the_other_leg() {
     let mut b = Bench::new();
     let (trunk, _) = b.trunk_talks_to_bob();

@@ -4,6 +4,7 @@ mod bench;
 mod headers;
 mod identity;
 mod message;
+mod subscription;
 
 use std::net::SocketAddr;
 
