@@ -12,7 +12,7 @@ use ringdown::{
     call::{Core, Input, Output, Setup},
     config::{self, Directory, User},
     media::{self, LegReport},
-    types::{ConnectionId, Flow, Instant, Rng, Transport},
+    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
         digest::{self, Credential},
@@ -64,6 +64,7 @@ impl Exchange {
             workers: 1,
             trunk_passwords: HashMap::new(),
             bindings: Vec::new(),
+            gruu_key: Secret::new([1; 32]),
             rng: Rng::from_small_seed(1),
         };
         let now = Instant::from_unix_ms(1_700_000_000_000);

@@ -14,13 +14,17 @@ use super::{
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing,
+    passed_headers::PassedHeaders,
 };
 use crate::{
     media,
     policy::security::LegSecurity,
     sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, Method, build::reason_phrase},
+    wire::{
+        dialog_info,
+        sip::{Message, Method, build::reason_phrase},
+    },
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -33,6 +37,8 @@ pub(super) struct Caller {
     pub display: String,
     /// E.164 number of a direct line, shown to trunks.
     pub direct_line: Option<String>,
+    /// The callee is not to know who calls (RFC 3323).
+    pub is_private: bool,
 }
 
 /// What a new call is made of.
@@ -81,6 +87,8 @@ pub(super) struct Call {
     early: Option<u32>,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
+    /// Of the response that is being passed on.
+    passed: PassedHeaders,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -135,6 +143,7 @@ impl Call {
             failure: None,
             early: None,
             winner: None,
+            passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
@@ -237,6 +246,7 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
@@ -244,6 +254,7 @@ impl Call {
             401 | 407 if self.show_password(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
+        self.passed = PassedHeaders::default();
     }
 
     fn branch_trying(&mut self, number: u32) {
@@ -493,6 +504,9 @@ impl Call {
         if status >= 200 {
             response = response.header("Allow", ALLOW);
         }
+        if status < 300 {
+            response = self.passed.add_to_response(response);
+        }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
         }
@@ -690,6 +704,30 @@ impl Call {
     pub(super) fn is_over(&self) -> bool {
         let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
         self.is_recorded && self.a.is_settled() && are_settled
+    }
+
+    /// Users whose devices are in this call.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));
+        legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
+    }
+
+    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
+    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+        let state = match (self.state, side) {
+            (State::Setup, Side::A) if self.branches.values().any(|b| b.is_ringing()) => dialog_info::State::Early,
+            (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(|b| b.is_ringing()) => {
+                dialog_info::State::Early
+            }
+            (State::Answered(_), Side::A) => dialog_info::State::Confirmed,
+            (State::Answered(winner), Side::B(number)) if winner == number => dialog_info::State::Confirmed,
+            (State::Setup | State::Answered(_) | State::Ended, _) => return None,
+        };
+        let (leg, direction) = match side {
+            Side::A => (0, dialog_info::Direction::Initiator),
+            Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
+        };
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
     }
 
     pub(super) fn view(&self) -> CallView {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, MESSAGE, SUBSCRIBE, NOTIFY";
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
@@ -46,6 +46,10 @@ pub(super) enum Owner {
     Relayed(CallId),
     /// BYE to a trunk, which may ask for the password.
     Bye(CallId, Side),
+    /// NOTIFY of a subscription.
+    Notify(u64),
+    /// A text message on its way.
+    Message(u64),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }

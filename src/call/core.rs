@@ -1,5 +1,8 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod events;
+mod messages;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -16,8 +19,11 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
+    identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
+    message::Messages,
+    subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
 use crate::{
@@ -36,7 +42,10 @@ use crate::{
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
-    wire::sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+    wire::{
+        message_summary::MessageSummary,
+        sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+    },
 };
 
 /// The flow to a device is gone (RFC 5626 section 11.6).
@@ -49,8 +58,12 @@ pub struct Core {
     site: Site,
     registrar: Registrar,
     authenticator: Authenticator,
-    calls: BTreeMap<CallId, Box<Call>>,
     guard: Guard,
+    calls: BTreeMap<CallId, Box<Call>>,
+    messages: Messages,
+    subscriptions: Subscriptions,
+    /// The mailbox of each user, as an external system last reported it.
+    mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -92,6 +105,9 @@ impl Core {
             authenticator,
             guard: Guard::new(),
             calls: BTreeMap::new(),
+            messages: Messages::new(limits::MESSAGES_MAX),
+            subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
@@ -208,10 +224,14 @@ impl Core {
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
-                transaction::Output::Timeout(_) => break,
+                transaction::Output::Timeout(_) => {
+                    self.drain_registrar(None);
+                    if !self.notify() {
+                        break;
+                    }
+                }
             }
         }
-        self.drain_registrar(None);
     }
 
     // 2. Transactions turn messages into events.
@@ -264,6 +284,8 @@ impl Core {
                     (None, None) => call.branch_refused(ctx, branch, status, reason),
                 });
             }
+            Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
+            Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -298,8 +320,10 @@ impl Core {
             Some(Method::Invite) => self.invite(pending),
             Some(Method::Register) => self.register(&pending),
             Some(Method::Options) => self.options(&pending),
-            Some(Method::Message) => self.message(&pending),
-            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+            Some(Method::Message) => self.message(pending),
+            Some(Method::Subscribe) => self.subscribe(&pending),
+            Some(Method::Notify) => self.mailbox_report(&pending),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
                 self.ctx.refuse(&pending, 481, "");
             }
             Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
@@ -308,6 +332,9 @@ impl Core {
     }
 
     fn in_dialog(&mut self, tag: String, pending: Pending) {
+        if self.subscriptions.find(&tag).is_some() {
+            return self.within_subscription(&tag, &pending);
+        }
         let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
@@ -360,13 +387,14 @@ impl Core {
         if let Some(trunk) = self.trunk_of(pending) {
             return Some(trunk_caller(trunk, &pending.request));
         }
+        let is_private = identity::asks_for_privacy(&pending.request);
         if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(device_caller(&user));
+            return Some(Caller { is_private, ..device_caller(&user) });
         }
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(device_caller(&user))
+                Some(Caller { is_private, ..device_caller(&user) })
             }
             verdict => {
                 self.challenge(pending, Role::Proxy, &verdict);
@@ -485,7 +513,13 @@ impl Core {
             return (device_caller(&user), Source::AuthenticatedDevice);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
-        let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".into(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+        };
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
 
@@ -592,6 +626,9 @@ impl Core {
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
     fn keep(&mut self, mut call: Box<Call>) {
+        for user in call.users() {
+            self.subscriptions.touch(Package::Dialog, user);
+        }
         if let Some(cdr) = call.take_record() {
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
@@ -659,7 +696,10 @@ impl Core {
     fn drain_registrar(&mut self, pending: Option<&Pending>) {
         loop {
             match self.registrar.poll_output() {
-                registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Store(change) => {
+                    self.bindings_changed(change.aor());
+                    self.ctx.outputs.push_back(Output::StoreBinding(change));
+                }
                 registrar::Output::Displaced(binding) => self.displaced(&binding),
                 registrar::Output::Reply { status, reason, contacts, headers, .. } => {
                     let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
@@ -705,17 +745,10 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
+            ("Allow-Events", ALLOW_EVENTS),
             ("Supported", ""),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
-    }
-
-    /// Text messages are not relayed; to an emergency number the answer says what to do instead.
-    fn message(&mut self, pending: &Pending) {
-        match emergency::classify(pending.request.request_uri(), &self.site) {
-            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, pending),
-            Dialled::Test(_) | Dialled::Ordinary(_) => self.ctx.refuse_with(pending, 405, "", &[("Allow", ALLOW)]),
-        }
     }
 
     // What cannot be read or understood.
@@ -740,6 +773,7 @@ impl Core {
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
             let users = self.registrar.users_on(&flow);
+            self.subscriptions.connection_closed(flow.connection);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
             users.iter().for_each(|user| self.device_has_another_flow(user));
         }
@@ -768,6 +802,7 @@ impl Core {
         let gone: Vec<String> =
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
+        self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
         }
@@ -777,6 +812,8 @@ impl Core {
         let now = self.ctx.now;
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
+        self.messages.timeout(&mut self.ctx);
+        self.subscriptions.timeout(now);
         self.resolve_trunks();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -800,7 +837,12 @@ impl Core {
             unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
-        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let messages = self.messages.next_timeout();
+        let subscriptions = self.subscriptions.next_timeout();
+        [transactions, bindings, calls, messages, subscriptions, self.ctx.trunks.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // Views.
@@ -826,9 +868,20 @@ impl Core {
         self.registrar.len()
     }
 
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// Calls that are not over: what a drain waits for.
     pub fn live_calls(&self) -> usize {
         self.calls.values().filter(|c| c.state != State::Ended).count()
+    }
+
+    /// Limits that a test can reach.
+    #[cfg(test)]
+    pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
+        self.messages = Messages::new(messages_max);
+        self.subscriptions = Subscriptions::new(subscriptions_max);
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
@@ -841,6 +894,8 @@ impl Core {
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
+            && self.messages.is_empty()
+            && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned

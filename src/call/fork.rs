@@ -92,6 +92,12 @@ pub(super) struct Branch {
     pub is_negotiated: bool,
 }
 
+impl Branch {
+    pub(super) fn is_ringing(&self) -> bool {
+        self.progress == Progress::Ringing
+    }
+}
+
 /// Why a branch, or a whole call, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {

@@ -6,6 +6,7 @@ use super::{
     call::{Call, State},
     cdr::EndedBy,
     context::{ALLOW, Context, Owner, Pending, Side},
+    emergency_call,
     fork::Failure,
     leg::{Leg, ServerInvite},
 };
@@ -50,7 +51,8 @@ impl Call {
         match pending.request.method() {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
-            Some(Method::Info) => self.relay(ctx, side, pending),
+            Some(Method::Message) if self.emergency.is_some() => emergency_call::refuse_text(ctx, &pending),
+            Some(method @ (Method::Info | Method::Message)) => self.relay(ctx, side, method, pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
             _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
         }
@@ -371,10 +373,10 @@ impl Call {
         self.hang_up_both(ctx, 408, "No ACK");
     }
 
-    // INFO.
+    // INFO, and MESSAGE within a call.
 
     /// Passes a request with its body to the other leg and its answer back.
-    fn relay(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+    fn relay(&mut self, ctx: &mut Context, side: Side, method: Method, pending: Pending) {
         let Some(other) = self.opposite(side) else { return ctx.refuse(&pending, 491, "") };
         if self.relayed.len() >= RELAYED_MAX {
             return ctx.refuse_with(&pending, 503, "Too Many Requests At Once", &[("Retry-After", "1")]);
@@ -384,7 +386,7 @@ impl Call {
         let body = pending.request.body();
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
         let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
-        if let Some(txn) = leg.request(ctx, Method::Info, Owner::Relayed(call), body) {
+        if let Some(txn) = leg.request(ctx, method, Owner::Relayed(call), body) {
             self.relayed.insert(txn, (side, pending));
         }
     }

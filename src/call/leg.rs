@@ -234,7 +234,11 @@ impl Leg {
         let authorization = self.authorization(ctx, method, &uri, body.map_or(&[], |(_, body)| body));
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
-            let mut request = dialog.request(method, via).header("Contact", contact);
+            let mut request = dialog.request(method, via);
+            // RFC 3428 section 4.
+            if method != Method::Message {
+                request = request.header("Contact", contact);
+            }
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
             }

@@ -11,10 +11,14 @@ mod credentials;
 mod emergency_call;
 mod flows;
 mod fork;
+mod identity;
 mod in_dialog;
 mod interface;
 mod leg;
+mod message;
 mod outgoing;
+mod passed_headers;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trunks;

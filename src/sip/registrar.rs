@@ -111,6 +111,14 @@ pub enum Change {
     Remove(Binding),
 }
 
+impl Change {
+    /// Whose contact it is.
+    pub fn aor(&self) -> &str {
+        let (Self::Set(binding) | Self::Remove(binding)) = self;
+        &binding.aor
+    }
+}
+
 /// All bindings.
 #[derive(Debug)]
 pub struct Registrar {

@@ -74,3 +74,25 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Characters of a display name; a longer one is cut.
+pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
+/// Header values that pass from one leg to the other in one message; one that would exceed it stays behind.
+pub const PASSED_HEADERS_BYTES_MAX: usize = 1_024;
+/// Body of a text message; a longer one is answered 413. RFC 3428 section 8 allows 1300 bytes for the whole request.
+pub const MESSAGE_BODY_BYTES_MAX: usize = 1_024;
+/// Text messages on their way; a further one is answered 503 with Retry-After.
+pub const MESSAGES_MAX: usize = 10_000;
+/// ... of one sender.
+pub const MESSAGES_PER_SENDER_MAX: usize = 16;
+/// Subscriptions to events; a further one is answered 503 with Retry-After.
+pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// ... of one user; a further one is answered 403.
+pub const SUBSCRIPTIONS_PER_USER_MAX: usize = 256;
+/// Shortest subscription; a shorter one is answered 423 with Min-Expires.
+pub const SUBSCRIPTION_EXPIRES_S_MIN: u32 = 60;
+/// Longest subscription; a longer request is shortened to it.
+pub const SUBSCRIPTION_EXPIRES_S_MAX: u32 = 7_200;
+/// Subscription when the subscriber names no time.
+pub const SUBSCRIPTION_EXPIRES_S_DEFAULT: u32 = 3_600;
+/// `id` of an Event header; a longer one is answered 400.
+pub const EVENT_ID_BYTES_MAX: usize = 64;

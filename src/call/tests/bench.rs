@@ -80,7 +80,7 @@ pub(super) fn udp(remote: &str) -> Flow {
     }
 }
 
-fn user(name: &str, extension: &str, direct_line: &str) -> User {
+pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
     User {
         name: name.to_owned(),
         extension: extension.to_owned(),

@@ -42,6 +42,7 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
     registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
     registry.register("calls_live", "Calls now", gauge(stats.calls));
+    registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
 }
 
