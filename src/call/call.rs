@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
+    credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
@@ -18,7 +19,10 @@ use super::{
 use crate::{
     media,
     policy::security::LegSecurity,
-    sip::dialog::{Dialog, is_sips},
+    sip::{
+        dialog::{Dialog, is_sips},
+        session_timer::SessionTimer,
+    },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::sip::{Message, Method, build::reason_phrase},
 };
@@ -103,6 +107,7 @@ impl Call {
         let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
+        a.session_timer = SessionTimer::new(emergency.is_none());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.device = match &caller.peer {
             Peer::Device(user) => {
@@ -241,6 +246,7 @@ impl Call {
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
+            422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
     }
@@ -287,6 +293,7 @@ impl Call {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
         branch.leg.acknowledge(ctx, cseq);
+        branch.leg.session_timer.answered(ctx.now, response);
         let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
@@ -388,21 +395,36 @@ impl Call {
     /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_shown = self.state == State::Setup
-            && matches!(branch.progress, Progress::Calling | Progress::Ringing)
-            && branch.leg.is_challenged(response)
-            && self.invite_again(ctx, number, &mut branch);
+        let is_asked = self.may_invite_again(&branch) && branch.leg.is_challenged(response);
+        let authorization = is_asked.then(|| branch.authorization(ctx)).flatten();
+        let is_shown = authorization.is_some();
+        if is_shown {
+            self.invite_again(ctx, number, &mut branch, authorization);
+        }
         self.branches.insert(number, branch);
         is_shown
     }
 
-    /// Sends a branch's INVITE again, with credentials. `false`: there are none.
-    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
-        let sent = branch.invite.clone();
-        let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
-        if authorization.is_none() {
-            return false;
+    fn may_invite_again(&self, branch: &Branch) -> bool {
+        self.state == State::Setup && matches!(branch.progress, Progress::Calling | Progress::Ringing)
+    }
+
+    /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
+    /// already.
+    fn offer_longer_session(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
+        let Some(mut branch) = self.branches.remove(&number) else { return false };
+        let is_longer = self.may_invite_again(&branch) && branch.leg.session_timer.may_retry(response);
+        if is_longer {
+            let authorization = branch.authorization(ctx);
+            self.invite_again(ctx, number, &mut branch, authorization);
         }
+        self.branches.insert(number, branch);
+        is_longer
+    }
+
+    /// Sends a branch's INVITE again, with these credentials.
+    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
+        let sent = branch.invite.clone();
         let offer = sent.sdp().unwrap_or_default();
         let again = outgoing::Invite {
             call: self,
@@ -413,7 +435,6 @@ impl Call {
             authorization,
         };
         (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
-        true
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
@@ -484,6 +505,9 @@ impl Call {
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
             response = response.header("Allow", ALLOW);
+        }
+        if status == 200 {
+            response = self.a.accept_session(ctx.now, &pending.request, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -628,6 +652,7 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.sessions_due(ctx);
         if self.state != State::Setup {
             return;
         }
@@ -649,7 +674,7 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return None;
+            return self.sessions_deadline();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);

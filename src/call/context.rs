@@ -16,13 +16,19 @@ use super::{
 use crate::{
     config::{Config, Directory},
     media::{Command, ports::Ports},
-    sip::transaction::{self, Table},
+    sip::{
+        session_timer,
+        transaction::{self, Table},
+    },
     types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId},
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+
+/// Extensions this server knows (RFC 3261 section 20.37).
+pub(super) const SUPPORTED: &str = session_timer::OPTION_TAG;
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));

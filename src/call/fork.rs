@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::leg::Leg;
+use super::{context::Context, credentials::Authorization, leg::Leg};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::Message,
+    wire::sip::{Message, Method},
 };
 
 /// One place to send an INVITE to.
@@ -92,6 +92,13 @@ pub(super) struct Branch {
     pub is_negotiated: bool,
 }
 
+impl Branch {
+    /// Our answer to the trunk's last challenge, for this branch's INVITE.
+    pub(super) fn authorization(&mut self, ctx: &mut Context) -> Option<Authorization> {
+        self.leg.authorization(ctx, Method::Invite, self.invite.request_uri(), &self.invite.body())
+    }
+}
+
 /// Why a branch, or a whole call, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -135,6 +142,8 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
         503 if is_trunk => Failure::new(502, "Trunk Unavailable"),
         503 => Failure::new(480, "Device Unavailable"),
+        // A session timer is between that side and this server.
+        422 => Failure::new(480, "Session Interval Refused"),
         // Our own CANCEL, or the device's mind: to the caller nobody answered.
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),

@@ -10,6 +10,7 @@ use super::{
     leg::{Leg, ServerInvite},
 };
 use crate::{
+    sip::session_timer::SessionTimer,
     types::TxnId,
     wire::{
         sdp::Session,
@@ -125,6 +126,9 @@ impl Call {
         if let Err((status, header)) = self.may_reinvite(side, other) {
             return ctx.refuse_with(&pending, status, "", header);
         }
+        if let Some((name, value)) = SessionTimer::refusal(&pending.request).filter(|_| self.emergency.is_none()) {
+            return ctx.refuse_with(&pending, 422, "", &[(name, &value)]);
+        }
         let offer = description(&pending.request);
         let leg = self.leg_mut(side).expect("its dialog was found");
         leg.server_invite = Some(ServerInvite::new(pending));
@@ -133,12 +137,14 @@ impl Call {
         match leg.negotiation.read_offer(&body) {
             Err(fault) => self.refuse_offer(ctx, side, fault.text()),
             Ok(session) => {
+                let is_unchanged = leg.session.as_ref() == Some(&session);
                 if let Some(invite) = &mut leg.server_invite {
                     invite.offer = Some(session.clone());
                 }
                 // While the answering point of an emergency call listens, hold stays between the device and us (house
                 // emergency specification, section 6).
-                if self.emergency.is_some() && side == Side::A {
+                let is_on_hold = self.emergency.is_some() && side == Side::A;
+                if is_on_hold || is_unchanged && self.is_refresh(side) {
                     self.answer_reinvite(ctx, side, other);
                 } else {
                     self.pass_offer(ctx, side, other, &session);
@@ -207,9 +213,10 @@ impl Call {
         let contact = leg.contact(ctx);
         let Some(invite) = leg.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
         invite.is_answered = true;
-        let response = ctx.response(&invite.pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
-        let bytes = response.body("application/sdp", sdp.as_bytes()).finish();
-        ctx.respond(invite.pending.txn, 200, bytes);
+        let pending = invite.pending.clone();
+        let response = ctx.response(&pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
+        let response = leg.accept_session(ctx.now, &pending.request, response);
+        ctx.respond(pending.txn, 200, response.body("application/sdp", sdp.as_bytes()).finish());
     }
 
     fn refuse_reinvite(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
@@ -234,10 +241,19 @@ impl Call {
                 }
                 leg.acknowledge(ctx, cseq);
                 leg.client_invite = None;
-                self.reinvite_accepted(ctx, side, response);
+                leg.session_timer.answered(ctx.now, response);
+                if std::mem::take(&mut leg.is_refreshing) {
+                    self.refreshed(ctx, side, response);
+                } else {
+                    self.reinvite_accepted(ctx, side, response);
+                }
             }
             401 | 407 if !has_ended && leg.is_challenged(response) => leg.reinvite_again(ctx),
-            status => self.reinvite_failed(ctx, side, status, response.reason_phrase()),
+            422 if !has_ended && leg.session_timer.may_retry(response) => leg.reinvite_again(ctx),
+            status => {
+                leg.session_timer.heard(ctx.now);
+                self.reinvite_failed(ctx, side, status, response.reason_phrase());
+            }
         }
     }
 
@@ -308,15 +324,19 @@ impl Call {
             leg.client_invite = None;
             leg.is_restoring = false;
             leg.negotiation.roll_back();
+            if std::mem::take(&mut leg.is_refreshing) {
+                return self.refresh_failed(ctx, side, status, reason);
+            }
         }
         let Some(other) = other else { return };
-        if matches!(status, 408 | 481) {
-            // The dialog is gone on that side (RFC 3261 section 12.2.1.2).
+        if matches!(status, 408 | 481) && self.emergency.is_none() {
+            // The dialog is gone on that side (RFC 3261 section 12.2.1.2). In an emergency that ends nothing (emergency
+            // RULES, section 6).
             self.refuse_reinvite(ctx, other, 480, "");
             return self.hang_up_both(ctx, status, reason);
         }
         let failure = match status {
-            401 | 407 | 300..=399 => Failure::new(488, ""),
+            401 | 407 | 422 | 300..=399 => Failure::new(488, ""),
             _ => Failure::new(status, reason),
         };
         self.refuse_reinvite(ctx, other, failure.status, &failure.reason);

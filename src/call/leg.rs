@@ -14,6 +14,7 @@ use crate::{
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
         registrar::Binding,
+        session_timer::SessionTimer,
         transaction,
     },
     types::{CallId, Flow, LegId, Secret, TxnId},
@@ -99,6 +100,9 @@ pub(super) struct Leg {
     pub is_bye_open: bool,
     /// Our re-INVITE takes back what the peer accepted after it was cancelled.
     pub is_restoring: bool,
+    pub session_timer: SessionTimer,
+    /// Our re-INVITE refreshes the session and changes nothing.
+    pub is_refreshing: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
     pub owes_bye: bool,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
@@ -137,6 +141,8 @@ impl Leg {
             offer: None,
             is_bye_open: false,
             is_restoring: false,
+            session_timer: SessionTimer::new(true),
+            is_refreshing: false,
             owes_bye: false,
             ack: None,
             open_media: 0,
@@ -232,9 +238,13 @@ impl Leg {
         let contact = self.contact(ctx);
         let uri = self.dialog.as_ref()?.request_uri();
         let authorization = self.authorization(ctx, method, &uri, body.map_or(&[], |(_, body)| body));
+        let session = self.session_headers(method);
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
             let mut request = dialog.request(method, via).header("Contact", contact);
+            for (name, value) in session {
+                request = request.header(name, value);
+            }
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
             }

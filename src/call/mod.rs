@@ -13,6 +13,7 @@ mod in_dialog;
 mod interface;
 mod leg;
 mod outgoing;
+mod session_timer;
 #[cfg(test)]
 mod tests;
 mod trunks;

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
-    sip::{MAX_FORWARDS, dialog::is_sips},
+    sip::{MAX_FORWARDS, dialog::is_sips, session_timer::SessionTimer},
     types::{CallId, Flow, TxnId},
-    wire::sip::{Message, Name, RequestBuilder},
+    wire::sip::{Message, Method, Name, RequestBuilder},
 };
 
 /// The leg an attempt needs: peer, flow, security.
@@ -44,6 +44,7 @@ pub(super) fn leg_for(
             let user = emergency.map_or_else(|| caller_number(trunk, caller), |info| info.callback.clone());
             let mut leg = Leg::new(ctx, id, flow, security, escaped_user(&user));
             leg.trunk = Some(*index);
+            leg.session_timer = SessionTimer::new(emergency.is_none());
             Ok(leg)
         }
     }
@@ -94,6 +95,9 @@ impl Invite<'_> {
             .header("CSeq", format_args!("{} INVITE", self.cseq))
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
+        for (name, value) in self.leg.session_headers(Method::Invite) {
+            request = request.header(name, value);
+        }
         if let Some((name, value)) = &self.authorization {
             request = request.header(name, value.expose());
         }
