@@ -74,8 +74,9 @@ pub(super) struct Call {
     pub branches: BTreeMap<u32, Branch>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on.
-    pub relayed: BTreeMap<TxnId, (Side, Pending)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
+    /// to it were answered.
+    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
     plan: Plan,
     next_branch: u32,
     /// The best failure so far.
@@ -121,6 +122,7 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        a.note_abilities(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
@@ -294,6 +296,7 @@ impl Call {
         }
         branch.leg.acknowledge(ctx, cseq);
         branch.leg.session_timer.answered(ctx.now, response);
+        branch.leg.note_abilities(response);
         let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
@@ -652,6 +655,7 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_late(ctx);
         self.sessions_due(ctx);
         if self.state != State::Setup {
             return;
@@ -674,7 +678,7 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return self.sessions_deadline();
+            return [self.sessions_deadline(), self.answers_deadline()].into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);

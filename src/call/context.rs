@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, UPDATE";
 
 /// Extensions this server knows (RFC 3261 section 20.37).
 pub(super) const SUPPORTED: &str = session_timer::OPTION_TAG;

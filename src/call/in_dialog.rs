@@ -8,6 +8,7 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, Side},
     fork::Failure,
     leg::{Leg, ServerInvite},
+    update::UPDATE_MAX,
 };
 use crate::{
     sip::session_timer::SessionTimer,
@@ -18,15 +19,19 @@ use crate::{
     },
 };
 
-/// A status and the headers that go with it.
-type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
-
 /// Requests of one call relayed at a time; a further one is answered 503.
 const RELAYED_MAX: usize = 16;
 
 /// The session description of a message, if it has one that says anything.
-fn description(message: &Message) -> Option<Bytes> {
+pub(super) fn description(message: &Message) -> Option<Bytes> {
     message.sdp().filter(|body| !body.is_empty())
+}
+
+/// Refuses an offer that meets another one; 500 says when to come back (RFC 3261 section 14.2).
+pub(super) fn refuse_for_now(ctx: &mut Context, pending: &Pending, status: u16) {
+    let seconds = ctx.rng.below(11).to_string();
+    let header = [("Retry-After", seconds.as_str())];
+    ctx.refuse_with(pending, status, "", if status == 500 { &header } else { &[] });
 }
 
 impl Call {
@@ -48,9 +53,11 @@ impl Call {
         }
         // The peer may have moved to a new connection; answers and later requests follow it.
         leg.flow = pending.flow;
+        leg.note_abilities(&pending.request);
         match pending.request.method() {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
+            Some(Method::Update) => self.update(ctx, side, pending),
             Some(Method::Info) => self.relay(ctx, side, pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
             _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
@@ -112,19 +119,19 @@ impl Call {
     }
 
     /// The other leg of an answered call.
-    fn opposite(&self, side: Side) -> Option<Side> {
+    pub(super) fn opposite(&self, side: Side) -> Option<Side> {
         match side {
             Side::A => self.answered_side(),
             Side::B(_) => (Some(side) == self.answered_side()).then_some(Side::A),
         }
     }
 
-    // Re-INVITE (RFC 3261 section 14).
+    // Re-INVITE (RFC 3261 section 14), and UPDATE with an offer.
 
-    fn reinvite(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+    pub(super) fn reinvite(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
         let Some(other) = self.opposite(side) else { return ctx.refuse(&pending, 491, "") };
-        if let Err((status, header)) = self.may_reinvite(side, other) {
-            return ctx.refuse_with(&pending, status, "", header);
+        if let Err(status) = self.may_reinvite(side, other) {
+            return refuse_for_now(ctx, &pending, status);
         }
         if let Some((name, value)) = SessionTimer::refusal(&pending.request).filter(|_| self.emergency.is_none()) {
             return ctx.refuse_with(&pending, 422, "", &[(name, &value)]);
@@ -155,15 +162,15 @@ impl Call {
 
     /// Glare and overlapping re-INVITEs (RFC 3261 sections 14.1 and 14.2): one at a time in either direction on either leg,
     /// each until its ACK.
-    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), Unwelcome> {
+    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), u16> {
         let is_busy = |leg: &mut Leg| leg.client_invite.is_some() || leg.server_invite.is_some();
         let is_other_busy = self.leg_mut(other).is_some_and(is_busy);
         let leg = self.leg_mut(side).expect("its dialog was found");
         if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
-            return Err((500, &[("Retry-After", "2")]));
+            return Err(500);
         }
         if is_busy(leg) || is_other_busy {
-            return Err((491, &[]));
+            return Err(491);
         }
         Ok(())
     }
@@ -191,11 +198,16 @@ impl Call {
         self.offer(ctx, other, session);
     }
 
-    /// Sends a re-INVITE with this session.
+    /// Sends a re-INVITE with this session, or an UPDATE where the other side sent one.
     fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
+        let is_update = self.is_for_update(side);
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
         let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        leg.reinvite(ctx, offer);
+        let method = if is_update && leg.allows_update { Method::Update } else { Method::Invite };
+        leg.modify(ctx, method, Some(offer));
+        if is_update {
+            leg.client_deadline = Some(ctx.now + UPDATE_MAX);
+        }
     }
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
@@ -213,13 +225,17 @@ impl Call {
         let contact = leg.contact(ctx);
         let Some(invite) = leg.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
         invite.is_answered = true;
+        let is_update = invite.is_update();
         let pending = invite.pending.clone();
         let response = ctx.response(&pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
         let response = leg.accept_session(ctx.now, &pending.request, response);
         ctx.respond(pending.txn, 200, response.body("application/sdp", sdp.as_bytes()).finish());
+        if is_update {
+            leg.server_invite = None;
+        }
     }
 
-    fn refuse_reinvite(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+    pub(super) fn refuse_reinvite(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
         let Some(leg) = self.leg_mut(side) else { return };
         if let Some(invite) = leg.server_invite.take_if(|i| !i.is_answered) {
             leg.negotiation.roll_back();
@@ -239,7 +255,10 @@ impl Call {
                 if let Some(dialog) = &mut leg.dialog {
                     dialog.refresh(response);
                 }
-                leg.acknowledge(ctx, cseq);
+                leg.note_abilities(response);
+                if leg.client_method == Method::Invite {
+                    leg.acknowledge(ctx, cseq);
+                }
                 leg.client_invite = None;
                 leg.session_timer.answered(ctx.now, response);
                 if std::mem::take(&mut leg.is_refreshing) {
@@ -249,6 +268,7 @@ impl Call {
                 }
             }
             401 | 407 if !has_ended && leg.is_challenged(response) => leg.reinvite_again(ctx),
+            405 | 501 if !has_ended && leg.client_method == Method::Update => self.reinvite_instead(ctx, side),
             422 if !has_ended && leg.session_timer.may_retry(response) => leg.reinvite_again(ctx),
             status => {
                 leg.session_timer.heard(ctx.now);
@@ -399,31 +419,50 @@ impl Call {
         if self.relayed.len() >= RELAYED_MAX {
             return ctx.refuse_with(&pending, 503, "Too Many Requests At Once", &[("Retry-After", "1")]);
         }
+        self.pass_on(ctx, (side, other), pending, 0);
+    }
+
+    /// `answers`: how many challenges to this request were answered.
+    fn pass_on(&mut self, ctx: &mut Context, (side, other): (Side, Side), pending: Pending, answers: u8) {
         let call = self.id;
         let content_type = pending.request.header(Name::ContentType).unwrap_or_default().to_owned();
         let body = pending.request.body();
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
         let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
         if let Some(txn) = leg.request(ctx, Method::Info, Owner::Relayed(call), body) {
-            self.relayed.insert(txn, (side, pending));
+            self.relayed.insert(txn, (side, pending, answers));
         }
     }
 
     /// The other leg's final answer to a relayed request.
-    pub(super) fn relayed_response(&mut self, ctx: &mut Context, txn: TxnId, status: u16, reason: &str) {
+    pub(super) fn relayed_response(
+        &mut self,
+        ctx: &mut Context,
+        txn: TxnId,
+        status: u16,
+        reason: &str,
+        response: Option<&Message>,
+    ) {
         if status < 200 {
             return;
         }
-        if let Some((_, pending)) = self.relayed.remove(&txn) {
-            let status = if matches!(status, 401 | 407) { 500 } else { status };
-            let response = ctx.response(&pending, status, reason, "").finish();
-            ctx.respond(pending.txn, status, response);
+        let Some((side, pending, answers)) = self.relayed.remove(&txn) else { return };
+        let other = self.opposite(side);
+        let challenged = other.filter(|other| {
+            let leg = self.leg_mut(*other).expect("both legs of an answered call are there");
+            response.is_some_and(|response| leg.takes_challenge(response, answers))
+        });
+        if let Some(other) = challenged {
+            return self.pass_on(ctx, (side, other), pending, answers + 1);
         }
+        let status = if matches!(status, 401 | 407) { 500 } else { status };
+        let response = ctx.response(&pending, status, reason, "").finish();
+        ctx.respond(pending.txn, status, response);
     }
 
     /// The call ends before the other leg answered.
     pub(super) fn refuse_relayed(&mut self, ctx: &mut Context) {
-        for (_, (_, pending)) in std::mem::take(&mut self.relayed) {
+        for (_, (_, pending, _)) in std::mem::take(&mut self.relayed) {
             ctx.refuse(&pending, 481, "");
         }
     }

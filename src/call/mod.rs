@@ -17,6 +17,7 @@ mod session_timer;
 #[cfg(test)]
 mod tests;
 mod trunks;
+mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;

@@ -2,7 +2,8 @@
 //!
 //! Decisions
 //! - A peer's refresh that changes nothing is answered here, not passed on: the other leg has a timer of its own.
-//! - Our refresh repeats our session description as the peer knows it, so that there is nothing to negotiate.
+//! - Our refresh is an UPDATE without offer where the peer allows that. Else it is a re-INVITE that repeats our session
+//!   description as the peer knows it, so that there is nothing to negotiate.
 //! - A refresh that meets another INVITE waits until that is done; 491 is followed by another attempt (RFC 3261 section
 //!   14.1).
 //! - 408 and 481 end the call. Any other refusal is followed by further attempts, until the session expires.
@@ -32,7 +33,8 @@ fn glare_delay(rng: &mut Rng, is_call_id_ours: bool) -> Duration {
 impl Leg {
     /// The headers that a request of ours says about the session.
     pub(super) fn session_headers(&self, method: Method) -> Vec<Header> {
-        let mut headers = if method == Method::Invite { self.session_timer.offer() } else { Vec::new() };
+        let is_refresh = matches!(method, Method::Invite | Method::Update);
+        let mut headers = if is_refresh { self.session_timer.offer() } else { Vec::new() };
         if !headers.is_empty() {
             headers.insert(0, ("Supported", super::context::SUPPORTED.to_owned()));
         }
@@ -82,12 +84,15 @@ impl Call {
         }
     }
 
-    fn refresh(&mut self, ctx: &mut Context, side: Side) {
+    pub(super) fn refresh(&mut self, ctx: &mut Context, side: Side) {
         let Some(leg) = self.leg_mut(side) else { return };
         if leg.is_busy() {
             return leg.session_timer.retry_at(ctx.now, Some(ctx.now + BUSY));
         }
-        if let Some(offer) = leg.negotiation.repeat() {
+        if leg.allows_update {
+            leg.is_refreshing = true;
+            leg.modify(ctx, Method::Update, None);
+        } else if let Some(offer) = leg.negotiation.repeat() {
             leg.is_refreshing = true;
             leg.reinvite(ctx, offer);
         }
@@ -96,7 +101,7 @@ impl Call {
     /// A 2xx to our refresh. Its answer is taken as it is; one that cannot be used changes nothing.
     pub(super) fn refreshed(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         let body = response.sdp().unwrap_or_default();
-        let Some(leg) = self.leg_mut(side) else { return };
+        let Some(leg) = self.leg_mut(side).filter(|leg| leg.client_method == Method::Invite) else { return };
         match leg.negotiation.read_answer(&body) {
             Ok((session, settled)) => {
                 leg.session = Some(session);

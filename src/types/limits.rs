@@ -48,6 +48,10 @@ pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
+/// Time for the final answer to a re-INVITE of ours; it is then cancelled, and whoever asked for it gets 408.
+pub const REINVITE_S_MAX: u64 = 180;
+/// Time for the answer to an UPDATE with an offer; then 504 (RFC 3311 section 5.2), before its sender gives up after 32 s.
+pub const UPDATE_S_MAX: u64 = 20;
 /// Users of one server; adding one more is refused.
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod sessions;
+mod updates;
 
 use std::net::SocketAddr;
 
