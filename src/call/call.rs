@@ -24,7 +24,11 @@ use crate::{
         session_timer::SessionTimer,
     },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, Method, build::reason_phrase},
+    wire::sip::{
+        Message, Method,
+        build::reason_phrase,
+        reason::{self, COMPLETED_ELSEWHERE},
+    },
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -79,6 +83,8 @@ pub(super) struct Call {
     pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
     plan: Plan,
     next_branch: u32,
+    /// Why it ends, told to those who are being called (RFC 3326); may be empty.
+    pub reason: String,
     /// The best failure so far.
     failure: Option<Failure>,
     /// The branch whose early media the caller hears.
@@ -138,6 +144,7 @@ impl Call {
             relayed: BTreeMap::new(),
             plan,
             next_branch: 0,
+            reason: String::new(),
             failure: None,
             early: None,
             winner: None,
@@ -333,6 +340,9 @@ impl Call {
         match negotiated {
             Ok(answer) => self.connected(ctx, number, &answer),
             Err(text) => {
+                if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = Some(reason::sip(488, ""));
+                }
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
                 debug!(call = %self.id, reason = text, "The callee's answer is unusable.");
@@ -476,6 +486,7 @@ impl Call {
             }
             Attempt::Contact { .. } => {
                 if status >= 600 {
+                    self.reason = reason::sip(status, "");
                     self.plan.give_up();
                     self.cancel_branches(ctx, None);
                 }
@@ -538,6 +549,7 @@ impl Call {
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
         }
+        self.reason = reason::sip(failure.status, "");
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
     }
 
@@ -563,7 +575,7 @@ impl Call {
         self.refuse_relayed(ctx);
         for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
             if let Some(txn) = leg.client_invite {
-                ctx.cancel(txn);
+                ctx.cancel_because(txn, &self.reason);
             }
         }
         self.a.close_media(ctx);
@@ -590,11 +602,16 @@ impl Call {
 
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
+        let reason = match self.state {
+            State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
+            State::Setup | State::Ended => self.reason.clone(),
+        };
         let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
-        ctx.cancel(branch.txn);
+        branch.leg.bye_reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
+        ctx.cancel_because(branch.txn, &reason);
         branch.leg.close_media(ctx);
         if self.early == Some(number) {
             self.early = None;
@@ -645,9 +662,12 @@ impl Call {
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
+        self.reason = reason::sip(status, reason);
         if let State::Answered(number) = self.state {
+            self.a.bye_reason = Some(self.reason.clone());
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
+                branch.leg.bye_reason = Some(self.reason.clone());
                 branch.leg.bye(ctx);
             }
         }

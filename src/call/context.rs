@@ -207,7 +207,12 @@ impl Context {
     }
 
     pub(super) fn cancel(&mut self, txn: TxnId) {
-        self.table.handle_input(self.now, transaction::Input::Cancel { txn });
+        self.cancel_because(txn, "");
+    }
+
+    /// `reason`: the value of the CANCEL's Reason header (RFC 3326), or empty.
+    pub(super) fn cancel_because(&mut self, txn: TxnId, reason: &str) {
+        self.table.handle_input(self.now, transaction::Input::Cancel { txn, reason: reason.to_owned() });
     }
 
     /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.

@@ -180,7 +180,7 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn, reason } => self.given_up(txn, &reason),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
@@ -188,7 +188,7 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -198,10 +198,13 @@ impl Core {
     }
 
     /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
+    fn given_up(&mut self, txn: TxnId, reason: &str) {
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
+            (State::Setup, Side::A) => {
+                reason.clone_into(&mut call.reason);
+                call.cancelled(ctx);
+            }
+            _ => call.reinvite_cancelled(ctx, side, reason),
         });
     }
 

@@ -15,7 +15,7 @@ use crate::{
     types::TxnId,
     wire::{
         sdp::Session,
-        sip::{Message, Method, Name},
+        sip::{Message, Method, Name, reason},
     },
 };
 
@@ -75,21 +75,27 @@ impl Call {
             leg.acknowledged(ctx);
             leg.owes_bye = false;
         }
+        let reason = reason::passed_on(&pending.request);
         match (self.state, side) {
             (State::Answered(number), Side::A) => {
                 self.refuse_open_invites(ctx);
                 if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = reason;
                     branch.leg.bye(ctx);
                 }
                 self.finish(ctx, EndedBy::Caller, 200, "");
             }
             (State::Answered(number), Side::B(from)) if number == from => {
                 self.refuse_open_invites(ctx);
+                self.a.bye_reason = reason;
                 self.a.bye(ctx);
                 self.finish(ctx, EndedBy::Callee, 200, "");
             }
             // The caller gives up by BYE in an early dialog (RFC 3261 section 15).
-            (State::Setup, Side::A) => self.cancelled(ctx),
+            (State::Setup, Side::A) => {
+                self.reason = reason.unwrap_or_default();
+                self.cancelled(ctx);
+            }
             // Both sides have hung up at once.
             (State::Ended, Side::A) => self.a.leave_dialog(ctx),
             (State::Ended, Side::B(_)) => {
@@ -345,7 +351,7 @@ impl Call {
             leg.is_restoring = false;
             leg.negotiation.roll_back();
             if std::mem::take(&mut leg.is_refreshing) {
-                return self.refresh_failed(ctx, side, status, reason);
+                return self.refresh_failed(ctx, side, status);
             }
         }
         let Some(other) = other else { return };
@@ -353,7 +359,7 @@ impl Call {
             // The dialog is gone on that side (RFC 3261 section 12.2.1.2). In an emergency that ends nothing (emergency
             // RULES, section 6).
             self.refuse_reinvite(ctx, other, 480, "");
-            return self.hang_up_both(ctx, status, reason);
+            return self.hang_up_both(ctx, status, "");
         }
         let failure = match status {
             401 | 407 | 422 | 300..=399 => Failure::new(488, ""),
@@ -364,11 +370,11 @@ impl Call {
     }
 
     /// CANCEL of a re-INVITE (RFC 3261 section 9.1): what was settled stays.
-    pub(super) fn reinvite_cancelled(&mut self, ctx: &mut Context, side: Side) {
+    pub(super) fn reinvite_cancelled(&mut self, ctx: &mut Context, side: Side, reason: &str) {
         self.refuse_reinvite(ctx, side, 487, "");
         let Some(other) = self.opposite(side) else { return };
         if let Some(txn) = self.leg_mut(other).and_then(|l| l.client_invite) {
-            ctx.cancel(txn);
+            ctx.cancel_because(txn, reason);
         }
     }
 

@@ -118,6 +118,8 @@ pub(super) struct Leg {
     pub is_refreshing: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
     pub owes_bye: bool,
+    /// Why our BYE is sent (RFC 3326), where there is more to say than that somebody hung up.
+    pub bye_reason: Option<String>,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
     open_media: usize,
@@ -160,6 +162,7 @@ impl Leg {
             session_timer: SessionTimer::new(true),
             is_refreshing: false,
             owes_bye: false,
+            bye_reason: None,
             ack: None,
             open_media: 0,
             record,
@@ -263,6 +266,9 @@ impl Leg {
             }
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
+            }
+            if let Some(reason) = self.bye_reason.as_ref().filter(|_| method == Method::Bye) {
+                request = request.header("Reason", reason);
             }
             match body {
                 Some((content_type, body)) => request.body(content_type, body),

@@ -112,9 +112,9 @@ impl Call {
         }
     }
 
-    pub(super) fn refresh_failed(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+    pub(super) fn refresh_failed(&mut self, ctx: &mut Context, side: Side, status: u16) {
         if matches!(status, 408 | 481) && self.emergency.is_none() {
-            return self.hang_up_both(ctx, status, reason);
+            return self.hang_up_both(ctx, status, "");
         }
         let is_call_id_ours = side != Side::A;
         let at = (status == 491).then(|| ctx.now + glare_delay(&mut ctx.rng, is_call_id_ours));

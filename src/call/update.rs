@@ -17,6 +17,7 @@ use super::{
 use crate::{
     sip::session_timer::SessionTimer,
     types::{Duration, Instant, limits},
+    wire::sip::reason,
 };
 
 /// How long an UPDATE may wait for the other side.
@@ -85,7 +86,7 @@ impl Call {
             let is_late = leg.client_deadline.is_some_and(|at| at <= ctx.now);
             if let Some(txn) = leg.client_invite.filter(|_| is_late) {
                 leg.client_deadline = None;
-                ctx.cancel(txn);
+                ctx.cancel_because(txn, &reason::sip(408, ""));
                 let status = if self.is_for_update(side) { 504 } else { 408 };
                 self.refuse_reinvite(ctx, other, status, "");
             }

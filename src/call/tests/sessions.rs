@@ -44,6 +44,7 @@ fn bob_refreshes(b: &mut Bench, bob: &Leg, cseq: u32) -> Message {
 fn take_byes(b: &mut Bench) {
     for peer in [TRUNK, BOB] {
         let bye = b.take_request("BYE", peer);
+        assert_eq!(bye.1.header(Name::Reason), Some("SIP;cause=408;text=\"Session Timer Expired\""));
         b.answer(&bye, 200, "", "", "");
     }
 }
