@@ -245,6 +245,8 @@ impl Call {
         let Some(leg) = self.leg_mut(side) else { return };
         if let Some(invite) = leg.server_invite.take_if(|i| !i.is_answered) {
             leg.negotiation.roll_back();
+            // RFC 4320 section 4.2: only an INVITE may be answered 408.
+            let status = if status == 408 && invite.is_update() { 504 } else { status };
             ctx.refuse(&invite.pending, status, reason);
         }
     }

@@ -87,8 +87,7 @@ impl Call {
             if let Some(txn) = leg.client_invite.filter(|_| is_late) {
                 leg.client_deadline = None;
                 ctx.cancel_because(txn, &reason::sip(408, ""));
-                let status = if self.is_for_update(side) { 504 } else { 408 };
-                self.refuse_reinvite(ctx, other, status, "");
+                self.refuse_reinvite(ctx, other, 408, "");
             }
         }
     }

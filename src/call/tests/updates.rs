@@ -255,6 +255,23 @@ fn an_info_that_the_trunk_challenges_is_sent_again_with_the_password() {
 }
 
 #[test]
+fn an_info_that_nobody_answers_is_never_answered_408() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.pass(3_400);
+    assert!(b.sent.iter().all(|(flow, _)| flow.remote != trunk.flow.remote), "RFC 4320 section 4.1");
+    b.pass(200);
+    assert_eq!(b.take_response("INFO", TRUNK, 100).status(), 100);
+    b.answer(&info, 408, "", "", "");
+    b.pass(60_000);
+    assert!(b.sent.iter().all(|(flow, _)| flow.remote != trunk.flow.remote), "RFC 4320 section 4.2");
+    b.within(&trunk, "BYE", 3, "", "");
+    b.finish();
+}
+
+#[test]
 fn a_server_says_that_it_takes_updates() {
     let mut b = Bench::new();
     invite(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "");

@@ -71,7 +71,8 @@ pub enum Output {
 /// What happened, for the user of the layer.
 #[derive(Debug)]
 pub enum Event {
-    /// A new server transaction. For INVITE the layer sends 100 by itself if no answer follows within 200 ms.
+    /// A new server transaction. The layer sends 100 by itself if no answer follows within 200 ms, or 3.5 s for requests other
+    /// than INVITE. Those it never answers 408, however asked (RFC 4320).
     Request { txn: TxnId, flow: Flow, message: Message },
     /// A CANCEL for a live INVITE server transaction; the layer has answered the CANCEL with 200. The user answers the
     /// INVITE with 487 unless it has a final response already. `reason` is what the CANCEL says of itself in a form that may
@@ -268,7 +269,7 @@ impl Table {
         let machine = if message.method() == Some(Method::Invite) {
             Machine::InviteServer(InviteServer::new(message.clone(), flow.remote, &mut actions))
         } else {
-            Machine::NonInviteServer(NonInviteServer::new())
+            Machine::NonInviteServer(NonInviteServer::new(message.clone(), flow.remote, &mut actions))
         };
         self.servers.insert(key.clone(), txn);
         self.insert(txn, Transaction { machine, flow, key, side: Side::Server });
