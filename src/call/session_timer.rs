@@ -11,7 +11,7 @@
 
 use super::{
     call::{Call, State},
-    context::{Context, Side},
+    context::{Context, SUPPORTED, Side},
     leg::Leg,
 };
 use crate::{
@@ -36,7 +36,7 @@ impl Leg {
         let is_refresh = matches!(method, Method::Invite | Method::Update);
         let mut headers = if is_refresh { self.session_timer.offer() } else { Vec::new() };
         if !headers.is_empty() {
-            headers.insert(0, ("Supported", super::context::SUPPORTED.to_owned()));
+            headers.insert(0, ("Supported", SUPPORTED.to_owned()));
         }
         headers
     }
@@ -48,7 +48,7 @@ impl Leg {
         request: &Message,
         response: ResponseBuilder,
     ) -> ResponseBuilder {
-        let response = response.header("Supported", super::context::SUPPORTED);
+        let response = response.header("Supported", SUPPORTED);
         let headers = self.session_timer.accept(now, request);
         headers.into_iter().fold(response, |response, (name, value)| response.header(name, value))
     }

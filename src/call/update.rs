@@ -5,8 +5,8 @@
 //! - An offer goes to the other leg as an UPDATE where an UPDATE brought it and the peer allows one, else as a re-INVITE.
 //! - A 491 of the other side is passed on to whoever asked: each side waits as long as its own leg's Call-ID demands (RFC
 //!   3261 section 14.1), which differs on both ends of a leg, so the next attempts do not meet again.
-//! - Before the call is answered no offer in an UPDATE is taken: the one in the INVITE still waits for its answer (section
-//!   5.2).
+//! - Before the call is answered no offer in an UPDATE is taken. Its sender may try again later: the caller is told so by
+//!   500, a callee by 491, as if offer and answer of the INVITE were still on their way (section 5.2).
 
 use super::{
     call::{Call, State},

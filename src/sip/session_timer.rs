@@ -118,7 +118,7 @@ impl SessionTimer {
 
     /// As UAC: the headers of an INVITE or UPDATE of ours (section 7.1; within a session, section 7.4).
     pub fn offer(&self) -> Vec<Header> {
-        if !self.is_wanted && self.running.is_none() {
+        if !self.has_interest() {
             return Vec::new();
         }
         let interval_s = self.offered_s();
@@ -155,7 +155,7 @@ impl SessionTimer {
     /// As UAC: a 422 to our INVITE or UPDATE. Whether it should be sent again, with a longer interval.
     pub fn may_retry(&mut self, response: &Message) -> bool {
         let Some(min_s) = min_se(response).filter(|min_s| *min_s <= INTERVAL_S_MAX) else { return false };
-        let is_longer = min_s > self.offered_s() && !self.was_raised;
+        let is_longer = self.has_interest() && min_s > self.offered_s() && !self.was_raised;
         if is_longer {
             self.was_raised = true;
             self.min_s = min_s;
@@ -191,6 +191,11 @@ impl SessionTimer {
     pub fn deadline(&self) -> Option<Instant> {
         let running = self.running?;
         Some(running.refresh_at.map_or(running.ends_at, |at| at.min(running.ends_at)))
+    }
+
+    /// Without it our requests say nothing of the session.
+    const fn has_interest(&self) -> bool {
+        self.is_wanted || self.running.is_some()
     }
 
     fn offered_s(&self) -> u32 {
@@ -393,6 +398,7 @@ mod tests {
         assert_eq!(timer.accept(START, &request("Supported: timer\n")), []);
         timer.answered(START, &response(""));
         assert_eq!(timer.deadline(), None);
+        assert!(!timer.may_retry(&message("SIP/2.0 422 Session Interval Too Small", "Min-SE: 3600\n")));
         assert!(!timer.accept(START, &request("Supported: timer\nSession-Expires: 600\n")).is_empty());
         assert!(timer.deadline().is_some());
     }

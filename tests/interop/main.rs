@@ -276,6 +276,20 @@ fn a_trunk_calls_a_direct_line_and_is_heard() {
 }
 
 #[test]
+fn a_trunk_refreshes_its_session_and_the_baresip_it_talks_to_hears_the_tone_and_nothing_of_that() {
+    let mut setup = sipp::Setup::new("trunk_refreshes.xml", B_HZ);
+    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+    let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
+    setup.remote = Some(server.sip());
+    setup.keys = vec![("domain", server.ip.to_string()), ("callee", ALICE.direct_line.to_owned())];
+    Sipp::start(&server, &setup).wait_done();
+    alice.wait_closed();
+    let log = alice.log();
+    assert_eq!((log.matches("\nINVITE sip:").count(), log.matches("\nUPDATE sip:").count()), (1, 0));
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+#[test]
 fn a_baresip_calls_a_linphone() {
     let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
     let bob = Linphone::start(&server, &BOB, B_HZ, true);

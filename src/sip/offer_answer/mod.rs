@@ -11,7 +11,7 @@
 //!     └─────────────────► Received ──────────────────────► ReceivedAnswered
 //! ```
 //!
-//! From either answered state the next exchange begins as from `Idle`. `roll_back()` leads from `Offered` and
+//! From either answered state the next exchange begins as from `Idle`. `repeat()` is an `offer()` of what stands already. `roll_back()` leads from `Offered` and
 //! `Received` back to `Idle` with everything as it was settled before.
 //!
 //! Decisions
@@ -224,10 +224,16 @@ impl Leg {
         self.describe(sections, &source.bandwidth)
     }
 
-    /// Offers what stands, byte for byte and so with the same version: nothing changes (RFC 4028 section 7.4). `None` before
-    /// the first answer. The peer's answer must keep to the crypto lines in use.
+    /// Offers what stands, byte for byte and so with the same version: nothing changes (RFC 4028 section 7.4). The
+    /// peer's answer must keep to the crypto lines in use. `None` before the first answer, and while an offer of the peer
+    /// waits for ours.
     pub fn repeat(&mut self) -> Option<String> {
-        let standing = self.standing.clone()?;
+        let standing = match self.exchange {
+            Exchange::Received(_) => None,
+            Exchange::Idle | Exchange::Offered(_) | Exchange::OfferAnswered(_) | Exchange::ReceivedAnswered(_) => {
+                self.standing.clone()
+            }
+        }?;
         self.sent = Some(standing.clone());
         self.exchange = Exchange::Offered(self.ours.clone());
         Some(standing.expose().clone())
