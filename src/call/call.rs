@@ -13,14 +13,17 @@ use super::{
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
-    outgoing,
+    outgoing::{self, with_offer},
 };
 use crate::{
     media,
     policy::security::LegSecurity,
     sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, Method, build::reason_phrase},
+    wire::{
+        sdp::Session,
+        sip::{Message, Method, build::reason_phrase},
+    },
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -88,8 +91,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads the caller's offer, takes its ports and tries the first wave. On failure the INVITE is answered, and the
-    /// call is over at once.
+    /// Reads the caller's offer, if it has one, takes its ports and tries the first wave. On failure the INVITE is
+    /// answered, and the call is over at once.
     pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
         match call.read_offer(ctx) {
@@ -146,12 +149,11 @@ impl Call {
         let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
         let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
         if body.is_empty() {
-            let text = "This server needs the offer in the INVITE.".to_owned();
-            return Err((Failure::new(488, "INVITE Without Offer"), Some(text)));
+            return Ok(());
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
-        let worker = ctx.ports.least_loaded();
+        let worker = self.worker(ctx);
         if !self.a.open_media(ctx, self.id, Side::A, worker, &session) {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
@@ -203,14 +205,12 @@ impl Call {
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
         let mut leg =
             outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
-        let session = self.a.session.as_ref().expect("the offer was read before any branch");
-        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
-        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
-            leg.close_media(ctx);
-            return Err(Failure::new(503, "No Media Port Free"));
-        }
-        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
+        let offer = match &self.a.session {
+            Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
+            None => None,
+        };
+        let offer = offer.as_deref();
+        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
         let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
         Ok(Branch {
@@ -223,6 +223,27 @@ impl Call {
             deadline,
             is_negotiated: false,
         })
+    }
+
+    fn offer_for_branch(
+        &self,
+        ctx: &mut Context,
+        number: u32,
+        leg: &mut Leg,
+        session: &Session,
+    ) -> Result<String, Failure> {
+        let worker = self.worker(ctx);
+        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
+            leg.close_media(ctx);
+            return Err(Failure::new(503, "No Media Port Free"));
+        }
+        Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
+    }
+
+    /// The media worker that has this call's legs, or shall have them.
+    pub(super) fn worker(&self, ctx: &Context) -> u16 {
+        let in_use = self.a.media.iter().flatten().next();
+        in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
     fn note_failure(&mut self, failure: Failure) {
@@ -280,13 +301,17 @@ impl Call {
     fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let cseq = response.cseq().map_or(0, |c| c.number);
-        if branch.leg.has_acknowledged(cseq) {
+        if branch.leg.has_acknowledged(cseq) || branch.leg.owes_answer() {
             return self.answered_again(ctx, number, cseq, response);
         }
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
-        branch.leg.acknowledge(ctx, cseq);
+        if branch.has_offered() {
+            branch.leg.acknowledge(ctx, cseq);
+        } else {
+            branch.leg.acknowledge_later(response);
+        }
         let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
@@ -303,35 +328,43 @@ impl Call {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let ours = branch.leg.dialog.as_ref().map(|d| d.id.remote_tag.as_str());
         if response.to_tag() == ours {
-            return branch.leg.acknowledge(ctx, cseq);
+            // One that waits for its answer is acknowledged with it.
+            if !branch.leg.owes_answer() {
+                branch.leg.acknowledge(ctx, cseq);
+            }
+            return;
         }
         let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        let offer = response.sdp().filter(|_| !branch.has_offered());
+        let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
         let flow = branch.leg.flow;
         let via = ctx.ack_via(&flow);
-        ctx.transmit(flow, stray.ack(cseq, &via).finish());
+        ctx.transmit(flow, with_offer(stray.ack(cseq, &via), answer.as_deref()).finish());
         ctx.send(flow, Owner::Nobody, |_, via| stray.request(Method::Bye, via));
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let negotiated = if body.is_empty() && branch.is_negotiated {
+        let negotiated = if !branch.has_offered() {
+            self.offer_for_a(ctx, number, &body)
+        } else if body.is_empty() && branch.is_negotiated {
             self.answer_for_a(ctx, number)
         } else {
             self.negotiate(ctx, number, &body)
         };
         match negotiated {
-            Ok(answer) => self.connected(ctx, number, &answer),
+            Ok(sdp) => self.connected(ctx, number, &sdp),
             Err(text) => {
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
-                debug!(call = %self.id, reason = text, "The callee's answer is unusable.");
+                debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
                 self.next_wave_if_idle(ctx);
             }
         }
     }
 
-    fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
+    fn connected(&mut self, ctx: &mut Context, number: u32, sdp: &str) {
         self.state = State::Answered(number);
         self.winner = Some(number);
         let trunk = self.branches[&number].attempt.trunk();
@@ -340,7 +373,7 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        self.answer_a(ctx, 200, "", Some(answer));
+        self.answer_a(ctx, 200, "", Some(sdp));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
         if let Some(info) = &self.emergency {
@@ -403,12 +436,13 @@ impl Call {
         if authorization.is_none() {
             return false;
         }
-        let offer = sent.sdp().unwrap_or_default();
+        let offer = sent.sdp();
+        let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
             call: self,
             leg: &branch.leg,
             attempt: &branch.attempt,
-            offer: &String::from_utf8_lossy(&offer),
+            offer: offer.as_deref(),
             cseq: sent.cseq().map_or(1, |c| c.number) + 1,
             authorization,
         };
@@ -542,6 +576,7 @@ impl Call {
         self.a.close_media(ctx);
         self.a.leave_dialog(ctx);
         for branch in self.branches.values_mut() {
+            branch.leg.decline(ctx);
             branch.leg.close_media(ctx);
             if branch.progress == Progress::Over {
                 branch.leg.leave_dialog(ctx);
@@ -577,8 +612,9 @@ impl Call {
     /// Ends one branch that is not, or no longer, part of the call.
     fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
-        if branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
+        // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
+        let is_confirmed = branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number));
+        if is_confirmed || branch.leg.owes_answer() {
             branch.leg.bye(ctx);
         }
         branch.leg.close_media(ctx);
@@ -619,8 +655,10 @@ impl Call {
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
         if let State::Answered(number) = self.state {
+            self.a.bye_reason = Some(reason_value(status, reason));
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
+                branch.leg.bye_reason.clone_from(&self.a.bye_reason);
                 branch.leg.bye(ctx);
             }
         }
@@ -705,4 +743,10 @@ impl Call {
             b_suite: b.and_then(|b| suite(&b.leg)),
         }
     }
+}
+
+/// A Reason value (RFC 3326); an empty text stands for the status's own phrase.
+fn reason_value(status: u16, text: &str) -> String {
+    let text = if text.is_empty() { reason_phrase(status) } else { text };
+    format!("SIP;cause={status};text=\"{}\"", text.replace(['"', '\\'], "'"))
 }

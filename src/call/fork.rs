@@ -92,6 +92,13 @@ pub(super) struct Branch {
     pub is_negotiated: bool,
 }
 
+impl Branch {
+    /// Whether our INVITE had an offer, so that the callee answers; otherwise it offers, and we answer.
+    pub(super) fn has_offered(&self) -> bool {
+        self.invite.sdp().is_some()
+    }
+}
+
 /// Why a branch, or a whole call, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {

@@ -345,7 +345,9 @@ impl Call {
         if leg.owes_bye {
             return leg.bye_if_owed(ctx);
         }
-        if description(&invite.pending.request).is_none() {
+        if let Some(number) = self.awaits_answer() {
+            self.read_callers_answer(ctx, number, description(ack));
+        } else if description(&invite.pending.request).is_none() {
             self.read_late_answer(ctx, side, ack);
         }
     }

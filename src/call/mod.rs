@@ -11,6 +11,7 @@ mod emergency_call;
 mod fork;
 mod in_dialog;
 mod interface;
+mod late_offer;
 mod leg;
 mod outgoing;
 #[cfg(test)]

@@ -71,7 +71,8 @@ pub(super) struct Invite<'a> {
     pub call: &'a Call,
     pub leg: &'a Leg,
     pub attempt: &'a Attempt,
-    pub offer: &'a str,
+    /// `None`: the callee is to offer (RFC 3261 section 13.2.1).
+    pub offer: Option<&'a str>,
     pub cseq: u32,
     /// Header name and value, in answer to a challenge.
     pub authorization: Option<Authorization>,
@@ -101,12 +102,8 @@ impl Invite<'_> {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { .. }, _) => {
-                request.header("P-Asserted-Identity", &from).body("application/sdp", self.offer.as_bytes())
-            }
-            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
-                request.body("application/sdp", self.offer.as_bytes())
-            }
+            (Attempt::Trunk { .. }, _) => with_offer(request.header("P-Asserted-Identity", &from), self.offer),
+            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => with_offer(request, self.offer),
         }
     }
 
@@ -141,6 +138,14 @@ impl Invite<'_> {
         let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
         received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS)
+    }
+}
+
+/// An INVITE whose body is the offer alone, if there is one.
+pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> RequestBuilder {
+    match offer {
+        Some(offer) => request.body("application/sdp", offer.as_bytes()),
+        None => request,
     }
 }
 

@@ -276,6 +276,12 @@ impl Leg {
         Ok((text, self.settled.clone()))
     }
 
+    /// Our answer that refuses every section of an offer, for a dialog that ends with it. `None`: the offer cannot be read.
+    pub fn decline(&mut self, offer: &[u8]) -> Option<String> {
+        let session = sdp::parse(offer).ok()?;
+        Some(self.describe(session.media.iter().map(rejected).collect(), &[]))
+    }
+
     /// The offer in flight failed: back to what was settled before (RFC 3261 section 14.1). An exchange that was
     /// answered stands (RFC 6141 section 3.4).
     pub fn roll_back(&mut self) {
