@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tracing::{debug, info};
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
+    provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
     media,
@@ -79,8 +79,13 @@ pub(super) struct Call {
     next_branch: u32,
     /// The best failure so far.
     failure: Option<Failure>,
+    /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
+    pub has_offer: bool,
     /// The branch whose early media the caller hears.
-    early: Option<u32>,
+    pub early: Option<u32>,
+    /// What the caller was told in a provisional response, as the branch said it.
+    pub told: Option<Session>,
+    pub provisionals: Provisionals,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
     ring_deadline: Instant,
@@ -119,6 +124,7 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
@@ -135,7 +141,10 @@ impl Call {
             plan,
             next_branch: 0,
             failure: None,
+            has_offer: false,
             early: None,
+            told: None,
+            provisionals,
             winner: None,
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
@@ -158,6 +167,7 @@ impl Call {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
         self.a.session = Some(session);
+        self.has_offer = true;
         Ok(())
     }
 
@@ -222,6 +232,9 @@ impl Call {
             sent_at: ctx.now,
             deadline,
             is_negotiated: false,
+            received: Received::default(),
+            settled_in: None,
+            offered: None,
         })
     }
 
@@ -277,37 +290,44 @@ impl Call {
 
     fn branch_ringing(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        if self.state != State::Setup || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
+        if self.state != State::Setup || matches!(branch.progress, Progress::Cancelled | Progress::Over) {
             return;
         }
-        branch.progress = Progress::Ringing;
-        branch.deadline = None;
         if response.to_tag().is_some() {
             branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
         }
-        let early = self.early_media(ctx, number, response);
-        self.answer_a(ctx, response.status(), "", early.as_deref());
-    }
-
-    /// The first branch that answers early is the one the caller hears. Returns the SDP for the caller.
-    fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message) -> Option<String> {
-        let body = response.sdp()?;
-        if self.early.is_some_and(|early| early != number) {
-            return None;
+        let is_given_up = branch.progress == Progress::GivenUp;
+        if !is_given_up {
+            branch.progress = Progress::Ringing;
+            branch.deadline = None;
         }
-        self.negotiate(ctx, number, &body).ok().inspect(|_| self.early = Some(number))
+        match self.provisional_arrived(ctx, number, response) {
+            Arrival::Ignored => {}
+            Arrival::Offer => self.offered_early(ctx, number, response),
+            arrival @ (Arrival::Unreliable | Arrival::Reliable) => {
+                let is_heard = self.early_media(ctx, number, response, arrival);
+                if !is_given_up {
+                    self.tell_ringing(ctx, response.status(), is_heard.then_some(number));
+                }
+            }
+        }
     }
 
-    fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+    /// A 2xx to a branch's INVITE.
+    pub(super) fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let cseq = response.cseq().map_or(0, |c| c.number);
         if branch.leg.has_acknowledged(cseq) || branch.leg.owes_answer() {
             return self.answered_again(ctx, number, cseq, response);
         }
+        if branch.progress != Progress::Cancelled && self.is_answer_held(number, response) {
+            return;
+        }
+        let Some(branch) = self.branches.get_mut(&number) else { return };
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
-        if branch.has_offered() {
+        if branch.has_offered() || branch.is_settled_in(response) {
             branch.leg.acknowledge(ctx, cseq);
         } else {
             branch.leg.acknowledge_later(response);
@@ -335,6 +355,7 @@ impl Call {
             return;
         }
         let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        stray.local_cseq = branch.leg.dialog.as_ref().map_or(stray.local_cseq, |d| d.local_cseq.max(stray.local_cseq));
         let offer = response.sdp().filter(|_| !branch.has_offered());
         let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
         let flow = branch.leg.flow;
@@ -346,15 +367,19 @@ impl Call {
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let negotiated = if !branch.has_offered() {
-            self.offer_for_a(ctx, number, &body)
-        } else if body.is_empty() && branch.is_negotiated {
-            self.answer_for_a(ctx, number)
+        let is_told = branch.is_negotiated && body.is_empty();
+        let negotiated = if branch.is_settled_in(response) || branch.has_offered() && is_told {
+            self.settle_a(ctx, number)
+        } else if branch.has_offered() {
+            self.read_answer_of_b(ctx, number, &body).and_then(|()| self.settle_a(ctx, number))
+        } else if self.a.session.is_some() {
+            let read = self.read_offer_of_b(ctx, number, &body);
+            read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
         } else {
-            self.negotiate(ctx, number, &body)
+            self.offer_for_a(ctx, number, &body).map(Some)
         };
         match negotiated {
-            Ok(sdp) => self.connected(ctx, number, &sdp),
+            Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
@@ -364,7 +389,7 @@ impl Call {
         }
     }
 
-    fn connected(&mut self, ctx: &mut Context, number: u32, sdp: &str) {
+    fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
         let trunk = self.branches[&number].attempt.trunk();
@@ -373,30 +398,14 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        self.answer_a(ctx, 200, "", Some(sdp));
+        // What a reliable response has settled is not said again (RFC 6337 section 2.2).
+        let is_new = !self.provisionals.has_settled;
+        self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
         if let Some(info) = &self.emergency {
             emergency_call::log_stage(self.id, info, "connected");
         }
-    }
-
-    /// Reads a branch's answer and makes the caller's of it, with the media of both legs joined.
-    fn negotiate(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<String, &'static str> {
-        let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
-        let (session, settled) = branch.leg.negotiation.read_answer(body).map_err(|f| f.text())?;
-        branch.leg.configure(ctx, &settled);
-        branch.leg.session = Some(session);
-        branch.is_negotiated = true;
-        self.answer_for_a(ctx, number)
-    }
-
-    fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
-        let session = self.branches[&number].leg.session.as_ref().ok_or("no answer was read")?;
-        let (answer, settled) = self.a.negotiation.answer(session, &self.a.local_media(ctx)).map_err(|f| f.text())?;
-        self.a.configure(ctx, &settled);
-        self.join_media(ctx, number);
-        Ok(answer)
     }
 
     /// Gives back the ports of sections that only one offer, now settled or refused, had asked for.
@@ -509,7 +518,7 @@ impl Call {
     // Towards the caller.
 
     /// A response to the caller's INVITE, with our Contact and the SDP if there is one.
-    fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
+    pub(super) fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
         let contact = self.a.contact(ctx);
         let tag = self.a.local_tag.clone();
         let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
@@ -604,8 +613,9 @@ impl Call {
         branch.deadline = None;
         ctx.cancel(branch.txn);
         branch.leg.close_media(ctx);
-        if self.early == Some(number) {
-            self.early = None;
+        self.leave_early(ctx, number);
+        if let Some(response) = self.provisionals.take_held(number) {
+            self.branch_answered(ctx, number, &response);
         }
     }
 
@@ -619,9 +629,8 @@ impl Call {
         }
         branch.leg.close_media(ctx);
         branch.leg.leave_dialog(ctx);
-        if self.early == Some(number) {
-            self.early = None;
-        }
+        self.provisionals.take_held(number);
+        self.leave_early(ctx, number);
     }
 
     // Media and time.
@@ -672,6 +681,7 @@ impl Call {
         if self.ring_deadline <= ctx.now && self.emergency.is_none() {
             return self.fail(ctx, &Failure::new(408, "Nobody Answered"), None);
         }
+        self.repeat_provisional(ctx);
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
@@ -691,7 +701,8 @@ impl Call {
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
-        self.branches.values().filter_map(|b| b.deadline).chain(ring).min()
+        let branches = self.branches.values().filter_map(|b| b.deadline);
+        branches.chain(ring).chain(self.provisionals.deadline()).min()
     }
 
     // For the core.

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use tracing::{debug, warn};
 
 use super::{
-    admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
+    admission::{
+        self, EXTENSIONS, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller,
+    },
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, Side},
@@ -593,7 +595,7 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
-            ("Supported", ""),
+            ("Supported", EXTENSIONS),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }

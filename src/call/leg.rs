@@ -395,9 +395,10 @@ impl Leg {
         response: &Message,
     ) -> bool {
         let Some(mut confirmed) = Dialog::uac(invite, response) else { return false };
-        if let Some(early) = self.dialog.take_if(|early| early.id == confirmed.id) {
-            confirmed.local_cseq = early.local_cseq;
-            confirmed.remote_cseq = early.remote_cseq;
+        if let Some(early) = self.dialog.take() {
+            // PRACK counts through all early dialogs of the INVITE.
+            confirmed.local_cseq = early.local_cseq.max(confirmed.local_cseq);
+            confirmed.remote_cseq = early.remote_cseq.filter(|_| early.id == confirmed.id);
         }
         self.dialog = Some(confirmed);
         self.enter(ctx, call, side);

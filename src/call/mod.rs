@@ -7,6 +7,7 @@ pub mod cdr;
 mod context;
 mod core;
 mod credentials;
+mod early;
 mod emergency_call;
 mod fork;
 mod in_dialog;
@@ -14,6 +15,7 @@ mod interface;
 mod late_offer;
 mod leg;
 mod outgoing;
+mod provisional;
 #[cfg(test)]
 mod tests;
 mod trunks;

@@ -10,6 +10,7 @@ use super::{
     fork::{Attempt, Failure},
     interface::Output,
     leg::{Device, Leg},
+    provisional::RELIABLE,
     trunks::Reach,
 };
 use crate::{
@@ -95,6 +96,9 @@ impl Invite<'_> {
             .header("CSeq", format_args!("{} INVITE", self.cseq))
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
+        if self.call.offers_reliability() {
+            request = request.header("Supported", RELIABLE);
+        }
         if let Some((name, value)) = &self.authorization {
             request = request.header(name, value.expose());
         }

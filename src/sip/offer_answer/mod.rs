@@ -481,6 +481,26 @@ impl Agreement {
     }
 }
 
+/// Whether two descriptions say the same of the media: kinds, formats, directions, bandwidth. Addresses, ports and keys
+/// are each leg's own and do not count.
+pub fn is_same_media(one: &Session, other: &Session) -> bool {
+    let bare = |session: &Session| {
+        let section = |section: &MediaSection| MediaSection {
+            port: section.port.min(1),
+            profile: Profile::Avp,
+            address: None,
+            rtcp: None,
+            has_rtcp_mux: false,
+            crypto: Vec::new(),
+            ..section.clone()
+        };
+        let media = session.media.iter().map(section).collect();
+        let session = Session { origin_id: 0, origin_version: 0, bandwidth: session.bandwidth.clone(), media };
+        sdp::print(&session, Ipv4Addr::UNSPECIFIED.into())
+    };
+    bare(one) == bare(other)
+}
+
 /// What this server can relay: RTP audio or video in use.
 fn is_relayable(section: &MediaSection) -> bool {
     let is_media = match section.kind {
