@@ -11,6 +11,7 @@ use super::{
     call::{Call, State},
     context::{Context, Side},
     fork::{Branch, Failure, Progress},
+    in_dialog::description,
     provisional::Arrival,
 };
 use crate::{sip::offer_answer::is_same_media, wire::sip::Message};
@@ -18,7 +19,7 @@ use crate::{sip::offer_answer::is_same_media, wire::sip::Message};
 impl Call {
     /// Reads the answer in a provisional response. Returns whether the caller is to hear this branch.
     pub(super) fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message, arrival: Arrival) -> bool {
-        let Some(body) = response.sdp().filter(|body| !body.is_empty()) else { return false };
+        let Some(body) = description(response) else { return false };
         let Some(branch) = self.branches.get(&number) else { return false };
         if !branch.has_offered() || branch.is_settled_in(response) {
             return false;

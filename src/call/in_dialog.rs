@@ -24,7 +24,7 @@ type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
 const RELAYED_MAX: usize = 16;
 
 /// The session description of a message, if it has one that says anything.
-fn description(message: &Message) -> Option<Bytes> {
+pub(super) fn description(message: &Message) -> Option<Bytes> {
     message.sdp().filter(|body| !body.is_empty())
 }
 

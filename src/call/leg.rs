@@ -101,7 +101,7 @@ pub(super) struct Leg {
     pub is_restoring: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
     pub owes_bye: bool,
-    /// Why this side's BYE is sent (RFC 3326), if it was not the other side's.
+    /// Why our BYE is sent (RFC 3326), where there is more to say than that somebody hung up.
     pub bye_reason: Option<String>,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,

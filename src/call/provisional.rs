@@ -29,6 +29,7 @@ use super::{
     call::{Call, State},
     context::{Context, Owner, Pending, Side},
     fork::Failure,
+    in_dialog::description,
     leg::Leg,
     outgoing::with_offer,
 };
@@ -221,7 +222,7 @@ impl Call {
         let cseq = self.a.server_invite.as_ref().map(|invite| invite.cseq).filter(|_| side == Side::A);
         let content = cseq.and_then(|cseq| self.provisionals.take_acknowledged(&pending.request, cseq));
         let Some(content) = content else { return ctx.refuse(pending, 481, "") };
-        let body = pending.request.sdp().filter(|body| !body.is_empty());
+        let body = description(&pending.request);
         match (content, body) {
             (Content::Offer(number), body) => {
                 self.confirm(ctx, pending);
@@ -359,7 +360,7 @@ impl Call {
                 return Arrival::Ignored;
             }
         }
-        let has_offer = !branch.has_offered() && !branch.is_negotiated && response.sdp().is_some_and(|b| !b.is_empty());
+        let has_offer = !branch.has_offered() && !branch.is_negotiated && description(response).is_some();
         if has_offer && !can_offer {
             // It comes again, and finds the caller ready then.
             return Arrival::Ignored;
