@@ -16,19 +16,16 @@ use super::{
 use crate::{
     config::{Config, Directory},
     media::{Command, ports::Ports},
-    sip::{
-        session_timer,
-        transaction::{self, Table},
-    },
+    sip::transaction::{self, Table},
     types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId},
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE";
 
 /// Extensions this server knows (RFC 3261 section 20.37).
-pub(super) const SUPPORTED: &str = session_timer::OPTION_TAG;
+pub(super) const SUPPORTED: &str = "100rel, timer";
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));

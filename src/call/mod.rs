@@ -7,12 +7,15 @@ pub mod cdr;
 mod context;
 mod core;
 mod credentials;
+mod early;
 mod emergency_call;
 mod fork;
 mod in_dialog;
 mod interface;
+mod late_offer;
 mod leg;
 mod outgoing;
+mod provisional;
 mod session_timer;
 #[cfg(test)]
 mod tests;

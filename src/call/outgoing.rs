@@ -10,12 +10,17 @@ use super::{
     fork::{Attempt, Failure},
     interface::Output,
     leg::{Device, Leg},
+    provisional::RELIABLE,
     trunks::Reach,
 };
 use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
-    sip::{MAX_FORWARDS, dialog::is_sips, session_timer::SessionTimer},
+    sip::{
+        MAX_FORWARDS,
+        dialog::is_sips,
+        session_timer::{OPTION_TAG, SessionTimer},
+    },
     types::{CallId, Flow, TxnId},
     wire::sip::{Message, Method, Name, RequestBuilder},
 };
@@ -72,7 +77,8 @@ pub(super) struct Invite<'a> {
     pub call: &'a Call,
     pub leg: &'a Leg,
     pub attempt: &'a Attempt,
-    pub offer: &'a str,
+    /// `None`: the callee is to offer (RFC 3261 section 13.2.1).
+    pub offer: Option<&'a str>,
     pub cseq: u32,
     /// Header name and value, in answer to a challenge.
     pub authorization: Option<Authorization>,
@@ -95,7 +101,14 @@ impl Invite<'_> {
             .header("CSeq", format_args!("{} INVITE", self.cseq))
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
-        for (name, value) in self.leg.session_headers(Method::Invite) {
+        let session = self.leg.session_headers(Method::Invite);
+        let extensions = [(self.call.offers_reliability(), RELIABLE), (!session.is_empty(), OPTION_TAG)];
+        let offered: Vec<_> =
+            extensions.into_iter().filter_map(|(is_offered, tag)| is_offered.then_some(tag)).collect();
+        if !offered.is_empty() {
+            request = request.header("Supported", offered.join(", "));
+        }
+        for (name, value) in session {
             request = request.header(name, value);
         }
         if let Some((name, value)) = &self.authorization {
@@ -105,12 +118,8 @@ impl Invite<'_> {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { .. }, _) => {
-                request.header("P-Asserted-Identity", &from).body("application/sdp", self.offer.as_bytes())
-            }
-            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
-                request.body("application/sdp", self.offer.as_bytes())
-            }
+            (Attempt::Trunk { .. }, _) => with_offer(request.header("P-Asserted-Identity", &from), self.offer),
+            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => with_offer(request, self.offer),
         }
     }
 
@@ -145,6 +154,14 @@ impl Invite<'_> {
         let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
         received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS)
+    }
+}
+
+/// An INVITE whose body is the offer alone, if there is one.
+pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> RequestBuilder {
+    match offer {
+        Some(offer) => request.body("application/sdp", offer.as_bytes()),
+        None => request,
     }
 }
 

@@ -31,14 +31,10 @@ fn glare_delay(rng: &mut Rng, is_call_id_ours: bool) -> Duration {
 }
 
 impl Leg {
-    /// The headers that a request of ours says about the session.
+    /// What a request of ours says about the session; it then supports timers.
     pub(super) fn session_headers(&self, method: Method) -> Vec<Header> {
         let is_refresh = matches!(method, Method::Invite | Method::Update);
-        let mut headers = if is_refresh { self.session_timer.offer() } else { Vec::new() };
-        if !headers.is_empty() {
-            headers.insert(0, ("Supported", SUPPORTED.to_owned()));
-        }
-        headers
+        if is_refresh { self.session_timer.offer() } else { Vec::new() }
     }
 
     /// Completes our 2xx to an INVITE.

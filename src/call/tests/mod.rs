@@ -1,6 +1,9 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
 mod bench;
+mod early;
+mod late_offer;
+mod provisional;
 mod reasons;
 mod sessions;
 mod updates;
