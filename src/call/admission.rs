@@ -1,9 +1,9 @@
 //! What an INVITE must be to become a call, and who its caller is. Reads one message and decides; the core asks and acts.
 
-use super::{call::Caller, identity, leg::Peer};
+use super::{call::Caller, context::SUPPORTED, identity, leg::Peer};
 use crate::{
     config::User,
-    sip::registrar,
+    sip::{registrar, session_timer::SessionTimer},
     wire::sip::{Message, Method, Name, NameAddr, Uri},
 };
 
@@ -41,6 +41,9 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     if let Some(refusal) = required_extensions(request) {
         return Err(refusal);
     }
+    if let Some(min_se) = SessionTimer::refusal(request) {
+        return Err(Refusal { header: Some(min_se), ..Refusal::of(422) });
+    }
     if request.header(Name::ContentEncoding).is_some_and(|v| !v.eq_ignore_ascii_case("identity")) {
         return Err(Refusal::of(415).with("Accept-Encoding", "identity"));
     }
@@ -50,13 +53,15 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 3261 sections 8.2.2.3 and 16.3: only a REGISTER can require extensions that are supported.
+/// RFC 3261 sections 8.2.2.3 and 16.3: a REGISTER may require other extensions than the rest.
 pub(super) fn required_extensions(request: &Message) -> Option<Refusal> {
-    let known: &[&str] = if request.method() == Some(Method::Register) { &registrar::EXTENSIONS } else { &[] };
-    let is_unknown = |tag: &&str| !known.iter().any(|known| tag.eq_ignore_ascii_case(known));
-    let tags = request.values(Name::Require).chain(request.values(Name::ProxyRequire));
-    let required: Vec<_> = tags.filter(is_unknown).collect();
-    (!required.is_empty()).then(|| Refusal::of(420).with("Unsupported", required.join(", ")))
+    let is_known = |tag: &str| match request.method() {
+        Some(Method::Register) => registrar::EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(tag)),
+        Some(_) | None => SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag)),
+    };
+    let required = request.values(Name::Require).chain(request.values(Name::ProxyRequire));
+    let unknown: Vec<_> = required.filter(|tag| !is_known(tag)).collect();
+    (!unknown.is_empty()).then(|| Refusal::of(420).with("Unsupported", unknown.join(", ")))
 }
 
 /// Tells one INVITE from another whatever path it took: Call-ID, From tag, CSeq (RFC 3261 section 8.2.2.2).

@@ -16,7 +16,7 @@ use super::{
     admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     identity,
@@ -243,7 +243,7 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn, reason } => self.given_up(txn, &reason),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
@@ -251,7 +251,7 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } if matches!(self.ctx.owners.get(&txn), Some(Owner::Branch(..))) => {
                 self.outcome(txn, FLOW_FAILED, "Flow Failed", None);
             }
@@ -264,10 +264,13 @@ impl Core {
     }
 
     /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
+    fn given_up(&mut self, txn: TxnId, reason: &str) {
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
+            (State::Setup, Side::A) => {
+                reason.clone_into(&mut call.reason);
+                call.cancelled(ctx);
+            }
+            _ => call.reinvite_cancelled(ctx, side, reason),
         });
     }
 
@@ -291,7 +294,9 @@ impl Core {
                 None => call.reinvite_failed(ctx, side, status, reason),
             }),
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
-            Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
+            Owner::Relayed(id) => {
+                self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason, response))
+            }
         }
     }
 
@@ -746,7 +751,7 @@ impl Core {
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
             ("Allow-Events", ALLOW_EVENTS),
-            ("Supported", ""),
+            ("Supported", SUPPORTED),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }

@@ -22,6 +22,10 @@ pub const PATH_MAX: usize = 5;
 pub const FLOW_TIMER_S: u32 = 120;
 /// Branches of one fork; further contacts are not called.
 pub const FORK_WIDTH_MAX: usize = 10;
+/// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
+pub const PROVISIONALS_WAITING_MAX: usize = 8;
+/// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.
+pub const EARLY_DIALOGS_MAX: usize = 16;
 /// Shortest registration; a shorter one is answered 423 with Min-Expires.
 pub const REGISTRATION_EXPIRES_S_MIN: u32 = 60;
 /// Longest registration; a longer request is shortened to it.
@@ -66,6 +70,10 @@ pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
+/// Time for the final answer to a re-INVITE of ours; it is then cancelled, and whoever asked for it gets 408.
+pub const REINVITE_S_MAX: u64 = 180;
+/// Time for the answer to an UPDATE with an offer; then 504 (RFC 3311 section 5.2), before its sender gives up after 32 s.
+pub const UPDATE_S_MAX: u64 = 20;
 /// Users of one server; adding one more is refused.
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.
