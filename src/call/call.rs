@@ -275,9 +275,10 @@ impl Call {
         Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
     }
 
-    /// The media worker that has this call's legs, or shall have them.
+    /// The media worker that has this call's legs, or shall have them: only legs of one worker can be joined.
     pub(super) fn worker(&self, ctx: &Context) -> u16 {
-        let in_use = self.a.media.iter().flatten().next();
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|branch| &branch.leg));
+        let in_use = legs.flat_map(|leg| leg.media.iter().flatten()).next();
         in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
