@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     call::Input,
     shell::core_task::ToCore,
-    types::{DropReason, Flow},
+    types::Flow,
     wire::sip::frame::{Frame, FrameError, Framer, PONG},
 };
 
@@ -136,10 +136,7 @@ impl<S: Stream> Connection<'_, S> {
     /// The core answers the head if it can; then the connection is closed.
     async fn unframeable(&mut self, error: FrameError) -> io::Result<()> {
         self.is_reading = false;
-        match error.head {
-            Some(bytes) => self.tell(Input::Received { flow: self.flow, bytes }).await?,
-            None => self.send(ToCore::Dropped(DropReason::SipMalformed)).await?,
-        }
+        self.tell(Input::Unframeable { flow: self.flow, error }).await?;
         self.send(ToCore::CloseFlow(self.flow)).await
     }
 

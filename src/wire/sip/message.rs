@@ -88,10 +88,11 @@ impl Message {
         matches!(self.start, Start::Request { .. })
     }
 
-    /// Whether a response can be sent at all: a request other than ACK whose topmost Via can be read. Whatever else is
+    /// Whether a response can be sent at all: a request other than ACK with a Via, which is copied. Whatever else is
     /// missing, the sender can still be told.
     pub fn is_answerable(&self) -> bool {
-        self.method().is_some_and(|method| method != Method::Ack) && self.via().is_some()
+        self.method().is_some_and(|method| method != Method::Ack)
+            && self.header(Name::Via).is_some_and(|via| !via.is_empty())
     }
 
     /// `None` for a response.
