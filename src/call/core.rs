@@ -52,6 +52,8 @@ pub struct Core {
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
     next_call: u64,
+    /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
+    pub(super) calls_max: usize,
     is_draining: bool,
 }
 
@@ -88,6 +90,7 @@ impl Core {
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
             next_call: 1,
+            calls_max: limits::CALLS_MAX,
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
@@ -283,7 +286,7 @@ impl Core {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+        if self.is_draining || self.calls.len() >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }

@@ -13,6 +13,7 @@
 mod common;
 mod phone;
 mod selftest;
+mod streams;
 mod torture;
 
 use std::{

@@ -193,14 +193,14 @@ fn messages() -> Vec<(Row, Vec<u8>)> {
 }
 
 /// A way to the server: a socket of its own, or a connection.
-enum Wire {
+pub(crate) enum Wire {
     Udp(UdpSocket),
     Tcp(TcpStream, Framer),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>, Framer),
 }
 
 impl Wire {
-    fn udp(server: &Ringdown) -> Self {
+    pub(crate) fn udp(server: &Ringdown) -> Self {
         // One address for all: each socket has a port of its own.
         let socket = UdpSocket::bind((server.ip, 0)).expect("a free port");
         socket.connect(server.sip()).expect("loopback");
@@ -211,10 +211,11 @@ impl Wire {
     fn stream(server: &Ringdown, port: u16) -> TcpStream {
         let stream = TcpStream::connect((server.ip, port)).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
+        stream.set_nodelay(true).expect("a TCP socket");
         stream
     }
 
-    fn tcp(server: &Ringdown) -> Self {
+    pub(crate) fn tcp(server: &Ringdown) -> Self {
         Self::Tcp(Self::stream(server, server.sip().port()), Framer::new())
     }
 
@@ -226,16 +227,17 @@ impl Wire {
         Self::Tls(Box::new(StreamOwned::new(client, Self::stream(server, TLS_PORT))), Framer::new())
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         match self {
             Self::Udp(socket) => assert_eq!(socket.send(bytes).expect("loopback takes it"), bytes.len()),
-            Self::Tcp(stream, _) => stream.write_all(bytes).expect("loopback takes it"),
-            Self::Tls(stream, _) => stream.write_all(bytes).expect("loopback takes it"),
+            // Where the server has closed the connection, nothing will be heard.
+            Self::Tcp(stream, _) => drop(stream.write_all(bytes)),
+            Self::Tls(stream, _) => drop(stream.write_all(bytes)),
         }
     }
 
     /// The next message; `None` when the server has closed the connection.
-    fn hear(&mut self) -> Option<Message> {
+    pub(crate) fn hear(&mut self) -> Option<Message> {
         let mut buffer = [0; 65_535];
         let (stream, framer): (&mut dyn Read, _) = match self {
             Self::Udp(socket) => {
@@ -265,7 +267,7 @@ fn parsed(bytes: Bytes) -> Message {
     message
 }
 
-fn options(id: &str) -> String {
+pub(crate) fn options(id: &str) -> String {
     format!(
         "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/X 192.0.2.9;branch=z9hG4bK-{id};rport\r\nMax-Forwards: 70\r\n\
          From: <sip:x@192.0.2.9>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: {id}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
@@ -318,7 +320,7 @@ fn complaint(heard: &[Message], statuses: &[u16]) -> Option<String> {
     (found != statuses).then(|| format!("{found:?} {reasons:?} instead of {statuses:?}"))
 }
 
-fn dropped(server: &Ringdown, reason: &str) -> u64 {
+pub(crate) fn dropped(server: &Ringdown, reason: &str) -> u64 {
     let metrics = server.get("/metrics").expect("the admin interface").1;
     let line = format!("ringdown_dropped_total{{reason=\"{reason}\"}} ");
     let count =

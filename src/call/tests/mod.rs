@@ -2,6 +2,7 @@
 
 mod bench;
 mod inspection;
+mod limits;
 
 use std::net::SocketAddr;
 
