@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     abuse::Guard,
-    admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
+    admission::{self, Refusal, called_party, device_caller, invite_key, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
@@ -71,6 +71,8 @@ pub struct Core {
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
     next_call: u64,
+    /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
+    pub(super) calls_max: usize,
     is_draining: bool,
 }
 
@@ -112,6 +114,7 @@ impl Core {
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
             next_call: 1,
+            calls_max: limits::CALLS_MAX,
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
@@ -124,6 +127,9 @@ impl Core {
         self.ctx.now = now;
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
+            Input::Unframeable { flow, error } => {
+                self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
+            }
             Input::FlowFailed { flow } => self.flow_failed(flow),
             Input::Resolved { query, addresses } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
@@ -313,9 +319,10 @@ impl Core {
     }
 
     fn request(&mut self, pending: Pending) {
-        // An INVITE is judged later: nothing may stop it in an emergency.
-        let is_invite = pending.request.method() == Some(Method::Invite) && pending.request.to_tag().is_none();
-        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_invite) {
+        // An emergency is recognised before anything may stop a call, or hide from its texter what to do instead.
+        let calls_somebody = matches!(pending.request.method(), Some(Method::Invite | Method::Message));
+        let is_judged_later = calls_somebody && pending.request.to_tag().is_none();
+        if !is_judged_later && let Some(refusal) = admission::inspect(&pending.request) {
             return self.refuse(&pending, &refusal);
         }
         if let Some(tag) = pending.request.to_tag() {
@@ -370,12 +377,11 @@ impl Core {
     fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
         // The same request by another path (RFC 3261 section 8.2.2.2).
         let is_merged = self.invite_keys.contains(&invite_key(&pending.request));
-        let verdict = if is_merged { Err(Refusal::of(482)) } else { admission::acceptable(&pending.request) };
-        if let Err(refusal) = verdict {
+        if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+        if self.is_draining || self.calls.len() >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -762,7 +768,9 @@ impl Core {
     /// be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
-            return self.ctx.counters.drops.count(DropReason::SipMalformed);
+            let is_oversized = fault.status == 513;
+            let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
+            return self.ctx.counters.drops.count(reason);
         };
         let tag = self.ctx.tag();
         let pending = Pending { txn: TxnId(0), flow, request };
@@ -904,10 +912,5 @@ impl Core {
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
-    }
-
-    /// Counts a message that never reached the core: the shell's framer gave up on it.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.ctx.counters.drops.count(reason);
     }
 }
