@@ -752,14 +752,19 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Register { aor: usize, connection: u64, contacts: Vec<(u8, u8, u32)> },
+        /// Contacts by name, instance, `reg-id` and expiry; 0 is none.
+        Register {
+            aor: usize,
+            connection: u64,
+            contacts: Vec<(u8, u8, u8, u32)>,
+        },
         Close(u64),
         Forget(usize),
         Wait(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let contact = (0..12_u8, 0..4_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
+        let contact = (0..12_u8, 0..4_u8, 0..3_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
         prop_oneof![
             4 => (0..3_usize, 0..4_u64, prop::collection::vec(contact, 0..4))
                 .prop_map(|(aor, connection, contacts)| Step::Register { aor, connection, contacts }),
@@ -780,14 +785,16 @@ mod tests {
                         let flow = if connection == 0 { udp("192.0.2.1:5062") } else { tls(connection) };
                         let headers: String = contacts
                             .iter()
-                            .map(|(name, instance, expires)| {
+                            .map(|(name, instance, reg_id, expires)| {
                                 let instance = match instance {
                                     0 => String::new(),
                                     n => format!(";+sip.instance=\"<urn:{n}>\""),
                                 };
-                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}\n")
+                                let flow = if *reg_id == 0 { String::new() } else { format!(";reg-id={reg_id}") };
+                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}{flow}\n")
                             })
                             .collect();
+                        let headers = format!("Supported: outbound\n{headers}");
                         f.register_on(AORS[aor], flow, &headers);
                     }
                     Step::Close(connection) => {
