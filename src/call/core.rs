@@ -699,12 +699,13 @@ impl Core {
     }
 
     fn options(&mut self, pending: &Pending) {
+        let supported = registrar::EXTENSIONS.join(", ");
         let headers = [
             ("Allow", ALLOW),
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
-            ("Supported", ""),
+            ("Supported", &supported),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
