@@ -18,6 +18,7 @@ use super::{
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
+    pbx,
     trunks::Trunks,
 };
 use crate::{
@@ -361,18 +362,22 @@ impl Core {
             return Some(trunk_caller(trunk, &pending.request));
         }
         if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(device_caller(&user));
+            return Some(self.caller_of(&user, &pending.request));
         }
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(device_caller(&user))
+                Some(self.caller_of(&user, &pending.request))
             }
             verdict => {
                 self.challenge(pending, Role::Proxy, &verdict);
                 None
             }
         }
+    }
+
+    fn caller_of(&self, user: &User, request: &Message) -> Caller {
+        pbx::caller(&self.ctx.config, user, request).unwrap_or_else(|| device_caller(user))
     }
 
     /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
@@ -454,7 +459,7 @@ impl Core {
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
-                self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+                self.start_call(pending, caller, dialled.dialled.clone(), None, plan, Some(info));
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
@@ -510,14 +515,16 @@ impl Core {
                 let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
-                self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
+                let pbx = self.ctx.config.pbx_of(&user.name);
+                let number = pbx.map(|pbx| routing::pbx_number(dialled, &self.ctx.config, pbx).to_owned());
+                self.start_call(pending, caller, callee, number, Plan::parallel(attempts), None);
             }
             Target::Trunks { trunks, number } => {
                 let is_reachable =
                     |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
                 let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
-                self.start_call(pending, caller, callee, plan, None);
+                self.start_call(pending, caller, callee, None, plan, None);
             }
             Target::Refuse(status, reason) => {
                 self.ctx.counters.calls_refused += 1;
@@ -549,6 +556,7 @@ impl Core {
         pending: Pending,
         caller: Caller,
         callee: String,
+        number: Option<String>,
         plan: Plan,
         emergency: Option<EmergencyInfo>,
     ) {
@@ -559,7 +567,7 @@ impl Core {
         let key = invite_key(&pending.request);
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
-        let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
+        let new = NewCall { id, key, pending, is_registered, caller, callee, number, security, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep(call);
     }
@@ -621,6 +629,9 @@ impl Core {
         };
         match self.registered_user(&pending.request) {
             Some(user) if user.name == name => {
+                if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
+                    return self.refuse(pending, &refusal);
+                }
                 let input = registrar::Input::Register {
                     txn: pending.txn,
                     aor: name,

@@ -15,6 +15,7 @@ mod in_dialog;
 mod interface;
 mod leg;
 mod outgoing;
+mod pbx;
 #[cfg(test)]
 mod tests;
 mod trunks;

@@ -128,7 +128,11 @@ impl Invite<'_> {
         match self.attempt {
             Attempt::Contact { user, binding } => {
                 let from = format!("{}<sip:{}@{domain}>", spaced(&caller.display), escaped_user(&caller.user));
-                (binding.contact.clone(), format!("<sip:{}@{domain}>", escaped_user(user)), from)
+                let (uri, called) = match &self.call.number {
+                    Some(number) => (binding.uri_for(number), number),
+                    None => (binding.contact.clone(), user),
+                };
+                (uri, format!("<sip:{}@{domain}>", escaped_user(called)), from)
             }
             Attempt::Trunk { index, number } => {
                 let trunk = ctx.trunks.trunk(*index);

@@ -180,7 +180,25 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
             );
         }
     }
-    for number in config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none()) {
+    for (index, pbx) in config.pbxs.iter().enumerate() {
+        let key = || format!("pbx of {:?}", pbx.user);
+        if directory.by_name(&pbx.user).is_none() {
+            let message = "there is no such user: nothing can register".to_owned();
+            report(Severity::Warning, key(), message, "ringdown user add");
+        }
+        for number in &pbx.numbers {
+            let is_emergency = class_of_user_part(number, &site).is_some();
+            let has_other_owner = directory.by_direct_line(number).is_some_and(|user| user.name != pbx.user)
+                || config.pbxs[..index].iter().any(|other| other.numbers.contains(number));
+            if is_emergency {
+                report(Severity::Error, key(), format!("{number:?} is an emergency number"), "another number");
+            } else if has_other_owner {
+                report(Severity::Error, key(), format!("{number:?} is somebody else's, too"), "a number of its own");
+            }
+        }
+    }
+    let reaches_nobody = |n: &&String| directory.by_direct_line(n).is_none() && config.pbx_with(n).is_none();
+    for number in config.emergency.callback_numbers.iter().filter(reaches_nobody) {
         let message = format!("{number:?} is nobody's direct line: emergency services that call back reach nobody");
         let remedy = "a user with this direct line, such as the reception";
         report(Severity::Warning, "emergency.callback_numbers".to_owned(), message, remedy);
@@ -231,6 +249,33 @@ mod tests {
         assert_eq!(errors("US", "alice", "1001", Some("+1911")).len(), 2, "and it is no E.164 number");
         assert_eq!(errors("US", "alice", "1001", Some("12025550100")), ["user \"alice\" direct_line"]);
         assert_eq!(errors("US", "alice", "1001", Some("+12025550100")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_pbx_needs_its_user_and_numbers_of_its_own() {
+        let text = |numbers: &str| {
+            format!("[company]\nname = \"x\"\nregion = \"US\"\n[pbx.a]\nuser = \"alice\"\nnumbers = [{numbers}]\n")
+        };
+        let alice = |line: Option<&str>| User {
+            name: "alice".to_owned(),
+            extension: "1001".to_owned(),
+            direct_line: line.map(str::to_owned),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+        };
+        let found = |text: &str, users: Vec<User>| {
+            let problems = check_directory(&parse(text).unwrap().0, &Directory::new(users));
+            problems.into_iter().map(|p| (p.severity, p.message)).collect::<Vec<_>>()
+        };
+        let one = text("\"+12025550200\"");
+        assert_eq!(found(&one, vec![alice(Some("+12025550200"))]), []);
+        assert_eq!(found(&one, vec![])[0].0, Severity::Warning);
+        let bob = User { name: "bob".to_owned(), extension: "1002".to_owned(), ..alice(Some("+12025550200")) };
+        assert_eq!(found(&one, vec![alice(None), bob])[0].0, Severity::Error);
+        let twice = format!("{one}[pbx.b]\nuser = \"alice\"\nnumbers = [\"+12025550200\"]\n");
+        assert_eq!(found(&twice, vec![alice(None)])[0].0, Severity::Error);
+        for wrong in [text(""), text("\"911\""), one.replace("user", "username")] {
+            assert!(parse(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

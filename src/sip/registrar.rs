@@ -53,6 +53,22 @@ impl Binding {
         self.reg_id == other.reg_id && self.contact == other.contact && self.instance == other.instance
     }
 
+    /// The URI of one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
+    /// other contact stays as it is.
+    pub fn uri_for(&self, number: &str) -> String {
+        if !self.is_bulk() {
+            return self.contact.clone();
+        }
+        let (scheme, rest) = self.contact.split_once(':').expect("a contact is a URI");
+        let parts: Vec<&str> = rest.split(';').filter(|part| !extensions::is_bnc(part)).collect();
+        format!("{scheme}:{number}@{}", parts.join(";"))
+    }
+
+    /// Whether it stands for all numbers of a PBX.
+    fn is_bulk(&self) -> bool {
+        Uri::parse(&self.contact).is_some_and(|uri| uri.params.has("bnc"))
+    }
+
     /// Whether it is a flow or contact of this device; `instance` with or without its angle brackets.
     pub fn is_of_instance(&self, instance: &str) -> bool {
         self.instance.as_deref().is_some_and(|own| gruu::bare(own) == gruu::bare(instance))
@@ -269,7 +285,7 @@ impl Registrar {
         let mut values = Vec::new();
         for binding in self.aors.get(aor).into_iter().flatten() {
             let mut value = contact_value(now, binding);
-            if wants_gruu {
+            if wants_gruu && !binding.is_bulk() {
                 value += &self.gruus.params(binding, self.rng.u64());
             }
             values.push(value);

@@ -68,6 +68,8 @@ pub const MEDIA_EVENTS_MAX: usize = 4_096;
 pub const RING_S_MAX: u64 = 180;
 /// Characters of a user's name, all ASCII; adding a user with more is refused, and credentials for more are for nobody.
 pub const USER_NAME_CHARS_MAX: usize = 64;
+/// Numbers of one `[pbx.NAME]`; a configuration with more is refused.
+pub const PBX_NUMBERS_MAX: usize = 10_000;
 /// Users of one server; adding one more is refused.
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.

@@ -3,6 +3,7 @@
 mod abuse;
 mod bench;
 mod flows;
+mod pbx;
 
 use std::net::SocketAddr;
 

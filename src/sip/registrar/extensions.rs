@@ -14,7 +14,7 @@ use crate::{
 use super::request::Refusal;
 
 /// Option tags that a REGISTER may require.
-pub const EXTENSIONS: [&str; 3] = ["gruu", "outbound", "path"];
+pub const EXTENSIONS: [&str; 4] = ["gin", "gruu", "outbound", "path"];
 
 /// The part of a REGISTER that says how the device is reached.
 #[derive(Debug)]
@@ -52,6 +52,11 @@ impl<'a> Way<'a> {
         let edge = self.path.last().and_then(|hop| NameAddr::parse(hop)).and_then(|hop| Uri::parse(hop.uri));
         !self.is_proxied || edge.is_some_and(|uri| uri.params.has("ob"))
     }
+}
+
+/// The parameter of a bulk contact (RFC 6140 section 5.2), which has no value.
+pub(super) fn is_bnc(part: &str) -> bool {
+    part.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case("bnc"))
 }
 
 fn supports(request: &Message, tag: &str) -> bool {
@@ -148,6 +153,20 @@ mod tests {
         }
         assert_eq!((f.registrar.len(), f.registrar.contacts("alice").count()), (2, 1));
         f.check();
+    }
+
+    #[test]
+    fn a_bulk_contact_gets_each_number_in_the_place_of_its_parameter() {
+        let mut f = Fixture::default();
+        for (contact, uri) in [
+            ("sip:198.51.100.3;bnc", "sip:+12025550200@198.51.100.3"),
+            ("sips:[2001:db8::1]:5071;transport=tcp;BNC;x=1", "sips:+12025550200@[2001:db8::1]:5071;transport=tcp;x=1"),
+            ("sip:pbx@198.51.100.3", "sip:pbx@198.51.100.3"),
+        ] {
+            f.register_on("pbx", tls(1), &format!("Supported: gruu\nContact: <{contact}>;+sip.instance=\"<urn:1>\"\n"));
+            let binding = f.registrar.contacts("pbx").next().unwrap();
+            assert_eq!(binding.uri_for("+12025550200"), uri);
+        }
     }
 
     #[test]
