@@ -46,8 +46,6 @@ pub(super) struct NewCall {
     pub caller: Caller,
     /// As dialled, for the record.
     pub callee: String,
-    /// Of a PBX: which of its numbers is called.
-    pub number: Option<String>,
     pub security: LegSecurity,
     pub plan: Plan,
     pub emergency: Option<EmergencyInfo>,
@@ -71,8 +69,6 @@ pub(super) struct Call {
     pub a: Leg,
     pub branches: BTreeMap<u32, Branch>,
     pub caller: Caller,
-    /// Of a PBX: which of its numbers is called.
-    pub number: Option<String>,
     pub emergency: Option<EmergencyInfo>,
     /// Requests relayed between the legs, by the client transaction that carries them on.
     pub relayed: BTreeMap<TxnId, (Side, Pending)>,
@@ -104,7 +100,7 @@ impl Call {
     }
 
     fn new(ctx: &mut Context, new: NewCall) -> Self {
-        let NewCall { id, key, pending, is_registered, caller, callee, number, security, plan, emergency } = new;
+        let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
@@ -131,7 +127,6 @@ impl Call {
             a,
             branches: BTreeMap::new(),
             caller,
-            number,
             emergency,
             relayed: BTreeMap::new(),
             plan,

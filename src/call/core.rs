@@ -459,7 +459,7 @@ impl Core {
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
-                self.start_call(pending, caller, dialled.dialled.clone(), None, plan, Some(info));
+                self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
@@ -515,16 +515,14 @@ impl Core {
                 let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
-                let pbx = self.ctx.config.pbx_of(&user.name);
-                let number = pbx.map(|pbx| routing::pbx_number(dialled, &self.ctx.config, pbx).to_owned());
-                self.start_call(pending, caller, callee, number, Plan::parallel(attempts), None);
+                self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
             }
             Target::Trunks { trunks, number } => {
                 let is_reachable =
                     |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
                 let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
-                self.start_call(pending, caller, callee, None, plan, None);
+                self.start_call(pending, caller, callee, plan, None);
             }
             Target::Refuse(status, reason) => {
                 self.ctx.counters.calls_refused += 1;
@@ -556,7 +554,6 @@ impl Core {
         pending: Pending,
         caller: Caller,
         callee: String,
-        number: Option<String>,
         plan: Plan,
         emergency: Option<EmergencyInfo>,
     ) {
@@ -567,7 +564,7 @@ impl Core {
         let key = invite_key(&pending.request);
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
-        let new = NewCall { id, key, pending, is_registered, caller, callee, number, security, plan, emergency };
+        let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep(call);
     }

@@ -10,6 +10,7 @@ use super::{
     fork::{Attempt, Failure},
     interface::Output,
     leg::{Device, Leg},
+    pbx,
     trunks::Reach,
 };
 use crate::{
@@ -128,9 +129,10 @@ impl Invite<'_> {
         match self.attempt {
             Attempt::Contact { user, binding } => {
                 let from = format!("{}<sip:{}@{domain}>", spaced(&caller.display), escaped_user(&caller.user));
-                let (uri, called) = match &self.call.number {
+                let dialled = self.call.a.server_invite.as_ref().map(|i| i.pending.request.request_uri());
+                let (uri, called) = match pbx::called_number(&ctx.config, user, dialled) {
                     Some(number) => (binding.uri_for(number), number),
-                    None => (binding.contact.clone(), user),
+                    None => (binding.contact.clone(), user.as_str()),
                 };
                 (uri, format!("<sip:{}@{domain}>", escaped_user(called)), from)
             }

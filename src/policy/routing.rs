@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Directory, Pbx, User};
+use crate::config::{Config, Directory, User};
 
 use super::{
     emergency::{Ordinary, OrdinaryKind, table},
@@ -57,17 +57,6 @@ fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
 fn owner<'d>(number: &str, config: &Config, directory: &'d Directory) -> Option<&'d Arc<User>> {
     let of_pbx = || config.pbx_with(number).and_then(|pbx| directory.by_name(&pbx.user));
     directory.by_direct_line(number).or_else(of_pbx)
-}
-
-/// Which of its numbers a PBX is called by: the one that was dialled, its first where that was another address of it.
-pub fn pbx_number<'p>(dialled: &Ordinary, config: &Config, pbx: &'p Pbx) -> &'p str {
-    let external = match dialled.kind() {
-        OrdinaryKind::External(number) => pbx.numbers.get(number),
-        OrdinaryKind::Extension(_) | OrdinaryKind::Foreign | OrdinaryKind::Invalid => None,
-    };
-    let country_code = table::region(&config.company.region).map_or("", |r| r.country_code);
-    let forms = number::inbound_forms(dialled.dialled(), country_code);
-    external.or_else(|| forms.iter().find_map(|form| pbx.numbers.get(form))).unwrap_or(&pbx.main_number)
 }
 
 fn outbound(number: &str, config: &Config) -> Target {

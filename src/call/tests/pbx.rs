@@ -25,6 +25,7 @@ fn each_number_of_a_pbx_reaches_it_under_that_number() {
     for (dialled, number) in [
         ("+12025550201", "+12025550201"),
         ("2025550200", "+12025550200"),
+        ("+1-202-555-0201", "+12025550201"),
         ("+12025551002", "+12025550200"), // Bob's own direct line is none of the PBX's numbers.
     ] {
         let mut b = bench();
