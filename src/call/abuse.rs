@@ -10,7 +10,9 @@ use std::{
 
 use crate::types::{
     Duration, Instant,
-    limits::{REFUSAL_ENTRIES_MAX, REFUSALS_PER_SOURCE_MAX, REFUSALS_PER_USER_MAX, REFUSALS_WINDOW_S},
+    limits::{
+        REFUSAL_ENTRIES_MAX, REFUSALS_PER_SOURCE_MAX, REFUSALS_PER_USER_MAX, REFUSALS_WINDOW_S, USER_NAME_CHARS_MAX,
+    },
 };
 
 /// Who was refused how often.
@@ -18,7 +20,7 @@ use crate::types::{
 pub(super) struct Guard {
     /// By [`crate::types::Flow::source`].
     sources: Refusals<IpAddr>,
-    /// By digest user name, whether there is such a user or not.
+    /// By digest user name, whether there is such a user or not: otherwise silence would tell.
     users: Refusals<String>,
 }
 
@@ -36,7 +38,8 @@ impl Guard {
 
     /// Credentials for `user` from `source` were refused.
     pub(super) fn refused(&mut self, now: Instant, source: IpAddr, user: Option<String>) -> Reached {
-        let user = user.is_some_and(|user| self.users.count(now, user));
+        let countable = user.filter(|user| user.len() <= USER_NAME_CHARS_MAX);
+        let user = countable.is_some_and(|user| self.users.count(now, user));
         Reached { source: self.sources.count(now, source), user }
     }
 
@@ -135,6 +138,15 @@ mod tests {
         assert!(refusals.is_barred(at(REFUSALS_WINDOW_S), &1) && !refusals.is_barred(at(10), &2));
         assert!(!refusals.is_barred(at(REFUSALS_WINDOW_S + 1), &1), "its window began with its first refusal");
         assert_eq!((refusals.counts.len(), refusals.ends.len(), refusals.barred), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_name_that_no_user_can_have_takes_no_memory() {
+        let mut guard = Guard::new();
+        for length in [USER_NAME_CHARS_MAX, USER_NAME_CHARS_MAX + 1] {
+            guard.refused(at(0), "192.0.2.1".parse().unwrap(), Some("a".repeat(length)));
+        }
+        assert_eq!(guard.users.counts.len(), 1);
     }
 
     #[test]

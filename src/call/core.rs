@@ -23,6 +23,7 @@ use super::{
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     message::Messages,
+    pbx,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
@@ -400,18 +401,22 @@ impl Core {
         }
         let is_private = identity::asks_for_privacy(&pending.request);
         if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(Caller { is_private, ..device_caller(&user) });
+            return Some(Caller { is_private, ..self.caller_of(&user, &pending.request) });
         }
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(Caller { is_private, ..device_caller(&user) })
+                Some(Caller { is_private, ..self.caller_of(&user, &pending.request) })
             }
             verdict => {
                 self.challenge(pending, Role::Proxy, &verdict);
                 None
             }
         }
+    }
+
+    fn caller_of(&self, user: &User, request: &Message) -> Caller {
+        pbx::caller(&self.ctx.config, user, request).unwrap_or_else(|| device_caller(user))
     }
 
     /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
@@ -670,6 +675,9 @@ impl Core {
         };
         match self.registered_user(&pending.request) {
             Some(user) if user.name == name => {
+                if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
+                    return self.refuse(pending, &refusal);
+                }
                 let input = registrar::Input::Register {
                     txn: pending.txn,
                     aor: name,
@@ -751,13 +759,14 @@ impl Core {
     }
 
     fn options(&mut self, pending: &Pending) {
+        let supported = format!("{SUPPORTED}, {}", registrar::EXTENSIONS.join(", "));
         let headers = [
             ("Allow", ALLOW),
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
             ("Allow-Events", ALLOW_EVENTS),
-            ("Supported", SUPPORTED),
+            ("Supported", &supported),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }

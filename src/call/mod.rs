@@ -20,6 +20,7 @@ mod leg;
 mod message;
 mod outgoing;
 mod passed_headers;
+mod pbx;
 mod provisional;
 mod session_timer;
 mod subscription;

@@ -12,6 +12,7 @@ use super::{
     interface::Output,
     leg::{Device, Leg},
     passed_headers::PassedHeaders,
+    pbx,
     provisional::RELIABLE,
     trunks::Reach,
 };
@@ -159,7 +160,12 @@ impl Invite<'_> {
         match self.attempt {
             Attempt::Contact { user, binding } => {
                 let from = Identity::to_device(&ctx.config, caller).from;
-                (binding.contact.clone(), format!("<sip:{}@{domain}>", escaped_user(user)), from)
+                let dialled = self.call.a.server_invite.as_ref().map(|i| i.pending.request.request_uri());
+                let (uri, called) = match pbx::called_number(&ctx.config, user, dialled) {
+                    Some(number) => (binding.uri_for(number), number),
+                    None => (binding.contact.clone(), user.as_str()),
+                };
+                (uri, format!("<sip:{}@{domain}>", escaped_user(called)), from)
             }
             Attempt::Trunk { index, number } => {
                 let trunk = ctx.trunks.trunk(*index);

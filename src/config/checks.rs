@@ -4,7 +4,8 @@
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, User, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Severity, Trunk, TrunkLocation, User,
+    reader::Section,
 };
 use crate::{
     policy::{
@@ -176,6 +177,34 @@ impl UserRules {
         shadows.chain(not_e164).map(problem).collect()
     }
 
+    /// Whether a telephone system can have its numbers.
+    fn check_pbx(&self, config: &Config, directory: &Directory, index: usize, pbx: &Pbx) -> Vec<Problem> {
+        let problem = |severity, message: String, remedy: &str| Problem {
+            severity,
+            line: 0,
+            key: format!("pbx of {:?}", pbx.user),
+            message,
+            remedy: remedy.to_owned(),
+        };
+        let has_other_owner = |number: &String| {
+            directory.by_direct_line(number).is_some_and(|user| user.name != pbx.user)
+                || config.pbxs[..index].iter().any(|other| other.numbers.contains(number))
+        };
+        let fault = |number: &String| {
+            if class_of_user_part(number, &self.0).is_some() {
+                let message = format!("{number:?} is an emergency number");
+                return Some(problem(Severity::Error, message, "another number"));
+            }
+            let message = || format!("{number:?} is somebody else's, too");
+            has_other_owner(number).then(|| problem(Severity::Error, message(), "a number of its own"))
+        };
+        let nobody = directory.by_name(&pbx.user).is_none().then(|| {
+            let message = "there is no such user: nothing can register".to_owned();
+            problem(Severity::Warning, message, "ringdown user add")
+        });
+        nobody.into_iter().chain(pbx.numbers.iter().filter_map(fault)).collect()
+    }
+
     fn shadows<'a>(&self, what: &'a str, text: &str) -> Option<(&'a str, String, &'a str)> {
         let class = match class_of_user_part(text, &self.0)? {
             Class::Emergency => "an emergency number",
@@ -189,7 +218,8 @@ impl UserRules {
 /// Checks all users by [`UserRules`]. Also warns of callback numbers that reach nobody.
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let rules = UserRules::new(config);
-    let unreachable = config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none());
+    let reaches_nobody = |n: &&String| directory.by_direct_line(n).is_none() && config.pbx_with(n).is_none();
+    let unreachable = config.emergency.callback_numbers.iter().filter(reaches_nobody);
     let warnings = unreachable.map(|number| Problem {
         severity: Severity::Warning,
         line: 0,
@@ -197,7 +227,8 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
         message: format!("{number:?} is nobody's direct line: emergency services that call back reach nobody"),
         remedy: "a user with this direct line, such as the reception".to_owned(),
     });
-    directory.iter().flat_map(|user| rules.check(user)).chain(warnings).collect()
+    let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
+    directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
 }
 
 #[cfg(test)]
@@ -243,6 +274,33 @@ mod tests {
         assert_eq!(errors("US", "alice", "1001", Some("+1911")).len(), 2, "and it is no E.164 number");
         assert_eq!(errors("US", "alice", "1001", Some("12025550100")), ["user \"alice\" direct_line"]);
         assert_eq!(errors("US", "alice", "1001", Some("+12025550100")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_pbx_needs_its_user_and_numbers_of_its_own() {
+        let text = |numbers: &str| {
+            format!("[company]\nname = \"x\"\nregion = \"US\"\n[pbx.a]\nuser = \"alice\"\nnumbers = [{numbers}]\n")
+        };
+        let alice = |line: Option<&str>| User {
+            name: "alice".to_owned(),
+            extension: "1001".to_owned(),
+            direct_line: line.map(str::to_owned),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+        };
+        let found = |text: &str, users: Vec<User>| {
+            let problems = check_directory(&parse(text).unwrap().0, &Directory::new(users));
+            problems.into_iter().map(|p| (p.severity, p.message)).collect::<Vec<_>>()
+        };
+        let one = text("\"+12025550200\"");
+        assert_eq!(found(&one, vec![alice(Some("+12025550200"))]), []);
+        assert_eq!(found(&one, vec![])[0].0, Severity::Warning);
+        let bob = User { name: "bob".to_owned(), extension: "1002".to_owned(), ..alice(Some("+12025550200")) };
+        assert_eq!(found(&one, vec![alice(None), bob])[0].0, Severity::Error);
+        let twice = format!("{one}[pbx.b]\nuser = \"alice\"\nnumbers = [\"+12025550200\"]\n");
+        assert_eq!(found(&twice, vec![alice(None)])[0].0, Severity::Error);
+        for wrong in [text(""), text("\"911\""), one.replace("user", "username")] {
+            assert!(parse(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

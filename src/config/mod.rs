@@ -1,7 +1,7 @@
 //! Configuration: text in; one checked, immutable [`Config`] or all errors at once out. Reads no file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
@@ -30,8 +30,32 @@ pub struct Config {
     pub dialing: Dialing,
     /// By name, in the order of the file.
     pub trunks: Vec<Trunk>,
+    pub pbxs: Vec<Pbx>,
     pub admin: Admin,
     pub log: Log,
+}
+
+impl Config {
+    /// The telephone system that registers as this user.
+    pub fn pbx_of(&self, user: &str) -> Option<&Pbx> {
+        self.pbxs.iter().find(|pbx| pbx.user == user)
+    }
+
+    /// The telephone system that answers for this E.164 number.
+    pub fn pbx_with(&self, number: &str) -> Option<&Pbx> {
+        self.pbxs.iter().find(|pbx| pbx.numbers.contains(number))
+    }
+}
+
+/// A telephone system that registers as one user and answers for many numbers (RFC 6140).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pbx {
+    /// Name in the directory.
+    pub user: String,
+    /// The first of the file: who calls when the PBX names none of its own.
+    pub main_number: String,
+    /// E.164 with `+`.
+    pub numbers: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,6 +338,7 @@ mod tests {
             "emergency",
             "dialing",
             "trunk.carrier-a",
+            "pbx.branch-office",
             "admin",
             "log",
         ] {
@@ -356,7 +381,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, company, dialing, emergency, log",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, pbx, company, dialing, emergency, log",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",

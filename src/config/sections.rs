@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::{
-    Admin, Company, Config, Dialing, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, PidfElement,
-    Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
+    Admin, Company, Config, Dialing, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, Pbx,
+    PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
     reader::{Fault, Section},
     value,
 };
 use crate::{
-    types::{Private, Transport},
+    types::{Private, Transport, limits::PBX_NUMBERS_MAX},
     wire::pidf,
 };
 
@@ -29,11 +29,12 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let tls = tls(root.section("tls"));
     let media = media(root.section("media"), &sip);
     let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
+    let pbxs = root.section("pbx").named_sections().into_iter().map(|(name, s)| pbx(&name, s)).collect();
     let company = company(root.section("company"), &trunks);
     let dialing = dialing(root.section("dialing"));
     let emergency = emergency(root.section("emergency"), &company, &trunks);
     let log = log(root.section("log"));
-    Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log }
+    Config { server, sip, tls, media, company, emergency, dialing, trunks, pbxs, admin, log }
 }
 
 fn server(mut section: Section<'_>, sip: &Sip) -> Server {
@@ -199,6 +200,29 @@ fn dialing(mut section: Section<'_>) -> Dialing {
         Dialing { outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default() };
     section.finish();
     dialing
+}
+
+fn pbx(name: &str, mut section: Section<'_>) -> Pbx {
+    if let Err(fault) = value::token(name) {
+        section.error("", format!("the name {name:?} {}", fault.what), fault.remedy);
+    }
+    let numbers = section.texts("numbers", value::e164).unwrap_or_default();
+    let pbx = Pbx {
+        user: section.text("user", value::token).unwrap_or_default(),
+        main_number: numbers.first().cloned().unwrap_or_default(),
+        numbers: numbers.into_iter().collect(),
+    };
+    if !section.has("user") {
+        section.error("user", "this key is missing", "the name of the user that the PBX registers as");
+    }
+    if pbx.numbers.is_empty() {
+        section.error("numbers", "the PBX has no number", "numbers = [\"+12025550200\"]");
+    }
+    if pbx.numbers.len() > PBX_NUMBERS_MAX {
+        section.error("numbers", format!("{} numbers are listed", pbx.numbers.len()), "10000 numbers or fewer");
+    }
+    section.finish();
+    pbx
 }
 
 fn trunk(name: String, mut section: Section<'_>) -> Trunk {

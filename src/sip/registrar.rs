@@ -53,6 +53,22 @@ impl Binding {
         self.reg_id == other.reg_id && self.contact == other.contact && self.instance == other.instance
     }
 
+    /// The URI of one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
+    /// other contact stays as it is.
+    pub fn uri_for(&self, number: &str) -> String {
+        if !self.is_bulk() {
+            return self.contact.clone();
+        }
+        let (scheme, rest) = self.contact.split_once(':').expect("a contact is a URI");
+        let parts: Vec<&str> = rest.split(';').filter(|part| !extensions::is_bnc(part)).collect();
+        format!("{scheme}:{number}@{}", parts.join(";"))
+    }
+
+    /// Whether it stands for all numbers of a PBX.
+    fn is_bulk(&self) -> bool {
+        Uri::parse(&self.contact).is_some_and(|uri| uri.params.has("bnc"))
+    }
+
     /// Whether it is a flow or contact of this device; `instance` with or without its angle brackets.
     pub fn is_of_instance(&self, instance: &str) -> bool {
         self.instance.as_deref().is_some_and(|own| gruu::bare(own) == gruu::bare(instance))
@@ -277,7 +293,7 @@ impl Registrar {
         let mut values = Vec::new();
         for binding in self.aors.get(aor).into_iter().flatten() {
             let mut value = contact_value(now, binding);
-            if wants_gruu {
+            if wants_gruu && !binding.is_bulk() {
                 value += &self.gruus.params(binding, self.rng.u64());
             }
             values.push(value);
@@ -760,14 +776,19 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Register { aor: usize, connection: u64, contacts: Vec<(u8, u8, u32)> },
+        /// Contacts by name, instance, `reg-id` and expiry; 0 is none.
+        Register {
+            aor: usize,
+            connection: u64,
+            contacts: Vec<(u8, u8, u8, u32)>,
+        },
         Close(u64),
         Forget(usize),
         Wait(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let contact = (0..12_u8, 0..4_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
+        let contact = (0..12_u8, 0..4_u8, 0..3_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
         prop_oneof![
             4 => (0..3_usize, 0..4_u64, prop::collection::vec(contact, 0..4))
                 .prop_map(|(aor, connection, contacts)| Step::Register { aor, connection, contacts }),
@@ -788,14 +809,16 @@ mod tests {
                         let flow = if connection == 0 { udp("192.0.2.1:5062") } else { tls(connection) };
                         let headers: String = contacts
                             .iter()
-                            .map(|(name, instance, expires)| {
+                            .map(|(name, instance, reg_id, expires)| {
                                 let instance = match instance {
                                     0 => String::new(),
                                     n => format!(";+sip.instance=\"<urn:{n}>\""),
                                 };
-                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}\n")
+                                let flow = if *reg_id == 0 { String::new() } else { format!(";reg-id={reg_id}") };
+                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}{flow}\n")
                             })
                             .collect();
+                        let headers = format!("Supported: outbound\n{headers}");
                         f.register_on(AORS[aor], flow, &headers);
                     }
                     Step::Close(connection) => {

@@ -86,6 +86,10 @@ pub const RING_S_MAX: u64 = 180;
 pub const REINVITE_S_MAX: u64 = 180;
 /// Time for the answer to an UPDATE with an offer; then 504 (RFC 3311 section 5.2), before its sender gives up after 32 s.
 pub const UPDATE_S_MAX: u64 = 20;
+/// Characters of a user's name, all ASCII; adding a user with more is refused, and credentials for more are for nobody.
+pub const USER_NAME_CHARS_MAX: usize = 64;
+/// Numbers of one `[pbx.NAME]`; a configuration with more is refused.
+pub const PBX_NUMBERS_MAX: usize = 10_000;
 /// Users of one server; adding one more is refused.
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.

@@ -11,4 +11,5 @@ pub mod rtp;
 pub mod sdp;
 pub mod sip;
 pub mod srtp;
+pub mod stun;
 pub mod xml;

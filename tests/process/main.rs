@@ -13,6 +13,7 @@
 mod common;
 mod phone;
 mod selftest;
+mod strangers;
 mod streams;
 mod torture;
 

@@ -10,6 +10,7 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod pbx;
 mod provisional;
 mod reasons;
 mod sessions;

@@ -14,7 +14,7 @@ use crate::{
 use super::request::Refusal;
 
 /// Option tags that a REGISTER may require.
-pub const EXTENSIONS: [&str; 3] = ["gruu", "outbound", "path"];
+pub const EXTENSIONS: [&str; 4] = ["gin", "gruu", "outbound", "path"];
 
 /// The part of a REGISTER that says how the device is reached.
 #[derive(Debug)]
@@ -23,8 +23,11 @@ pub(super) struct Way<'a> {
     pub(super) path: Vec<&'a str>,
     /// The flow of the request is a proxy's, not the device's own.
     pub(super) is_proxied: bool,
-    /// The device can have several flows, and what carries them lets us notice when one is dead.
+    /// The device can have several flows.
     pub(super) has_outbound: bool,
+    /// We keep the flow, and it is a connection: the device is told how often to ping. For UDP it knows better itself how
+    /// long its NAT remembers (RFC 5626 section 4.4.2).
+    pub(super) is_timed: bool,
     pub(super) wants_gruu: bool,
 }
 
@@ -39,8 +42,9 @@ impl<'a> Way<'a> {
             return Err(Refusal::NO_PATH);
         }
         let is_proxied = !path.is_empty() || request.values(Name::Via).count() > 1;
-        let has_outbound = supports(request, "outbound") && (is_proxied || flow.transport.is_reliable());
-        Ok(Self { path, is_proxied, has_outbound, wants_gruu: supports(request, "gruu") })
+        let has_outbound = supports(request, "outbound");
+        let is_timed = !is_proxied && flow.transport.is_reliable();
+        Ok(Self { path, is_proxied, has_outbound, is_timed, wants_gruu: supports(request, "gruu") })
     }
 
     /// Whether the proxy next to the device keeps its flow (RFC 5626 sections 5.1 and 6). Without a proxy we do.
@@ -48,6 +52,11 @@ impl<'a> Way<'a> {
         let edge = self.path.last().and_then(|hop| NameAddr::parse(hop)).and_then(|hop| Uri::parse(hop.uri));
         !self.is_proxied || edge.is_some_and(|uri| uri.params.has("ob"))
     }
+}
+
+/// The parameter of a bulk contact (RFC 6140 section 5.2), which has no value.
+pub(super) fn is_bnc(part: &str) -> bool {
+    part.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case("bnc"))
 }
 
 fn supports(request: &Message, tag: &str) -> bool {
@@ -122,17 +131,42 @@ mod tests {
     }
 
     #[test]
-    fn a_number_counts_only_where_a_dead_flow_can_be_noticed() {
-        let ordinary = |headers: &str, flow| {
+    fn a_number_counts_only_with_support_and_an_instance() {
+        let ordinary = |headers: &str| {
             let mut f = Fixture::default();
-            let answer = f.register_on("alice", flow, headers);
+            let answer = f.register_on("alice", tls(1), headers);
             assert_eq!(answer.status, 200);
             assert_eq!(header(&answer, "Require"), Vec::<&str>::new(), "{headers}");
             assert_eq!(f.registrar.contacts("alice").next().unwrap().reg_id, None);
         };
-        ordinary(&flow_of(1, 1001), udp("192.0.2.1:5062"));
-        ordinary(&flow_of(1, 1001).replace("Supported: outbound\n", ""), tls(1));
-        ordinary("Supported: outbound\nContact: <sip:a@x>;reg-id=1\n", tls(1));
+        ordinary(&flow_of(1, 1001).replace("Supported: outbound\n", ""));
+        ordinary("Supported: outbound\nContact: <sip:a@x>;reg-id=1\n");
+    }
+
+    #[test]
+    fn a_flow_over_udp_is_kept_without_a_timer_of_ours() {
+        let mut f = Fixture::default();
+        for (reg_id, remote) in [(1, "192.0.2.1:5062"), (2, "192.0.2.1:5063")] {
+            let answer = f.register_on("alice", udp(remote), &flow_of(reg_id, 1001));
+            assert_eq!(header(&answer, "Require"), ["outbound"]);
+            assert_eq!(header(&answer, "Flow-Timer"), Vec::<&str>::new());
+        }
+        assert_eq!((f.registrar.len(), f.registrar.contacts("alice").count()), (2, 1));
+        f.check();
+    }
+
+    #[test]
+    fn a_bulk_contact_gets_each_number_in_the_place_of_its_parameter() {
+        let mut f = Fixture::default();
+        for (contact, uri) in [
+            ("sip:198.51.100.3;bnc", "sip:+12025550200@198.51.100.3"),
+            ("sips:[2001:db8::1]:5071;transport=tcp;BNC;x=1", "sips:+12025550200@[2001:db8::1]:5071;transport=tcp;x=1"),
+            ("sip:pbx@198.51.100.3", "sip:pbx@198.51.100.3"),
+        ] {
+            f.register_on("pbx", tls(1), &format!("Supported: gruu\nContact: <{contact}>;+sip.instance=\"<urn:1>\"\n"));
+            let binding = f.registrar.contacts("pbx").next().unwrap();
+            assert_eq!(binding.uri_for("+12025550200"), uri);
+        }
     }
 
     #[test]

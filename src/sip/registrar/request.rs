@@ -113,7 +113,7 @@ impl<'a> Registration<'a> {
         if has_flow {
             headers.push(("Require", "outbound".to_owned()));
         }
-        if has_flow && !self.way.is_proxied {
+        if has_flow && self.way.is_timed {
             headers.push(("Flow-Timer", FLOW_TIMER_S.to_string()));
         }
         headers
