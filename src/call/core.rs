@@ -49,9 +49,6 @@ use crate::{
     },
 };
 
-/// The flow to a device is gone (RFC 5626 section 11.6).
-const FLOW_FAILED: u16 = 430;
-
 /// The whole signalling side of one server.
 #[derive(Debug)]
 pub struct Core {
@@ -259,9 +256,6 @@ impl Core {
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
             Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
-            Event::TransportFailed { txn } if matches!(self.ctx.owners.get(&txn), Some(Owner::Branch(..))) => {
-                self.outcome(txn, FLOW_FAILED, "Flow Failed", None);
-            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -308,9 +302,10 @@ impl Core {
     }
 
     /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
-    /// proxy reports as failed is forgotten at once.
+    /// proxy reports as failed (430) is forgotten at once.
     fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
-        let is_failure = status == FLOW_FAILED || (status == 408 && !is_answered);
+        // Without an answer: our own timeout, or the end of the connection.
+        let is_failure = if is_answered { status == 430 } else { matches!(status, 408 | 503) };
         let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();
         if is_answered {
             self.registrar.handle_input(self.ctx.now, registrar::Input::FlowFailed(failed.clone()));
