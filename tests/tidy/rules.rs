@@ -350,13 +350,14 @@ pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     out
 }
 
-const TOP_LEVEL: [&str; 12] = [
+const TOP_LEVEL: [&str; 13] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
     "config",
     "benches",
     "tests",
+    "fuzz",
     "systemd",
     "README.md",
     "ARCHITECTURE.md",

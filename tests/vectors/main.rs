@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alloc;
+mod corpora;
 mod dial_strings;
 mod event_documents;
 mod location_documents;
