@@ -308,9 +308,10 @@ impl Core {
     }
 
     fn request(&mut self, pending: Pending) {
-        // An INVITE is judged later: nothing may stop it in an emergency.
-        let is_invite = pending.request.method() == Some(Method::Invite) && pending.request.to_tag().is_none();
-        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_invite) {
+        // A call or text is judged later: nothing may stop or distract it in an emergency.
+        let is_begun = pending.request.to_tag().is_some();
+        let is_later = !is_begun && matches!(pending.request.method(), Some(Method::Invite | Method::Message));
+        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_later) {
             return self.refuse(&pending, &refusal);
         }
         if let Some(tag) = pending.request.to_tag() {

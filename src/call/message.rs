@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    admission::Refusal,
+    admission::{Refusal, required_extensions},
     call::Caller,
     context::{Context, Owner, Pending},
     fork::{Failure, mapped},
@@ -55,6 +55,9 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     }
     if request.header(Name::MaxForwards).is_some_and(|v| v.trim() == "0") {
         return Err(Refusal::of(483));
+    }
+    if let Some(refusal) = required_extensions(request) {
+        return Err(refusal);
     }
     if request.header(Name::ContentEncoding).is_some_and(|v| !v.eq_ignore_ascii_case("identity")) {
         return Err(Refusal::of(415).with("Accept-Encoding", "identity"));

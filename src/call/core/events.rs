@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::User,
+    types::limits::LAMP_DIALOGS_MAX,
     wire::{
         message_summary::{self, MessageSummary},
         sip::{Message, Method, Name, Uri},
@@ -127,7 +128,8 @@ impl Core {
         subscriptions.flush(ctx, |ctx: &Context, package, user| match package {
             Package::Dialog => {
                 let legs = ctx.device_legs.get(user).into_iter().flatten();
-                Snapshot::Dialogs(legs.filter_map(|(id, side)| calls.get(id)?.lamp(*side)).collect())
+                let dialogs = legs.filter_map(|(id, side)| calls.get(id)?.lamp(*side));
+                Snapshot::Dialogs(dialogs.take(LAMP_DIALOGS_MAX).collect())
             }
             Package::MessageSummary => Snapshot::Summary(mailboxes.get(user).cloned()),
             Package::Reg => Snapshot::Contacts(registrar.contacts(user).map(|b| b.contact.clone()).collect()),
