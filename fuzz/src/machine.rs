@@ -125,6 +125,7 @@ impl Server {
             workers: 1,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
             bindings: Vec::new(),
+            gruu_key: Secret::new([7; 32]),
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);

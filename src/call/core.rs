@@ -790,8 +790,8 @@ impl Core {
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
             let users = self.registrar.users_on(&flow);
-            self.subscriptions.connection_closed(flow.connection);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+            self.subscribers_lost(flow.connection);
             users.iter().for_each(|user| self.device_has_another_flow(user));
         }
     }

@@ -138,9 +138,13 @@ fn build(ctx: &mut Context, via: &str, request: &Message, caller: &Caller, bindi
     let identity = Identity::to_device(&ctx.config, caller);
     let to = format!("<sip:{}@{}>", escaped_user(&binding.aor), host(&ctx.config.server.domain));
     let received = request.header(Name::MaxForwards).and_then(|v| v.parse::<u8>().ok());
-    let message = RequestBuilder::new("MESSAGE", &binding.contact)
+    let mut message = RequestBuilder::new("MESSAGE", &binding.contact)
         .header("Via", via)
-        .header("Max-Forwards", received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS))
+        .header("Max-Forwards", received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS));
+    for hop in &binding.path {
+        message = message.header("Route", hop);
+    }
+    let message = message
         .header("From", format_args!("{};tag={}", identity.from, ctx.tag()))
         .header("To", to)
         .header("Call-ID", ctx.rng.token(32))

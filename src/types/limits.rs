@@ -120,3 +120,7 @@ pub const SUBSCRIPTION_EXPIRES_S_MAX: u32 = 7_200;
 pub const SUBSCRIPTION_EXPIRES_S_DEFAULT: u32 = 3_600;
 /// `id` of an Event header; a longer one is answered 400.
 pub const EVENT_ID_BYTES_MAX: usize = 64;
+/// A SUBSCRIBE, whose dialog is kept; a longer one is answered 513.
+pub const SUBSCRIBE_BYTES_MAX: usize = 4_096;
+/// Calls of one user that a lamp is told of; further ones are not.
+pub const LAMP_DIALOGS_MAX: usize = 32;

@@ -18,10 +18,18 @@ mod sipp;
 mod sipvicious;
 mod tone;
 
-use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};
+use std::{
+    net::{IpAddr, UdpSocket},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use baresip::{Baresip, Setup};
-use common::server::{ALICE, BOB, Ringdown};
+use common::{
+    process::{fresh_ip, wait_for},
+    server::{ALICE, BOB, Ringdown},
+};
 use linphone::Linphone;
 use sipp::Sipp;
 use tone::{A_HZ, B_HZ, Wanted, assert_heard};
@@ -355,4 +363,32 @@ fn a_linphone_calls_a_baresip() {
     thread::sleep(Duration::from_millis(700));
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_baresip_shows_the_mailbox_that_the_voice_mail_system_reports() {
+    let ip = fresh_ip();
+    let server = Ringdown::started("required", &trunk(ip), &[BOB]);
+    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    wait_for("a subscription of baresip's", Duration::from_secs(15), || {
+        let (_, metrics) = server.get("/metrics")?;
+        metrics.contains("ringdown_subscriptions_live 1").then_some(())
+    });
+    let system = UdpSocket::bind((ip, 5060)).expect("a free address");
+    system.set_read_timeout(Some(Duration::from_secs(5))).expect("a time above zero");
+    let body = "Messages-Waiting: yes\r\nMessage-Account: sip:bob@mailbox.invalid\r\nVoice-Message: 2/8 (0/2)\r\n";
+    let uri = format!("sip:{}@{}", BOB.direct_line, server.ip);
+    let report = format!(
+        "NOTIFY {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {ip}:5060;branch=z9hG4bKmailbox\r\nMax-Forwards: 70\r\n\
+         From: <sip:mailbox@{ip}>;tag=m\r\nTo: <{uri}>\r\nCall-ID: mailbox\r\nCSeq: 1 NOTIFY\r\n\
+         Contact: <sip:mailbox@{ip}>\r\nEvent: message-summary\r\nSubscription-State: active\r\n\
+         Content-Type: application/simple-message-summary\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    system.send_to(report.as_bytes(), (server.ip, common::server::SIP_PORT)).expect("loopback takes it");
+    let mut answer = [0; 2048];
+    let len = system.recv(&mut answer).expect("an answer");
+    assert!(answer[..len].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&answer[..len]));
+    bob.wait_log("Voice-Message: 2/8 (0/2)");
+    assert!(!bob.log().contains("mailbox.invalid"), "the account of the other system stays there");
 }

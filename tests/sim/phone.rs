@@ -119,6 +119,8 @@ enum Purpose {
     Bye(usize),
     Cancel(usize),
     Prack(usize),
+    /// Outside calls: MESSAGE, SUBSCRIBE.
+    Other,
 }
 
 impl Purpose {
@@ -189,6 +191,8 @@ pub(crate) struct Phone {
     pub(crate) faults: Vec<String>,
     /// Responses of the server to REGISTER and to requests outside calls.
     pub(crate) responses: Vec<Message>,
+    /// Every MESSAGE and NOTIFY received.
+    pub(crate) events: Vec<Message>,
     /// Every Authorization value sent.
     pub(crate) credentials: Vec<String>,
     pub(crate) connection: Option<ConnectionId>,
@@ -224,6 +228,7 @@ impl Phone {
             packets: Vec::new(),
             faults: Vec::new(),
             responses: Vec::new(),
+            events: Vec::new(),
             credentials: Vec::new(),
             connection: None,
             is_offline: false,
@@ -298,6 +303,48 @@ impl Phone {
         let index = self.calls.len() - 1;
         self.send(now, draft, Purpose::Invite(index), 0);
         index
+    }
+
+    /// Sends a text message to an extension.
+    pub(crate) fn text(&mut self, now: Instant, whom: &str, body: &str) {
+        let draft = self.draft("MESSAGE", whom);
+        self.send(now, Draft { body: Some(body.to_owned()), ..draft }, Purpose::Other, 0);
+    }
+
+    /// Subscribes to an event of an extension; `within` the dialog that this answer to an earlier SUBSCRIBE began.
+    pub(crate) fn subscribe(
+        &mut self,
+        now: Instant,
+        whom: &str,
+        event: &str,
+        expires_s: u32,
+        within: Option<&Message>,
+    ) {
+        let mut draft = self.draft("SUBSCRIBE", whom);
+        if let Some(answer) = within {
+            let header = |name| answer.header(name).unwrap_or_default().to_owned();
+            (draft.from, draft.to, draft.call_id) = (header(Name::From), header(Name::To), header(Name::CallId));
+            draft.cseq = answer.cseq().map_or(0, |cseq| cseq.number) + 1;
+        }
+        let expires = expires_s.to_string();
+        draft.headers = vec![("Contact", self.contact()), ("Event", event.to_owned()), ("Expires", expires)];
+        self.send(now, draft, Purpose::Other, 0);
+    }
+
+    /// A request outside calls, to an extension.
+    fn draft(&mut self, method: &'static str, whom: &str) -> Draft {
+        let uri = format!("sip:{whom}@{}", self.profile.domain);
+        Draft {
+            method,
+            from: format!("<{}>;tag={}", self.aor(), self.rng.token(8)),
+            to: format!("<{uri}>"),
+            uri,
+            call_id: self.rng.token(16),
+            cseq: 1,
+            routes: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     pub(crate) fn accept(&mut self, now: Instant, index: usize) {
@@ -463,7 +510,8 @@ impl Phone {
             builder = builder.header(name, value);
         }
         if let Some(body) = &draft.body {
-            builder = builder.body("application/sdp", body.as_bytes());
+            let kind = if draft.method == "MESSAGE" { "text/plain" } else { "application/sdp" };
+            builder = builder.body(kind, body.as_bytes());
         }
         builder.finish()
     }
@@ -583,7 +631,7 @@ impl Phone {
                     self.bye(now, index);
                 }
             }
-            Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) => {}
+            Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) | Purpose::Other => {}
         }
     }
 
@@ -629,9 +677,12 @@ impl Phone {
     fn provisional(&mut self, now: Instant, at: usize, status: u16) {
         let is_cancelled = match self.clients[at].purpose {
             Purpose::Invite(index) => self.clients.iter().any(|c| c.purpose == Purpose::Cancel(index)),
-            Purpose::Register | Purpose::Reinvite(_) | Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) => {
-                false
-            }
+            Purpose::Register
+            | Purpose::Reinvite(_)
+            | Purpose::Bye(_)
+            | Purpose::Cancel(_)
+            | Purpose::Prack(_)
+            | Purpose::Other => false,
         };
         let client = &mut self.clients[at];
         if client.final_status.is_some() {
@@ -704,6 +755,7 @@ impl Phone {
                 self.calls[i].cseq += 1;
                 self.calls[i].cseq
             }
+            Purpose::Other => draft.cseq + 1,
         };
         let attempts = self.clients[at].attempts + 1;
         // The refused request keeps answering retransmitted refusals, but is no longer the call's INVITE.
@@ -729,6 +781,7 @@ impl Phone {
             }
             Purpose::Reinvite(index) => self.reinvited(now, at, index, message),
             Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) => {}
+            Purpose::Other => self.responses.push(message.clone()),
         }
     }
 
@@ -852,6 +905,10 @@ impl Phone {
             Some(Method::Cancel) => self.cancelled(now, at),
             Some(Method::Prack) => self.acknowledged_early(now, at),
             Some(Method::Options) => self.reply(now, at, 200, None),
+            Some(Method::Message | Method::Notify) => {
+                self.events.push(message.clone());
+                self.reply(now, at, 200, None);
+            }
             _ => self.reply(now, at, 501, None),
         }
     }

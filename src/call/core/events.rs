@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::User,
+    types::{ConnectionId, limits::LAMP_DIALOGS_MAX},
     wire::{
         message_summary::{self, MessageSummary},
         sip::{Message, Method, Name, Uri},
@@ -38,12 +39,14 @@ impl Core {
         }
         let called = Uri::parse(pending.request.request_uri()).and_then(|uri| uri.user_decoded());
         let contact_user = escaped_user(called.as_deref().unwrap_or(&watched.name));
+        let instance = self.registrar.binding_on(&user, &pending.flow).and_then(|binding| binding.instance.clone());
         let subscriber = Subscriber {
             user,
             watched: watched.name.clone(),
             entity: format!("sip:{contact_user}@{}", host(&self.ctx.config.server.domain)),
             contact_user,
             is_registered: self.registrar.is_bound(&pending.flow),
+            instance,
         };
         self.subscriptions.begin(&mut self.ctx, pending, wish, subscriber);
     }
@@ -127,11 +130,18 @@ impl Core {
         subscriptions.flush(ctx, |ctx: &Context, package, user| match package {
             Package::Dialog => {
                 let legs = ctx.device_legs.get(user).into_iter().flatten();
-                Snapshot::Dialogs(legs.filter_map(|(id, side)| calls.get(id)?.lamp(*side)).collect())
+                let dialogs = legs.filter_map(|(id, side)| calls.get(id)?.lamp(*side));
+                Snapshot::Dialogs(dialogs.take(LAMP_DIALOGS_MAX).collect())
             }
             Package::MessageSummary => Snapshot::Summary(mailboxes.get(user).cloned()),
             Package::Reg => Snapshot::Contacts(registrar.contacts(user).map(|b| b.contact.clone()).collect()),
         })
+    }
+
+    /// To be called when the registrar knows it already.
+    pub(super) fn subscribers_lost(&mut self, connection: ConnectionId) {
+        let other_flow = |user: &str, instance: &str| Some(self.registrar.flows_of(user, instance).next()?.flow);
+        self.subscriptions.connection_closed(connection, other_flow);
     }
 
     pub(super) fn bindings_changed(&mut self, user: &str) {

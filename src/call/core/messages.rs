@@ -9,7 +9,7 @@ use crate::{
         emergency::{self, Dialled},
         routing::{self, Target},
     },
-    sip::dialog::is_sips,
+    sip::{dialog::is_sips, registrar::Binding},
     types::{Transport, limits},
 };
 
@@ -34,9 +34,12 @@ impl Core {
         }
         let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
         let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
+        let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
+        match target {
             Target::User(user) => {
-                let contacts = self.registrar.contacts(&user.name);
+                let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+                let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let contacts: Vec<_> = reachable.take(limits::FORK_WIDTH_MAX).cloned().collect();
                 self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);

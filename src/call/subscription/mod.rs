@@ -34,6 +34,8 @@ pub(super) struct Subscriber {
     pub contact_user: String,
     /// The request came on the flow of a registration.
     pub is_registered: bool,
+    /// `+sip.instance` of that registration.
+    pub instance: Option<String>,
 }
 
 /// Why a subscription ends (RFC 6665 section 4.1.3).
@@ -60,6 +62,7 @@ struct Subscription {
     entity: String,
     contact_user: String,
     is_registered: bool,
+    instance: Option<String>,
     expires_at: Instant,
     /// What the subscriber has been told; `None`: it is to hear the full state.
     shown: Option<Snapshot>,
@@ -123,7 +126,7 @@ impl Subscriptions {
         };
         self.last += 1;
         let id = self.last;
-        let Subscriber { user, watched, entity, contact_user, is_registered } = subscriber;
+        let Subscriber { user, watched, entity, contact_user, is_registered, instance } = subscriber;
         let subscription = Subscription {
             package: wish.package,
             event_id: wish.event_id,
@@ -134,6 +137,7 @@ impl Subscriptions {
             entity,
             contact_user,
             is_registered,
+            instance,
             expires_at: ctx.now,
             shown: None,
             version: 0,
@@ -174,12 +178,8 @@ impl Subscriptions {
         }
         // SUBSCRIBE refreshes the target (RFC 6665 section 4.4.1), and the subscriber may have a new connection.
         dialog.refresh(&pending.request);
-        let old = std::mem::replace(&mut subscription.flow, pending.flow);
         subscription.is_registered = is_registered;
-        if let Some(key) = old.key() {
-            self.flows.remove(&(key, id));
-        }
-        self.flows.extend(pending.flow.key().map(|key| (key, id)));
+        self.change_flow(id, pending.flow);
         self.grant(ctx, pending, id, wish.expires_s);
     }
 
@@ -262,13 +262,31 @@ impl Subscriptions {
         self.users.get(user).into_iter().flatten().copied()
     }
 
-    /// Subscriptions over this connection end without a word: there is nowhere to say it.
-    pub(super) fn connection_closed(&mut self, connection: ConnectionId) {
+    /// Subscriptions over this connection go on over another flow of the same device of the user (RFC 5626), or else end
+    /// without a word: there is nowhere to say it.
+    pub(super) fn connection_closed(
+        &mut self,
+        connection: ConnectionId,
+        other_flow: impl Fn(&str, &str) -> Option<Flow>,
+    ) {
         let key = FlowKey::Connection(connection);
-        let over: Vec<u64> = self.flows.range((key, 0)..=(key, u64::MAX)).map(|(_, id)| *id).collect();
-        for id in over {
-            self.remove(id);
+        let affected: Vec<u64> = self.flows.range((key, 0)..=(key, u64::MAX)).map(|(_, id)| *id).collect();
+        for id in affected {
+            let of_device = self.all.get(&id).and_then(|s| other_flow(&s.user, s.instance.as_deref()?));
+            match of_device {
+                Some(flow) => self.change_flow(id, flow),
+                None => self.remove(id),
+            }
         }
+    }
+
+    fn change_flow(&mut self, id: u64, flow: Flow) {
+        let Some(subscription) = self.all.get_mut(&id) else { return };
+        let old = std::mem::replace(&mut subscription.flow, flow);
+        if let Some(key) = old.key() {
+            self.flows.remove(&(key, id));
+        }
+        self.flows.extend(flow.key().map(|key| (key, id)));
     }
 
     /// Ends the subscriptions of and to users that are gone.

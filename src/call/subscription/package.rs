@@ -5,7 +5,8 @@ use crate::{
     types::{
         Duration,
         limits::{
-            EVENT_ID_BYTES_MAX, SUBSCRIPTION_EXPIRES_S_DEFAULT, SUBSCRIPTION_EXPIRES_S_MAX, SUBSCRIPTION_EXPIRES_S_MIN,
+            EVENT_ID_BYTES_MAX, SUBSCRIBE_BYTES_MAX, SUBSCRIPTION_EXPIRES_S_DEFAULT, SUBSCRIPTION_EXPIRES_S_MAX,
+            SUBSCRIPTION_EXPIRES_S_MIN,
         },
     },
     wire::{
@@ -79,6 +80,9 @@ pub(in crate::call) struct Wish {
 
 impl Wish {
     pub(in crate::call) fn read(request: &Message) -> Result<Self, Refusal> {
+        if request.bytes().len() > SUBSCRIBE_BYTES_MAX {
+            return Err(Refusal::of(513));
+        }
         let (package, event_id) = event(request)?;
         if event_id.as_ref().is_some_and(|id| id.len() > EVENT_ID_BYTES_MAX) {
             return Err(Refusal { reason: "Event Id Too Long", ..Refusal::of(400) });
@@ -165,6 +169,18 @@ mod tests {
         let id = |bytes: usize| read(&format!("Event: dialog;id={}\n", "x".repeat(bytes)));
         assert!(id(EVENT_ID_BYTES_MAX).is_ok());
         assert_eq!(id(EVENT_ID_BYTES_MAX + 1), Err((400, None)));
+    }
+
+    #[test]
+    fn a_request_is_taken_up_to_its_limit() {
+        let of = |filler: usize| {
+            let text = format!("SUBSCRIBE sip:1@a SIP/2.0\r\nEvent: reg\r\nX: {}\r\n\r\n", "x".repeat(filler));
+            let request = Message::parse(Bytes::from(text)).unwrap();
+            (request.bytes().len(), Wish::read(&request).map_err(|refusal| refusal.status))
+        };
+        let head = of(0).0;
+        assert_eq!(of(SUBSCRIBE_BYTES_MAX - head), (SUBSCRIBE_BYTES_MAX, Ok(wish(Package::Reg, None, 3600))));
+        assert_eq!(of(SUBSCRIBE_BYTES_MAX - head + 1).1, Err(513));
     }
 
     #[test]

@@ -209,3 +209,44 @@ fn a_register_may_require_what_is_supported_and_nothing_else() {
     assert_eq!((refused.status(), refused.header(Name::Unsupported)), (420, Some("foo")));
     b.finish();
 }
+
+#[test]
+fn a_text_takes_the_path_to_its_device_and_a_gruu_chooses_one() {
+    let mut b = bob_with(&[(OTHER, 2, 1)]);
+    let path = "<sip:edge.example.com;lr;ob>";
+    let answer = register(&mut b, tls(FIRST), "bob", &format!("Path: {path}\n{}", flow_lines(1, 1)));
+    register(&mut b, tls(ALICE), "alice", "Contact: <sip:alice@10.0.0.9>\n");
+    let from = ("<sip:alice@pbx.example.com>;tag=a", "<sip:bob@pbx.example.com>");
+    b.request(tls(ALICE), ("MESSAGE", &gruu(&answer, "temp-gruu")), from, ("text", 1), ("", ""));
+    let text = b.take_request("MESSAGE", FIRST.1);
+    assert_eq!(text.1.header(Name::Route), Some(path));
+    assert!(b.find_request("MESSAGE", OTHER.1).is_none(), "it is for one device");
+    b.answer(&text, 200, "x", "", "");
+    assert_eq!(b.take_response("MESSAGE", ALICE.1, 200).status(), 200);
+    b.finish();
+}
+
+#[test]
+fn a_subscription_goes_on_over_the_other_flow_of_its_device_and_ends_with_the_last() {
+    let mut b = bob_with(&[(FIRST, 1, 1), (SECOND, 1, 2)]);
+    let from = ("<sip:bob@pbx.example.com>;tag=b", "<sip:alice@pbx.example.com>");
+    let line = ("SUBSCRIBE", "sip:alice@pbx.example.com");
+    b.request(tls(SECOND), line, from, ("lamp", 1), ("Event: dialog\n", ""));
+    let first = b.take_request("NOTIFY", SECOND.1);
+    b.answer(&first, 200, "", "", "");
+    b.pass(2_000);
+    fail(&mut b, SECOND);
+    b.request(
+        udp(TRUNK),
+        ("INVITE", "sip:+12025551001@pbx.example.com"),
+        ("<sip:+14155550123@203.0.113.5>;tag=trunk", "<sip:+12025551001@pbx.example.com>"),
+        ("trunk-call", 1),
+        ("", SDP),
+    );
+    let invite = b.take_request("INVITE", super::ALICE);
+    b.answer(&invite, 180, "alice", "", "");
+    let ringing = b.take_request("NOTIFY", FIRST.1);
+    b.answer(&ringing, 200, "", "", "");
+    fail(&mut b, FIRST);
+    assert_eq!(b.core.subscriptions_len(), 0);
+}

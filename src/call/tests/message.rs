@@ -117,7 +117,7 @@ fn nobody_unknown_sends_and_nobody_unregistered_receives() {
 fn a_message_to_an_emergency_number_says_to_call_instead_and_goes_nowhere() {
     let mut b = Bench::new();
     for uri in ["sip:911@pbx.example.com", "sip:9-1-1@pbx.example.com", "urn:service:sos"] {
-        text_from(&mut b, udp(ALICE), uri, ALICE_FROM, "", "Help");
+        text_from(&mut b, udp(ALICE), uri, ALICE_FROM, "Require: x\n", "Help");
         let refusal = b.take_response("MESSAGE", ALICE, 200);
         assert_eq!((refusal.status(), refusal.reason_phrase()), (403, "Texting Not Supported"), "{uri}");
     }
@@ -162,6 +162,8 @@ fn a_body_at_its_limit_passes_and_one_byte_more_is_413() {
     send(&mut b, MESSAGE_BODY_BYTES_MAX + 1);
     assert_eq!(b.take_response("MESSAGE", TRUNK, 200).status(), 413);
     assert!(b.find_request("MESSAGE", BOB).is_none());
+    text_from(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "Require: x\n", "x");
+    assert_eq!(b.take_response("MESSAGE", TRUNK, 200).status(), 420);
     text_from(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "Content-Encoding: gzip\n", "x");
     assert_eq!(b.take_response("MESSAGE", TRUNK, 200).status(), 415);
     text_from(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "", "");

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{ALICE_FROM, BOBS_LINE, Input, TRUNK_FROM, bench::*, from_alice, from_stream, invite};
 use crate::{
     config::Directory,
-    types::{Flow, limits::SUBSCRIPTIONS_PER_USER_MAX},
+    types::{
+        Flow,
+        limits::{LAMP_DIALOGS_MAX, SUBSCRIPTIONS_PER_USER_MAX},
+    },
     wire::sip::{Message, Name},
 };
 
@@ -135,6 +138,21 @@ fn who_subscribes_during_a_call_sees_it_at_once() {
     b.pass(1_000);
     let (first, second) = (accept_notify(&mut b, flow), accept_notify(&mut b, flow));
     assert!([first, second].iter().any(|n| body(n).contains("direction=\"initiator\">\r\n    <state>early")));
+}
+
+#[test]
+fn a_lamp_is_told_of_so_many_calls_and_no_more() {
+    let mut b = Bench::with(&CONFIG.replace("20000-20099", "20000-20999"));
+    let (flow, _) = alice(&mut b);
+    for serial in 0..=LAMP_DIALOGS_MAX {
+        invite(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "");
+        let ringing = b.take_request("INVITE", BOB);
+        b.answer(&ringing, 180, "bob", "", "");
+        if serial + 1 >= LAMP_DIALOGS_MAX {
+            let (_, notify) = subscribed(&mut b, flow, BOB_URI, "dialog");
+            assert_eq!(body(&notify).matches("<dialog ").count(), LAMP_DIALOGS_MAX);
+        }
+    }
 }
 
 #[test]
