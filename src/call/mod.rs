@@ -8,6 +8,7 @@ mod context;
 mod core;
 mod credentials;
 mod early;
+mod early_update;
 mod emergency_call;
 mod fork;
 mod in_dialog;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod early;
+mod early_updates;
 mod late_offer;
 mod provisional;
 mod reasons;
