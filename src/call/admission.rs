@@ -1,10 +1,10 @@
 //! What an INVITE must be to become a call, and who its caller is. Reads one message and decides; the core asks and acts.
 
-use super::{call::Caller, context::SUPPORTED, leg::Peer};
+use super::{call::Caller, context::SUPPORTED, identity, leg::Peer};
 use crate::{
     config::User,
-    sip::session_timer::SessionTimer,
-    wire::sip::{Message, Name, NameAddr, Uri},
+    sip::{registrar, session_timer::SessionTimer},
+    wire::sip::{Message, Method, Name, NameAddr, Uri},
 };
 
 /// A final answer, with the header that tells the sender what would be accepted.
@@ -20,7 +20,7 @@ impl Refusal {
         Self { status, reason: "", header: None }
     }
 
-    fn with(self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(super) fn with(self, name: &'static str, value: impl Into<String>) -> Self {
         Self { header: Some((name, value.into())), ..self }
     }
 }
@@ -53,11 +53,14 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 3261 sections 8.2.2.3 and 16.3.
+/// RFC 3261 sections 8.2.2.3 and 16.3: a REGISTER may require other extensions than the rest.
 pub(super) fn required_extensions(request: &Message) -> Option<Refusal> {
-    let is_unknown = |tag: &&str| !SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
+    let is_known = |tag: &str| match request.method() {
+        Some(Method::Register) => registrar::EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(tag)),
+        Some(_) | None => SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag)),
+    };
     let required = request.values(Name::Require).chain(request.values(Name::ProxyRequire));
-    let unknown: Vec<_> = required.filter(is_unknown).collect();
+    let unknown: Vec<_> = required.filter(|tag| !is_known(tag)).collect();
     (!unknown.is_empty()).then(|| Refusal::of(420).with("Unsupported", unknown.join(", ")))
 }
 
@@ -73,14 +76,14 @@ pub(super) fn device_caller(user: &User) -> Caller {
         user: user.extension.clone(),
         display: String::new(),
         direct_line: user.direct_line.clone(),
+        is_private: false,
     }
 }
 
 /// The number a trunk presents: P-Asserted-Identity before From, unless the caller wants it withheld (RFC 3325 section 7).
 pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
-    let privacy = request.lines(Name::Privacy).flat_map(|line| line.split([';', ',']));
-    let is_withheld = privacy.map(str::trim).any(|kind| kind.eq_ignore_ascii_case("id"));
-    let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse).filter(|_| !is_withheld);
+    let is_private = identity::asks_for_privacy(request);
+    let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse).filter(|_| !is_private);
     let identity = asserted.or_else(|| request.from());
     let user =
         identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
@@ -89,6 +92,7 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
         user: user.unwrap_or_else(|| "anonymous".to_owned()),
         display: identity.map_or_else(String::new, |i| i.display.to_owned()),
         direct_line: None,
+        is_private,
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
+    passed_headers::PassedHeaders,
     provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::{
+        dialog_info,
         sdp::Session,
         sip::{
             Message, Method,
@@ -45,6 +47,8 @@ pub(super) struct Caller {
     pub display: String,
     /// E.164 number of a direct line, shown to trunks.
     pub direct_line: Option<String>,
+    /// The callee is not to know who calls (RFC 3323).
+    pub is_private: bool,
 }
 
 /// What a new call is made of.
@@ -79,7 +83,8 @@ pub(super) struct Call {
     pub key: String,
     pub state: State,
     pub a: Leg,
-    pub branches: BTreeMap<u32, Branch>,
+    /// Boxed, as the calls are: a tree node has room for eleven.
+    pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
     /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
@@ -101,6 +106,8 @@ pub(super) struct Call {
     pub early_update: Option<EarlyUpdate>,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
+    /// Of the response that is being passed on.
+    passed: PassedHeaders,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -163,6 +170,7 @@ impl Call {
             provisionals,
             early_update: None,
             winner: None,
+            passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
@@ -211,7 +219,7 @@ impl Call {
         self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
     }
 
-    fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
+    pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
         match self.send_invite(ctx, number, &attempt) {
@@ -220,7 +228,7 @@ impl Call {
                 if let Some(trunk) = attempt.trunk() {
                     self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
                 }
-                self.branches.insert(number, branch);
+                self.branches.insert(number, Box::new(branch));
             }
             Err(failure) => self.note_failure(failure),
         }
@@ -270,9 +278,10 @@ impl Call {
         Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
     }
 
-    /// The media worker that has this call's legs, or shall have them.
+    /// The media worker that has this call's legs, or shall have them: only legs of one worker can be joined.
     pub(super) fn worker(&self, ctx: &Context) -> u16 {
-        let in_use = self.a.media.iter().flatten().next();
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|branch| &branch.leg));
+        let in_use = legs.flat_map(|leg| leg.media.iter().flatten()).next();
         in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
@@ -287,6 +296,7 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
@@ -295,6 +305,7 @@ impl Call {
             422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
+        self.passed = PassedHeaders::default();
     }
 
     fn branch_trying(&mut self, number: u32) {
@@ -499,13 +510,11 @@ impl Call {
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
+        let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
-        branch.progress = Progress::Over;
-        branch.deadline = None;
         let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
-        self.drop_branch(ctx, number);
+        self.retire_branch(ctx, number);
         if self.state != State::Setup {
             return;
         }
@@ -514,6 +523,15 @@ impl Call {
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Ends a branch whose INVITE has its final answer.
+    pub(super) fn retire_branch(&mut self, ctx: &mut Context, number: u32) {
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.progress = Progress::Over;
+            branch.deadline = None;
+        }
+        self.drop_branch(ctx, number);
     }
 
     /// What a refusal means for the rest of the plan.
@@ -527,7 +545,7 @@ impl Call {
             Attempt::Emergency { .. } => {}
             Attempt::Trunk { .. } => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 500..600) {
+                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
                     self.plan.give_up();
                 }
             }
@@ -548,7 +566,7 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
-    fn next_wave_if_idle(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
         if self.state == State::Setup && !self.has_live_branch() {
             self.next_wave(ctx);
         }
@@ -566,6 +584,9 @@ impl Call {
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
             response = response.header("Allow", ALLOW);
+        }
+        if status < 300 {
+            response = self.passed.add_to_response(response);
         }
         if status == 200 {
             response = self.a.accept_session(ctx.now, &pending.request, response);
@@ -657,7 +678,7 @@ impl Call {
             State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
             State::Setup | State::Ended => self.reason.clone(),
         };
-        let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
+        let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
@@ -783,8 +804,32 @@ impl Call {
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
-        let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
-        self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
+        let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
+        self.is_recorded && self.a.is_settled() && are_settled
+    }
+
+    /// Users whose devices are in this call.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));
+        legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
+    }
+
+    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
+    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+        let state = match (self.state, side) {
+            (State::Setup, Side::A) if self.branches.values().any(|b| b.is_ringing()) => dialog_info::State::Early,
+            (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(|b| b.is_ringing()) => {
+                dialog_info::State::Early
+            }
+            (State::Answered(_), Side::A) => dialog_info::State::Confirmed,
+            (State::Answered(winner), Side::B(number)) if winner == number => dialog_info::State::Confirmed,
+            (State::Setup | State::Answered(_) | State::Ended, _) => return None,
+        };
+        let (leg, direction) = match side {
+            Side::A => (0, dialog_info::Direction::Initiator),
+            Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
+        };
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
     }
 
     pub(super) fn view(&self) -> CallView {

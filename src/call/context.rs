@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, MESSAGE, SUBSCRIBE, NOTIFY";
 
 /// Extensions this server knows (RFC 3261 section 20.37).
 pub(super) const SUPPORTED: &str = "100rel, timer";
@@ -49,6 +50,10 @@ pub(super) enum Owner {
     Relayed(CallId),
     /// BYE to a trunk, which may ask for the password.
     Bye(CallId, Side),
+    /// NOTIFY of a subscription.
+    Notify(u64),
+    /// A text message on its way.
+    Message(u64),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }

@@ -120,6 +120,12 @@ impl Branch {
     }
 }
 
+impl Branch {
+    pub(super) fn is_ringing(&self) -> bool {
+        self.progress == Progress::Ringing
+    }
+}
+
 /// Why a branch, or a whole call, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -161,8 +167,8 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
-        503 if is_trunk => Failure::new(502, "Trunk Unavailable"),
-        503 => Failure::new(480, "Device Unavailable"),
+        503 | 430 if is_trunk => Failure::new(502, "Trunk Unavailable"),
+        503 | 430 => Failure::new(480, "Device Unavailable"),
         // A session timer is between that side and this server.
         422 => Failure::new(480, "Session Interval Refused"),
         // Our own CANCEL, or the device's mind: to the caller nobody answered.
@@ -201,5 +207,6 @@ mod tests {
         assert_eq!(mapped(302, "Moved", false).status, 480);
         assert_eq!(mapped(407, "", true).status, 502);
         assert_eq!(mapped(503, "", false).status, 480);
+        assert_eq!((mapped(430, "", true).status, mapped(430, "", false).status), (502, 480));
     }
 }

@@ -6,6 +6,7 @@ use super::{
     call::{Call, State},
     cdr::EndedBy,
     context::{ALLOW, Context, Owner, Pending, Side},
+    emergency_call,
     fork::Failure,
     leg::{Leg, ServerInvite},
     update::UPDATE_MAX,
@@ -57,8 +58,9 @@ impl Call {
         match pending.request.method() {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
+            Some(Method::Message) if self.emergency.is_some() => emergency_call::refuse_text(ctx, &pending),
+            Some(Method::Info | Method::Message) => self.relay(ctx, side, pending),
             Some(Method::Update) => self.update(ctx, side, pending),
-            Some(Method::Info) => self.relay(ctx, side, pending),
             Some(Method::Prack) => self.prack(ctx, side, &pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
             _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
@@ -430,7 +432,7 @@ impl Call {
         self.hang_up_both(ctx, 408, "No ACK");
     }
 
-    // INFO.
+    // INFO, and MESSAGE within a call.
 
     /// Passes a request with its body to the other leg and its answer back.
     fn relay(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
@@ -444,11 +446,12 @@ impl Call {
     /// `answers`: how many challenges to this request were answered.
     fn pass_on(&mut self, ctx: &mut Context, (side, other): (Side, Side), pending: Pending, answers: u8) {
         let call = self.id;
+        let method = pending.request.method().expect("only requests are relayed");
         let content_type = pending.request.header(Name::ContentType).unwrap_or_default().to_owned();
         let body = pending.request.body();
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
         let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
-        if let Some(txn) = leg.request(ctx, Method::Info, Owner::Relayed(call), body) {
+        if let Some(txn) = leg.request(ctx, method, Owner::Relayed(call), body) {
             self.relayed.insert(txn, (side, pending, answers));
         }
     }

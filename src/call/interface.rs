@@ -25,6 +25,8 @@ pub struct Setup {
     pub trunk_passwords: HashMap<String, Secret<String>>,
     /// Bindings of the store.
     pub bindings: Vec<Binding>,
+    /// Makes GRUUs; the same after a restart, so that they stay good.
+    pub gruu_key: Secret<[u8; 32]>,
     pub rng: Rng,
 }
 
@@ -134,6 +136,7 @@ pub struct Counters {
     pub calls_answered: u64,
     pub calls_refused: u64,
     pub registrations_refused: u64,
+    pub contacts_displaced: u64,
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,

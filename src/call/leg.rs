@@ -266,7 +266,11 @@ impl Leg {
         let session = self.session_headers(method);
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
-            let mut request = dialog.request(method, via).header("Contact", contact);
+            let mut request = dialog.request(method, via);
+            // RFC 3428 section 4.
+            if method != Method::Message {
+                request = request.header("Contact", contact);
+            }
             if !session.is_empty() {
                 request = request.header("Supported", OPTION_TAG);
             }

@@ -57,6 +57,7 @@ pub struct Stats {
     pub counters: Counters,
     pub calls: usize,
     pub bindings: usize,
+    pub subscriptions: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -209,6 +210,7 @@ impl CoreTask {
                     counters: self.core.counters(),
                     calls: self.core.calls_len(),
                     bindings: self.core.bindings_len(),
+                    subscriptions: self.core.subscriptions_len(),
                 };
                 let _ = reply.send(stats);
             }

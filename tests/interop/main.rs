@@ -15,6 +15,7 @@ mod baresip;
 mod common;
 mod linphone;
 mod sipp;
+mod sipvicious;
 mod tone;
 
 use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};
@@ -164,6 +165,7 @@ fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
     let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
     assert!(registrations.contains(ALICE.user), "{registrations}");
     setup.scenario = scenario;
+    setup.echoes = scenario == "device_calls_and_echoes.xml";
     setup.auth_uri = Some(format!("{}@{}", BOB.extension, server.ip));
     Sipp::start(server, &setup)
 }
@@ -176,6 +178,16 @@ fn a_registered_sipp_without_encryption_calls_a_baresip_with_encryption() {
     bob.wait_closed();
     assert!(inline_keys(&bob.log()).len() >= 2, "the encrypted leg is not encrypted");
     assert_heard("bob", &bob.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+/// SIPp cannot record, so what it hears is judged by the phone that gets it back.
+#[test]
+fn a_registered_sipp_without_encryption_hears_the_baresip_it_calls_and_sends_its_tone_back() {
+    let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup { encryption: "srtp", ..Setup::new(BOB, A_HZ, true) });
+    registered_sipp(&server, "device_calls_and_echoes.xml").wait_done();
+    bob.wait_closed();
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
 }
 
 #[test]

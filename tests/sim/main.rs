@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_macros, reason = "a failed test speaks on standard error")]
 
 mod net;
+mod offers;
 mod phone;
 mod privacy;
 mod random;

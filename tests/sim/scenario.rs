@@ -618,6 +618,8 @@ fn an_emergency_call_without_a_trunk_is_refused_at_once_with_the_reason_and_reac
         let refusal = w.response(a, ac);
         assert_eq!(refusal.status(), 403, "{dialled}");
         assert_eq!(refusal.reason_phrase(), "Emergency Calls Not Available");
+        let record = w.server.store.cdrs.last().expect("a refused emergency call is recorded");
+        assert_eq!((record.status, record.reason.as_str()), (403, "Emergency Calls Not Available"));
         assert!(refusal.header(Name::Warning).is_some_and(|v| v.starts_with("399 ")), "{dialled}");
         assert_eq!(
             refusal.header(Name::Reason),

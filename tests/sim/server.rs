@@ -34,10 +34,10 @@ impl Store {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Set(binding) => {
-                self.bindings.retain(|b| b.aor != binding.aor || b.contact != binding.contact);
+                self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding));
                 self.bindings.push(binding);
             }
-            Change::Remove { aor, contact } => self.bindings.retain(|b| b.aor != aor || b.contact != contact),
+            Change::Remove(binding) => self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding)),
         }
     }
 }
@@ -431,6 +431,7 @@ fn setup(config: &Arc<Config>, directory: &Arc<Directory>, bindings: Vec<Binding
         workers: config.media.workers,
         trunk_passwords,
         bindings,
+        gruu_key: Secret::new([7; 32]),
         rng,
     }
 }

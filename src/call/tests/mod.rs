@@ -1,12 +1,18 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
+mod abuse;
 mod bench;
 mod early;
 mod early_updates;
+mod flows;
+mod headers;
+mod identity;
 mod late_offer;
+mod message;
 mod provisional;
 mod reasons;
 mod sessions;
+mod subscription;
 mod updates;
 
 use std::net::SocketAddr;
@@ -389,7 +395,7 @@ fn a_telephone_at_a_trunks_address_is_a_telephone() {
     invite(&mut b, flow, "sip:1002@pbx.example.com", ALICE_FROM, "");
     assert_eq!(b.take_response("INVITE", peer, 200).status(), 407, "not yet registered");
     b.register(flow, "alice");
-    invite(&mut b, flow, "sip:1002@pbx.example.com", "<sip:anonymous@anonymous.invalid>", "");
+    invite(&mut b, flow, "sip:1002@pbx.example.com", "<sip:whoever@elsewhere.example>", "");
     let sent = b.take_request("INVITE", BOB).1;
     assert!(sent.header(Name::From).is_some_and(|from| from.starts_with("<sip:1001@pbx.example.com>")));
     invite(&mut b, flow, "sip:911@pbx.example.com", ALICE_FROM, "");

@@ -448,7 +448,8 @@ impl Leg {
         if agreements.iter().all(|agreement| agreement.ours.port == 0) {
             return Err(NegotiationFault::NothingAccepted);
         }
-        (self.ours, self.settled) = agreements.into_iter().map(|a| (a.ours, a.settled)).unzip();
+        self.settled = agreements.iter().map(|a| a.settled.clone()).collect();
+        self.ours = agreements.into_iter().map(|a| a.ours).collect();
         Ok(())
     }
 
