@@ -9,6 +9,7 @@ use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
     credentials::Authorization,
+    early_update::EarlyUpdate,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
@@ -102,6 +103,7 @@ pub(super) struct Call {
     /// What the caller was told in a provisional response, as the branch said it.
     pub told: Option<Session>,
     pub provisionals: Provisionals,
+    pub early_update: Option<EarlyUpdate>,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
     /// Of the response that is being passed on.
@@ -166,6 +168,7 @@ impl Call {
             early: None,
             told: None,
             provisionals,
+            early_update: None,
             winner: None,
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
@@ -321,6 +324,7 @@ impl Call {
         }
         if response.to_tag().is_some() {
             branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
+            branch.leg.note_abilities(response);
         }
         let is_given_up = branch.progress == Progress::GivenUp;
         if !is_given_up {
@@ -637,6 +641,9 @@ impl Call {
         self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
         self.cancel_branches(ctx, None);
         self.refuse_relayed(ctx);
+        if let Some(number) = self.early {
+            self.leave_early_update(ctx, number);
+        }
         for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
             if let Some(txn) = leg.client_invite {
                 ctx.cancel_because(txn, &self.reason);

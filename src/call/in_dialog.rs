@@ -178,7 +178,7 @@ impl Call {
         if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
             return Err(500);
         }
-        if is_busy(leg) || is_other_busy {
+        if is_busy(leg) || is_other_busy || self.early_update.is_some() {
             return Err(491);
         }
         Ok(())
@@ -258,6 +258,7 @@ impl Call {
     pub(super) fn reinvite_response(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         let cseq = response.cseq().map_or(0, |c| c.number);
         let has_ended = self.state == State::Ended;
+        let is_up = self.opposite(side).is_some();
         let Some(leg) = self.leg_mut(side) else { return };
         match response.status() {
             ..200 => {}
@@ -279,7 +280,7 @@ impl Call {
                 }
             }
             401 | 407 if !has_ended && leg.is_challenged(response) => leg.reinvite_again(ctx),
-            405 | 501 if !has_ended && leg.client_method == Method::Update => self.reinvite_instead(ctx, side),
+            405 | 501 if is_up && leg.client_method == Method::Update => self.reinvite_instead(ctx, side),
             422 if !has_ended && leg.session_timer.may_retry(response) => leg.reinvite_again(ctx),
             status => {
                 leg.session_timer.heard(ctx.now);
@@ -296,6 +297,9 @@ impl Call {
     }
 
     fn reinvite_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
+        if let Some(update) = self.take_early_update(side) {
+            return self.early_offer_accepted(ctx, update, response);
+        }
         let Some(other) = self.opposite(side) else { return };
         let body = response.sdp().unwrap_or_default();
         let leg = self.leg_mut(side).expect("it just answered");
@@ -358,6 +362,9 @@ impl Call {
             if std::mem::take(&mut leg.is_refreshing) {
                 return self.refresh_failed(ctx, side, status);
             }
+        }
+        if let Some(update) = self.take_early_update(side) {
+            return self.early_offer_refused(ctx, update, status, reason);
         }
         let Some(other) = other else { return };
         if matches!(status, 408 | 481) && self.emergency.is_none() {

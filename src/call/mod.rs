@@ -9,6 +9,7 @@ mod context;
 mod core;
 mod credentials;
 mod early;
+mod early_update;
 mod emergency_call;
 mod flows;
 mod fork;

@@ -104,6 +104,11 @@ impl Provisionals {
         Self { is_supported: supports(invite), is_required: lists(invite, Name::Require), ..Self::default() }
     }
 
+    /// Offer and answer of the caller's INVITE are settled, and the caller has said that it knows.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.has_settled && !self.is_busy()
+    }
+
     const fn is_busy(&self) -> bool {
         self.unacknowledged.is_some()
     }

@@ -5,13 +5,11 @@
 //! - An offer goes to the other leg as an UPDATE where an UPDATE brought it and the peer allows one, else as a re-INVITE.
 //! - A 491 of the other side is passed on to whoever asked: each side waits as long as its own leg's Call-ID demands (RFC
 //!   3261 section 14.1), which differs on both ends of a leg, so the next attempts do not meet again.
-//! - Before the call is answered no offer in an UPDATE is taken. Its sender may try again later: the caller is told so by
-//!   500, a callee by 491, as if offer and answer of the INVITE were still on their way (section 5.2).
 
 use super::{
     call::{Call, State},
     context::{ALLOW, Context, Pending, Side},
-    in_dialog::{description, refuse_for_now},
+    in_dialog::description,
     leg::Leg,
 };
 use crate::{
@@ -27,8 +25,7 @@ impl Call {
     pub(super) fn update(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
         let has_offer = description(&pending.request).is_some();
         match (self.state, side) {
-            (State::Setup, Side::A) if has_offer => refuse_for_now(ctx, &pending, 500),
-            (State::Setup, Side::B(_)) if has_offer => refuse_for_now(ctx, &pending, 491),
+            (State::Setup, _) if has_offer => self.early_offer(ctx, side, pending),
             (State::Answered(_), _) if has_offer => self.reinvite(ctx, side, pending),
             (State::Setup | State::Answered(_) | State::Ended, _) => self.refresh_target(ctx, side, &pending),
         }

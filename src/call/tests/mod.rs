@@ -3,6 +3,7 @@
 mod abuse;
 mod bench;
 mod early;
+mod early_updates;
 mod flows;
 mod headers;
 mod identity;
