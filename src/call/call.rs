@@ -258,8 +258,9 @@ impl Call {
             deadline,
             is_negotiated: false,
             received: Received::default(),
-            settled_in: None,
+            settled: Vec::new(),
             offered: None,
+            prack: None,
         })
     }
 
@@ -359,7 +360,7 @@ impl Call {
         }
         branch.leg.session_timer.answered(ctx.now, response);
         branch.leg.note_abilities(response);
-        if branch.has_offered() || branch.is_settled_in(response) {
+        if branch.has_offered() || branch.settled_in(response).is_some() {
             branch.leg.acknowledge(ctx, cseq);
         } else {
             branch.leg.acknowledge_later(response);
@@ -397,13 +398,17 @@ impl Call {
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let is_told = branch.is_negotiated && body.is_empty();
-        let negotiated = if branch.is_settled_in(response) || branch.has_offered() && is_told {
+        let settled = branch.settled_in(response).cloned();
+        let is_settled = settled.is_some();
+        let body = settled.or_else(|| response.sdp()).unwrap_or_default();
+        let negotiated = if branch.has_offered() {
+            // Some answer in an unreliable response, and not again.
+            let is_read = branch.is_negotiated && body.is_empty();
+            let read = if is_read { Ok(()) } else { self.read_answer_of_b(ctx, number, &body) };
+            read.and_then(|()| self.settle_a(ctx, number))
+        } else if is_settled {
             self.settle_a(ctx, number)
-        } else if branch.has_offered() {
-            self.read_answer_of_b(ctx, number, &body).and_then(|()| self.settle_a(ctx, number))
         } else if self.a.session.is_some() {
             let read = self.read_offer_of_b(ctx, number, &body);
             read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
@@ -433,7 +438,7 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        // What a reliable response has settled is not said again (RFC 6337 section 2.2).
+        // What a reliable response has settled is not said again (RFC 6337).
         let is_new = !self.provisionals.has_settled;
         self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;

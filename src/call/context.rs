@@ -48,6 +48,8 @@ pub(super) enum Owner {
     Reinvite(CallId, Side),
     /// A request relayed from one leg to the other.
     Relayed(CallId),
+    /// PRACK to a branch, which may ask for the password.
+    Prack(CallId, u32),
     /// BYE to a trunk, which may ask for the password.
     Bye(CallId, Side),
     /// NOTIFY of a subscription.

@@ -294,6 +294,7 @@ impl Core {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
             }),
+            Owner::Prack(id, branch) => self.with_call(id, |call, ctx| call.prack_response(ctx, branch, response)),
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
             Owner::Relayed(id) => {
                 self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason, response))

@@ -21,7 +21,7 @@ impl Call {
     pub(super) fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message, arrival: Arrival) -> bool {
         let Some(body) = description(response) else { return false };
         let Some(branch) = self.branches.get(&number) else { return false };
-        if !branch.has_offered() || branch.is_settled_in(response) {
+        if !branch.has_offered() || branch.settled_in(response).is_some() {
             return false;
         }
         let is_final = arrival == Arrival::Reliable;
@@ -34,7 +34,7 @@ impl Call {
         }
         let Some(branch) = self.branches.get_mut(&number) else { return false };
         if is_final {
-            branch.settle_in(response);
+            branch.settle_in(response, body);
         }
         let is_heard = branch.progress != Progress::GivenUp && self.early.is_none_or(|early| early == number);
         if is_heard {

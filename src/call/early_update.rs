@@ -47,7 +47,7 @@ impl Call {
         let number = self.early.filter(|_| self.emergency.is_none())?;
         let branch = self.branches.get(&number)?;
         let tag = branch.leg.dialog.as_ref().map(|dialog| &dialog.id.remote_tag);
-        if !self.provisionals.is_settled() || tag.is_none() || branch.settled_in.as_ref() != tag {
+        if !self.provisionals.is_settled() || !tag.is_some_and(|tag| branch.is_settled_with(tag)) {
             return None;
         }
         match side {

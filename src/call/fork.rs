@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{context::Context, credentials::Authorization, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
@@ -91,10 +93,13 @@ pub(super) struct Branch {
     /// Its answer came in a provisional response already.
     pub is_negotiated: bool,
     pub received: Received,
-    /// To tag of the early dialog in which offer and answer are settled: a reliable response had its part.
-    pub settled_in: Option<String>,
+    /// Early dialogs in which offer and answer are settled, a reliable response having had its part: To tag, and the answer
+    /// if it was the callee's.
+    pub settled: Vec<(String, Bytes)>,
     /// The reliable response with its offer, whose PRACK waits for the caller's answer.
     pub offered: Option<Message>,
+    /// The last reliable response and what its PRACK carried, in case it must be sent again.
+    pub prack: Option<(Message, Option<String>)>,
 }
 
 impl Branch {
@@ -103,13 +108,18 @@ impl Branch {
         self.invite.sdp().is_some()
     }
 
-    /// Offer and answer are settled in this response's dialog: a session description in it says nothing new.
-    pub(super) fn is_settled_in(&self, response: &Message) -> bool {
-        self.settled_in.is_some() && self.settled_in.as_deref() == response.to_tag()
+    /// What was settled in this response's dialog, for good: a session description in it says nothing new.
+    pub(super) fn settled_in(&self, response: &Message) -> Option<&Bytes> {
+        self.settled.iter().find(|(tag, _)| Some(tag.as_str()) == response.to_tag()).map(|(_, answer)| answer)
     }
 
-    pub(super) fn settle_in(&mut self, response: &Message) {
-        self.settled_in = response.to_tag().map(str::to_owned);
+    /// The same for the early dialog with this To tag.
+    pub(super) fn is_settled_with(&self, remote_tag: &str) -> bool {
+        self.settled.iter().any(|(tag, _)| tag == remote_tag)
+    }
+
+    pub(super) fn settle_in(&mut self, response: &Message, answer: Bytes) {
+        self.settled.extend(response.to_tag().map(|tag| (tag.to_owned(), answer)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::bench::{ALICE, BOB, BOB_TOO, Bench, Leg, SDP, TRUNK, udp};
 use crate::{
-    types::Flow,
+    types::{ConnectionId, Flow, Transport},
     wire::sip::{Message, Name},
 };
 
@@ -310,6 +310,22 @@ fn an_answer_in_a_reliable_response_is_final_in_its_dialog() {
 }
 
 #[test]
+fn of_several_early_dialogs_of_a_branch_the_one_that_answers_counts() {
+    let mut b = Bench::new();
+    let [first, _] = call(&mut b, "", &SDP.replace("AVP 0", "AVP 0 8"));
+    b.answer(&first, 183, "one", &reliable(1), SDP);
+    b.answer(&first, 183, "two", &reliable(1), &SDP.replace("AVP 0", "AVP 8"));
+    b.accept(&first, "one", "");
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert!(text(&ok).contains("RTP/AVP 0\r\n"));
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    assert!(b.find_request("INVITE", TRUNK).is_none(), "what the caller was told is what holds");
+    b.within(&trunk, "BYE", 2, "", "");
+    b.finish();
+}
+
+#[test]
 fn a_branch_whose_final_early_answer_is_unusable_is_cancelled() {
     let mut b = Bench::new();
     let [first, second] = call(&mut b, "", SDP);
@@ -319,6 +335,34 @@ fn a_branch_whose_final_early_answer_is_unusable_is_cancelled() {
     b.take_request("CANCEL", BOB);
     b.answer(&first, 487, "one", "", "");
     assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 486);
+    b.finish();
+}
+
+#[test]
+fn a_trunk_that_challenges_a_prack_is_shown_the_password_once() {
+    const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"one\", qop=\"auth\"\n";
+    let mut b = Bench::new();
+    let flow = Flow { transport: Transport::Tcp, connection: ConnectionId(1), ..udp(ALICE) };
+    b.register(flow, "alice");
+    let uri = "sip:92025550177@pbx.example.com";
+    b.request(flow, ("INVITE", uri), ("<sip:alice@pbx.example.com>;tag=a", "<sip:out>"), ("out", 1), ("", SDP));
+    let invite = b.take_request("INVITE", TRUNK);
+    b.answer(&invite, 183, "t", &reliable(3), SDP);
+    let bare = b.take_request("PRACK", TRUNK);
+    assert!(bare.1.header(Name::ProxyAuthorization).is_none());
+    b.answer(&bare, 407, "", CHALLENGE, "");
+    let shown = b.take_request("PRACK", TRUNK);
+    assert!(shown.1.header(Name::ProxyAuthorization).is_some_and(|value| value.contains("nonce=\"one\"")));
+    assert_eq!((shown.1.header(Name::RAck), shown.1.header(Name::CSeq)), (bare.1.header(Name::RAck), Some("3 PRACK")));
+    b.answer(&shown, 407, "", &CHALLENGE.replace("one", "two"), "");
+    assert!(b.find_request("PRACK", TRUNK).is_none(), "the password is wrong");
+    b.accept(&invite, "t", "");
+    let alice = Leg::of_caller(flow, &b.take_response("INVITE", ALICE, 200));
+    b.acknowledge(&alice, 1, "");
+    b.within(&alice, "BYE", 2, "", "");
+    let bye = b.take_request("BYE", TRUNK);
+    assert_eq!(bye.1.header(Name::CSeq), Some("4 BYE"));
+    b.answer(&bye, 200, "", "", "");
     b.finish();
 }
 

@@ -297,9 +297,10 @@ impl Leg {
     }
 
     /// Our answer that refuses every section of an offer, for a dialog that ends with it. `None`: the offer cannot be read.
-    pub fn decline(&mut self, offer: &[u8]) -> Option<String> {
-        let session = sdp::parse(offer).ok()?;
-        Some(self.describe(session.media.iter().map(rejected).collect(), &[]))
+    pub fn decline(&self, offer: &[u8]) -> Option<String> {
+        let media = sdp::parse(offer).ok()?.media.iter().map(rejected).collect();
+        let (origin_id, origin_version) = (self.origin_id, self.origin_version + 1);
+        Some(sdp::print(&Session { origin_id, origin_version, bandwidth: Vec::new(), media }, self.address))
     }
 
     /// The offer in flight failed: back to what was settled before (RFC 3261 section 14.1). An exchange that was
