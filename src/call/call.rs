@@ -8,21 +8,31 @@ use tracing::{debug, info};
 use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
+    credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
+    passed_headers::PassedHeaders,
     provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
     media,
     policy::security::LegSecurity,
-    sip::dialog::{Dialog, is_sips},
+    sip::{
+        dialog::{Dialog, is_sips},
+        session_timer::SessionTimer,
+    },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::{
+        dialog_info,
         sdp::Session,
-        sip::{Message, Method, build::reason_phrase},
+        sip::{
+            Message, Method,
+            build::reason_phrase,
+            reason::{self, COMPLETED_ELSEWHERE},
+        },
     },
 };
 
@@ -36,6 +46,8 @@ pub(super) struct Caller {
     pub display: String,
     /// E.164 number of a direct line, shown to trunks.
     pub direct_line: Option<String>,
+    /// The callee is not to know who calls (RFC 3323).
+    pub is_private: bool,
 }
 
 /// What a new call is made of.
@@ -70,13 +82,17 @@ pub(super) struct Call {
     pub key: String,
     pub state: State,
     pub a: Leg,
-    pub branches: BTreeMap<u32, Branch>,
+    /// Boxed, as the calls are: a tree node has room for eleven.
+    pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on.
-    pub relayed: BTreeMap<TxnId, (Side, Pending)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
+    /// to it were answered.
+    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
     plan: Plan,
     next_branch: u32,
+    /// Why it ends, told to those who are being called (RFC 3326); may be empty.
+    pub reason: String,
     /// The best failure so far.
     failure: Option<Failure>,
     /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
@@ -88,6 +104,8 @@ pub(super) struct Call {
     pub provisionals: Provisionals,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
+    /// Of the response that is being passed on.
+    passed: PassedHeaders,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -111,6 +129,7 @@ impl Call {
         let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
+        a.session_timer = SessionTimer::new(emergency.is_none());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.device = match &caller.peer {
             Peer::Device(user) => {
@@ -124,6 +143,7 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        a.note_abilities(&pending.request);
         let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
@@ -140,12 +160,14 @@ impl Call {
             relayed: BTreeMap::new(),
             plan,
             next_branch: 0,
+            reason: String::new(),
             failure: None,
             has_offer: false,
             early: None,
             told: None,
             provisionals,
             winner: None,
+            passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
@@ -194,7 +216,7 @@ impl Call {
         self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
     }
 
-    fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
+    pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
         match self.send_invite(ctx, number, &attempt) {
@@ -203,7 +225,7 @@ impl Call {
                 if let Some(trunk) = attempt.trunk() {
                     self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
                 }
-                self.branches.insert(number, branch);
+                self.branches.insert(number, Box::new(branch));
             }
             Err(failure) => self.note_failure(failure),
         }
@@ -272,13 +294,16 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
+            422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
+        self.passed = PassedHeaders::default();
     }
 
     fn branch_trying(&mut self, number: u32) {
@@ -329,6 +354,8 @@ impl Call {
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
+        branch.leg.session_timer.answered(ctx.now, response);
+        branch.leg.note_abilities(response);
         if branch.has_offered() || branch.settled_in(response).is_some() {
             branch.leg.acknowledge(ctx, cseq);
         } else {
@@ -387,6 +414,9 @@ impl Call {
         match negotiated {
             Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
+                if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = Some(reason::sip(488, ""));
+                }
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
                 debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
@@ -436,21 +466,36 @@ impl Call {
     /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_shown = self.state == State::Setup
-            && matches!(branch.progress, Progress::Calling | Progress::Ringing)
-            && branch.leg.is_challenged(response)
-            && self.invite_again(ctx, number, &mut branch);
+        let is_asked = self.may_invite_again(&branch) && branch.leg.is_challenged(response);
+        let authorization = is_asked.then(|| branch.authorization(ctx)).flatten();
+        let is_shown = authorization.is_some();
+        if is_shown {
+            self.invite_again(ctx, number, &mut branch, authorization);
+        }
         self.branches.insert(number, branch);
         is_shown
     }
 
-    /// Sends a branch's INVITE again, with credentials. `false`: there are none.
-    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
-        let sent = branch.invite.clone();
-        let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
-        if authorization.is_none() {
-            return false;
+    fn may_invite_again(&self, branch: &Branch) -> bool {
+        self.state == State::Setup && matches!(branch.progress, Progress::Calling | Progress::Ringing)
+    }
+
+    /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
+    /// already.
+    fn offer_longer_session(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
+        let Some(mut branch) = self.branches.remove(&number) else { return false };
+        let is_longer = self.may_invite_again(&branch) && branch.leg.session_timer.may_retry(response);
+        if is_longer {
+            let authorization = branch.authorization(ctx);
+            self.invite_again(ctx, number, &mut branch, authorization);
         }
+        self.branches.insert(number, branch);
+        is_longer
+    }
+
+    /// Sends a branch's INVITE again, with these credentials.
+    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
+        let sent = branch.invite.clone();
         let offer = sent.sdp();
         let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
@@ -462,18 +507,15 @@ impl Call {
             authorization,
         };
         (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
-        true
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
+        let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
-        branch.progress = Progress::Over;
-        branch.deadline = None;
         let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
-        self.drop_branch(ctx, number);
+        self.retire_branch(ctx, number);
         if self.state != State::Setup {
             return;
         }
@@ -482,6 +524,15 @@ impl Call {
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Ends a branch whose INVITE has its final answer.
+    pub(super) fn retire_branch(&mut self, ctx: &mut Context, number: u32) {
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.progress = Progress::Over;
+            branch.deadline = None;
+        }
+        self.drop_branch(ctx, number);
     }
 
     /// What a refusal means for the rest of the plan.
@@ -495,12 +546,13 @@ impl Call {
             Attempt::Emergency { .. } => {}
             Attempt::Trunk { .. } => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 500..600) {
+                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
                     self.plan.give_up();
                 }
             }
             Attempt::Contact { .. } => {
                 if status >= 600 {
+                    self.reason = reason::sip(status, "");
                     self.plan.give_up();
                     self.cancel_branches(ctx, None);
                 }
@@ -515,7 +567,7 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
-    fn next_wave_if_idle(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
         if self.state == State::Setup && !self.has_live_branch() {
             self.next_wave(ctx);
         }
@@ -533,6 +585,12 @@ impl Call {
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
             response = response.header("Allow", ALLOW);
+        }
+        if status < 300 {
+            response = self.passed.add_to_response(response);
+        }
+        if status == 200 {
+            response = self.a.accept_session(ctx.now, &pending.request, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -560,6 +618,7 @@ impl Call {
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
         }
+        self.reason = reason::sip(failure.status, "");
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
     }
 
@@ -585,7 +644,7 @@ impl Call {
         self.refuse_relayed(ctx);
         for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
             if let Some(txn) = leg.client_invite {
-                ctx.cancel(txn);
+                ctx.cancel_because(txn, &self.reason);
             }
         }
         self.a.close_media(ctx);
@@ -613,11 +672,16 @@ impl Call {
 
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
-        let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
+        let reason = match self.state {
+            State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
+            State::Setup | State::Ended => self.reason.clone(),
+        };
+        let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
-        ctx.cancel(branch.txn);
+        branch.leg.bye_reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
+        ctx.cancel_because(branch.txn, &reason);
         branch.leg.close_media(ctx);
         self.leave_early(ctx, number);
         if let Some(response) = self.provisionals.take_held(number) {
@@ -669,8 +733,9 @@ impl Call {
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
+        self.reason = reason::sip(status, reason);
         if let State::Answered(number) = self.state {
-            self.a.bye_reason = Some(reason_value(status, reason));
+            self.a.bye_reason = Some(self.reason.clone());
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
                 branch.leg.bye_reason.clone_from(&self.a.bye_reason);
@@ -681,6 +746,8 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_late(ctx);
+        self.sessions_due(ctx);
         if self.state != State::Setup {
             return;
         }
@@ -703,7 +770,7 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return None;
+            return [self.sessions_deadline(), self.answers_deadline()].into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
@@ -735,8 +802,32 @@ impl Call {
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
-        let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
-        self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
+        let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
+        self.is_recorded && self.a.is_settled() && are_settled
+    }
+
+    /// Users whose devices are in this call.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));
+        legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
+    }
+
+    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
+    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+        let state = match (self.state, side) {
+            (State::Setup, Side::A) if self.branches.values().any(|b| b.is_ringing()) => dialog_info::State::Early,
+            (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(|b| b.is_ringing()) => {
+                dialog_info::State::Early
+            }
+            (State::Answered(_), Side::A) => dialog_info::State::Confirmed,
+            (State::Answered(winner), Side::B(number)) if winner == number => dialog_info::State::Confirmed,
+            (State::Setup | State::Answered(_) | State::Ended, _) => return None,
+        };
+        let (leg, direction) = match side {
+            Side::A => (0, dialog_info::Direction::Initiator),
+            Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
+        };
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
     }
 
     pub(super) fn view(&self) -> CallView {
@@ -760,10 +851,4 @@ impl Call {
             b_suite: b.and_then(|b| suite(&b.leg)),
         }
     }
-}
-
-/// A Reason value (RFC 3326); an empty text stands for the status's own phrase.
-fn reason_value(status: u16, text: &str) -> String {
-    let text = if text.is_empty() { reason_phrase(status) } else { text };
-    format!("SIP;cause={status};text=\"{}\"", text.replace(['"', '\\'], "'"))
 }

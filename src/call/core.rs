@@ -1,28 +1,36 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod events;
+mod messages;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
-    admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
+    abuse::Guard,
+    admission::{self, Refusal, called_party, device_caller, invite_key, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
+    identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
+    message::Messages,
+    subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
 use crate::{
     config::{Directory, User},
     media::{self, ports::Ports},
     policy::{
+        abuse::is_scanner,
         emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
         routing::{self, Target},
         security::{self, LegSecurity, leg_security},
@@ -30,12 +38,18 @@ use crate::{
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
-        registrar::{self, Binding, Registrar},
+        registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
-    wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
+    wire::{
+        message_summary::MessageSummary,
+        sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+    },
 };
+
+/// The flow to a device is gone (RFC 5626 section 11.6).
+const FLOW_FAILED: u16 = 430;
 
 /// The whole signalling side of one server.
 #[derive(Debug)]
@@ -44,7 +58,12 @@ pub struct Core {
     site: Site,
     registrar: Registrar,
     authenticator: Authenticator,
-    calls: BTreeMap<CallId, Call>,
+    guard: Guard,
+    calls: BTreeMap<CallId, Box<Call>>,
+    messages: Messages,
+    subscriptions: Subscriptions,
+    /// The mailbox of each user, as an external system last reported it.
+    mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -52,16 +71,19 @@ pub struct Core {
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
     next_call: u64,
+    /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
+    pub(super) calls_max: usize,
     is_draining: bool,
 }
 
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
+        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, gruu_key, mut rng } = setup;
         let own_ips: Vec<_> =
             listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
+        let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
         let ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
@@ -81,13 +103,18 @@ impl Core {
         let mut core = Self {
             ctx,
             site,
-            registrar: Registrar::new(),
+            registrar,
             authenticator,
+            guard: Guard::new(),
             calls: BTreeMap::new(),
+            messages: Messages::new(limits::MESSAGES_MAX),
+            subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
             next_call: 1,
+            calls_max: limits::CALLS_MAX,
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
@@ -100,6 +127,9 @@ impl Core {
         self.ctx.now = now;
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
+            Input::Unframeable { flow, error } => {
+                self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
+            }
             Input::FlowFailed { flow } => self.flow_failed(flow),
             Input::Resolved { query, addresses } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
@@ -130,6 +160,9 @@ impl Core {
         };
         match validate(&message) {
             Ok(()) => {
+                if let Some(reason) = self.unwelcome(&flow, &message) {
+                    return self.ctx.counters.drops.count(reason);
+                }
                 let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
                     transaction::Input::Urgent { flow, message }
                 } else {
@@ -154,6 +187,38 @@ impl Core {
         }
     }
 
+    /// Why a request is dropped without an answer: a scanner's, or above a limit on refused credentials. Neither holds where
+    /// somebody is registered, for requests of the calls there are, or for emergency calls (RULES 5.5).
+    fn unwelcome(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let method = message.method().filter(|method| !matches!(method, Method::Ack | Method::Cancel))?;
+        if self.registrar.is_source(flow.source()) {
+            return None;
+        }
+        let reason = self.abuse(flow, message)?;
+        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
+        let is_emergency = || {
+            let dialled = emergency::classify(message.request_uri(), &self.site);
+            method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
+        };
+        (!is_in_call() && !is_emergency()).then_some(reason)
+    }
+
+    fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let now = self.ctx.now;
+        if message.header(Name::UserAgent).is_some_and(is_scanner) {
+            return Some(DropReason::SipScanner);
+        }
+        if self.guard.is_barred_source(now, flow.source()) {
+            return Some(DropReason::SipBarredSource);
+        }
+        if !self.guard.has_barred_user(now) {
+            return None;
+        }
+        let claimed = [Role::Registrar, Role::Proxy].map(|role| self.authenticator.claimed_user(role, message));
+        let is_barred = claimed.iter().flatten().any(|user| self.guard.is_barred_user(now, user));
+        is_barred.then_some(DropReason::SipBarredUser)
+    }
+
     fn is_in_site_networks(&self, flow: &Flow) -> bool {
         self.ctx.config.emergency.site_networks.iter().any(|network| network.contains(flow.remote.ip()))
     }
@@ -165,10 +230,14 @@ impl Core {
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
-                transaction::Output::Timeout(_) => break,
+                transaction::Output::Timeout(_) => {
+                    self.drain_registrar(None);
+                    if !self.notify() {
+                        break;
+                    }
+                }
             }
         }
-        self.drain_registrar(None);
     }
 
     // 2. Transactions turn messages into events.
@@ -180,7 +249,7 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn, reason } => self.given_up(txn, &reason),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
@@ -188,7 +257,10 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
+            Event::TransportFailed { txn } if matches!(self.ctx.owners.get(&txn), Some(Owner::Branch(..))) => {
+                self.outcome(txn, FLOW_FAILED, "Flow Failed", None);
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -198,10 +270,13 @@ impl Core {
     }
 
     /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
+    fn given_up(&mut self, txn: TxnId, reason: &str) {
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
+            (State::Setup, Side::A) => {
+                reason.clone_into(&mut call.reason);
+                call.cancelled(ctx);
+            }
+            _ => call.reinvite_cancelled(ctx, side, reason),
         });
     }
 
@@ -210,24 +285,45 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
-            Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
-                Some(response) => call.branch_response(ctx, branch, response),
-                None => call.branch_refused(ctx, branch, status, reason),
-            }),
+            Owner::Branch(id, branch) => {
+                let other_flow = self.other_flow(id, branch, status, response.is_some());
+                self.with_call(id, |call, ctx| match (other_flow, response) {
+                    (Some(flow), _) => call.change_flow(ctx, branch, flow),
+                    (None, Some(response)) => call.branch_response(ctx, branch, response),
+                    (None, None) => call.branch_refused(ctx, branch, status, reason),
+                });
+            }
+            Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
+            Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
             }),
             Owner::Prack(id, branch) => self.with_call(id, |call, ctx| call.prack_response(ctx, branch, response)),
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
-            Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
+            Owner::Relayed(id) => {
+                self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason, response))
+            }
         }
     }
 
+    /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
+    /// proxy reports as failed is forgotten at once.
+    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
+        let is_failure = status == FLOW_FAILED || (status == 408 && !is_answered);
+        let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();
+        if is_answered {
+            self.registrar.handle_input(self.ctx.now, registrar::Input::FlowFailed(failed.clone()));
+        }
+        let call = self.calls.get(&id)?;
+        self.registrar.flows_of(&failed.aor, failed.instance.as_deref()?).find(|flow| call.may_try(flow)).cloned()
+    }
+
     fn request(&mut self, pending: Pending) {
-        // An INVITE is judged later: nothing may stop it in an emergency.
-        let is_invite = pending.request.method() == Some(Method::Invite) && pending.request.to_tag().is_none();
-        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_invite) {
+        // An emergency is recognised before anything may stop a call, or hide from its texter what to do instead.
+        let calls_somebody = matches!(pending.request.method(), Some(Method::Invite | Method::Message));
+        let is_judged_later = calls_somebody && pending.request.to_tag().is_none();
+        if !is_judged_later && let Some(refusal) = admission::inspect(&pending.request) {
             return self.refuse(&pending, &refusal);
         }
         if let Some(tag) = pending.request.to_tag() {
@@ -237,8 +333,10 @@ impl Core {
             Some(Method::Invite) => self.invite(pending),
             Some(Method::Register) => self.register(&pending),
             Some(Method::Options) => self.options(&pending),
-            Some(Method::Message) => self.message(&pending),
-            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+            Some(Method::Message) => self.message(pending),
+            Some(Method::Subscribe) => self.subscribe(&pending),
+            Some(Method::Notify) => self.mailbox_report(&pending),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
                 self.ctx.refuse(&pending, 481, "");
             }
             Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
@@ -247,6 +345,9 @@ impl Core {
     }
 
     fn in_dialog(&mut self, tag: String, pending: Pending) {
+        if self.subscriptions.find(&tag).is_some() {
+            return self.within_subscription(&tag, &pending);
+        }
         let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
@@ -277,12 +378,11 @@ impl Core {
     fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
         // The same request by another path (RFC 3261 section 8.2.2.2).
         let is_merged = self.invite_keys.contains(&invite_key(&pending.request));
-        let verdict = if is_merged { Err(Refusal::of(482)) } else { admission::acceptable(&pending.request) };
-        if let Err(refusal) = verdict {
+        if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+        if self.is_draining || self.calls.len() >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -299,13 +399,14 @@ impl Core {
         if let Some(trunk) = self.trunk_of(pending) {
             return Some(trunk_caller(trunk, &pending.request));
         }
+        let is_private = identity::asks_for_privacy(&pending.request);
         if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(device_caller(&user));
+            return Some(Caller { is_private, ..device_caller(&user) });
         }
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(device_caller(&user))
+                Some(Caller { is_private, ..device_caller(&user) })
             }
             verdict => {
                 self.challenge(pending, Role::Proxy, &verdict);
@@ -346,6 +447,9 @@ impl Core {
     }
 
     fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
+        if *verdict == Verdict::Refused {
+            self.note_refused(pending, role);
+        }
         let (status, header) = match role {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
@@ -354,6 +458,28 @@ impl Core {
         let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
+    }
+
+    /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
+    /// not silence the office.
+    fn note_refused(&mut self, pending: &Pending, role: Role) {
+        let source = pending.flow.source();
+        if self.registrar.is_source(source) {
+            return;
+        }
+        let user = self.authenticator.claimed_user(role, &pending.request);
+        let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
+        let reached = self.guard.refused(self.ctx.now, source, user);
+        if reached.source {
+            warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
+        }
+        if let Some(user) = known.filter(|_| reached.user) {
+            warn!(
+                user = user.name,
+                window_s = limits::REFUSALS_WINDOW_S,
+                "Too many refused credentials for one user; only registered sources are answered."
+            );
+        }
     }
 
     // 5. Policy decides where it goes. Emergency first.
@@ -373,8 +499,8 @@ impl Core {
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                emergency_call::refuse(&mut self.ctx, &pending, dialled);
-                self.record_refusal(&caller, dialled, 403);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                self.record_refusal(&caller, dialled, status, phrase);
             }
             emergency::Decision::Loop => {
                 warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
@@ -399,14 +525,20 @@ impl Core {
             return (device_caller(&user), Source::AuthenticatedDevice);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
-        let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".into(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+        };
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
 
-    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16) {
+    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
-            let cdr = Cdr::refused(&mut self.ctx, caller, &dialled.dialled, true, status);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
+            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
         }
     }
 
@@ -415,10 +547,13 @@ impl Core {
         let callee = called_party(pending.request.request_uri());
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
+        let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
+        match target {
             Target::User(user) => {
                 let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let contacts = self.registrar.contacts(&user.name);
+                let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+                let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
                 self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
@@ -432,10 +567,25 @@ impl Core {
             }
             Target::Refuse(status, reason) => {
                 self.ctx.counters.calls_refused += 1;
-                let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr));
-                self.ctx.refuse(&pending, status, reason);
+                let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
+                let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
+                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.refuse(&pending, status, phrase);
             }
+        }
+    }
+
+    /// Where a GRUU leads, and to which device there (RFC 5627 section 5.5). Trunks know direct lines only.
+    fn device_target(&self, request_uri: &str, is_from_trunk: bool, target: Target) -> (Target, Option<String>) {
+        let uri = Uri::parse(request_uri).filter(|uri| !is_from_trunk && self.site.is_own_host(uri.host));
+        match uri.and_then(|uri| self.registrar.gruu(&uri)) {
+            None => (target, None),
+            Some(Gruu::Public(instance)) => (target, Some(instance)),
+            Some(Gruu::Temporary { aor, instance }) => match self.ctx.directory.by_name(&aor) {
+                Some(user) => (Target::User(Arc::clone(user)), Some(instance)),
+                None => (Target::Refuse(404, "No Such Device"), None),
+            },
+            Some(Gruu::Invalid) => (Target::Refuse(404, "No Such Device"), None),
         }
     }
 
@@ -457,7 +607,7 @@ impl Core {
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
-        let call = Call::start(&mut self.ctx, new);
+        let call = Box::new(Call::start(&mut self.ctx, new));
         self.keep(call);
     }
 
@@ -487,7 +637,10 @@ impl Core {
     }
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
-    fn keep(&mut self, mut call: Call) {
+    fn keep(&mut self, mut call: Box<Call>) {
+        for user in call.users() {
+            self.subscriptions.touch(Package::Dialog, user);
+        }
         if let Some(cdr) = call.take_record() {
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
@@ -535,7 +688,7 @@ impl Core {
     /// A device that has registered over a new connection is reached over it in its calls, too.
     fn device_is_back(&mut self, user: &User, flow: &Flow) {
         let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
-        let Some(binding) = self.registrar.contacts(&user.name).find(|b| b.flow.key() == flow.key()) else { return };
+        let Some(binding) = self.registrar.binding_on(&user.name, flow) else { return };
         for &(id, side) in legs {
             let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
             if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
@@ -555,7 +708,11 @@ impl Core {
     fn drain_registrar(&mut self, pending: Option<&Pending>) {
         loop {
             match self.registrar.poll_output() {
-                registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Store(change) => {
+                    self.bindings_changed(change.aor());
+                    self.ctx.outputs.push_back(Output::StoreBinding(change));
+                }
+                registrar::Output::Displaced(binding) => self.displaced(&binding),
                 registrar::Output::Reply { status, reason, contacts, headers, .. } => {
                     let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
                     self.reply_register(pending, status, reason, &contacts, &headers);
@@ -563,6 +720,12 @@ impl Core {
                 registrar::Output::Timeout(_) => return,
             }
         }
+    }
+
+    fn displaced(&mut self, binding: &Binding) {
+        self.ctx.counters.contacts_displaced += 1;
+        let Binding { aor, user_agent, .. } = binding;
+        info!(user = aor, ?user_agent, "A contact made room for a new one of the same user.");
     }
 
     fn reply_register(
@@ -594,17 +757,10 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
+            ("Allow-Events", ALLOW_EVENTS),
             ("Supported", SUPPORTED),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
-    }
-
-    /// Text messages are not relayed; to an emergency number the answer says what to do instead.
-    fn message(&mut self, pending: &Pending) {
-        match emergency::classify(pending.request.request_uri(), &self.site) {
-            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, pending),
-            Dialled::Test(_) | Dialled::Ordinary(_) => self.ctx.refuse_with(pending, 405, "", &[("Allow", ALLOW)]),
-        }
     }
 
     // What cannot be read or understood.
@@ -613,7 +769,9 @@ impl Core {
     /// be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
-            return self.ctx.counters.drops.count(DropReason::SipMalformed);
+            let is_oversized = fault.status == 513;
+            let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
+            return self.ctx.counters.drops.count(reason);
         };
         let tag = self.ctx.tag();
         let pending = Pending { txn: TxnId(0), flow, request };
@@ -628,8 +786,18 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            let users = self.registrar.users_on(&flow);
+            self.subscriptions.connection_closed(flow.connection);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+            users.iter().for_each(|user| self.device_has_another_flow(user));
         }
+    }
+
+    /// Calls of a device that lost one of its flows go on over another.
+    fn device_has_another_flow(&mut self, user: &str) {
+        let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
+        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
+        flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 
     fn media_event(&mut self, event: &media::Event) {
@@ -648,6 +816,7 @@ impl Core {
         let gone: Vec<String> =
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
+        self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
         }
@@ -657,6 +826,8 @@ impl Core {
         let now = self.ctx.now;
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
+        self.messages.timeout(&mut self.ctx);
+        self.subscriptions.timeout(now);
         self.resolve_trunks();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -680,13 +851,18 @@ impl Core {
             unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
-        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let messages = self.messages.next_timeout();
+        let subscriptions = self.subscriptions.next_timeout();
+        [transactions, bindings, calls, messages, subscriptions, self.ctx.trunks.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // Views.
 
     pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().map(Call::view).collect()
+        self.calls.values().map(|call| call.view()).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
@@ -706,9 +882,20 @@ impl Core {
         self.registrar.len()
     }
 
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// Calls that are not over: what a drain waits for.
     pub fn live_calls(&self) -> usize {
         self.calls.values().filter(|c| c.state != State::Ended).count()
+    }
+
+    /// Limits that a test can reach.
+    #[cfg(test)]
+    pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
+        self.messages = Messages::new(messages_max);
+        self.subscriptions = Subscriptions::new(subscriptions_max);
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
@@ -721,13 +908,10 @@ impl Core {
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
+            && self.messages.is_empty()
+            && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
-    }
-
-    /// Counts a message that never reached the core: the shell's framer gave up on it.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.ctx.counters.drops.count(reason);
     }
 }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{leg::Leg, provisional::Received};
+use super::{context::Context, credentials::Authorization, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::Message,
+    wire::sip::{Message, Method},
 };
 
 /// One place to send an INVITE to.
@@ -118,6 +118,19 @@ impl Branch {
     }
 }
 
+impl Branch {
+    /// Our answer to the trunk's last challenge, for this branch's INVITE.
+    pub(super) fn authorization(&mut self, ctx: &mut Context) -> Option<Authorization> {
+        self.leg.authorization(ctx, Method::Invite, self.invite.request_uri(), &self.invite.body())
+    }
+}
+
+impl Branch {
+    pub(super) fn is_ringing(&self) -> bool {
+        self.progress == Progress::Ringing
+    }
+}
+
 /// Why a branch, or a whole call, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -159,8 +172,10 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
-        503 if is_trunk => Failure::new(502, "Trunk Unavailable"),
-        503 => Failure::new(480, "Device Unavailable"),
+        503 | 430 if is_trunk => Failure::new(502, "Trunk Unavailable"),
+        503 | 430 => Failure::new(480, "Device Unavailable"),
+        // A session timer is between that side and this server.
+        422 => Failure::new(480, "Session Interval Refused"),
         // Our own CANCEL, or the device's mind: to the caller nobody answered.
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),
@@ -197,5 +212,6 @@ mod tests {
         assert_eq!(mapped(302, "Moved", false).status, 480);
         assert_eq!(mapped(407, "", true).status, 502);
         assert_eq!(mapped(503, "", false).status, 480);
+        assert_eq!((mapped(430, "", true).status, mapped(430, "", false).status), (502, 480));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     media,
     sip::registrar::{Binding, Change},
     types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    wire::sip::frame::FrameError,
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -25,6 +26,8 @@ pub struct Setup {
     pub trunk_passwords: HashMap<String, Secret<String>>,
     /// Bindings of the store.
     pub bindings: Vec<Binding>,
+    /// Makes GRUUs; the same after a restart, so that they stay good.
+    pub gruu_key: Secret<[u8; 32]>,
     pub rng: Rng,
 }
 
@@ -33,6 +36,11 @@ pub enum Input {
     Received {
         flow: Flow,
         bytes: Bytes,
+    },
+    /// A connection whose bytes cannot be cut into messages any more: nothing after `error` is read from it.
+    Unframeable {
+        flow: Flow,
+        error: FrameError,
     },
     /// The connection closed or could not be opened, or a datagram could not be sent.
     FlowFailed {
@@ -83,6 +91,7 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
+            Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
             Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
@@ -134,6 +143,7 @@ pub struct Counters {
     pub calls_answered: u64,
     pub calls_refused: u64,
     pub registrations_refused: u64,
+    pub contacts_displaced: u64,
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,

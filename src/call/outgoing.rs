@@ -8,17 +8,23 @@ use super::{
     credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Failure},
+    identity::Identity,
     interface::Output,
     leg::{Device, Leg},
+    passed_headers::PassedHeaders,
     provisional::RELIABLE,
     trunks::Reach,
 };
 use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
-    sip::{MAX_FORWARDS, dialog::is_sips},
+    sip::{
+        MAX_FORWARDS,
+        dialog::is_sips,
+        session_timer::{OPTION_TAG, SessionTimer},
+    },
     types::{CallId, Flow, TxnId},
-    wire::sip::{Message, Name, RequestBuilder},
+    wire::sip::{Message, Method, Name, RequestBuilder},
 };
 
 /// The leg an attempt needs: peer, flow, security.
@@ -33,7 +39,8 @@ pub(super) fn leg_for(
     match attempt {
         Attempt::Contact { user, binding } => {
             let security = leg_security(security::Peer::Device, media);
-            let mut leg = Leg::new(ctx, id, binding.flow, security, escaped_user(&caller.user));
+            let contact_user = Identity::to_device(&ctx.config, caller).contact_user;
+            let mut leg = Leg::new(ctx, id, binding.flow, security, contact_user);
             leg.is_secure = is_sips(&binding.contact);
             leg.device = Some(Device { user: user.clone(), instance: binding.instance.clone(), is_registered: true });
             Ok(leg)
@@ -42,9 +49,13 @@ pub(super) fn leg_for(
             let flow = reach(ctx, *index)?;
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
-            let user = emergency.map_or_else(|| caller_number(trunk, caller), |info| info.callback.clone());
-            let mut leg = Leg::new(ctx, id, flow, security, escaped_user(&user));
+            let contact_user = emergency.map_or_else(
+                || Identity::to_trunk(&ctx.config, trunk, caller).contact_user,
+                |info| escaped_user(&info.callback),
+            );
+            let mut leg = Leg::new(ctx, id, flow, security, contact_user);
             leg.trunk = Some(*index);
+            leg.session_timer = SessionTimer::new(emergency.is_none());
             Ok(leg)
         }
     }
@@ -63,7 +74,7 @@ fn reach(ctx: &mut Context, trunk: usize) -> Result<Flow, Failure> {
 }
 
 /// The identity shown to a trunk: the caller's direct line, else the trunk's first number.
-fn caller_number(trunk: &Trunk, caller: &Caller) -> String {
+pub(super) fn caller_number(trunk: &Trunk, caller: &Caller) -> String {
     caller.direct_line.clone().or_else(|| trunk.numbers.first().cloned()).unwrap_or_else(|| caller.user.clone())
 }
 
@@ -87,17 +98,27 @@ impl Invite<'_> {
 
     fn build(&self, ctx: &mut Context, via: &str) -> RequestBuilder {
         let (request_uri, to, from) = self.parties(ctx);
-        let mut request = RequestBuilder::new("INVITE", &request_uri)
-            .header("Via", via)
-            .header("Max-Forwards", self.max_forwards())
+        let mut request =
+            RequestBuilder::new("INVITE", &request_uri).header("Via", via).header("Max-Forwards", self.max_forwards());
+        for hop in self.route() {
+            request = request.header("Route", hop);
+        }
+        let mut request = request
             .header("From", format_args!("{from};tag={}", self.leg.local_tag))
             .header("To", to)
             .header("Call-ID", &self.leg.call_id)
             .header("CSeq", format_args!("{} INVITE", self.cseq))
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
-        if self.call.offers_reliability() {
-            request = request.header("Supported", RELIABLE);
+        let session = self.leg.session_headers(Method::Invite);
+        let extensions = [(self.call.offers_reliability(), RELIABLE), (!session.is_empty(), OPTION_TAG)];
+        let offered: Vec<_> =
+            extensions.into_iter().filter_map(|(is_offered, tag)| is_offered.then_some(tag)).collect();
+        if !offered.is_empty() {
+            request = request.header("Supported", offered.join(", "));
+        }
+        for (name, value) in session {
+            request = request.header(name, value);
         }
         if let Some((name, value)) = &self.authorization {
             request = request.header(name, value.expose());
@@ -106,9 +127,29 @@ impl Invite<'_> {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { .. }, _) => with_offer(request.header("P-Asserted-Identity", &from), self.offer),
-            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => with_offer(request, self.offer),
+            (Attempt::Trunk { index, .. }, _) => {
+                let identity = Identity::to_trunk(&ctx.config, ctx.trunks.trunk(*index), &self.call.caller);
+                with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
+            }
+            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
+                let identity = Identity::to_device(&ctx.config, &self.call.caller);
+                with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
+            }
         }
+    }
+
+    /// The proxies on the way to a device (RFC 3327 section 5.3).
+    fn route(&self) -> &[String] {
+        match self.attempt {
+            Attempt::Contact { binding, .. } => &binding.path,
+            Attempt::Trunk { .. } | Attempt::Emergency { .. } => &[],
+        }
+    }
+
+    /// What the callee sees of the caller's own INVITE.
+    fn passed_headers(&self) -> PassedHeaders {
+        let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
+        invite.map(|invite| PassedHeaders::of_invite(invite, &self.call.caller)).unwrap_or_default()
     }
 
     /// Request-URI, To and From (without tag).
@@ -117,13 +158,13 @@ impl Invite<'_> {
         let caller = &self.call.caller;
         match self.attempt {
             Attempt::Contact { user, binding } => {
-                let from = format!("{}<sip:{}@{domain}>", spaced(&caller.display), escaped_user(&caller.user));
+                let from = Identity::to_device(&ctx.config, caller).from;
                 (binding.contact.clone(), format!("<sip:{}@{domain}>", escaped_user(user)), from)
             }
             Attempt::Trunk { index, number } => {
                 let trunk = ctx.trunks.trunk(*index);
                 let uri = format!("sip:{}@{};user=phone", escaped_user(number), trunk_host(trunk));
-                let from = format!("<sip:{}@{domain};user=phone>", escaped_user(&caller_number(trunk, caller)));
+                let from = Identity::to_trunk(&ctx.config, trunk, caller).from;
                 (uri.clone(), format!("<{uri}>"), from)
             }
             Attempt::Emergency { trunk, .. } => {
@@ -162,10 +203,6 @@ pub(super) fn trunk_host(trunk: &Trunk) -> String {
 /// An IPv6 address in brackets, anything else as it is.
 pub(super) fn host(name: &str) -> String {
     if name.contains(':') && !name.starts_with('[') { format!("[{name}]") } else { name.to_owned() }
-}
-
-fn spaced(display: &str) -> String {
-    if display.is_empty() { String::new() } else { format!("{display} ") }
 }
 
 /// Escapes what may not stand in a SIP user part (RFC 3261 section 25.1).

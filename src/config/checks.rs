@@ -4,7 +4,7 @@
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, User, reader::Section,
 };
 use crate::{
     policy::{
@@ -147,45 +147,57 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
 }
 
 /// Emergency RULES 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
-/// outside prefix, in any form in which it could be dialled. Also warns of callback numbers that reach nobody.
+/// outside prefix, in any form in which it could be dialled.
+#[derive(Debug)]
+pub struct UserRules(Site);
+
+impl UserRules {
+    pub fn new(config: &Config) -> Self {
+        let mut with_habits = config.clone();
+        with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
+        Self(Site::new(&with_habits, &[]))
+    }
+
+    /// Every reason why there can be no such user.
+    pub fn check(&self, user: &User) -> Vec<Problem> {
+        let name = ("name", Some(user.name.as_str()));
+        let dialled = [name, ("extension", Some(&user.extension)), ("direct_line", user.direct_line.as_deref())];
+        let shadows = dialled.into_iter().filter_map(|(what, text)| self.shadows(what, text?));
+        let not_e164 = user.direct_line.as_ref().filter(|line| !number::is_e164(line)).map(|line| {
+            ("direct_line", format!("{line:?} is not E.164"), "+, country code and number without separators")
+        });
+        let problem = |(what, message, remedy): (&str, String, &str)| Problem {
+            severity: Severity::Error,
+            line: 0,
+            key: format!("user {:?} {what}", user.name),
+            message,
+            remedy: remedy.to_owned(),
+        };
+        shadows.chain(not_e164).map(problem).collect()
+    }
+
+    fn shadows<'a>(&self, what: &'a str, text: &str) -> Option<(&'a str, String, &'a str)> {
+        let class = match class_of_user_part(text, &self.0)? {
+            Class::Emergency => "an emergency number",
+            Class::Test => "a test number of emergency calls",
+        };
+        let message = format!("{text:?} is {class} in {}, with or without an outside prefix", self.0.region().code);
+        Some((what, message, "another number or name"))
+    }
+}
+
+/// Checks all users by [`UserRules`]. Also warns of callback numbers that reach nobody.
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
-    let mut with_habits = config.clone();
-    with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
-    let site = Site::new(&with_habits, &[]);
-    let mut problems = Vec::new();
-    let mut report = |severity, key: String, message: String, remedy: &str| {
-        problems.push(Problem { severity, line: 0, key, message, remedy: remedy.to_owned() });
-    };
-    for user in directory.iter() {
-        let direct_line = user.direct_line.as_deref();
-        for (what, text) in
-            [("name", Some(user.name.as_str())), ("extension", Some(&user.extension)), ("direct_line", direct_line)]
-        {
-            let Some(text) = text else { continue };
-            let class = match class_of_user_part(text, &site) {
-                Some(Class::Emergency) => "an emergency number",
-                Some(Class::Test) => "a test number of emergency calls",
-                None => continue,
-            };
-            let message = format!("{text:?} is {class} in {}, with or without an outside prefix", site.region().code);
-            report(Severity::Error, format!("user {:?} {what}", user.name), message, "another number or name");
-        }
-        if let Some(line) = direct_line.filter(|l| !number::is_e164(l)) {
-            let remedy = "+, country code and number without separators";
-            report(
-                Severity::Error,
-                format!("user {:?} direct_line", user.name),
-                format!("{line:?} is not E.164"),
-                remedy,
-            );
-        }
-    }
-    for number in config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none()) {
-        let message = format!("{number:?} is nobody's direct line: emergency services that call back reach nobody");
-        let remedy = "a user with this direct line, such as the reception";
-        report(Severity::Warning, "emergency.callback_numbers".to_owned(), message, remedy);
-    }
-    problems
+    let rules = UserRules::new(config);
+    let unreachable = config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none());
+    let warnings = unreachable.map(|number| Problem {
+        severity: Severity::Warning,
+        line: 0,
+        key: "emergency.callback_numbers".to_owned(),
+        message: format!("{number:?} is nobody's direct line: emergency services that call back reach nobody"),
+        remedy: "a user with this direct line, such as the reception".to_owned(),
+    });
+    directory.iter().flat_map(|user| rules.check(user)).chain(warnings).collect()
 }
 
 #[cfg(test)]

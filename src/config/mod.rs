@@ -13,7 +13,7 @@ mod reader;
 mod sections;
 mod value;
 
-pub use checks::check_directory;
+pub use checks::{UserRules, check_directory};
 pub use directory::{Directory, User};
 
 use crate::types::{Private, Transport};

@@ -106,6 +106,7 @@ impl Server {
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
+        let gruu_key = store.gruu_key().map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
             listeners: listeners.addresses(),
@@ -121,6 +122,7 @@ impl Server {
             workers,
             trunk_passwords,
             bindings,
+            gruu_key,
             rng,
         };
         let core = Core::new(clock.now(), setup);

@@ -15,6 +15,7 @@ mod baresip;
 mod common;
 mod linphone;
 mod sipp;
+mod sipvicious;
 mod tone;
 
 use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};
@@ -164,6 +165,7 @@ fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
     let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
     assert!(registrations.contains(ALICE.user), "{registrations}");
     setup.scenario = scenario;
+    setup.echoes = scenario == "device_calls_and_echoes.xml";
     setup.auth_uri = Some(format!("{}@{}", BOB.extension, server.ip));
     Sipp::start(server, &setup)
 }
@@ -176,6 +178,16 @@ fn a_registered_sipp_without_encryption_calls_a_baresip_with_encryption() {
     bob.wait_closed();
     assert!(inline_keys(&bob.log()).len() >= 2, "the encrypted leg is not encrypted");
     assert_heard("bob", &bob.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+/// SIPp cannot record, so what it hears is judged by the phone that gets it back.
+#[test]
+fn a_registered_sipp_without_encryption_hears_the_baresip_it_calls_and_sends_its_tone_back() {
+    let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup { encryption: "srtp", ..Setup::new(BOB, A_HZ, true) });
+    registered_sipp(&server, "device_calls_and_echoes.xml").wait_done();
+    bob.wait_closed();
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
 }
 
 #[test]
@@ -278,8 +290,8 @@ fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
 }
 
-/// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it.
-fn a_trunk_is_heard(scenario: &'static str) {
+/// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it. Returns her log.
+fn a_trunk_is_heard(scenario: &'static str) -> String {
     let mut setup = sipp::Setup::new(scenario, B_HZ);
     let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
     let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
@@ -288,6 +300,7 @@ fn a_trunk_is_heard(scenario: &'static str) {
     Sipp::start(&server, &setup).wait_done();
     alice.wait_closed();
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    alice.log()
 }
 
 #[test]
@@ -303,6 +316,12 @@ fn a_trunk_that_makes_no_offer_is_offered_what_the_baresip_speaks() {
 #[test]
 fn a_trunk_that_requires_reliable_ringing_gets_it() {
     a_trunk_is_heard("trunk_calls_reliably.xml");
+}
+
+#[test]
+fn a_trunk_refreshes_its_session_and_the_baresip_it_talks_to_hears_the_tone_and_nothing_of_that() {
+    let log = a_trunk_is_heard("trunk_refreshes.xml");
+    assert_eq!((log.matches("\nINVITE sip:").count(), log.matches("\nUPDATE sip:").count()), (1, 0));
 }
 
 #[test]

@@ -34,10 +34,10 @@ impl Store {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Set(binding) => {
-                self.bindings.retain(|b| b.aor != binding.aor || b.contact != binding.contact);
+                self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding));
                 self.bindings.push(binding);
             }
-            Change::Remove { aor, contact } => self.bindings.retain(|b| b.aor != aor || b.contact != contact),
+            Change::Remove(binding) => self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding)),
         }
     }
 }
@@ -278,8 +278,8 @@ impl Server {
                 Ok(Some(Frame::Ping)) => self.send_stream(now, net, &flow, PONG),
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => return,
-                Err(_) => {
-                    self.core.count_drop(DropReason::SipMalformed);
+                Err(error) => {
+                    self.input(now, net, Input::Unframeable { flow, error });
                     self.close(now, net, connection);
                     self.input(now, net, Input::FlowFailed { flow });
                 }
@@ -431,6 +431,7 @@ fn setup(config: &Arc<Config>, directory: &Arc<Directory>, bindings: Vec<Binding
         workers: config.media.workers,
         trunk_passwords,
         bindings,
+        gruu_key: Secret::new([7; 32]),
         rng,
     }
 }

@@ -3,6 +3,7 @@
 
 mod alloc;
 mod dial_strings;
+mod event_documents;
 mod location_documents;
 mod rfc4475;
 mod rfc5118;

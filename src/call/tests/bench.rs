@@ -82,7 +82,7 @@ pub(super) fn udp(remote: &str) -> Flow {
     }
 }
 
-fn user(name: &str, extension: &str, direct_line: &str) -> User {
+pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
     User {
         name: name.to_owned(),
         extension: extension.to_owned(),
@@ -100,6 +100,9 @@ fn binding(aor: &str, address: &str) -> Binding {
         call_id: format!("register-{address}"),
         cseq: 1,
         instance: None,
+        reg_id: None,
+        path: Vec::new(),
+        is_proxied: false,
         user_agent: String::new(),
     }
 }
@@ -127,6 +130,7 @@ impl Bench {
             workers: 1,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
             bindings: vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)],
+            gruu_key: Secret::new([7; 32]),
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);

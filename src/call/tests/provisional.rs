@@ -252,7 +252,7 @@ fn in_an_emergency_only_what_is_required_is_reliable_and_a_missing_prack_ends_no
 fn reliable_responses_are_acknowledged_once_in_order_and_each_in_its_own_dialog() {
     let mut b = Bench::new();
     let [first, _] = call(&mut b, "", SDP);
-    assert_eq!(first.1.header(Name::Supported), Some("100rel"));
+    assert!(first.1.values(Name::Supported).any(|tag| tag == "100rel"));
     b.answer(&first, 180, "one", &reliable(7), "");
     let prack = b.take_request("PRACK", BOB).1;
     assert_eq!((prack.header(Name::RAck), prack.header(Name::CSeq)), (Some("7 1 INVITE"), Some("2 PRACK")));
@@ -377,7 +377,7 @@ const ANSWER: &str = "v=0\r\no=- 9 1 IN IP4 203.0.113.5\r\ns=-\r\nc=IN IP4 203.0
 fn an_early_offer_of_the_callee_is_answered_in_the_callers_prack() {
     let mut b = Bench::new();
     let [first, second] = call(&mut b, SUPPORTED, "");
-    assert_eq!(first.1.header(Name::Supported), Some("100rel"));
+    assert!(first.1.values(Name::Supported).any(|tag| tag == "100rel"));
     b.answer(&first, 183, "one", &reliable(5), OFFER);
     let early = b.take_response("INVITE", TRUNK, 183);
     assert!(text(&early).contains("RTP/AVP 8 0") && rseq(&early).is_some());
@@ -458,7 +458,7 @@ fn a_prack_that_owes_an_answer_and_has_none_ends_the_call() {
 fn a_caller_who_could_not_answer_early_is_spared_early_offers() {
     let mut b = Bench::new();
     let [first, _] = call(&mut b, "", "");
-    assert_eq!(first.1.header(Name::Supported), None);
+    assert!(first.1.values(Name::Supported).all(|tag| tag != "100rel"));
     b.answer(&first, 183, "one", "", OFFER);
     assert!(b.take_response("INVITE", TRUNK, 183).body().is_empty(), "no offer outside a reliable response");
     b.accept(&first, "one", OFFER);

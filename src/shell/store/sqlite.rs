@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use crate::{
     call::Cdr,
     config::{Directory, User},
-    shell::files,
+    shell::{entropy, files},
     sip::registrar::{Binding, Change},
     types::{
-        ConnectionId, Flow, Instant, Transport,
+        ConnectionId, Flow, Instant, Secret, Transport,
         limits::{CDRS_MAX, USERS_MAX},
     },
 };
@@ -18,11 +18,13 @@ use crate::{
 use super::{Account, StoreError, seal::SealKey};
 
 const DATABASE_FILE: &str = "ringdown.db";
-const SCHEMA_VERSION: i64 = 1;
 /// How long one process waits for another one's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const SCHEMA: &str = "
+/// Each brings a database from the version before it to its own; the first makes a new one.
+pub(super) const MIGRATIONS: [&str; 2] = [TABLES, FLOWS];
+
+const TABLES: &str = "
 CREATE TABLE meta(
     key   TEXT PRIMARY KEY,
     value ANY NOT NULL
@@ -54,6 +56,34 @@ CREATE TABLE cdrs(
     record   TEXT NOT NULL
 ) STRICT;
 CREATE INDEX cdrs_by_start ON cdrs(start_ms);
+";
+
+/// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
+/// to a line.
+const FLOWS: &str = "
+CREATE TABLE flows(
+    aor             TEXT NOT NULL,
+    contact         TEXT NOT NULL,
+    instance        TEXT NOT NULL,
+    reg_id          INTEGER NOT NULL,
+    transport       TEXT NOT NULL,
+    local           TEXT NOT NULL,
+    remote          TEXT NOT NULL,
+    connection      INTEGER NOT NULL,
+    expires_unix_ns INTEGER NOT NULL,
+    call_id         TEXT NOT NULL,
+    cseq            INTEGER NOT NULL,
+    user_agent      TEXT NOT NULL,
+    path            TEXT NOT NULL,
+    is_proxied      INTEGER NOT NULL,
+    PRIMARY KEY(aor, contact, instance, reg_id)
+) STRICT;
+INSERT INTO flows
+    SELECT aor, contact, coalesce(instance, ''), 0, transport, local, remote, connection, expires_unix_ns, call_id,
+           cseq, user_agent, '', 0
+    FROM bindings;
+DROP TABLE bindings;
+ALTER TABLE flows RENAME TO bindings;
 ";
 
 /// The open database.
@@ -156,6 +186,20 @@ impl Store {
         Ok(Directory::new(users))
     }
 
+    /// The key that makes GRUUs, sealed in the database; made at the first call.
+    pub fn gruu_key(&mut self) -> Result<Secret<[u8; 32]>, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sealed: Option<Vec<u8>> = meta(&transaction, "gruu_key")?;
+        if let Some(key) = sealed.and_then(|sealed| self.key.open_key("gruu", &sealed)) {
+            return Ok(key);
+        }
+        // A damaged key costs no more than the addresses it made.
+        let key = Secret::new(entropy::rng().bytes());
+        set_meta(&transaction, "gruu_key", self.key.seal_key("gruu", &key))?;
+        transaction.commit()?;
+        Ok(key)
+    }
+
     /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
     pub fn had_users(&self) -> Result<bool, StoreError> {
         Ok(meta(&self.connection, "had_users")?.unwrap_or(false))
@@ -170,7 +214,7 @@ impl Store {
         self.connection.execute("DELETE FROM bindings WHERE expires_unix_ns <= ?1", [bits(now.unix_ns())])?;
         let mut statement = self.connection.prepare(
             "SELECT aor, contact, transport, local, remote, connection, expires_unix_ns, call_id, cseq, instance, \
-             user_agent FROM bindings ORDER BY expires_unix_ns",
+             user_agent, reg_id, path, is_proxied FROM bindings ORDER BY expires_unix_ns",
         )?;
         let rows = statement.query_map([], binding)?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
@@ -207,13 +251,13 @@ impl std::fmt::Debug for Store {
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        SCHEMA_VERSION => {}
-        0 => {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        }
-        found => return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION }),
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few versions");
+    let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..));
+    for migration in missing.ok_or(StoreError::NewerSchema { found, known })? {
+        transaction.execute_batch(migration)?;
+    }
+    if found != known {
+        transaction.pragma_update(None, "user_version", known)?;
     }
     Ok(transaction.commit()?)
 }
@@ -271,7 +315,8 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
         Change::Set(binding) => {
             let mut statement = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
-                 call_id, cseq, instance, user_agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 call_id, cseq, instance, user_agent, reg_id, path, is_proxied) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?;
             statement.execute(params![
                 binding.aor,
@@ -283,13 +328,19 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
                 bits(binding.expires_at.unix_ns()),
                 binding.call_id,
                 binding.cseq,
-                binding.instance,
+                binding.instance.as_deref().unwrap_or_default(),
                 binding.user_agent,
+                binding.reg_id.unwrap_or(0),
+                binding.path.join("\n"),
+                binding.is_proxied,
             ])?;
         }
-        Change::Remove { aor, contact } => {
-            let mut statement = transaction.prepare_cached("DELETE FROM bindings WHERE aor = ?1 AND contact = ?2")?;
-            statement.execute([aor, contact])?;
+        Change::Remove(binding) => {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM bindings WHERE aor = ?1 AND contact = ?2 AND instance = ?3 AND reg_id = ?4",
+            )?;
+            let instance = binding.instance.as_deref().unwrap_or_default();
+            statement.execute(params![binding.aor, binding.contact, instance, binding.reg_id.unwrap_or(0)])?;
         }
     }
     Ok(())
@@ -323,8 +374,11 @@ fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {
         expires_at: Instant::from_unix_ns(unsigned(row.get(6)?)),
         call_id: row.get(7)?,
         cseq: row.get(8)?,
-        instance: row.get(9)?,
+        instance: row.get(9).map(|instance: String| (!instance.is_empty()).then_some(instance))?,
         user_agent: row.get(10)?,
+        reg_id: row.get(11).map(|reg_id: u32| (reg_id > 0).then_some(reg_id))?,
+        path: row.get(12).map(|path: String| path.lines().map(str::to_owned).collect())?,
+        is_proxied: row.get(13)?,
     })
 }
 

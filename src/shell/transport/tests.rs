@@ -8,7 +8,9 @@ use tokio::{
 };
 
 use super::*;
-use crate::{call::Input, shell::settings::Settings, types::DropReason};
+use crate::{
+    call::Input, shell::settings::Settings, types::limits::CONNECTIONS_PER_SOURCE_MAX, wire::sip::frame::FrameError,
+};
 
 const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
     From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
@@ -51,6 +53,13 @@ impl Fixture {
     async fn received(&mut self) -> (Flow, Bytes) {
         match self.mail().await {
             ToCore::Input(Input::Received { flow, bytes }) => (flow, bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn unframeable(&mut self) -> (Flow, FrameError) {
+        match self.mail().await {
+            ToCore::Input(Input::Unframeable { flow, error }) => (flow, error),
             other => panic!("{other:?}"),
         }
     }
@@ -148,8 +157,9 @@ async fn a_stream_that_cannot_be_cut_is_answered_and_then_closed() {
     let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     let broken = OPTIONS.replace("Content-Length: 4", "Content-Length: x");
     phone.write_all(broken.as_bytes()).await.unwrap();
-    let (flow, head) = fixture.received().await;
-    assert!(head.starts_with(b"OPTIONS "));
+    let (flow, error) = fixture.unframeable().await;
+    assert_eq!(error.fault.reason, "Content-Length is not a valid number");
+    assert!(error.head.unwrap().starts_with(b"OPTIONS "));
     let ToCore::CloseFlow(closing) = fixture.mail().await else { panic!("the flow is to be closed") };
     assert_eq!(closing, flow);
     // What the peer goes on sending is not read as a message.
@@ -169,11 +179,8 @@ async fn a_stream_of_noise_is_dropped_under_a_name() {
     let noise = vec![b'x'; crate::types::limits::SIP_MESSAGE_BYTES_MAX + 1];
     // The server may close before it has taken everything.
     let _ = phone.write_all(&noise).await;
-    match fixture.mail().await {
-        ToCore::Dropped(DropReason::SipMalformed | DropReason::SipOversized)
-        | ToCore::Input(Input::Received { .. }) => {}
-        other => panic!("{other:?}"),
-    }
+    let (_, error) = fixture.unframeable().await;
+    assert_eq!((error.fault.status, error.head), (513, None));
     assert!(matches!(fixture.mail().await, ToCore::CloseFlow(_)));
 }
 
@@ -304,6 +311,55 @@ async fn above_the_limit_a_connection_is_closed_at_once() {
     let mut next = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     next.write_all(OPTIONS.as_bytes()).await.unwrap();
     fixture.received().await;
+}
+
+/// Opens a connection and tells whether the server closes it at once.
+async fn is_closed_at_once(server: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut [0; 8])).await;
+    read.is_ok_and(|read| read.unwrap_or(0) == 0)
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_all_connections() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tcp);
+    let sources = Arc::clone(&fixture.transports.0.sources);
+    let take = |_| sources.take("127.0.0.1".parse().unwrap()).unwrap();
+    let others: Vec<_> = (1..CONNECTIONS_PER_SOURCE_MAX).map(take).collect();
+    let mut last = TcpStream::connect(server).await.unwrap();
+    last.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.received().await;
+    assert!(is_closed_at_once(server).await);
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    drop(others);
+    assert!(!is_closed_at_once(server).await);
+}
+
+#[tokio::test]
+async fn handshakes_that_are_not_finished_are_limited_and_cut_off() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tls);
+    let all = u32::try_from(TLS_HANDSHAKES_MAX).unwrap();
+    let handshakes = Arc::clone(&fixture.transports.0.handshakes);
+    let others = Arc::clone(&handshakes).try_acquire_many_owned(all - 2).unwrap();
+    // One that is finished counts no more.
+    let stream = TcpStream::connect(server).await.unwrap();
+    let mut phone = tls::connect(fixture.tls.client_config(), stream, "127.0.0.1").await.unwrap();
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.received().await;
+    let mut silent = [TcpStream::connect(server).await.unwrap(), TcpStream::connect(server).await.unwrap()];
+    assert!(is_closed_at_once(server).await, "above the limit");
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0, "a silent handshake is cut off");
+    }
+    drop(others);
+    assert!(!is_closed_at_once(server).await);
+    fixture.no_mail();
 }
 
 #[tokio::test]

@@ -222,6 +222,8 @@ impl Writer {
         self.display(self.body.len());
         self.push("\r\n\r\n");
         self.out.extend_from_slice(&self.body);
+        // Transactions and calls keep messages: they should hold what was written, not the room made for it.
+        self.out.shrink_to_fit();
         self.out.into()
     }
 }
