@@ -3,27 +3,36 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tracing::{debug, info};
 
 use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
+    credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
-    outgoing,
+    outgoing::{self, with_offer},
     passed_headers::PassedHeaders,
+    provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
     media,
     policy::security::LegSecurity,
-    sip::dialog::{Dialog, is_sips},
+    sip::{
+        dialog::{Dialog, is_sips},
+        session_timer::SessionTimer,
+    },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::{
         dialog_info,
-        sip::{Message, Method, build::reason_phrase},
+        sdp::Session,
+        sip::{
+            Message, Method,
+            build::reason_phrase,
+            reason::{self, COMPLETED_ELSEWHERE},
+        },
     },
 };
 
@@ -77,14 +86,22 @@ pub(super) struct Call {
     pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on.
-    pub relayed: BTreeMap<TxnId, (Side, Pending)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
+    /// to it were answered.
+    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
     plan: Plan,
     next_branch: u32,
+    /// Why it ends, told to those who are being called (RFC 3326); may be empty.
+    pub reason: String,
     /// The best failure so far.
     failure: Option<Failure>,
+    /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
+    pub has_offer: bool,
     /// The branch whose early media the caller hears.
-    early: Option<u32>,
+    pub early: Option<u32>,
+    /// What the caller was told in a provisional response, as the branch said it.
+    pub told: Option<Session>,
+    pub provisionals: Provisionals,
     /// The branch whose 200 won; stays known after the end.
     winner: Option<u32>,
     /// Of the response that is being passed on.
@@ -97,8 +114,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads the caller's offer, takes its ports and tries the first wave. On failure the INVITE is answered, and the
-    /// call is over at once.
+    /// Reads the caller's offer, if it has one, takes its ports and tries the first wave. On failure the INVITE is
+    /// answered, and the call is over at once.
     pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
         match call.read_offer(ctx) {
@@ -112,6 +129,7 @@ impl Call {
         let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
+        a.session_timer = SessionTimer::new(emergency.is_none());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.device = match &caller.peer {
             Peer::Device(user) => {
@@ -125,6 +143,8 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        a.note_abilities(&pending.request);
+        let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
@@ -140,8 +160,12 @@ impl Call {
             relayed: BTreeMap::new(),
             plan,
             next_branch: 0,
+            reason: String::new(),
             failure: None,
+            has_offer: false,
             early: None,
+            told: None,
+            provisionals,
             winner: None,
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
@@ -156,16 +180,16 @@ impl Call {
         let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
         let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
         if body.is_empty() {
-            let text = "This server needs the offer in the INVITE.".to_owned();
-            return Err((Failure::new(488, "INVITE Without Offer"), Some(text)));
+            return Ok(());
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
-        let worker = ctx.ports.least_loaded();
+        let worker = self.worker(ctx);
         if !self.a.open_media(ctx, self.id, Side::A, worker, &session) {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
         self.a.session = Some(session);
+        self.has_offer = true;
         Ok(())
     }
 
@@ -213,14 +237,12 @@ impl Call {
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
         let mut leg =
             outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
-        let session = self.a.session.as_ref().expect("the offer was read before any branch");
-        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
-        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
-            leg.close_media(ctx);
-            return Err(Failure::new(503, "No Media Port Free"));
-        }
-        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
+        let offer = match &self.a.session {
+            Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
+            None => None,
+        };
+        let offer = offer.as_deref();
+        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
         let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
         Ok(Branch {
@@ -232,7 +254,32 @@ impl Call {
             sent_at: ctx.now,
             deadline,
             is_negotiated: false,
+            received: Received::default(),
+            settled_in: None,
+            offered: None,
         })
+    }
+
+    fn offer_for_branch(
+        &self,
+        ctx: &mut Context,
+        number: u32,
+        leg: &mut Leg,
+        session: &Session,
+    ) -> Result<String, Failure> {
+        let worker = self.worker(ctx);
+        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
+            leg.close_media(ctx);
+            return Err(Failure::new(503, "No Media Port Free"));
+        }
+        Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
+    }
+
+    /// The media worker that has this call's legs, or shall have them: only legs of one worker can be joined.
+    pub(super) fn worker(&self, ctx: &Context) -> u16 {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|branch| &branch.leg));
+        let in_use = legs.flat_map(|leg| leg.media.iter().flatten()).next();
+        in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
     fn note_failure(&mut self, failure: Failure) {
@@ -252,6 +299,7 @@ impl Call {
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
+            422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
         self.passed = PassedHeaders::default();
@@ -268,37 +316,50 @@ impl Call {
 
     fn branch_ringing(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        if self.state != State::Setup || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
+        if self.state != State::Setup || matches!(branch.progress, Progress::Cancelled | Progress::Over) {
             return;
         }
-        branch.progress = Progress::Ringing;
-        branch.deadline = None;
         if response.to_tag().is_some() {
             branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
         }
-        let early = self.early_media(ctx, number, response);
-        self.answer_a(ctx, response.status(), "", early.as_deref());
-    }
-
-    /// The first branch that answers early is the one the caller hears. Returns the SDP for the caller.
-    fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message) -> Option<String> {
-        let body = response.sdp()?;
-        if self.early.is_some_and(|early| early != number) {
-            return None;
+        let is_given_up = branch.progress == Progress::GivenUp;
+        if !is_given_up {
+            branch.progress = Progress::Ringing;
+            branch.deadline = None;
         }
-        self.negotiate(ctx, number, &body).ok().inspect(|_| self.early = Some(number))
+        match self.provisional_arrived(ctx, number, response) {
+            Arrival::Ignored => {}
+            Arrival::Offer => self.offered_early(ctx, number, response),
+            arrival @ (Arrival::Unreliable | Arrival::Reliable) => {
+                let is_heard = self.early_media(ctx, number, response, arrival);
+                if !is_given_up {
+                    self.tell_ringing(ctx, response.status(), is_heard.then_some(number));
+                }
+            }
+        }
     }
 
-    fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+    /// A 2xx to a branch's INVITE.
+    pub(super) fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let cseq = response.cseq().map_or(0, |c| c.number);
-        if branch.leg.has_acknowledged(cseq) {
+        if branch.leg.has_acknowledged(cseq) || branch.leg.owes_answer() {
             return self.answered_again(ctx, number, cseq, response);
         }
+        if branch.progress != Progress::Cancelled && self.is_answer_held(number, response) {
+            return;
+        }
+        let Some(branch) = self.branches.get_mut(&number) else { return };
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
-        branch.leg.acknowledge(ctx, cseq);
+        branch.leg.session_timer.answered(ctx.now, response);
+        branch.leg.note_abilities(response);
+        if branch.has_offered() || branch.is_settled_in(response) {
+            branch.leg.acknowledge(ctx, cseq);
+        } else {
+            branch.leg.acknowledge_later(response);
+        }
         let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
@@ -315,35 +376,51 @@ impl Call {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let ours = branch.leg.dialog.as_ref().map(|d| d.id.remote_tag.as_str());
         if response.to_tag() == ours {
-            return branch.leg.acknowledge(ctx, cseq);
+            // One that waits for its answer is acknowledged with it.
+            if !branch.leg.owes_answer() {
+                branch.leg.acknowledge(ctx, cseq);
+            }
+            return;
         }
         let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        stray.local_cseq = branch.leg.dialog.as_ref().map_or(stray.local_cseq, |d| d.local_cseq.max(stray.local_cseq));
+        let offer = response.sdp().filter(|_| !branch.has_offered());
+        let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
         let flow = branch.leg.flow;
         let via = ctx.ack_via(&flow);
-        ctx.transmit(flow, stray.ack(cseq, &via).finish());
+        ctx.transmit(flow, with_offer(stray.ack(cseq, &via), answer.as_deref()).finish());
         ctx.send(flow, Owner::Nobody, |_, via| stray.request(Method::Bye, via));
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let negotiated = if body.is_empty() && branch.is_negotiated {
-            self.answer_for_a(ctx, number)
+        let is_told = branch.is_negotiated && body.is_empty();
+        let negotiated = if branch.is_settled_in(response) || branch.has_offered() && is_told {
+            self.settle_a(ctx, number)
+        } else if branch.has_offered() {
+            self.read_answer_of_b(ctx, number, &body).and_then(|()| self.settle_a(ctx, number))
+        } else if self.a.session.is_some() {
+            let read = self.read_offer_of_b(ctx, number, &body);
+            read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
         } else {
-            self.negotiate(ctx, number, &body)
+            self.offer_for_a(ctx, number, &body).map(Some)
         };
         match negotiated {
-            Ok(answer) => self.connected(ctx, number, &answer),
+            Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
+                if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = Some(reason::sip(488, ""));
+                }
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
-                debug!(call = %self.id, reason = text, "The callee's answer is unusable.");
+                debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
                 self.next_wave_if_idle(ctx);
             }
         }
     }
 
-    fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
+    fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
         let trunk = self.branches[&number].attempt.trunk();
@@ -352,30 +429,14 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        self.answer_a(ctx, 200, "", Some(answer));
+        // What a reliable response has settled is not said again (RFC 6337 section 2.2).
+        let is_new = !self.provisionals.has_settled;
+        self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
         if let Some(info) = &self.emergency {
             emergency_call::log_stage(self.id, info, "connected");
         }
-    }
-
-    /// Reads a branch's answer and makes the caller's of it, with the media of both legs joined.
-    fn negotiate(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<String, &'static str> {
-        let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
-        let (session, settled) = branch.leg.negotiation.read_answer(body).map_err(|f| f.text())?;
-        branch.leg.configure(ctx, &settled);
-        branch.leg.session = Some(session);
-        branch.is_negotiated = true;
-        self.answer_for_a(ctx, number)
-    }
-
-    fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
-        let session = self.branches[&number].leg.session.as_ref().ok_or("no answer was read")?;
-        let (answer, settled) = self.a.negotiation.answer(session, &self.a.local_media(ctx)).map_err(|f| f.text())?;
-        self.a.configure(ctx, &settled);
-        self.join_media(ctx, number);
-        Ok(answer)
     }
 
     /// Gives back the ports of sections that only one offer, now settled or refused, had asked for.
@@ -400,32 +461,47 @@ impl Call {
     /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_shown = self.state == State::Setup
-            && matches!(branch.progress, Progress::Calling | Progress::Ringing)
-            && branch.leg.is_challenged(response)
-            && self.invite_again(ctx, number, &mut branch);
+        let is_asked = self.may_invite_again(&branch) && branch.leg.is_challenged(response);
+        let authorization = is_asked.then(|| branch.authorization(ctx)).flatten();
+        let is_shown = authorization.is_some();
+        if is_shown {
+            self.invite_again(ctx, number, &mut branch, authorization);
+        }
         self.branches.insert(number, branch);
         is_shown
     }
 
-    /// Sends a branch's INVITE again, with credentials. `false`: there are none.
-    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
-        let sent = branch.invite.clone();
-        let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
-        if authorization.is_none() {
-            return false;
+    fn may_invite_again(&self, branch: &Branch) -> bool {
+        self.state == State::Setup && matches!(branch.progress, Progress::Calling | Progress::Ringing)
+    }
+
+    /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
+    /// already.
+    fn offer_longer_session(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
+        let Some(mut branch) = self.branches.remove(&number) else { return false };
+        let is_longer = self.may_invite_again(&branch) && branch.leg.session_timer.may_retry(response);
+        if is_longer {
+            let authorization = branch.authorization(ctx);
+            self.invite_again(ctx, number, &mut branch, authorization);
         }
-        let offer = sent.sdp().unwrap_or_default();
+        self.branches.insert(number, branch);
+        is_longer
+    }
+
+    /// Sends a branch's INVITE again, with these credentials.
+    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
+        let sent = branch.invite.clone();
+        let offer = sent.sdp();
+        let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
             call: self,
             leg: &branch.leg,
             attempt: &branch.attempt,
-            offer: &String::from_utf8_lossy(&offer),
+            offer: offer.as_deref(),
             cseq: sent.cseq().map_or(1, |c| c.number) + 1,
             authorization,
         };
         (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
-        true
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
@@ -471,6 +547,7 @@ impl Call {
             }
             Attempt::Contact { .. } => {
                 if status >= 600 {
+                    self.reason = reason::sip(status, "");
                     self.plan.give_up();
                     self.cancel_branches(ctx, None);
                 }
@@ -494,7 +571,7 @@ impl Call {
     // Towards the caller.
 
     /// A response to the caller's INVITE, with our Contact and the SDP if there is one.
-    fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
+    pub(super) fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
         let contact = self.a.contact(ctx);
         let tag = self.a.local_tag.clone();
         let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
@@ -506,6 +583,9 @@ impl Call {
         }
         if status < 300 {
             response = self.passed.add_to_response(response);
+        }
+        if status == 200 {
+            response = self.a.accept_session(ctx.now, &pending.request, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -533,6 +613,7 @@ impl Call {
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
         }
+        self.reason = reason::sip(failure.status, "");
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
     }
 
@@ -558,12 +639,13 @@ impl Call {
         self.refuse_relayed(ctx);
         for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
             if let Some(txn) = leg.client_invite {
-                ctx.cancel(txn);
+                ctx.cancel_because(txn, &self.reason);
             }
         }
         self.a.close_media(ctx);
         self.a.leave_dialog(ctx);
         for branch in self.branches.values_mut() {
+            branch.leg.decline(ctx);
             branch.leg.close_media(ctx);
             if branch.progress == Progress::Over {
                 branch.leg.leave_dialog(ctx);
@@ -585,29 +667,35 @@ impl Call {
 
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
+        let reason = match self.state {
+            State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
+            State::Setup | State::Ended => self.reason.clone(),
+        };
         let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
-        ctx.cancel(branch.txn);
+        branch.leg.bye_reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
+        ctx.cancel_because(branch.txn, &reason);
         branch.leg.close_media(ctx);
-        if self.early == Some(number) {
-            self.early = None;
+        self.leave_early(ctx, number);
+        if let Some(response) = self.provisionals.take_held(number) {
+            self.branch_answered(ctx, number, &response);
         }
     }
 
     /// Ends one branch that is not, or no longer, part of the call.
     fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
-        if branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
+        // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
+        let is_confirmed = branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number));
+        if is_confirmed || branch.leg.owes_answer() {
             branch.leg.bye(ctx);
         }
         branch.leg.close_media(ctx);
         branch.leg.leave_dialog(ctx);
-        if self.early == Some(number) {
-            self.early = None;
-        }
+        self.provisionals.take_held(number);
+        self.leave_early(ctx, number);
     }
 
     // Media and time.
@@ -640,9 +728,12 @@ impl Call {
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
+        self.reason = reason::sip(status, reason);
         if let State::Answered(number) = self.state {
+            self.a.bye_reason = Some(self.reason.clone());
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
+                branch.leg.bye_reason.clone_from(&self.a.bye_reason);
                 branch.leg.bye(ctx);
             }
         }
@@ -650,12 +741,15 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_late(ctx);
+        self.sessions_due(ctx);
         if self.state != State::Setup {
             return;
         }
         if self.ring_deadline <= ctx.now && self.emergency.is_none() {
             return self.fail(ctx, &Failure::new(408, "Nobody Answered"), None);
         }
+        self.repeat_provisional(ctx);
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
@@ -671,11 +765,12 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return None;
+            return [self.sessions_deadline(), self.answers_deadline()].into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
-        self.branches.values().filter_map(|b| b.deadline).chain(ring).min()
+        let branches = self.branches.values().filter_map(|b| b.deadline);
+        branches.chain(ring).chain(self.provisionals.deadline()).min()
     }
 
     // For the core.

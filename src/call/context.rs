@@ -22,7 +22,11 @@ use crate::{
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, MESSAGE, SUBSCRIBE, NOTIFY";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, MESSAGE, SUBSCRIBE, NOTIFY";
+
+/// Extensions this server knows (RFC 3261 section 20.37).
+pub(super) const SUPPORTED: &str = "100rel, timer";
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
@@ -205,7 +209,12 @@ impl Context {
     }
 
     pub(super) fn cancel(&mut self, txn: TxnId) {
-        self.table.handle_input(self.now, transaction::Input::Cancel { txn });
+        self.cancel_because(txn, "");
+    }
+
+    /// `reason`: the value of the CANCEL's Reason header (RFC 3326), or empty.
+    pub(super) fn cancel_because(&mut self, txn: TxnId, reason: &str) {
+        self.table.handle_input(self.now, transaction::Input::Cancel { txn, reason: reason.to_owned() });
     }
 
     /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.

@@ -13,10 +13,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     abuse::Guard,
-    admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
+    admission::{self, Refusal, called_party, device_caller, invite_key, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     identity,
@@ -71,6 +71,8 @@ pub struct Core {
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
     next_call: u64,
+    /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
+    pub(super) calls_max: usize,
     is_draining: bool,
 }
 
@@ -112,6 +114,7 @@ impl Core {
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
             next_call: 1,
+            calls_max: limits::CALLS_MAX,
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
@@ -124,6 +127,9 @@ impl Core {
         self.ctx.now = now;
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
+            Input::Unframeable { flow, error } => {
+                self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
+            }
             Input::FlowFailed { flow } => self.flow_failed(flow),
             Input::Resolved { query, addresses } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
@@ -243,7 +249,7 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn, reason } => self.given_up(txn, &reason),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
@@ -251,7 +257,7 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } if matches!(self.ctx.owners.get(&txn), Some(Owner::Branch(..))) => {
                 self.outcome(txn, FLOW_FAILED, "Flow Failed", None);
             }
@@ -264,10 +270,13 @@ impl Core {
     }
 
     /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
+    fn given_up(&mut self, txn: TxnId, reason: &str) {
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
+            (State::Setup, Side::A) => {
+                reason.clone_into(&mut call.reason);
+                call.cancelled(ctx);
+            }
+            _ => call.reinvite_cancelled(ctx, side, reason),
         });
     }
 
@@ -291,7 +300,9 @@ impl Core {
                 None => call.reinvite_failed(ctx, side, status, reason),
             }),
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
-            Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
+            Owner::Relayed(id) => {
+                self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason, response))
+            }
         }
     }
 
@@ -308,10 +319,10 @@ impl Core {
     }
 
     fn request(&mut self, pending: Pending) {
-        // A call or text is judged later: nothing may stop or distract it in an emergency.
-        let is_begun = pending.request.to_tag().is_some();
-        let is_later = !is_begun && matches!(pending.request.method(), Some(Method::Invite | Method::Message));
-        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_later) {
+        // An emergency is recognised before anything may stop a call, or hide from its texter what to do instead.
+        let calls_somebody = matches!(pending.request.method(), Some(Method::Invite | Method::Message));
+        let is_judged_later = calls_somebody && pending.request.to_tag().is_none();
+        if !is_judged_later && let Some(refusal) = admission::inspect(&pending.request) {
             return self.refuse(&pending, &refusal);
         }
         if let Some(tag) = pending.request.to_tag() {
@@ -366,12 +377,11 @@ impl Core {
     fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
         // The same request by another path (RFC 3261 section 8.2.2.2).
         let is_merged = self.invite_keys.contains(&invite_key(&pending.request));
-        let verdict = if is_merged { Err(Refusal::of(482)) } else { admission::acceptable(&pending.request) };
-        if let Err(refusal) = verdict {
+        if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+        if self.is_draining || self.calls.len() >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -747,7 +757,7 @@ impl Core {
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
             ("Allow-Events", ALLOW_EVENTS),
-            ("Supported", ""),
+            ("Supported", SUPPORTED),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
@@ -758,7 +768,9 @@ impl Core {
     /// be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
-            return self.ctx.counters.drops.count(DropReason::SipMalformed);
+            let is_oversized = fault.status == 513;
+            let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
+            return self.ctx.counters.drops.count(reason);
         };
         let tag = self.ctx.tag();
         let pending = Pending { txn: TxnId(0), flow, request };
@@ -900,10 +912,5 @@ impl Core {
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
-    }
-
-    /// Counts a message that never reached the core: the shell's framer gave up on it.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.ctx.counters.drops.count(reason);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::leg::Leg;
+use super::{context::Context, credentials::Authorization, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::Message,
+    wire::sip::{Message, Method},
 };
 
 /// One place to send an INVITE to.
@@ -90,6 +90,34 @@ pub(super) struct Branch {
     pub deadline: Option<Instant>,
     /// Its answer came in a provisional response already.
     pub is_negotiated: bool,
+    pub received: Received,
+    /// To tag of the early dialog in which offer and answer are settled: a reliable response had its part.
+    pub settled_in: Option<String>,
+    /// The reliable response with its offer, whose PRACK waits for the caller's answer.
+    pub offered: Option<Message>,
+}
+
+impl Branch {
+    /// Whether our INVITE had an offer, so that the callee answers; otherwise it offers, and we answer.
+    pub(super) fn has_offered(&self) -> bool {
+        self.invite.sdp().is_some()
+    }
+
+    /// Offer and answer are settled in this response's dialog: a session description in it says nothing new.
+    pub(super) fn is_settled_in(&self, response: &Message) -> bool {
+        self.settled_in.is_some() && self.settled_in.as_deref() == response.to_tag()
+    }
+
+    pub(super) fn settle_in(&mut self, response: &Message) {
+        self.settled_in = response.to_tag().map(str::to_owned);
+    }
+}
+
+impl Branch {
+    /// Our answer to the trunk's last challenge, for this branch's INVITE.
+    pub(super) fn authorization(&mut self, ctx: &mut Context) -> Option<Authorization> {
+        self.leg.authorization(ctx, Method::Invite, self.invite.request_uri(), &self.invite.body())
+    }
 }
 
 impl Branch {
@@ -141,6 +169,8 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
         503 | 430 if is_trunk => Failure::new(502, "Trunk Unavailable"),
         503 | 430 => Failure::new(480, "Device Unavailable"),
+        // A session timer is between that side and this server.
+        422 => Failure::new(480, "Session Interval Refused"),
         // Our own CANCEL, or the device's mind: to the caller nobody answered.
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),

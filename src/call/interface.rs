@@ -11,6 +11,7 @@ use crate::{
     media,
     sip::registrar::{Binding, Change},
     types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    wire::sip::frame::FrameError,
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -35,6 +36,11 @@ pub enum Input {
     Received {
         flow: Flow,
         bytes: Bytes,
+    },
+    /// A connection whose bytes cannot be cut into messages any more: nothing after `error` is read from it.
+    Unframeable {
+        flow: Flow,
+        error: FrameError,
     },
     /// The connection closed or could not be opened, or a datagram could not be sent.
     FlowFailed {
@@ -85,6 +91,7 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
+            Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
             Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),

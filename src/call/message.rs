@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    admission::{Refusal, required_extensions},
+    admission::Refusal,
     call::Caller,
     context::{Context, Owner, Pending},
     fork::{Failure, mapped},
@@ -18,7 +18,7 @@ use crate::{
         Duration, Instant,
         limits::{MESSAGE_BODY_BYTES_MAX, MESSAGES_PER_SENDER_MAX},
     },
-    wire::sip::{Message, Name, RequestBuilder, Uri},
+    wire::sip::{Message, Name, RequestBuilder},
 };
 
 /// The sender's transaction ends after 64*T1 = 32 s without having heard anything, so it is answered before. It must not be
@@ -47,25 +47,13 @@ struct Delivery {
     deadline: Instant,
 }
 
-/// What must hold before anything else is looked at.
-pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
-    let uri = Uri::parse(request.request_uri());
-    if !uri.is_some_and(|uri| uri.is_sip() || uri.scheme.eq_ignore_ascii_case("tel")) {
-        return Err(Refusal::of(416));
-    }
-    if request.header(Name::MaxForwards).is_some_and(|v| v.trim() == "0") {
-        return Err(Refusal::of(483));
-    }
-    if let Some(refusal) = required_extensions(request) {
-        return Err(refusal);
-    }
+/// What stands against the body of a message (RFC 3261 section 8.2.3).
+pub(super) fn unacceptable_body(request: &Message) -> Option<Refusal> {
     if request.header(Name::ContentEncoding).is_some_and(|v| !v.eq_ignore_ascii_case("identity")) {
-        return Err(Refusal::of(415).with("Accept-Encoding", "identity"));
+        return Some(Refusal::of(415).with("Accept-Encoding", "identity"));
     }
-    if request.body().len() > MESSAGE_BODY_BYTES_MAX {
-        return Err(Refusal { reason: "Message Too Long", ..Refusal::of(413) });
-    }
-    Ok(())
+    let is_too_long = request.body().len() > MESSAGE_BODY_BYTES_MAX;
+    is_too_long.then_some(Refusal { reason: "Message Too Long", ..Refusal::of(413) })
 }
 
 impl Messages {

@@ -8,20 +8,25 @@ pub mod cdr;
 mod context;
 mod core;
 mod credentials;
+mod early;
 mod emergency_call;
 mod flows;
 mod fork;
 mod identity;
 mod in_dialog;
 mod interface;
+mod late_offer;
 mod leg;
 mod message;
 mod outgoing;
 mod passed_headers;
+mod provisional;
+mod session_timer;
 mod subscription;
 #[cfg(test)]
 mod tests;
 mod trunks;
+mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;

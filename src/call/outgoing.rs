@@ -12,14 +12,19 @@ use super::{
     interface::Output,
     leg::{Device, Leg},
     passed_headers::PassedHeaders,
+    provisional::RELIABLE,
     trunks::Reach,
 };
 use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
-    sip::{MAX_FORWARDS, dialog::is_sips},
+    sip::{
+        MAX_FORWARDS,
+        dialog::is_sips,
+        session_timer::{OPTION_TAG, SessionTimer},
+    },
     types::{CallId, Flow, TxnId},
-    wire::sip::{Message, Name, RequestBuilder},
+    wire::sip::{Message, Method, Name, RequestBuilder},
 };
 
 /// The leg an attempt needs: peer, flow, security.
@@ -50,6 +55,7 @@ pub(super) fn leg_for(
             );
             let mut leg = Leg::new(ctx, id, flow, security, contact_user);
             leg.trunk = Some(*index);
+            leg.session_timer = SessionTimer::new(emergency.is_none());
             Ok(leg)
         }
     }
@@ -77,7 +83,8 @@ pub(super) struct Invite<'a> {
     pub call: &'a Call,
     pub leg: &'a Leg,
     pub attempt: &'a Attempt,
-    pub offer: &'a str,
+    /// `None`: the callee is to offer (RFC 3261 section 13.2.1).
+    pub offer: Option<&'a str>,
     pub cseq: u32,
     /// Header name and value, in answer to a challenge.
     pub authorization: Option<Authorization>,
@@ -103,6 +110,16 @@ impl Invite<'_> {
             .header("CSeq", format_args!("{} INVITE", self.cseq))
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
+        let session = self.leg.session_headers(Method::Invite);
+        let extensions = [(self.call.offers_reliability(), RELIABLE), (!session.is_empty(), OPTION_TAG)];
+        let offered: Vec<_> =
+            extensions.into_iter().filter_map(|(is_offered, tag)| is_offered.then_some(tag)).collect();
+        if !offered.is_empty() {
+            request = request.header("Supported", offered.join(", "));
+        }
+        for (name, value) in session {
+            request = request.header(name, value);
+        }
         if let Some((name, value)) = &self.authorization {
             request = request.header(name, value.expose());
         }
@@ -112,15 +129,11 @@ impl Invite<'_> {
             }
             (Attempt::Trunk { index, .. }, _) => {
                 let identity = Identity::to_trunk(&ctx.config, ctx.trunks.trunk(*index), &self.call.caller);
-                self.passed_headers()
-                    .add_to_request(identity.assert(request))
-                    .body("application/sdp", self.offer.as_bytes())
+                with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
             }
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
                 let identity = Identity::to_device(&ctx.config, &self.call.caller);
-                self.passed_headers()
-                    .add_to_request(identity.assert(request))
-                    .body("application/sdp", self.offer.as_bytes())
+                with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
             }
         }
     }
@@ -170,6 +183,14 @@ impl Invite<'_> {
         let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
         received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS)
+    }
+}
+
+/// An INVITE whose body is the offer alone, if there is one.
+pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> RequestBuilder {
+    match offer {
+        Some(offer) => request.body("application/sdp", offer.as_bytes()),
+        None => request,
     }
 }
 

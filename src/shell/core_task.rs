@@ -17,7 +17,7 @@ use crate::{
     call::{CallView, Cdr, Core, Counters, Input, Output},
     media,
     sip::registrar::{Binding, Change},
-    types::{ConnectionId, DropReason, Flow, Instant},
+    types::{ConnectionId, Flow, Instant},
 };
 
 use super::{
@@ -34,8 +34,6 @@ const BATCH_MAX: usize = 256;
 #[derive(Debug)]
 pub enum ToCore {
     Input(Input),
-    /// Something was dropped before it became an input.
-    Dropped(DropReason),
     /// Nothing more can be read from this connection: close it after the answers that are due.
     CloseFlow(Flow),
     Query(Query),
@@ -132,7 +130,6 @@ impl CoreTask {
     fn open(&mut self, letter: ToCore) -> Result<Turn, Failure> {
         match letter {
             ToCore::Input(input) => self.input(input)?,
-            ToCore::Dropped(reason) => self.core.count_drop(reason),
             ToCore::CloseFlow(flow) => {
                 self.batch.outgoing.push(Outgoing::Close(flow.connection));
                 self.input(Input::FlowFailed { flow })?;

@@ -1,11 +1,23 @@
 //! Every bound of the server in one place: name, unit, and what happens when it is reached.
 
-/// A SIP message over this size is dropped; on a stream the connection is closed after a 513 (RFC 3261 section 21.5.7).
+/// On a stream, a SIP message over this size is answered 513 (RFC 3261 section 21.5.7), if its header section is no larger,
+/// and the connection is closed. No datagram is larger (RFC 768).
 pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
 /// A body over this size is answered 513.
 pub const SIP_BODY_BYTES_MAX: usize = 32_768;
 /// More header lines than this are answered 400.
 pub const SIP_HEADERS_MAX: usize = 128;
+/// A header line over this size, the lines that continue it included, is answered 400.
+pub const SIP_HEADER_BYTES_MAX: usize = 8_192;
+/// More parameters behind one address or Via are answered 400.
+pub const SIP_PARAMETERS_MAX: usize = 32;
+/// A longer Request-URI is answered 414 (RFC 3261 section 21.4.12).
+pub const SIP_REQUEST_URI_BYTES_MAX: usize = 2_048;
+/// A request that has come through more hops than a Max-Forwards of 70 allows (RFC 3261 section 8.1.1.6), by its Via
+/// values, is answered 483.
+pub const SIP_VIAS_MAX: usize = 70;
+/// Bytes taken from a connection at once. A connection buffers one incomplete message and no more than this beyond it.
+pub const STREAM_READ_BYTES_MAX: usize = 4_096;
 /// Live transactions; a new request above it is answered 503 without state. Emergency calls and requests of live calls are
 /// exempt.
 pub const TRANSACTIONS_MAX: usize = 200_000;
@@ -22,6 +34,10 @@ pub const PATH_MAX: usize = 5;
 pub const FLOW_TIMER_S: u32 = 120;
 /// Branches of one fork; further contacts are not called.
 pub const FORK_WIDTH_MAX: usize = 10;
+/// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
+pub const PROVISIONALS_WAITING_MAX: usize = 8;
+/// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.
+pub const EARLY_DIALOGS_MAX: usize = 16;
 /// Shortest registration; a shorter one is answered 423 with Min-Expires.
 pub const REGISTRATION_EXPIRES_S_MIN: u32 = 60;
 /// Longest registration; a longer request is shortened to it.
@@ -66,6 +82,10 @@ pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
+/// Time for the final answer to a re-INVITE of ours; it is then cancelled, and whoever asked for it gets 408.
+pub const REINVITE_S_MAX: u64 = 180;
+/// Time for the answer to an UPDATE with an offer; then 504 (RFC 3311 section 5.2), before its sender gives up after 32 s.
+pub const UPDATE_S_MAX: u64 = 20;
 /// Users of one server; adding one more is refused.
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.

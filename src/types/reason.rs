@@ -14,6 +14,7 @@ pub enum DropReason {
     SipScanner,
     SipBarredSource,
     SipBarredUser,
+    SipUnorderedProvisional,
     // Media
     PacketTruncated,
     PacketOversized,
@@ -32,7 +33,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -43,6 +44,7 @@ impl DropReason {
         Self::SipScanner,
         Self::SipBarredSource,
         Self::SipBarredUser,
+        Self::SipUnorderedProvisional,
         Self::PacketTruncated,
         Self::PacketOversized,
         Self::PacketNotMedia,
@@ -72,6 +74,7 @@ impl DropReason {
             Self::SipScanner => "sip_scanner",
             Self::SipBarredSource => "sip_barred_source",
             Self::SipBarredUser => "sip_barred_user",
+            Self::SipUnorderedProvisional => "sip_unordered_provisional",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",
             Self::PacketNotMedia => "packet_not_media",

@@ -13,6 +13,8 @@
 mod common;
 mod phone;
 mod selftest;
+mod streams;
+mod torture;
 
 use std::{
     fs,

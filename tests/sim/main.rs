@@ -9,6 +9,7 @@
 
 mod events;
 mod net;
+mod offers;
 mod phone;
 mod privacy;
 mod random;

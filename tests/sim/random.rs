@@ -6,7 +6,7 @@ use ringdown::types::{Duration, Rng, Transport};
 
 use crate::{
     net::{CALM, STORM, Weather},
-    phone::{Answer, Registration, State},
+    phone::{Answer, Phone, Registration, State},
     world::{Plan, SETTLE, World, extension},
 };
 
@@ -61,7 +61,8 @@ fn run(seed: u64) -> usize {
     let mut w = World::new(&if has_trunk { Plan::with_trunk(seed) } else { Plan::new(seed) });
     let phones = populate(&mut w, &mut rng);
     if has_trunk {
-        w.trunk(any_answer(&mut rng));
+        let trunk = w.trunk(any_answer(&mut rng));
+        any_offers(&mut w.phones[trunk], &mut rng);
     }
     let has_crash = seed % 7 == 6;
     let storm = any_weather(&mut rng);
@@ -103,6 +104,7 @@ fn populate(w: &mut World, rng: &mut Rng) -> usize {
         let suites = if first == second { vec![first] } else { vec![first, second] };
         let phone = w.phone(user, transport, &suites);
         w.phones[phone].profile.answer = any_answer(rng);
+        any_offers(&mut w.phones[phone], rng);
         w.register(phone);
     }
     usize::try_from(phones).expect("few phones")
@@ -118,6 +120,15 @@ fn any_answer(rng: &mut Rng) -> Answer {
         1 => Answer::Refuse(480),
         2 => Answer::Ring,
         _ => Answer::After(Duration::from_millis(u64::from(rng.below(4_000)))),
+    }
+}
+
+/// How a phone offers, and what it says and asks of reliable provisional responses.
+fn any_offers(phone: &mut Phone, rng: &mut Rng) {
+    phone.calls_without_offer = rng.below(4) == 0;
+    phone.settles_early = rng.below(2) == 0;
+    if let Some(header) = ["Supported", "Require"].get(index(rng, 4)) {
+        phone.extra_headers.push((header, "100rel".to_owned()));
     }
 }
 

@@ -792,3 +792,21 @@ fn a_stranger_at_another_address_is_no_trunk() {
     assert!(w.phones[a].calls.is_empty());
     w.finish();
 }
+
+#[test]
+fn a_call_outlives_its_session_timers_and_ends_when_a_phone_has_vanished() {
+    let (mut w, a, b) = pair(77);
+    let (ac, bc) = w.connect(a, "1002", b);
+    w.run(s(1_000));
+    assert_talking(&mut w, (a, ac), (b, bc));
+    let ip = w.phones[b].profile.ip;
+    let until = w.now + s(2_000);
+    w.net.cut_off(ip, until);
+    w.until("the caller to hear that nobody is there", s(940), |w| matches!(w.state(a, ac), State::Ended(_)));
+    assert!(w.phones[a].calls[ac].ended_by_peer);
+    w.run(s(1));
+    let cdr = w.server.store.cdrs.first().expect("a CDR");
+    assert_eq!((cdr.ended_by, cdr.status), (EndedBy::Server, 408));
+    w.net.heal();
+    w.finish();
+}

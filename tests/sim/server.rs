@@ -278,8 +278,8 @@ impl Server {
                 Ok(Some(Frame::Ping)) => self.send_stream(now, net, &flow, PONG),
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => return,
-                Err(_) => {
-                    self.core.count_drop(DropReason::SipMalformed);
+                Err(error) => {
+                    self.input(now, net, Input::Unframeable { flow, error });
                     self.close(now, net, connection);
                     self.input(now, net, Input::FlowFailed { flow });
                 }

@@ -1,7 +1,7 @@
 //! Text messages: where one goes. Delivery is `call::message`'s.
 
 use super::{
-    super::{context::Pending, emergency_call, leg::Peer, message},
+    super::{admission, context::Pending, emergency_call, leg::Peer, message},
     Core,
 };
 use crate::{
@@ -24,7 +24,8 @@ impl Core {
     }
 
     fn ordinary_message(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
-        if let Err(refusal) = message::acceptable(&pending.request) {
+        let request = &pending.request;
+        if let Some(refusal) = admission::inspect(request).or_else(|| message::unacceptable_body(request)) {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };

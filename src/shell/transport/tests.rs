@@ -9,9 +9,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    call::Input,
-    shell::settings::Settings,
-    types::{DropReason, limits::CONNECTIONS_PER_SOURCE_MAX},
+    call::Input, shell::settings::Settings, types::limits::CONNECTIONS_PER_SOURCE_MAX, wire::sip::frame::FrameError,
 };
 
 const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
@@ -55,6 +53,13 @@ impl Fixture {
     async fn received(&mut self) -> (Flow, Bytes) {
         match self.mail().await {
             ToCore::Input(Input::Received { flow, bytes }) => (flow, bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn unframeable(&mut self) -> (Flow, FrameError) {
+        match self.mail().await {
+            ToCore::Input(Input::Unframeable { flow, error }) => (flow, error),
             other => panic!("{other:?}"),
         }
     }
@@ -152,8 +157,9 @@ async fn a_stream_that_cannot_be_cut_is_answered_and_then_closed() {
     let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     let broken = OPTIONS.replace("Content-Length: 4", "Content-Length: x");
     phone.write_all(broken.as_bytes()).await.unwrap();
-    let (flow, head) = fixture.received().await;
-    assert!(head.starts_with(b"OPTIONS "));
+    let (flow, error) = fixture.unframeable().await;
+    assert_eq!(error.fault.reason, "Content-Length is not a valid number");
+    assert!(error.head.unwrap().starts_with(b"OPTIONS "));
     let ToCore::CloseFlow(closing) = fixture.mail().await else { panic!("the flow is to be closed") };
     assert_eq!(closing, flow);
     // What the peer goes on sending is not read as a message.
@@ -173,11 +179,8 @@ async fn a_stream_of_noise_is_dropped_under_a_name() {
     let noise = vec![b'x'; crate::types::limits::SIP_MESSAGE_BYTES_MAX + 1];
     // The server may close before it has taken everything.
     let _ = phone.write_all(&noise).await;
-    match fixture.mail().await {
-        ToCore::Dropped(DropReason::SipMalformed | DropReason::SipOversized)
-        | ToCore::Input(Input::Received { .. }) => {}
-        other => panic!("{other:?}"),
-    }
+    let (_, error) = fixture.unframeable().await;
+    assert_eq!((error.fault.status, error.head), (513, None));
     assert!(matches!(fixture.mail().await, ToCore::CloseFlow(_)));
 }
 
