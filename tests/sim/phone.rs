@@ -118,9 +118,9 @@ enum Purpose {
     Reinvite(usize),
     Bye(usize),
     Cancel(usize),
-    Prack(usize),
     /// Outside calls: MESSAGE, SUBSCRIBE.
     Other,
+    Prack(usize),
 }
 
 impl Purpose {
