@@ -10,6 +10,7 @@ use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
     emergency_call::{self, EmergencyInfo},
+    failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
@@ -72,7 +73,8 @@ pub(super) struct Call {
     pub emergency: Option<EmergencyInfo>,
     /// Requests relayed between the legs, by the client transaction that carries them on.
     pub relayed: BTreeMap<TxnId, (Side, Pending)>,
-    plan: Plan,
+    pub plan: Plan,
+    pub failover: Failover,
     next_branch: u32,
     /// The best failure so far.
     failure: Option<Failure>,
@@ -130,6 +132,7 @@ impl Call {
             emergency,
             relayed: BTreeMap::new(),
             plan,
+            failover: Failover::default(),
             next_branch: 0,
             failure: None,
             early: None,
@@ -201,8 +204,14 @@ impl Call {
     }
 
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
-        let mut leg =
-            outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
+        let mut leg = outgoing::leg_for(
+            ctx,
+            (self.id, Side::B(number)),
+            attempt,
+            &self.caller,
+            self.emergency.as_ref(),
+            &self.failover,
+        )?;
         let session = self.a.session.as_ref().expect("the offer was read before any branch");
         let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
         if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
@@ -212,7 +221,7 @@ impl Call {
         let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
         let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
-        let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
+        let deadline = self.silence_deadline(ctx, attempt, &leg.flow);
         Ok(Branch {
             leg,
             attempt: attempt.clone(),
@@ -236,6 +245,7 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.note_server_answer(ctx, number, response.status());
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
@@ -249,8 +259,8 @@ impl Call {
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
-            // The trunk lives; it has a little longer to say more than 100.
-            branch.deadline = Some(branch.sent_at + emergency_call::NO_PROGRESS);
+            // The trunk lives; in an emergency it has a little longer to say more than 100.
+            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
         }
     }
 
@@ -420,6 +430,7 @@ impl Call {
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
         let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
+        let is_unheard = branch.progress == Progress::Calling;
         branch.progress = Progress::Over;
         branch.deadline = None;
         let attempt = branch.attempt.clone();
@@ -427,6 +438,9 @@ impl Call {
         self.drop_branch(ctx, number);
         if self.state != State::Setup {
             return;
+        }
+        if is_unheard {
+            self.note_server_failure(ctx, number, status);
         }
         if is_unexpected {
             self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
@@ -637,6 +651,7 @@ impl Call {
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
+            self.note_server_silence(ctx, number);
             let branch = self.branches.get_mut(&number).expect("listed just now");
             branch.deadline = None;
             branch.progress = Progress::GivenUp;

@@ -30,6 +30,7 @@ use crate::{
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
+        locate,
         registrar::{self, Binding, Registrar},
         transaction::{self, Event, Table},
     },
@@ -91,7 +92,6 @@ impl Core {
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
-        core.resolve_trunks();
         core.run_machines();
         core
     }
@@ -101,9 +101,9 @@ impl Core {
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
             Input::FlowFailed { flow } => self.flow_failed(flow),
-            Input::Resolved { query, addresses } => {
+            Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
-                self.ctx.trunks.resolved(now, trunk, addresses);
+                self.ctx.trunks.resolved(now, trunk, question, reply);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
@@ -169,6 +169,9 @@ impl Core {
             }
         }
         self.drain_registrar(None);
+        while let (query, locate::Output::Ask(question)) = self.ctx.trunks.poll_output() {
+            self.ctx.outputs.push_back(Output::Resolve { query, question });
+        }
     }
 
     // 2. Transactions turn messages into events.
@@ -424,7 +427,7 @@ impl Core {
             }
             Target::Trunks { trunks, number } => {
                 let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
                 let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
                 self.start_call(pending, caller, callee, plan, None);
@@ -656,18 +659,10 @@ impl Core {
         let now = self.ctx.now;
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
-        self.resolve_trunks();
+        self.ctx.trunks.timeout(now);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
-        }
-    }
-
-    fn resolve_trunks(&mut self) {
-        for index in self.ctx.trunks.due(self.ctx.now) {
-            let trunk = self.ctx.trunks.trunk(index);
-            let query = u64::try_from(index).expect("an index fits 64 bits");
-            self.ctx.outputs.push_back(Output::Resolve { query, host: trunk.host.clone(), port: trunk.port });
         }
     }
 
@@ -679,7 +674,10 @@ impl Core {
             unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
-        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
+            unreachable!("every input ends with drained trunks")
+        };
+        [transactions, bindings, calls, lookups].into_iter().flatten().min()
     }
 
     // Views.

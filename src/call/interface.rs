@@ -9,7 +9,10 @@ use super::cdr::Cdr;
 use crate::{
     config::{Config, Directory},
     media,
-    sip::registrar::{Binding, Change},
+    sip::{
+        locate,
+        registrar::{Binding, Change},
+    },
     types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
 };
 
@@ -38,10 +41,11 @@ pub enum Input {
     FlowFailed {
         flow: Flow,
     },
-    /// The answer to [`Output::Resolve`]; empty: no such host.
+    /// The answer to [`Output::Resolve`]; each is answered once.
     Resolved {
         query: u64,
-        addresses: Vec<SocketAddr>,
+        question: locate::Question,
+        reply: locate::Reply,
     },
     Media(media::Event),
     /// Users were added or removed.
@@ -62,11 +66,10 @@ pub enum Output {
         flow: Flow,
         server_name: String,
     },
-    /// Look up a trunk's host name.
+    /// Ask DNS where a trunk is.
     Resolve {
         query: u64,
-        host: String,
-        port: u16,
+        question: locate::Question,
     },
     Media {
         worker: u16,
@@ -84,7 +87,7 @@ impl fmt::Debug for Input {
         match self {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
-            Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
+            Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Drain => f.write_str("Drain"),
@@ -99,7 +102,7 @@ impl fmt::Debug for Output {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
             Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
-            Self::Resolve { query, host, port } => write!(f, "Resolve({query}, {host}:{port})"),
+            Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),

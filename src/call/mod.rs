@@ -8,6 +8,7 @@ mod context;
 mod core;
 mod credentials;
 mod emergency_call;
+mod failover;
 mod fork;
 mod in_dialog;
 mod interface;

@@ -7,6 +7,7 @@ use super::{
     context::{ALLOW, Context, Owner, Side},
     credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
+    failover::Failover,
     fork::{Attempt, Failure},
     interface::Output,
     leg::{Device, Leg},
@@ -16,7 +17,7 @@ use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
     sip::{MAX_FORWARDS, dialog::is_sips},
-    types::{CallId, Flow, TxnId},
+    types::{CallId, Flow, Transport, TxnId},
     wire::sip::{Message, Name, RequestBuilder},
 };
 
@@ -27,6 +28,7 @@ pub(super) fn leg_for(
     attempt: &Attempt,
     caller: &Caller,
     emergency: Option<&EmergencyInfo>,
+    failover: &Failover,
 ) -> Result<Leg, Failure> {
     let media = ctx.config.media.encryption;
     match attempt {
@@ -38,7 +40,7 @@ pub(super) fn leg_for(
             Ok(leg)
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
-            let flow = reach(ctx, *index)?;
+            let flow = reach(ctx, *index, failover)?;
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let user = emergency.map_or_else(|| caller_number(trunk, caller), |info| info.callback.clone());
@@ -49,8 +51,8 @@ pub(super) fn leg_for(
     }
 }
 
-fn reach(ctx: &mut Context, trunk: usize) -> Result<Flow, Failure> {
-    match ctx.trunks.reach(trunk, &ctx.listeners) {
+fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, Failure> {
+    match ctx.trunks.reach(ctx.now, trunk, &failover.of(trunk), &ctx.listeners, &mut ctx.rng) {
         Reach::Flow(flow) => Ok(flow),
         Reach::Connect(flow) => {
             let server_name = ctx.trunks.trunk(trunk).host.clone();
@@ -147,7 +149,8 @@ impl Invite<'_> {
 /// `host` or `host:port` of a trunk's URIs.
 pub(super) fn trunk_host(trunk: &Trunk) -> String {
     let name = host(&trunk.host);
-    if trunk.port == trunk.transport.default_port() { name } else { format!("{name}:{}", trunk.port) }
+    let usual = trunk.transport.unwrap_or(Transport::Udp).default_port();
+    trunk.port.filter(|port| *port != usual).map_or_else(|| name.clone(), |port| format!("{name}:{port}"))
 }
 
 /// An IPv6 address in brackets, anything else as it is.

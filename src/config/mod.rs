@@ -24,6 +24,7 @@ pub struct Config {
     pub server: Server,
     pub sip: Sip,
     pub tls: Tls,
+    pub dns: Dns,
     pub media: Media,
     pub company: Company,
     pub emergency: Emergency,
@@ -54,6 +55,12 @@ pub struct Sip {
 pub struct Tls {
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,8 +156,10 @@ pub struct Dialing {
 pub struct Trunk {
     pub name: String,
     pub host: String,
-    pub port: u16,
-    pub transport: Transport,
+    /// `None`: SRV records or the transport's default decide.
+    pub port: Option<u16>,
+    /// `None` (`"auto"` in the file): the host's NAPTR and SRV records decide.
+    pub transport: Option<Transport>,
     /// Digest user; `None`: the carrier knows us by our address.
     pub user: Option<String>,
     pub password_file: Option<PathBuf>,
@@ -308,6 +317,7 @@ mod tests {
             "server",
             "sip",
             "tls",
+            "dns",
             "media",
             "company",
             "company.address",
@@ -356,7 +366,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, company, dialing, emergency, log",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, company, dialing, emergency, log",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",
@@ -461,11 +471,11 @@ mod tests {
     fn a_trunk_has_safe_defaults() {
         let (config, warnings) = parse(&trunk("")).unwrap();
         let a = &config.trunks[0];
-        assert_eq!((a.transport, a.port, a.encryption), (Transport::Tls, 5061, Encryption::Off));
+        assert_eq!((a.transport, a.port, a.encryption), (Some(Transport::Tls), None, Encryption::Off));
         assert!(a.is_enabled && a.reaches_pstn && a.carries_emergency && !a.has_resource_priority);
         assert_eq!((&a.location, a.request_uri), (&TrunkLocation::PidfLo, EmergencyRequestUri::Digits));
         assert_eq!(warnings.len(), 1, "only one trunk: {warnings:#?}");
-        assert_eq!(parse(&trunk("transport = \"udp\"")).unwrap().0.trunks[0].port, 5060);
+        assert_eq!(parse(&trunk("transport = \"auto\"")).unwrap().0.trunks[0].transport, None);
     }
 
     #[test]
@@ -538,6 +548,7 @@ mod tests {
         assert_eq!(warnings(&trunk("transport = \"udp\"")), ["trunk.a.transport"]);
         assert_eq!(warnings(&trunk("transport = \"udp\"\nlocation = \"elin\"")), Vec::<String>::new());
         assert_eq!(warnings(&trunk("transport = \"tcp\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
+        assert_eq!(warnings(&trunk("transport = \"auto\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("").replace(", FLR = \"4\"", "")), ["company.address"]);
         let lan = "[sip]\nudp = [\"192.0.2.10\"]\n";
         assert_eq!(warnings(&format!("{COMPANY}{lan}")), ["server.domain", "media.addresses"]);

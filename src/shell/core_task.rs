@@ -154,7 +154,7 @@ impl CoreTask {
                 Output::Connect { flow, server_name } => {
                     self.batch.outgoing.push(Outgoing::Connect { flow, server_name });
                 }
-                Output::Resolve { query, host, port } => self.outside.resolver.resolve(query, host, port),
+                Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),

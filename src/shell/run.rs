@@ -123,6 +123,7 @@ impl Server {
             bindings,
             rng,
         };
+        let dns_servers = config.dns.servers.clone();
         let core = Core::new(clock.now(), setup);
 
         let on_directory = directory_watch(config, to_core.clone());
@@ -138,7 +139,7 @@ impl Server {
             emergency: facts.emergency.clone(),
             started: clock.now(),
         };
-        let resolver = Resolver::new(to_core.clone());
+        let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside = Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));

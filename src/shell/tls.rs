@@ -176,7 +176,7 @@ fn names(config: &Config) -> Vec<String> {
 
 fn trust_anchors(config: &Config, source: &Source) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    if config.trunks.iter().any(|t| t.transport == Transport::Tls) {
+    if config.trunks.iter().any(|t| t.transport.is_none_or(|transport| transport == Transport::Tls)) {
         let native = rustls_native_certs::load_native_certs();
         for error in &native.errors {
             warn!(%error, "A system trust anchor cannot be read.");

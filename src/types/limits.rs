@@ -56,3 +56,9 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Records of one DNS answer, and servers of one destination; further ones are ignored.
+pub const DNS_RECORDS_MAX: usize = 32;
+/// DNS questions to locate one destination; records that would need a further one are ignored.
+pub const DNS_QUESTIONS_MAX: usize = 64;
+/// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
+pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;

@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
+mod dns;
 mod phone;
 mod selftest;
 

@@ -41,7 +41,10 @@ pub(crate) struct Dialog {
 
 impl Phone {
     pub(crate) fn new(server: &Ringdown, account: Account) -> Self {
-        let ip = fresh_ip();
+        Self::at(fresh_ip(), server, account)
+    }
+
+    pub(crate) fn at(ip: IpAddr, server: &Ringdown, account: Account) -> Self {
         let bind = |port: u16| {
             let socket = UdpSocket::bind((ip, port)).expect("a fresh address");
             socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a valid timeout");

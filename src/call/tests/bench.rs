@@ -8,7 +8,7 @@ use super::super::{Core, Input, Output, Setup};
 use crate::{
     config::{self, Directory, User},
     media::{self, LegReport},
-    sip::registrar::Binding,
+    sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
@@ -68,6 +68,8 @@ pub(super) struct Bench {
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
+    /// Asked of DNS and not yet taken.
+    pub(super) questions: Vec<(u64, Question)>,
     pub(super) serial: u32,
 }
 
@@ -128,7 +130,7 @@ impl Bench {
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
-        let mut bench = Self { core, now, sent: Vec::new(), open_legs: Vec::new(), serial: 0 };
+        let mut bench = Self { core, now, sent: Vec::new(), open_legs: Vec::new(), questions: Vec::new(), serial: 0 };
         bench.drain();
         bench
     }
@@ -145,12 +147,9 @@ impl Bench {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
-                Output::Media { .. }
-                | Output::Connect { .. }
-                | Output::Resolve { .. }
-                | Output::StoreBinding(_)
-                | Output::StoreCdr(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) | Output::StoreCdr(_) => {}
             }
         }
         for leg in closed {

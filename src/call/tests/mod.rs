@@ -1,6 +1,7 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
 mod bench;
+mod failover;
 
 use std::net::SocketAddr;
 
