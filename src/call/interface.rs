@@ -61,10 +61,11 @@ pub enum Output {
         bytes: Bytes,
     },
     /// Open a connection and call it `flow.connection`; transmits to it may follow at once and are queued by the shell.
-    /// TLS is verified against `server_name`.
+    /// TLS is verified against `server_name`, by what the trunk with this index has in the configuration.
     Connect {
         flow: Flow,
         server_name: String,
+        trunk: usize,
     },
     /// Ask DNS where a trunk is.
     Resolve {
@@ -101,7 +102,7 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
-            Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
             Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),

@@ -56,7 +56,7 @@ fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, F
         Reach::Flow(flow) => Ok(flow),
         Reach::Connect(flow) => {
             let server_name = ctx.trunks.trunk(trunk).host.clone();
-            ctx.outputs.push_back(Output::Connect { flow, server_name });
+            ctx.outputs.push_back(Output::Connect { flow, server_name, trunk });
             Ok(flow)
         }
         Reach::Unreachable => Err(Failure::new(502, "Trunk Unreachable")),

@@ -56,6 +56,18 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
             section.error(present, format!("{missing} is missing"), remedy);
         }
     }
+    for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
+        if section.has(present) && !section.has(missing) {
+            let remedy = "both certificate and key, or neither where the carrier asks for none";
+            section.error(present, format!("{missing} is missing"), remedy);
+        }
+    }
+    if let Some(transport) = trunk.transport.filter(|transport| *transport != Transport::Tls) {
+        for key in ["ca", "certificate"].into_iter().filter(|key| section.has(key)) {
+            let message = format!("the trunk is reached over {transport}, without TLS");
+            section.error(key, message, format!("transport = \"tls\", or no {key}"));
+        }
+    }
     if trunk.reaches_pstn && !section.has("numbers") {
         let remedy = "numbers = [\"+12025550100\"]: the first is the caller identity of users without a direct line";
         section.error("numbers", "a trunk that reaches the PSTN has no number", remedy);

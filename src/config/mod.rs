@@ -163,6 +163,11 @@ pub struct Trunk {
     /// Digest user; `None`: the carrier knows us by our address.
     pub user: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// Who must vouch for the trunk's server over TLS; `None`: a trust anchor of the system.
+    pub ca: Option<PathBuf>,
+    /// How this server proves itself to the trunk's over TLS; both or neither.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
     /// Our numbers on this trunk, E.164 with `+`; the first is the default caller identity.
     pub numbers: Vec<String>,
     pub encryption: Encryption,
@@ -526,6 +531,9 @@ mod tests {
                 "trunk.a.location.value: the value is empty or holds control characters",
             ),
             ("port = 0", "trunk.a.port: 0 is out of range"),
+            ("certificate = \"c.pem\"", "trunk.a.certificate: key is missing"),
+            ("key = \"k.pem\"", "trunk.a.key: certificate is missing"),
+            ("ca = \"ca.pem\"\ntransport = \"tcp\"", "trunk.a.ca: the trunk is reached over tcp, without TLS"),
             ("[trunk.b]\npstn = false", "trunk.b.host: this key is missing"),
             ("[trunk.b]\nhost = \"b.example\"", "trunk.b.numbers: a trunk that reaches the PSTN has no number"),
             ("[trunk.\"b c\"]\nhost = \"b.example\"\npstn = false", "trunk.b c: the name \"b c\" is not a SIP token"),

@@ -91,7 +91,7 @@ struct Batch {
 #[derive(Debug)]
 enum Outgoing {
     Transmit { flow: Flow, bytes: Bytes },
-    Connect { flow: Flow, server_name: String },
+    Connect { flow: Flow, server_name: String, trunk: usize },
     Close(ConnectionId),
 }
 
@@ -151,8 +151,8 @@ impl CoreTask {
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.batch.outgoing.push(Outgoing::Transmit { flow, bytes }),
-                Output::Connect { flow, server_name } => {
-                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name });
+                Output::Connect { flow, server_name, trunk } => {
+                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name, trunk });
                 }
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
@@ -196,7 +196,7 @@ impl CoreTask {
             Outgoing::Transmit { flow, bytes } => {
                 return self.outside.transports.transmit(&flow, bytes).err().map(|_| flow);
             }
-            Outgoing::Connect { flow, server_name } => self.outside.transports.connect(flow, server_name),
+            Outgoing::Connect { flow, server_name, trunk } => self.outside.transports.connect(flow, server_name, trunk),
             Outgoing::Close(connection) => self.outside.transports.close(connection),
         }
         None

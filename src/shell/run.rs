@@ -175,6 +175,13 @@ impl Server {
         }
     }
 
+    /// As [`Server::reload_certificates`], if a file has changed.
+    pub fn reload_changed_certificates(&self) {
+        if self.tls.have_files_changed() {
+            self.reload_certificates();
+        }
+    }
+
     /// Takes renewed certificate files into use for new connections.
     pub fn reload_certificates(&self) {
         match self.tls.reload(self.clock.now()) {

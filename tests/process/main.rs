@@ -14,6 +14,7 @@ mod common;
 mod dns;
 mod phone;
 mod selftest;
+mod tls;
 
 use std::{
     fs,

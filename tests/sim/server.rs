@@ -311,7 +311,7 @@ impl Server {
                         net.datagram(now, flow.local, flow.remote, &bytes);
                     }
                 }
-                Output::Connect { flow, server_name: _ } => {
+                Output::Connect { flow, server_name: _, trunk: _ } => {
                     let from = SocketAddr::new(self.ip, self.ephemeral_port());
                     net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
                     self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
