@@ -219,6 +219,9 @@ impl Call {
             return Err(Failure::new(503, "No Media Port Free"));
         }
         let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
+        if let Some(flow) = outgoing::stream_for_large(ctx, self, &leg, attempt, &offer) {
+            leg.follow(flow);
+        }
         let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
         let deadline = self.silence_deadline(ctx, attempt, &leg.flow);

@@ -83,7 +83,8 @@ impl Call {
     }
 
     fn may_go_on(&self, ctx: &Context, trunk: usize, failed: &[Target]) -> bool {
-        failed.len() < limits::TRUNK_SERVERS_PER_CALL_MAX && ctx.trunks.has_other(trunk, failed, &ctx.listeners)
+        failed.len() < limits::TRUNK_SERVERS_PER_CALL_MAX
+            && ctx.trunks.has(trunk, |target| !failed.contains(target), &ctx.listeners)
     }
 }
 

@@ -134,6 +134,8 @@ pub struct Counters {
     pub drops: DropCounters,
     pub requests: u64,
     pub responses: u64,
+    /// Messages sent over UDP that may not arrive in one piece, for want of a stream to the same place.
+    pub datagrams_large: u64,
     pub calls: u64,
     pub calls_answered: u64,
     pub calls_refused: u64,

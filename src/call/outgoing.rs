@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     call::{Call, Caller},
-    context::{ALLOW, Context, Owner, Side},
+    context::{ALLOW, Context, Owner, PRODUCT, Side},
     credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
@@ -16,8 +16,8 @@ use super::{
 use crate::{
     config::Trunk,
     policy::security::{self, leg_security},
-    sip::{MAX_FORWARDS, dialog::is_sips},
-    types::{CallId, Flow, Transport, TxnId},
+    sip::{MAX_FORWARDS, dialog::is_sips, locate::Target},
+    types::{CallId, Flow, Transport, TxnId, limits},
     wire::sip::{Message, Name, RequestBuilder},
 };
 
@@ -52,15 +52,43 @@ pub(super) fn leg_for(
 }
 
 fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, Failure> {
-    match ctx.trunks.reach(ctx.now, trunk, &failover.of(trunk), &ctx.listeners, &mut ctx.rng) {
-        Reach::Flow(flow) => Ok(flow),
+    let failed = failover.of(trunk);
+    reach_one_of(ctx, trunk, |target| !failed.contains(target)).ok_or_else(|| Failure::new(502, "Trunk Unreachable"))
+}
+
+/// The flow to a target of the trunk that will do.
+fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Target) -> bool) -> Option<Flow> {
+    match ctx.trunks.reach(ctx.now, trunk, will_do, &ctx.listeners, &mut ctx.rng) {
+        Reach::Flow(flow) => Some(flow),
         Reach::Connect(flow) => {
             let server_name = ctx.trunks.trunk(trunk).host.clone();
             ctx.outputs.push_back(Output::Connect { flow, server_name, trunk });
-            Ok(flow)
+            Some(flow)
         }
-        Reach::Unreachable => Err(Failure::new(502, "Trunk Unreachable")),
+        Reach::Unreachable => None,
     }
+}
+
+/// The stream that an INVITE too large for a datagram takes instead, where DNS names one of the trunk for the address
+/// family of the leg's media (RFC 3261 section 18.1.1).
+pub(super) fn stream_for_large(
+    ctx: &mut Context,
+    call: &Call,
+    leg: &Leg,
+    attempt: &Attempt,
+    offer: &str,
+) -> Option<Flow> {
+    let trunk = attempt.trunk().filter(|_| leg.flow.transport == Transport::Udp)?;
+    let failed = call.failover.of(trunk);
+    let is_v4 = leg.flow.remote.is_ipv4();
+    let will_do = |target: &Target| {
+        target.transport.is_reliable() && target.address.is_ipv4() == is_v4 && !failed.contains(target)
+    };
+    let invite = Invite { call, leg, attempt, offer, cseq: 1, authorization: None };
+    if !ctx.trunks.has(trunk, will_do, &ctx.listeners) || invite.len(ctx) <= limits::SIP_DATAGRAM_BYTES_MAX {
+        return None;
+    }
+    reach_one_of(ctx, trunk, will_do)
 }
 
 /// The identity shown to a trunk: the caller's direct line, else the trunk's first number.
@@ -83,6 +111,12 @@ impl Invite<'_> {
     /// Returns the transaction and the request as sent.
     pub(super) fn send(self, ctx: &mut Context, owner: Owner) -> (TxnId, Message) {
         ctx.send(self.leg.flow, owner, |ctx, via| self.build(ctx, via))
+    }
+
+    /// Its bytes, as near as can be told before it has a branch.
+    fn len(&self, ctx: &mut Context) -> usize {
+        let via = ctx.ack_via(&self.leg.flow);
+        self.build(ctx, &via).header("User-Agent", PRODUCT).finish().len()
     }
 
     fn build(&self, ctx: &mut Context, via: &str) -> RequestBuilder {

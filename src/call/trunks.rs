@@ -62,19 +62,19 @@ impl Trunks {
         })
     }
 
-    /// The flow to the trunk's best target that has not failed this call: one that is not in trouble, if there is one.
-    /// Opens a connection where the transport has one and none is open.
+    /// The flow to the trunk's best target of those that will do: one that is not in trouble, if there is one. Opens a
+    /// connection where the transport has one and none is open.
     pub(super) fn reach(
         &mut self,
         now: Instant,
         index: usize,
-        failed: &[Target],
+        will_do: impl Fn(&Target) -> bool,
         listeners: &[(Transport, SocketAddr)],
         rng: &mut Rng,
     ) -> Reach {
         let state = &mut self.states[index];
         let mut targets = state.locator.as_ref().map_or_else(Vec::new, |locator| locator.order(rng));
-        targets.retain(|target| !failed.contains(target) && is_usable(target, listeners));
+        targets.retain(|target| will_do(target) && is_usable(target, listeners));
         let healthy = targets.iter().find(|target| !state.health.is_skipped(now, target));
         let Some(&target) = healthy.or_else(|| targets.first()) else { return Reach::Unreachable };
         if let Some(flow) = state.flows.get(&target) {
@@ -91,9 +91,14 @@ impl Trunks {
         Reach::Connect(flow)
     }
 
-    /// Whether the trunk has a target that has not failed this call.
-    pub(super) fn has_other(&self, index: usize, failed: &[Target], listeners: &[(Transport, SocketAddr)]) -> bool {
-        self.states[index].targets().any(|target| !failed.contains(target) && is_usable(target, listeners))
+    /// Whether the trunk has a target that will do.
+    pub(super) fn has(
+        &self,
+        index: usize,
+        will_do: impl Fn(&Target) -> bool,
+        listeners: &[(Transport, SocketAddr)],
+    ) -> bool {
+        self.states[index].targets().any(|target| will_do(target) && is_usable(target, listeners))
     }
 
     pub(super) fn target_failed(&mut self, now: Instant, index: usize, target: Target) {

@@ -2,6 +2,9 @@
 
 /// A SIP message over this size is dropped; on a stream the connection is closed after a 513 (RFC 3261 section 21.5.7).
 pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// A request over this size goes over a stream where one leads to the same trunk, else it is sent as a datagram all the
+/// same, and counted (RFC 3261 section 18.1.1).
+pub const SIP_DATAGRAM_BYTES_MAX: usize = 1_300;
 /// A body over this size is answered 513.
 pub const SIP_BODY_BYTES_MAX: usize = 32_768;
 /// More header lines than this are answered 400.

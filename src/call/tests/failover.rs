@@ -34,7 +34,8 @@ fn serve(b: &mut Bench, hosts: &[u8]) {
             let records = match question.record_type {
                 RecordType::Srv => hosts.iter().map(|n| srv(*n)).collect(),
                 RecordType::A => address(&question.name).into_iter().collect(),
-                RecordType::Naptr | RecordType::Aaaa => Vec::new(),
+                RecordType::Naptr => vec![naptr(1, "SIP+D2U", "_sip._udp"), naptr(2, "SIP+D2T", "_sip._tcp")],
+                RecordType::Aaaa => Vec::new(),
             };
             let reply = if records.is_empty() {
                 Reply::Absent
@@ -48,6 +49,12 @@ fn serve(b: &mut Bench, hosts: &[u8]) {
 
 fn srv(number: u8) -> Record {
     Record::Srv { priority: number.into(), weight: 1, port: 5060, target: format!("{number}.carrier.example.") }
+}
+
+/// UDP first.
+fn naptr(order: u16, service: &str, label: &str) -> Record {
+    let replacement = format!("{label}.carrier.example.");
+    Record::Naptr { order, preference: 0, flags: "s".to_owned(), service: service.to_owned(), replacement }
 }
 
 fn address(name: &str) -> Option<Record> {
@@ -243,4 +250,34 @@ fn dns_without_an_answer_leaves_a_trunk_where_it_was() {
     // The same from the trunk's side.
     invite(&mut b, udp(FIRST), "sip:+12025551002@pbx.example.com", "<sip:+14155550123@carrier.example>", "");
     b.take_request("INVITE", super::BOB);
+}
+
+#[test]
+fn an_invite_too_large_for_a_datagram_takes_a_stream_and_a_small_one_does_not() {
+    let mut b = bench("auto", &[11]);
+    call_outside(&mut b);
+    assert_eq!(b.take_request("INVITE", FIRST).0.transport, Transport::Udp);
+    call_911(&mut b);
+    let (stream, invite) = b.take_request("INVITE", FIRST);
+    assert_eq!(stream.transport, Transport::Tcp);
+    assert!(invite.bytes().len() > 1_300, "it carries the location");
+    let text = String::from_utf8_lossy(invite.bytes()).into_owned();
+    assert!(text.contains("Via: SIP/2.0/TCP ") && text.contains(";transport=tcp>"), "{text}");
+    assert_eq!(b.core.counters().datagrams_large, 0);
+    // Where there is no stream after all, the datagram is sent and counted.
+    b.input(Input::FlowFailed { flow: stream });
+    assert_eq!(b.take_request("INVITE", FIRST).0.transport, Transport::Udp);
+    assert_eq!(b.core.counters().datagrams_large, 1);
+}
+
+#[test]
+fn a_secure_call_goes_nowhere_rather_than_over_anything_but_tls() {
+    let mut b = bench("udp", &[11]);
+    let caller = from_alice(1000, 1);
+    for callee in ["sips:1002@pbx.example.com", "sips:92025550177@pbx.example.com"] {
+        invite(&mut b, caller, callee, ALICE_FROM, "");
+        assert_eq!(answer_to_alice(&mut b, 200).status(), 480, "RFC 5630 section 5.3");
+        nothing_at(&mut b, &[super::BOB, super::BOB_TOO, FIRST, OTHER]);
+    }
+    b.finish();
 }
