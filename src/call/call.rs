@@ -11,6 +11,7 @@ use super::{
     credentials::Authorization,
     early_update::EarlyUpdate,
     emergency_call::{self, EmergencyInfo},
+    failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
@@ -90,7 +91,8 @@ pub(super) struct Call {
     /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
     /// to it were answered.
     pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
-    plan: Plan,
+    pub plan: Plan,
+    pub failover: Failover,
     next_branch: u32,
     /// Why it ends, told to those who are being called (RFC 3326); may be empty.
     pub reason: String,
@@ -161,6 +163,7 @@ impl Call {
             emergency,
             relayed: BTreeMap::new(),
             plan,
+            failover: Failover::default(),
             next_branch: 0,
             reason: String::new(),
             failure: None,
@@ -238,16 +241,25 @@ impl Call {
     }
 
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
-        let mut leg =
-            outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
+        let mut leg = outgoing::leg_for(
+            ctx,
+            (self.id, Side::B(number)),
+            attempt,
+            &self.caller,
+            self.emergency.as_ref(),
+            &self.failover,
+        )?;
         let offer = match &self.a.session {
             Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
             None => None,
         };
         let offer = offer.as_deref();
+        if let Some(flow) = outgoing::stream_for_large(ctx, self, &leg, attempt, offer) {
+            leg.follow(flow);
+        }
         let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
-        let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
+        let deadline = self.silence_deadline(ctx, attempt, &leg.flow);
         Ok(Branch {
             leg,
             attempt: attempt.clone(),
@@ -297,6 +309,7 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.note_server_answer(ctx, number, response.status());
         self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
@@ -313,8 +326,8 @@ impl Call {
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
-            // The trunk lives; it has a little longer to say more than 100.
-            branch.deadline = Some(branch.sent_at + emergency_call::NO_PROGRESS);
+            // The trunk lives; in an emergency it has a little longer to say more than 100.
+            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
         }
     }
 
@@ -517,11 +530,15 @@ impl Call {
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
         let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
+        let is_unheard = branch.progress == Progress::Calling;
         let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
         self.retire_branch(ctx, number);
         if self.state != State::Setup {
             return;
+        }
+        if is_unheard {
+            self.note_server_failure(ctx, number, status);
         }
         if is_unexpected {
             self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
@@ -765,6 +782,7 @@ impl Call {
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
+            self.note_server_silence(ctx, number);
             let branch = self.branches.get_mut(&number).expect("listed just now");
             branch.deadline = None;
             branch.progress = Progress::GivenUp;

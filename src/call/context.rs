@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Directory},
     media::{Command, ports::Ports},
     sip::transaction::{self, Table},
-    types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId},
+    types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
@@ -221,6 +221,9 @@ impl Context {
 
     /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.
     pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        if flow.transport == Transport::Udp && bytes.len() > limits::SIP_DATAGRAM_BYTES_MAX {
+            self.counters.datagrams_large += 1;
+        }
         self.outputs.push_back(Output::Transmit { flow, bytes });
     }
 

@@ -39,6 +39,7 @@ use crate::{
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
+        locate,
         registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
@@ -116,7 +117,6 @@ impl Core {
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
-        core.resolve_trunks();
         core.run_machines();
         core
     }
@@ -129,9 +129,9 @@ impl Core {
                 self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
             }
             Input::FlowFailed { flow } => self.flow_failed(flow),
-            Input::Resolved { query, addresses } => {
+            Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
-                self.ctx.trunks.resolved(now, trunk, addresses);
+                self.ctx.trunks.resolved(now, trunk, question, reply);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
@@ -235,6 +235,9 @@ impl Core {
                     }
                 }
             }
+        }
+        while let (query, locate::Output::Ask(question)) = self.ctx.trunks.poll_output() {
+            self.ctx.outputs.push_back(Output::Resolve { query, question });
         }
     }
 
@@ -560,7 +563,7 @@ impl Core {
             }
             Target::Trunks { trunks, number } => {
                 let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
                 let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
                 self.start_call(pending, caller, callee, plan, None);
@@ -832,18 +835,10 @@ impl Core {
         self.registrar.handle_input(now, registrar::Input::Timeout);
         self.messages.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
-        self.resolve_trunks();
+        self.ctx.trunks.timeout(now);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
-        }
-    }
-
-    fn resolve_trunks(&mut self) {
-        for index in self.ctx.trunks.due(self.ctx.now) {
-            let trunk = self.ctx.trunks.trunk(index);
-            let query = u64::try_from(index).expect("an index fits 64 bits");
-            self.ctx.outputs.push_back(Output::Resolve { query, host: trunk.host.clone(), port: trunk.port });
         }
     }
 
@@ -857,10 +852,10 @@ impl Core {
         let calls = self.timers.first().map(|(at, _)| *at);
         let messages = self.messages.next_timeout();
         let subscriptions = self.subscriptions.next_timeout();
-        [transactions, bindings, calls, messages, subscriptions, self.ctx.trunks.next_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
+            unreachable!("every input ends with drained trunks")
+        };
+        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
     }
 
     // Views.

@@ -57,6 +57,11 @@ impl Plan {
         self.0.push_front(vec![attempt]);
     }
 
+    /// Tries this after everything else.
+    pub(super) fn later(&mut self, attempt: Attempt) {
+        self.0.push_back(vec![attempt]);
+    }
+
     pub(super) fn give_up(&mut self) {
         self.0.clear();
     }

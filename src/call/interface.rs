@@ -9,7 +9,10 @@ use super::cdr::Cdr;
 use crate::{
     config::{Config, Directory},
     media,
-    sip::registrar::{Binding, Change},
+    sip::{
+        locate,
+        registrar::{Binding, Change},
+    },
     types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
     wire::sip::frame::FrameError,
 };
@@ -46,10 +49,11 @@ pub enum Input {
     FlowFailed {
         flow: Flow,
     },
-    /// The answer to [`Output::Resolve`]; empty: no such host.
+    /// The answer to [`Output::Resolve`]; each is answered once.
     Resolved {
         query: u64,
-        addresses: Vec<SocketAddr>,
+        question: locate::Question,
+        reply: locate::Reply,
     },
     Media(media::Event),
     /// Users were added or removed.
@@ -65,16 +69,16 @@ pub enum Output {
         bytes: Bytes,
     },
     /// Open a connection and call it `flow.connection`; transmits to it may follow at once and are queued by the shell.
-    /// TLS is verified against `server_name`.
+    /// TLS is verified against `server_name`, by what the trunk with this index has in the configuration.
     Connect {
         flow: Flow,
         server_name: String,
+        trunk: usize,
     },
-    /// Look up a trunk's host name.
+    /// Ask DNS where a trunk is.
     Resolve {
         query: u64,
-        host: String,
-        port: u16,
+        question: locate::Question,
     },
     Media {
         worker: u16,
@@ -93,7 +97,7 @@ impl fmt::Debug for Input {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
             Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
-            Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
+            Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Drain => f.write_str("Drain"),
@@ -107,8 +111,8 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
-            Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
-            Self::Resolve { query, host, port } => write!(f, "Resolve({query}, {host}:{port})"),
+            Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
@@ -139,6 +143,8 @@ pub struct Counters {
     pub drops: DropCounters,
     pub requests: u64,
     pub responses: u64,
+    /// Messages sent over UDP that may not arrive in one piece, for want of a stream to the same place.
+    pub datagrams_large: u64,
     pub calls: u64,
     pub calls_answered: u64,
     pub calls_refused: u64,

@@ -172,6 +172,12 @@ impl Leg {
         }
     }
 
+    /// Before anything was sent: the leg takes another flow.
+    pub(super) fn follow(&mut self, flow: Flow) {
+        self.flow = flow;
+        self.record.transport = flow.transport.to_string();
+    }
+
     pub(super) fn contact(&self, ctx: &Context) -> String {
         ctx.contact(&self.flow, &self.contact_user, self.is_secure)
     }

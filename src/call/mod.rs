@@ -11,6 +11,7 @@ mod credentials;
 mod early;
 mod early_update;
 mod emergency_call;
+mod failover;
 mod flows;
 mod fork;
 mod identity;

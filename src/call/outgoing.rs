@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::{
     call::{Call, Caller},
-    context::{ALLOW, Context, Owner, Side},
+    context::{ALLOW, Context, Owner, PRODUCT, Side},
     credentials::Authorization,
     emergency_call::{self, EmergencyInfo},
+    failover::Failover,
     fork::{Attempt, Failure},
     identity::Identity,
     interface::Output,
@@ -22,9 +23,10 @@ use crate::{
     sip::{
         MAX_FORWARDS,
         dialog::is_sips,
+        locate::Target,
         session_timer::{OPTION_TAG, SessionTimer},
     },
-    types::{CallId, Flow, TxnId},
+    types::{CallId, Flow, Transport, TxnId, limits},
     wire::sip::{Message, Method, Name, RequestBuilder},
 };
 
@@ -35,6 +37,7 @@ pub(super) fn leg_for(
     attempt: &Attempt,
     caller: &Caller,
     emergency: Option<&EmergencyInfo>,
+    failover: &Failover,
 ) -> Result<Leg, Failure> {
     let media = ctx.config.media.encryption;
     match attempt {
@@ -47,7 +50,7 @@ pub(super) fn leg_for(
             Ok(leg)
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
-            let flow = reach(ctx, *index)?;
+            let flow = reach(ctx, *index, failover)?;
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let contact_user = emergency.map_or_else(
@@ -62,16 +65,44 @@ pub(super) fn leg_for(
     }
 }
 
-fn reach(ctx: &mut Context, trunk: usize) -> Result<Flow, Failure> {
-    match ctx.trunks.reach(trunk, &ctx.listeners) {
-        Reach::Flow(flow) => Ok(flow),
+fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, Failure> {
+    let failed = failover.of(trunk);
+    reach_one_of(ctx, trunk, |target| !failed.contains(target)).ok_or_else(|| Failure::new(502, "Trunk Unreachable"))
+}
+
+/// The flow to a target of the trunk that will do.
+fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Target) -> bool) -> Option<Flow> {
+    match ctx.trunks.reach(ctx.now, trunk, will_do, &ctx.listeners, &mut ctx.rng) {
+        Reach::Flow(flow) => Some(flow),
         Reach::Connect(flow) => {
             let server_name = ctx.trunks.trunk(trunk).host.clone();
-            ctx.outputs.push_back(Output::Connect { flow, server_name });
-            Ok(flow)
+            ctx.outputs.push_back(Output::Connect { flow, server_name, trunk });
+            Some(flow)
         }
-        Reach::Unreachable => Err(Failure::new(502, "Trunk Unreachable")),
+        Reach::Unreachable => None,
     }
+}
+
+/// The stream that an INVITE too large for a datagram takes instead, where DNS names one of the trunk for the address
+/// family of the leg's media (RFC 3261 section 18.1.1).
+pub(super) fn stream_for_large(
+    ctx: &mut Context,
+    call: &Call,
+    leg: &Leg,
+    attempt: &Attempt,
+    offer: Option<&str>,
+) -> Option<Flow> {
+    let trunk = attempt.trunk().filter(|_| leg.flow.transport == Transport::Udp)?;
+    let failed = call.failover.of(trunk);
+    let is_v4 = leg.flow.remote.is_ipv4();
+    let will_do = |target: &Target| {
+        target.transport.is_reliable() && target.address.is_ipv4() == is_v4 && !failed.contains(target)
+    };
+    let invite = Invite { call, leg, attempt, offer, cseq: 1, authorization: None };
+    if !ctx.trunks.has(trunk, will_do, &ctx.listeners) || invite.len(ctx) <= limits::SIP_DATAGRAM_BYTES_MAX {
+        return None;
+    }
+    reach_one_of(ctx, trunk, will_do)
 }
 
 /// The identity shown to a trunk: the caller's direct line, else the trunk's first number.
@@ -95,6 +126,12 @@ impl Invite<'_> {
     /// Returns the transaction and the request as sent.
     pub(super) fn send(self, ctx: &mut Context, owner: Owner) -> (TxnId, Message) {
         ctx.send(self.leg.flow, owner, |ctx, via| self.build(ctx, via))
+    }
+
+    /// Its bytes, as near as can be told before it has a branch.
+    fn len(&self, ctx: &mut Context) -> usize {
+        let via = ctx.ack_via(&self.leg.flow);
+        self.build(ctx, &via).header("User-Agent", PRODUCT).finish().len()
     }
 
     fn build(&self, ctx: &mut Context, via: &str) -> RequestBuilder {
@@ -203,7 +240,8 @@ pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> Reques
 /// `host` or `host:port` of a trunk's URIs.
 pub(super) fn trunk_host(trunk: &Trunk) -> String {
     let name = host(&trunk.host);
-    if trunk.port == trunk.transport.default_port() { name } else { format!("{name}:{}", trunk.port) }
+    let usual = trunk.transport.unwrap_or(Transport::Udp).default_port();
+    trunk.port.filter(|port| *port != usual).map_or_else(|| name.clone(), |port| format!("{name}:{port}"))
 }
 
 /// An IPv6 address in brackets, anything else as it is.

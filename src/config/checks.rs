@@ -57,16 +57,29 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
             section.error(present, format!("{missing} is missing"), remedy);
         }
     }
+    for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
+        if section.has(present) && !section.has(missing) {
+            let remedy = "both certificate and key, or neither where the carrier asks for none";
+            section.error(present, format!("{missing} is missing"), remedy);
+        }
+    }
+    if let Some(transport) = trunk.transport.filter(|transport| *transport != Transport::Tls) {
+        for key in ["ca", "certificate"].into_iter().filter(|key| section.has(key)) {
+            let message = format!("the trunk is reached over {transport}, without TLS");
+            section.error(key, message, format!("transport = \"tls\", or no {key}"));
+        }
+    }
     if trunk.reaches_pstn && !section.has("numbers") {
         let remedy = "numbers = [\"+12025550100\"]: the first is the caller identity of users without a direct line";
         section.error("numbers", "a trunk that reaches the PSTN has no number", remedy);
     }
-    if trunk.encryption != Encryption::Off && trunk.transport != Transport::Tls {
-        let message = format!("SRTP keys would travel over {} in the clear", trunk.transport);
+    if trunk.encryption != Encryption::Off && trunk.transport != Some(Transport::Tls) {
+        let over = trunk.transport.map_or("whatever DNS says, perhaps", Transport::uri_token);
+        let message = format!("SRTP keys would travel over {over} in the clear");
         section.warn("encryption", message, "transport = \"tls\"");
     }
     let has_document = trunk.carries_emergency && trunk.location == TrunkLocation::PidfLo;
-    if trunk.reaches_pstn && has_document && trunk.transport == Transport::Udp {
+    if trunk.reaches_pstn && has_document && trunk.transport == Some(Transport::Udp) {
         // RFC 3261 section 18.1.1.
         let message = "an emergency INVITE with its location is about 2600 bytes, too large for UDP";
         section.warn("transport", message, "transport = \"tcp\" or \"tls\", or location = \"elin\"");

@@ -90,7 +90,7 @@ struct Batch {
 #[derive(Debug)]
 enum Outgoing {
     Transmit { flow: Flow, bytes: Bytes },
-    Connect { flow: Flow, server_name: String },
+    Connect { flow: Flow, server_name: String, trunk: usize },
     Close(ConnectionId),
 }
 
@@ -149,10 +149,10 @@ impl CoreTask {
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.batch.outgoing.push(Outgoing::Transmit { flow, bytes }),
-                Output::Connect { flow, server_name } => {
-                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name });
+                Output::Connect { flow, server_name, trunk } => {
+                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name, trunk });
                 }
-                Output::Resolve { query, host, port } => self.outside.resolver.resolve(query, host, port),
+                Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
@@ -194,7 +194,7 @@ impl CoreTask {
             Outgoing::Transmit { flow, bytes } => {
                 return self.outside.transports.transmit(&flow, bytes).err().map(|_| flow);
             }
-            Outgoing::Connect { flow, server_name } => self.outside.transports.connect(flow, server_name),
+            Outgoing::Connect { flow, server_name, trunk } => self.outside.transports.connect(flow, server_name, trunk),
             Outgoing::Close(connection) => self.outside.transports.close(connection),
         }
         None

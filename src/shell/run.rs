@@ -125,6 +125,7 @@ impl Server {
             gruu_key,
             rng,
         };
+        let dns_servers = config.dns.servers.clone();
         let core = Core::new(clock.now(), setup);
 
         let on_directory = directory_watch(config, to_core.clone());
@@ -140,7 +141,7 @@ impl Server {
             emergency: facts.emergency.clone(),
             started: clock.now(),
         };
-        let resolver = Resolver::new(to_core.clone());
+        let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside = Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
@@ -173,6 +174,13 @@ impl Server {
             Ok(Err(failure)) => failure,
             Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
             Err(panic) => Failure::Internal(format!("the core has failed: {panic}.")),
+        }
+    }
+
+    /// As [`Server::reload_certificates`], if a file has changed.
+    pub fn reload_changed_certificates(&self) {
+        if self.tls.have_files_changed() {
+            self.reload_certificates();
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod dialog;
+pub mod locate;
 pub mod offer_answer;
 pub mod registrar;
 pub mod session_timer;

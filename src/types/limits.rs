@@ -3,6 +3,9 @@
 /// On a stream, a SIP message over this size is answered 513 (RFC 3261 section 21.5.7), if its header section is no larger,
 /// and the connection is closed. No datagram is larger (RFC 768).
 pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// A request over this size goes over a stream where one leads to the same trunk, else it is sent as a datagram all the
+/// same, and counted (RFC 3261 section 18.1.1).
+pub const SIP_DATAGRAM_BYTES_MAX: usize = 1_300;
 /// A body over this size is answered 513.
 pub const SIP_BODY_BYTES_MAX: usize = 32_768;
 /// More header lines than this are answered 400.
@@ -124,3 +127,9 @@ pub const EVENT_ID_BYTES_MAX: usize = 64;
 pub const SUBSCRIBE_BYTES_MAX: usize = 4_096;
 /// Calls of one user that a lamp is told of; further ones are not.
 pub const LAMP_DIALOGS_MAX: usize = 32;
+/// Records of one DNS answer, and servers of one destination; further ones are ignored.
+pub const DNS_RECORDS_MAX: usize = 32;
+/// DNS questions to locate one destination; records that would need a further one are ignored.
+pub const DNS_QUESTIONS_MAX: usize = 64;
+/// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
+pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;

@@ -16,7 +16,10 @@ use ringdown::{
         ports::Ports,
         worker::{self, Channel, Port},
     },
-    sip::registrar::{Binding, Change},
+    sip::{
+        locate::{Question, Record, RecordType, Reply},
+        registrar::{Binding, Change},
+    },
     types::{ConnectionId, DropReason, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::frame::{Frame, Framer, PONG, is_keep_alive},
 };
@@ -76,7 +79,7 @@ pub(crate) struct Server {
     /// The rings between core and workers: in order, a little late.
     commands: VecDeque<(Instant, u16, media::Command)>,
     events: VecDeque<(Instant, media::Event)>,
-    resolved: VecDeque<(Instant, u64, Vec<SocketAddr>)>,
+    resolved: VecDeque<(Instant, u64, Question, Reply)>,
     sockets: HashMap<u16, Socket>,
     /// Slots whose ports could not be bound: the worker still unbinds them.
     unbound: HashSet<(u16, u32)>,
@@ -213,12 +216,12 @@ impl Server {
             }
             self.input(now, net, Input::Media(event));
         }
-        while let Some((at, query, addresses)) = self.resolved.pop_front() {
+        while let Some((at, query, question, reply)) = self.resolved.pop_front() {
             if at > now {
-                self.resolved.push_front((at, query, addresses));
+                self.resolved.push_front((at, query, question, reply));
                 break;
             }
-            self.input(now, net, Input::Resolved { query, addresses });
+            self.input(now, net, Input::Resolved { query, question, reply });
         }
         for worker in 0..self.workers.len() {
             if self.worker_timeouts[worker].is_some_and(|at| at <= now) {
@@ -308,14 +311,18 @@ impl Server {
                         net.datagram(now, flow.local, flow.remote, &bytes);
                     }
                 }
-                Output::Connect { flow, server_name: _ } => {
+                Output::Connect { flow, server_name: _, trunk: _ } => {
                     let from = SocketAddr::new(self.ip, self.ephemeral_port());
                     net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
                     self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
                 }
-                Output::Resolve { query, host, port } => {
-                    let found = self.hosts.get(&host).map(|ip| SocketAddr::new(*ip, port));
-                    self.resolved.push_back((now + Duration::from_millis(3), query, found.into_iter().collect()));
+                Output::Resolve { query, question } => {
+                    let found = self.hosts.get(&question.name).filter(|_| question.record_type == RecordType::A);
+                    let reply = found.map_or(Reply::Absent, |ip| Reply::Found {
+                        records: vec![Record::Address(*ip)],
+                        ttl: Duration::from_secs(300),
+                    });
+                    self.resolved.push_back((now + Duration::from_millis(3), query, question, reply));
                 }
                 Output::Media { worker, command } => {
                     let last = self.commands.back().map_or(now, |(at, ..)| *at);

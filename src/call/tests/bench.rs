@@ -8,7 +8,7 @@ use super::super::{Core, Input, Output, Setup};
 use crate::{
     config::{self, Directory, User},
     media::{self, LegReport},
-    sip::registrar::Binding,
+    sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
@@ -70,6 +70,8 @@ pub(super) struct Bench {
     pub(super) open_legs: Vec<LegId>,
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
+    /// Asked of DNS and not yet taken.
+    pub(super) questions: Vec<(u64, Question)>,
     pub(super) serial: u32,
 }
 
@@ -134,7 +136,15 @@ impl Bench {
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
-        let mut bench = Self { core, now, sent: Vec::new(), open_legs: Vec::new(), joined: Vec::new(), serial: 0 };
+        let mut bench = Self {
+            core,
+            now,
+            sent: Vec::new(),
+            open_legs: Vec::new(),
+            joined: Vec::new(),
+            questions: Vec::new(),
+            serial: 0,
+        };
         bench.drain();
         bench
     }
@@ -152,12 +162,9 @@ impl Bench {
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
-                Output::Media { .. }
-                | Output::Connect { .. }
-                | Output::Resolve { .. }
-                | Output::StoreBinding(_)
-                | Output::StoreCdr(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) | Output::StoreCdr(_) => {}
             }
         }
         for leg in closed {

@@ -4,6 +4,7 @@ mod abuse;
 mod bench;
 mod early;
 mod early_updates;
+mod failover;
 mod flows;
 mod headers;
 mod identity;

@@ -30,6 +30,7 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     for (name, help, value) in [
         ("sip_requests", "SIP requests received", c.requests),
         ("sip_responses", "SIP responses received", c.responses),
+        ("sip_datagrams_large", "SIP messages sent over UDP that may be fragmented", c.datagrams_large),
         ("calls", "Calls begun", c.calls),
         ("calls_answered", "Calls answered", c.calls_answered),
         ("calls_refused", "Calls refused", c.calls_refused),

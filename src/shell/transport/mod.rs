@@ -141,11 +141,11 @@ impl Transports {
         }
     }
 
-    /// Opens `flow.connection`. What is transmitted to it meanwhile waits; a failure reaches the core as `FlowFailed`.
-    pub fn connect(&self, flow: Flow, server_name: String) {
+    /// Opens `flow.connection` to the trunk with this index. What is transmitted to it meanwhile waits; a failure reaches the core as `FlowFailed`.
+    pub fn connect(&self, flow: Flow, server_name: String, trunk: usize) {
         let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
         self.0.connections.insert(flow.connection, sender);
-        spawn(outbound::open(Arc::clone(&self.0), flow, server_name, queue));
+        spawn(outbound::open(Arc::clone(&self.0), flow, server_name, trunk, queue));
     }
 
     /// Closes a connection after what is queued for it.

@@ -246,7 +246,7 @@ async fn a_peer_that_does_not_read_loses_its_connection_at_the_limit() {
 async fn tls_carries_messages_and_the_certificate_is_good_for_the_address() {
     let mut fixture = Fixture::start();
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    let mut phone = tls::connect(fixture.tls.client_config(), stream, "127.0.0.1").await.unwrap();
+    let mut phone = tls::connect(fixture.tls.client_config(0), stream, "127.0.0.1").await.unwrap();
     phone.write_all(OPTIONS.as_bytes()).await.unwrap();
     let (flow, bytes) = fixture.received().await;
     assert_eq!((flow.transport, bytes), (Transport::Tls, Bytes::from(OPTIONS)));
@@ -254,14 +254,14 @@ async fn tls_carries_messages_and_the_certificate_is_good_for_the_address() {
     assert_eq!(read_some(&mut phone).await, b"answer");
 
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    tls::connect(fixture.tls.client_config(), stream, "other.test").await.unwrap_err();
+    tls::connect(fixture.tls.client_config(0), stream, "other.test").await.unwrap_err();
 }
 
 #[tokio::test]
 async fn a_reloaded_certificate_serves_new_connections_and_open_ones_go_on() {
     let mut fixture = Fixture::start();
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    let mut old = tls::connect(fixture.tls.client_config(), stream, "localhost").await.unwrap();
+    let mut old = tls::connect(fixture.tls.client_config(0), stream, "localhost").await.unwrap();
     let certificate =
         |s: &tokio_rustls::client::TlsStream<TcpStream>| s.get_ref().1.peer_certificates().unwrap()[0].clone();
     // A missing certificate is made again.
@@ -270,7 +270,7 @@ async fn a_reloaded_certificate_serves_new_connections_and_open_ones_go_on() {
     old.write_all(OPTIONS.as_bytes()).await.unwrap();
     assert_eq!(fixture.received().await.1, OPTIONS);
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    let new = tls::connect(fixture.tls.client_config(), stream, "localhost").await.unwrap();
+    let new = tls::connect(fixture.tls.client_config(0), stream, "localhost").await.unwrap();
     assert_ne!(certificate(&new), certificate(&old));
 }
 
@@ -281,7 +281,7 @@ async fn an_asked_for_connection_carries_what_was_queued_before_it_was_open() {
         let remote = fixture.address(transport);
         let local = "127.0.0.1:0".parse().unwrap();
         let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(n) };
-        fixture.transports.connect(flow, "localhost".to_owned());
+        fixture.transports.connect(flow, "localhost".to_owned(), 0);
         fixture.transports.transmit(&flow, Bytes::from(OPTIONS)).unwrap();
         let (accepted, bytes) = fixture.received().await;
         assert_eq!(bytes, OPTIONS);
@@ -305,7 +305,7 @@ async fn a_connection_that_cannot_be_opened_or_proven_fails_its_flow() {
         (3, Transport::Tls, fixture.address(Transport::Tls), "not a name"),
     ] {
         let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(n) };
-        fixture.transports.connect(flow, name.to_owned());
+        fixture.transports.connect(flow, name.to_owned(), 0);
         assert_eq!(fixture.failed().await, flow);
         assert_eq!(fixture.transports.transmit(&flow, Bytes::new()), Err(FlowGone));
     }
@@ -360,7 +360,7 @@ async fn handshakes_that_are_not_finished_are_limited_and_cut_off() {
     let others = Arc::clone(&handshakes).try_acquire_many_owned(all - 2).unwrap();
     // One that is finished counts no more.
     let stream = TcpStream::connect(server).await.unwrap();
-    let mut phone = tls::connect(fixture.tls.client_config(), stream, "127.0.0.1").await.unwrap();
+    let mut phone = tls::connect(fixture.tls.client_config(0), stream, "127.0.0.1").await.unwrap();
     phone.write_all(OPTIONS.as_bytes()).await.unwrap();
     fixture.received().await;
     let mut silent = [TcpStream::connect(server).await.unwrap(), TcpStream::connect(server).await.unwrap()];
