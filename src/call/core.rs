@@ -558,7 +558,7 @@ impl Core {
                 let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
                 let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
+                let attempts = reachable.map(contact).collect();
                 self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
             }
             Target::Trunks { trunks, number } => {

@@ -81,6 +81,9 @@ impl Call {
 
     fn pass_early_offer(&mut self, ctx: &mut Context, update: EarlyUpdate) {
         let (call, worker) = (self.id, self.worker(ctx));
+        if let Some(branch) = self.early.and_then(|number| self.branches.get_mut(&number)) {
+            branch.outdate_settled();
+        }
         for side in [update.asker, update.target] {
             let has_ports =
                 self.leg_mut(side).is_some_and(|leg| leg.open_media(ctx, call, side, worker, &update.offer));

@@ -123,6 +123,15 @@ impl Branch {
         self.settled.iter().any(|(tag, _)| tag == remote_tag)
     }
 
+    /// An offer follows in the early dialog of this branch: from now on its leg knows what holds there, not the answer in
+    /// that reliable response.
+    pub(super) fn outdate_settled(&mut self) {
+        let tag = self.leg.dialog.as_ref().map(|dialog| dialog.id.remote_tag.as_str());
+        for (_, answer) in self.settled.iter_mut().filter(|(settled, _)| Some(settled.as_str()) == tag) {
+            answer.clear();
+        }
+    }
+
     pub(super) fn settle_in(&mut self, response: &Message, answer: Bytes) {
         self.settled.extend(response.to_tag().map(|tag| (tag.to_owned(), answer)));
     }

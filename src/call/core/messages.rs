@@ -10,7 +10,7 @@ use crate::{
         routing::{self, Target},
     },
     sip::{dialog::is_sips, registrar::Binding},
-    types::{Transport, limits},
+    types::Transport,
 };
 
 impl Core {
@@ -41,7 +41,7 @@ impl Core {
                 let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
                 let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                let contacts: Vec<_> = reachable.take(limits::FORK_WIDTH_MAX).cloned().collect();
+                let contacts: Vec<_> = reachable.cloned().collect();
                 self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);
             }
             Target::Trunks { .. } => self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers"),
