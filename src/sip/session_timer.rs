@@ -11,7 +11,7 @@
 //! - A peer without the extension is refreshed by us all the same, which section 7.2 allows "purely for its own benefit":
 //!   nothing else finds out that a telephone has vanished. Any answer of such a peer is a sign of life.
 //! - Who refreshes is the peer's choice. If it has none, the peer does if it asked for a timer, and else we do.
-//! - Intervals are cut to [`INTERVAL_S_MAX`], even where Min-SE asks for more; otherwise a peer could switch the timer off.
+//! - Intervals are cut to `INTERVAL_S_MAX`, even where Min-SE asks for more; otherwise a peer could switch the timer off.
 //! - A Session-Expires or Min-SE that cannot be read counts as absent.
 
 use crate::{
