@@ -678,6 +678,11 @@ impl Call {
         Some(self.cdr.clone())
     }
 
+    /// Its record is not written yet. What lives longer than that only waits for transactions.
+    pub(super) const fn is_live(&self) -> bool {
+        !self.is_recorded
+    }
+
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
         let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();

@@ -45,6 +45,8 @@ pub struct Core {
     registrar: Registrar,
     authenticator: Authenticator,
     calls: BTreeMap<CallId, Call>,
+    /// How many of them are live.
+    live_calls: usize,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -84,6 +86,7 @@ impl Core {
             registrar: Registrar::new(),
             authenticator,
             calls: BTreeMap::new(),
+            live_calls: 0,
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
@@ -281,7 +284,7 @@ impl Core {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+        if self.is_draining || self.live_calls >= limits::CALLS_MAX {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -457,6 +460,7 @@ impl Core {
         let is_registered = self.registrar.is_bound(&pending.flow);
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
+        self.live_calls += 1;
         self.keep(call);
     }
 
@@ -488,6 +492,7 @@ impl Core {
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
     fn keep(&mut self, mut call: Call) {
         if let Some(cdr) = call.take_record() {
+            self.live_calls -= 1;
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
         if let Some(timer) = call.timer.take() {
@@ -685,7 +690,7 @@ impl Core {
     // Views.
 
     pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().map(Call::view).collect()
+        self.calls.values().filter(|c| c.is_live()).map(Call::view).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
@@ -696,18 +701,14 @@ impl Core {
         self.ctx.counters.clone()
     }
 
-    /// Calls, also those that are over but not yet recorded.
-    pub fn calls_len(&self) -> usize {
-        self.calls.len()
-    }
-
     pub const fn bindings_len(&self) -> usize {
         self.registrar.len()
     }
 
-    /// Calls that are not over: what a drain waits for.
-    pub fn live_calls(&self) -> usize {
-        self.calls.values().filter(|c| c.state != State::Ended).count()
+    /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
+    /// as the INVITE to a device that answers nothing, and does not count.
+    pub const fn live_calls(&self) -> usize {
+        self.live_calls
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
@@ -717,6 +718,7 @@ impl Core {
             && self.ctx.device_legs.is_empty()
             && self.ctx.media.is_empty();
         self.calls.is_empty()
+            && self.live_calls == 0
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()

@@ -207,7 +207,7 @@ impl CoreTask {
             Query::Stats(reply) => {
                 let stats = Stats {
                     counters: self.core.counters(),
-                    calls: self.core.calls_len(),
+                    calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                 };
                 let _ = reply.send(stats);
