@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     media,
-    policy::security::LegSecurity,
+    policy::{reach::Outcome, security::LegSecurity},
     sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::sip::{Message, Method, build::reason_phrase},
@@ -72,7 +72,7 @@ pub(super) struct Call {
     pub emergency: Option<EmergencyInfo>,
     /// Requests relayed between the legs, by the client transaction that carries them on.
     pub relayed: BTreeMap<TxnId, (Side, Pending)>,
-    plan: Plan,
+    pub plan: Plan,
     next_branch: u32,
     /// The best failure so far.
     failure: Option<Failure>,
@@ -118,7 +118,7 @@ impl Call {
         a.enter(ctx, id, Side::A);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
-        let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
+        let cdr = Cdr::begin(ctx, &caller, plan.hunt.group().unwrap_or(&callee), emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
         Self {
             id,
@@ -171,11 +171,18 @@ impl Call {
                 return;
             }
         }
-        if self.state == State::Setup {
-            let failure = self.failure.clone().unwrap_or_else(|| Failure::new(480, "Not Registered"));
+        if self.state == State::Setup && !self.plan.hunt.go_on() {
+            let failure = self.plan.hunt.verdict().or_else(|| self.failure.clone());
+            let failure = failure.unwrap_or_else(|| Failure::new(480, "Not Registered"));
             let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
             self.fail(ctx, &failure, None);
         }
+    }
+
+    /// The contacts of the users whose turn it is, as the core found them.
+    pub(super) fn ring(&mut self, ctx: &mut Context, attempts: Vec<Attempt>) {
+        self.plan.try_at_once(attempts);
+        self.next_wave(ctx);
     }
 
     fn has_live_branch(&self) -> bool {
@@ -337,6 +344,7 @@ impl Call {
         let trunk = self.branches[&number].attempt.trunk();
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
+        self.cdr.answered_by = self.branches[&number].attempt.party().map(str::to_owned);
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
@@ -420,6 +428,7 @@ impl Call {
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
         let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
+        let has_rung = branch.progress == Progress::Ringing;
         branch.progress = Progress::Over;
         branch.deadline = None;
         let attempt = branch.attempt.clone();
@@ -430,6 +439,9 @@ impl Call {
         }
         if is_unexpected {
             self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
+            if let Attempt::Contact { user, .. } = &attempt {
+                self.plan.hunt.note(user, Outcome::of(status, has_rung));
+            }
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
@@ -450,10 +462,10 @@ impl Call {
                     self.plan.give_up();
                 }
             }
-            Attempt::Contact { .. } => {
+            // One device has spoken for the whole user, but not for other members of a group.
+            Attempt::Contact { user, .. } => {
                 if status >= 600 {
-                    self.plan.give_up();
-                    self.cancel_branches(ctx, None);
+                    self.cancel_where(ctx, |b| b.attempt.user() == Some(&user));
                 }
             }
         }
@@ -561,6 +573,13 @@ impl Call {
         }
     }
 
+    fn cancel_where(&mut self, ctx: &mut Context, is_meant: impl Fn(&Branch) -> bool) {
+        let meant: Vec<u32> = self.branches.iter().filter(|(_, b)| is_meant(b)).map(|(number, _)| *number).collect();
+        for number in meant {
+            self.cancel_branch(ctx, number);
+        }
+    }
+
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
         let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
@@ -637,13 +656,39 @@ impl Call {
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
-            let branch = self.branches.get_mut(&number).expect("listed just now");
-            branch.deadline = None;
-            branch.progress = Progress::GivenUp;
-            ctx.cancel(branch.txn);
+            self.stop_waiting(ctx, number);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
         }
+        if self.plan.hunt.deadline.is_some_and(|d| d <= ctx.now) {
+            self.stop_ringing(ctx);
+        }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Those whose turn it is have rung long enough.
+    fn stop_ringing(&mut self, ctx: &mut Context) {
+        self.plan.hunt.deadline = None;
+        let is_open = |b: &Branch| matches!(b.progress, Progress::Calling | Progress::Ringing);
+        let open: Vec<u32> = self.branches.iter().filter(|(_, b)| is_open(b)).map(|(number, _)| *number).collect();
+        for number in open {
+            let branch = &self.branches[&number];
+            if let Some(user) = branch.attempt.user() {
+                self.plan.hunt.note(user, Outcome::of(408, branch.progress == Progress::Ringing));
+            }
+            self.stop_waiting(ctx, number);
+            self.note_failure(Failure::new(480, "No Answer"));
+        }
+    }
+
+    /// The next attempt begins; who answers this one at the last moment is still welcome.
+    fn stop_waiting(&mut self, ctx: &mut Context, number: u32) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        branch.deadline = None;
+        branch.progress = Progress::GivenUp;
+        ctx.cancel(branch.txn);
+        if self.early == Some(number) {
+            self.early = None;
+        }
     }
 
     /// When [`Call::timed_out`] is due.
@@ -653,7 +698,7 @@ impl Call {
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
-        self.branches.values().filter_map(|b| b.deadline).chain(ring).min()
+        self.branches.values().filter_map(|b| b.deadline).chain(ring).chain(self.plan.hunt.deadline).min()
     }
 
     // For the core.
@@ -689,6 +734,22 @@ impl Call {
         self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
     }
 
+    /// Whether this side of the call is in a conversation.
+    pub(super) fn is_talking(&self, side: Side) -> bool {
+        match (self.state, side) {
+            (State::Answered(_), Side::A) => true,
+            (State::Answered(winner), Side::B(number)) => winner == number,
+            (State::Setup | State::Ended, _) => false,
+        }
+    }
+
+    /// Users who were in the conversation, once it has been one.
+    pub(super) fn talkers(&self) -> impl Iterator<Item = &str> {
+        let winner = self.winner.and_then(|number| self.branches.get(&number));
+        let a = winner.map(|_| &self.a);
+        a.into_iter().chain(winner.map(|b| &b.leg)).filter_map(|leg| leg.device.as_ref()).map(|d| d.user.as_str())
+    }
+
     pub(super) fn view(&self) -> CallView {
         let (state, b) = match self.state {
             State::Setup if self.branches.values().any(|b| b.progress == Progress::Ringing) => ("ringing", None),
@@ -706,6 +767,7 @@ impl Call {
             answer_ms: self.cdr.answer_ms,
             emergency: self.cdr.emergency,
             trunk: self.cdr.trunk.clone(),
+            answered_by: self.cdr.answered_by.clone(),
             a_suite: suite(&self.a),
             b_suite: b.and_then(|b| suite(&b.leg)),
         }

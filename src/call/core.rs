@@ -1,5 +1,7 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod reach;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -15,6 +17,7 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
+    hunt::Hunt,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     trunks::Trunks,
@@ -47,6 +50,8 @@ pub struct Core {
     calls: BTreeMap<CallId, Call>,
     /// How many of them are live.
     live_calls: usize,
+    /// When a user's last call ended, since the start of the server.
+    last_call_ends: HashMap<String, Instant>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -87,6 +92,7 @@ impl Core {
             authenticator,
             calls: BTreeMap::new(),
             live_calls: 0,
+            last_call_ends: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
@@ -419,11 +425,11 @@ impl Core {
         let is_secure = is_sips(pending.request.request_uri());
         match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
             Target::User(user) => {
-                let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let contacts = self.registrar.contacts(&user.name);
-                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                let attempts = reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect();
-                self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
+                self.start_call(pending, caller, callee, Plan::hunt(Hunt::for_user(user)), None);
+            }
+            Target::Group(index) => {
+                let plan = self.hunt_group(index);
+                self.start_call(pending, caller, callee, plan, None);
             }
             Target::Trunks { trunks, number } => {
                 let is_reachable =
@@ -491,8 +497,10 @@ impl Core {
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
     fn keep(&mut self, mut call: Call) {
+        self.serve(&mut call);
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
+            self.note_idle(&call);
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
         if let Some(timer) = call.timer.take() {
@@ -652,6 +660,7 @@ impl Core {
         let gone: Vec<String> =
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
+        self.last_call_ends.retain(|user, _| self.ctx.directory.by_name(user).is_some());
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::leg::Leg;
+use super::{hunt::Hunt, leg::Leg};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
@@ -22,6 +22,23 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
+    /// The user whose device is called.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Contact { user, .. } => Some(user),
+            Self::Trunk { .. } | Self::Emergency { .. } => None,
+        }
+    }
+
+    /// Whom the record names when this attempt is answered. An emergency call's callee is as dialled.
+    pub(super) fn party(&self) -> Option<&str> {
+        match self {
+            Self::Contact { user, .. } => Some(user),
+            Self::Trunk { number, .. } => Some(number),
+            Self::Emergency { .. } => None,
+        }
+    }
+
     pub(super) const fn trunk(&self) -> Option<usize> {
         match self {
             Self::Contact { .. } => None,
@@ -31,32 +48,42 @@ impl Attempt {
     }
 }
 
-/// Waves of attempts: all of one wave at once, the next when every one of it has failed.
+/// Waves of attempts: all of one wave at once, the next when every one of it has failed. When no wave is left, the hunt
+/// says whether there is more to try.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan(VecDeque<Vec<Attempt>>);
+pub(super) struct Plan {
+    waves: VecDeque<Vec<Attempt>>,
+    pub hunt: Hunt,
+}
 
 impl Plan {
-    /// Every attempt at once; the first 200 wins.
-    pub(super) fn parallel(attempts: Vec<Attempt>) -> Self {
-        Self(VecDeque::from([attempts]))
+    /// People are looked for.
+    pub(super) fn hunt(hunt: Hunt) -> Self {
+        Self { waves: VecDeque::new(), hunt }
     }
 
     /// One after the other.
     pub(super) fn serial(attempts: impl IntoIterator<Item = Attempt>) -> Self {
-        Self(attempts.into_iter().map(|a| vec![a]).collect())
+        Self { waves: attempts.into_iter().map(|a| vec![a]).collect(), hunt: Hunt::default() }
+    }
+
+    /// Every attempt at once; the first 200 wins.
+    pub(super) fn try_at_once(&mut self, attempts: Vec<Attempt>) {
+        self.waves.push_back(attempts);
     }
 
     pub(super) fn next_wave(&mut self) -> Option<Vec<Attempt>> {
-        self.0.pop_front()
+        self.waves.pop_front()
     }
 
     /// Tries this before anything else that is left.
     pub(super) fn retry(&mut self, attempt: Attempt) {
-        self.0.push_front(vec![attempt]);
+        self.waves.push_front(vec![attempt]);
     }
 
     pub(super) fn give_up(&mut self) {
-        self.0.clear();
+        self.waves.clear();
+        self.hunt.give_up();
     }
 }
 

@@ -9,6 +9,7 @@ mod core;
 mod credentials;
 mod emergency_call;
 mod fork;
+mod hunt;
 mod in_dialog;
 mod interface;
 mod leg;

@@ -4,7 +4,7 @@
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, groups, reader::Section,
 };
 use crate::{
     policy::{
@@ -149,9 +149,7 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
 /// Emergency RULES 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
 /// outside prefix, in any form in which it could be dialled. Also warns of callback numbers that reach nobody.
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
-    let mut with_habits = config.clone();
-    with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
-    let site = Site::new(&with_habits, &[]);
+    let Some(emergency) = EmergencyNumbers::of(config) else { return Vec::new() };
     let mut problems = Vec::new();
     let mut report = |severity, key: String, message: String, remedy: &str| {
         problems.push(Problem { severity, line: 0, key, message, remedy: remedy.to_owned() });
@@ -162,12 +160,7 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
             [("name", Some(user.name.as_str())), ("extension", Some(&user.extension)), ("direct_line", direct_line)]
         {
             let Some(text) = text else { continue };
-            let class = match class_of_user_part(text, &site) {
-                Some(Class::Emergency) => "an emergency number",
-                Some(Class::Test) => "a test number of emergency calls",
-                None => continue,
-            };
-            let message = format!("{text:?} is {class} in {}, with or without an outside prefix", site.region().code);
+            let Some(message) = emergency.complaint(text) else { continue };
             report(Severity::Error, format!("user {:?} {what}", user.name), message, "another number or name");
         }
         if let Some(line) = direct_line.filter(|l| !number::is_e164(l)) {
@@ -180,12 +173,39 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
             );
         }
     }
-    for number in config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none()) {
+    let is_reached = |number: &String| {
+        let is_groups = config.groups.iter().any(|g| g.direct_line.as_ref() == Some(number));
+        is_groups || directory.by_direct_line(number).is_some()
+    };
+    for number in config.emergency.callback_numbers.iter().filter(|n| !is_reached(n)) {
         let message = format!("{number:?} is nobody's direct line: emergency services that call back reach nobody");
         let remedy = "a user with this direct line, such as the reception";
         report(Severity::Warning, "emergency.callback_numbers".to_owned(), message, remedy);
     }
+    problems.extend(groups::shared_with_users(config, directory));
     problems
+}
+
+/// The numbers that nothing of ours may be called (RULES 3), habitual prefixes included.
+pub(super) struct EmergencyNumbers(Site);
+
+impl EmergencyNumbers {
+    /// `None`: the configuration names no known region, which is reported elsewhere.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        table::region(&config.company.region)?;
+        let mut with_habits = config.clone();
+        with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
+        Some(Self(Site::new(&with_habits, &[])))
+    }
+
+    /// Why this text may not be an extension, user name or direct line.
+    pub(super) fn complaint(&self, text: &str) -> Option<String> {
+        let class = match class_of_user_part(text, &self.0)? {
+            Class::Emergency => "an emergency number",
+            Class::Test => "a test number of emergency calls",
+        };
+        Some(format!("{text:?} is {class} in {}, with or without an outside prefix", self.0.region().code))
+    }
 }
 
 #[cfg(test)]

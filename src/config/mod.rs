@@ -9,12 +9,14 @@ use std::{
 
 mod checks;
 pub mod directory;
+mod groups;
 mod reader;
 mod sections;
 mod value;
 
 pub use checks::check_directory;
 pub use directory::{Directory, User};
+pub use groups::{Group, Strategy, check_members};
 
 use crate::types::{Private, Transport};
 
@@ -32,6 +34,8 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     pub admin: Admin,
     pub log: Log,
+    /// By name, in the order of the file.
+    pub groups: Vec<Group>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +240,11 @@ pub fn parse_with(
     text: &str,
     further: impl FnOnce(&Config) -> Vec<Problem>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    reader::read(text, sections::config, further)
+    reader::read(text, sections::config, |config| {
+        let mut problems = groups::problems(config);
+        problems.extend(further(config));
+        problems
+    })
 }
 
 #[cfg(test)]
@@ -316,6 +324,7 @@ mod tests {
             "trunk.carrier-a",
             "admin",
             "log",
+            "group.sales",
         ] {
             let header = format!("[{table}]\n");
             assert_eq!(text.matches(&header).count(), 1, "{header}");
@@ -356,7 +365,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, company, dialing, emergency, log",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, company, dialing, emergency, log, group",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",

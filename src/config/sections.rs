@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Admin, Company, Config, Dialing, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, PidfElement,
-    Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
+    Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -33,7 +33,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let dialing = dialing(root.section("dialing"));
     let emergency = emergency(root.section("emergency"), &company, &trunks);
     let log = log(root.section("log"));
-    Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log }
+    let groups = groups::read(root.section("group"));
+    Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log, groups }
 }
 
 fn server(mut section: Section<'_>, sip: &Sip) -> Server {

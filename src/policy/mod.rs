@@ -2,5 +2,6 @@
 
 pub mod emergency;
 pub mod number;
+pub mod reach;
 pub mod routing;
 pub mod security;

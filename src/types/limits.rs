@@ -56,3 +56,9 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Ring groups of one configuration; more are refused at load.
+pub const GROUPS_MAX: usize = 200;
+/// Members of one ring group; more are refused at load.
+pub const GROUP_MEMBERS_MAX: usize = 20;
+/// Branches that ring at once for a ring group; contacts of members beyond it are not called.
+pub const GROUP_FORK_WIDTH_MAX: usize = 40;

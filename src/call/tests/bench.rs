@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Core, Input, Output, Setup};
+use super::super::{Cdr, Core, Input, Output, Setup};
 use crate::{
     config::{self, Directory, User},
     media::{self, LegReport},
@@ -65,6 +65,8 @@ pub(super) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN 
 pub(super) struct Bench {
     pub(super) core: Core,
     pub(super) now: Instant,
+    /// Records of calls that have ended.
+    pub(super) cdrs: Vec<Cdr>,
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
@@ -80,7 +82,7 @@ pub(super) fn udp(remote: &str) -> Flow {
     }
 }
 
-fn user(name: &str, extension: &str, direct_line: &str) -> User {
+pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
     User {
         name: name.to_owned(),
         extension: extension.to_owned(),
@@ -89,7 +91,7 @@ fn user(name: &str, extension: &str, direct_line: &str) -> User {
     }
 }
 
-fn binding(aor: &str, address: &str) -> Binding {
+pub(super) fn binding(aor: &str, address: &str) -> Binding {
     Binding {
         aor: aor.to_owned(),
         contact: format!("sip:{aor}@{address}"),
@@ -108,15 +110,17 @@ impl Bench {
     }
 
     pub(super) fn with(config: &str) -> Self {
+        let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
+        Self::with_users(config, users, vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)])
+    }
+
+    pub(super) fn with_users(config: &str, users: impl IntoIterator<Item = User>, bindings: Vec<Binding>) -> Self {
         let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
             config: Arc::new(config),
-            directory: Arc::new(Directory::new([
-                user("alice", "1001", "+12025551001"),
-                user("bob", "1002", "+12025551002"),
-            ])),
+            directory: Arc::new(Directory::new(users)),
             listeners: vec![
                 listener(Transport::Udp, "192.0.2.1:5060"),
                 listener(Transport::Tcp, "192.0.2.1:5060"),
@@ -124,11 +128,11 @@ impl Bench {
             ],
             workers: 1,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
-            bindings: vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)],
+            bindings,
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
-        let mut bench = Self { core, now, sent: Vec::new(), open_legs: Vec::new(), serial: 0 };
+        let mut bench = Self { core, now, cdrs: Vec::new(), sent: Vec::new(), open_legs: Vec::new(), serial: 0 };
         bench.drain();
         bench
     }
@@ -146,11 +150,8 @@ impl Bench {
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Timeout(_) => break,
-                Output::Media { .. }
-                | Output::Connect { .. }
-                | Output::Resolve { .. }
-                | Output::StoreBinding(_)
-                | Output::StoreCdr(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::Resolve { .. } | Output::StoreBinding(_) => {}
+                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
             }
         }
         for leg in closed {

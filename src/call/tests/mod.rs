@@ -1,6 +1,7 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
 mod bench;
+mod reach;
 
 use std::net::SocketAddr;
 

@@ -65,7 +65,7 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
         Command::List => list(&mut store),
-        Command::Remove { name } => remove(&mut store, &name),
+        Command::Remove { name } => remove(config, &mut store, &name),
     }
 }
 
@@ -245,7 +245,15 @@ fn list(store: &mut Store) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove(store: &mut Store, name: &str) -> Result<(), Failure> {
+fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure> {
+    let directory = store.directory().map_err(|e| run::store_failure(&e))?;
+    let is_member = |member: &String| directory.by_dialled(member).is_some_and(|user| user.name == name);
+    if let Some(group) = config.groups.iter().find(|group| group.members.iter().any(is_member)) {
+        return Err(Failure::Usage(format!(
+            "user {name} is a member of [group.{}]. Remove it there first.",
+            group.name
+        )));
+    }
     store.remove_user(name).map_err(|e| run::store_failure(&e))?;
     super::print(&format!("user {name} was removed\n"));
     Ok(())

@@ -140,6 +140,7 @@ mod tests {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
             callee: "1002".to_owned(),
+            answered_by: None,
             start_ms: n,
             answer_ms: None,
             end_ms: n + 5,
