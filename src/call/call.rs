@@ -75,11 +75,11 @@ pub(super) struct Call {
     pub plan: Plan,
     next_branch: u32,
     /// The best failure so far.
-    failure: Option<Failure>,
+    pub failure: Option<Failure>,
     /// The branch whose early media the caller hears.
     early: Option<u32>,
     /// The branch whose 200 won; stays known after the end.
-    winner: Option<u32>,
+    pub winner: Option<u32>,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -162,7 +162,7 @@ impl Call {
     // Outwards: waves, branches.
 
     /// Tries what the plan holds next; with nothing left, the call fails.
-    fn next_wave(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave(&mut self, ctx: &mut Context) {
         while let Some(wave) = self.plan.next_wave() {
             for attempt in wave {
                 self.launch(ctx, attempt);
@@ -177,12 +177,6 @@ impl Call {
             let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
             self.fail(ctx, &failure, None);
         }
-    }
-
-    /// The contacts of the users whose turn it is, as the core found them.
-    pub(super) fn ring(&mut self, ctx: &mut Context, attempts: Vec<Attempt>) {
-        self.plan.try_at_once(attempts);
-        self.next_wave(ctx);
     }
 
     fn has_live_branch(&self) -> bool {
@@ -232,7 +226,7 @@ impl Call {
         })
     }
 
-    fn note_failure(&mut self, failure: Failure) {
+    pub(super) fn note_failure(&mut self, failure: Failure) {
         self.failure = Some(match self.failure.take() {
             Some(earlier) => earlier.better_of(failure),
             None => failure,
@@ -248,6 +242,7 @@ impl Call {
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
+            300..=302 if self.deflect(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
     }
@@ -566,7 +561,7 @@ impl Call {
     }
 
     /// Cancels every branch that has no final answer, except one.
-    fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
+    pub(super) fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
         let others: Vec<u32> = self.branches.keys().copied().filter(|number| Some(*number) != except).collect();
         for number in others {
             self.cancel_branch(ctx, number);
@@ -594,7 +589,7 @@ impl Call {
     }
 
     /// Ends one branch that is not, or no longer, part of the call.
-    fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
+    pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
         if branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
@@ -665,23 +660,8 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
-    /// Those whose turn it is have rung long enough.
-    fn stop_ringing(&mut self, ctx: &mut Context) {
-        self.plan.hunt.deadline = None;
-        let is_open = |b: &Branch| matches!(b.progress, Progress::Calling | Progress::Ringing);
-        let open: Vec<u32> = self.branches.iter().filter(|(_, b)| is_open(b)).map(|(number, _)| *number).collect();
-        for number in open {
-            let branch = &self.branches[&number];
-            if let Some(user) = branch.attempt.user() {
-                self.plan.hunt.note(user, Outcome::of(408, branch.progress == Progress::Ringing));
-            }
-            self.stop_waiting(ctx, number);
-            self.note_failure(Failure::new(480, "No Answer"));
-        }
-    }
-
     /// The next attempt begins; who answers this one at the last moment is still welcome.
-    fn stop_waiting(&mut self, ctx: &mut Context, number: u32) {
+    pub(super) fn stop_waiting(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         branch.deadline = None;
         branch.progress = Progress::GivenUp;
@@ -732,22 +712,6 @@ impl Call {
     pub(super) fn is_over(&self) -> bool {
         let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
         self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
-    }
-
-    /// Whether this side of the call is in a conversation.
-    pub(super) fn is_talking(&self, side: Side) -> bool {
-        match (self.state, side) {
-            (State::Answered(_), Side::A) => true,
-            (State::Answered(winner), Side::B(number)) => winner == number,
-            (State::Setup | State::Ended, _) => false,
-        }
-    }
-
-    /// Users who were in the conversation, once it has been one.
-    pub(super) fn talkers(&self) -> impl Iterator<Item = &str> {
-        let winner = self.winner.and_then(|number| self.branches.get(&number));
-        let a = winner.map(|_| &self.a);
-        a.into_iter().chain(winner.map(|b| &b.leg)).filter_map(|leg| leg.device.as_ref()).map(|d| d.user.as_str())
     }
 
     pub(super) fn view(&self) -> CallView {

@@ -15,9 +15,9 @@ use super::{
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, Side},
+    diversion,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
-    hunt::Hunt,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     trunks::Trunks,
@@ -27,7 +27,7 @@ use crate::{
     media::{self, ports::Ports},
     policy::{
         emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
-        routing::{self, Target},
+        routing,
         security::{self, LegSecurity, leg_security},
     },
     sip::{
@@ -36,7 +36,7 @@ use crate::{
         registrar::{self, Binding, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
     wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
 };
 
@@ -52,6 +52,8 @@ pub struct Core {
     live_calls: usize,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
+    /// Until when emergency services may call back, by the number they were shown.
+    callbacks: HashMap<String, Instant>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -93,6 +95,7 @@ impl Core {
             calls: BTreeMap::new(),
             live_calls: 0,
             last_call_ends: HashMap::new(),
+            callbacks: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
@@ -376,6 +379,7 @@ impl Core {
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
+                self.expect_callback(&info);
                 self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
@@ -423,22 +427,14 @@ impl Core {
         let callee = called_party(pending.request.request_uri());
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
-        match routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory) {
-            Target::User(user) => {
-                self.start_call(pending, caller, callee, Plan::hunt(Hunt::for_user(user)), None);
-            }
-            Target::Group(index) => {
-                let plan = self.hunt_group(index);
+        let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        match self.plan(target, is_secure) {
+            Ok(mut plan) => {
+                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.stops());
+                plan.hunt.comes_from(diversion::count(&pending.request), is_callback);
                 self.start_call(pending, caller, callee, plan, None);
             }
-            Target::Trunks { trunks, number } => {
-                let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
-                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
-                self.start_call(pending, caller, callee, plan, None);
-            }
-            Target::Refuse(status, reason) => {
+            Err((status, reason)) => {
                 self.ctx.counters.calls_refused += 1;
                 let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
                 self.ctx.outputs.push_back(Output::StoreCdr(cdr));

@@ -6,7 +6,7 @@ use super::{hunt::Hunt, leg::Leg};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::Message,
+    wire::sip::{Message, Name, NameAddr},
 };
 
 /// One place to send an INVITE to.
@@ -65,6 +65,11 @@ impl Plan {
     /// One after the other.
     pub(super) fn serial(attempts: impl IntoIterator<Item = Attempt>) -> Self {
         Self { waves: attempts.into_iter().map(|a| vec![a]).collect(), hunt: Hunt::default() }
+    }
+
+    /// The trunks to an outside number.
+    pub(super) fn number(number: &str, attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        Self { hunt: Hunt::for_number(number), ..Self::serial(attempts) }
     }
 
     /// Every attempt at once; the first 200 wins.
@@ -155,7 +160,7 @@ impl Failure {
 /// standing with the B side do not.
 pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
     match status {
-        // Redirections are not followed, so the callee cannot be reached this way.
+        // What a trunk, or a device of a group's member, redirects is not followed.
         300..=399 => Failure::new(480, "Redirected"),
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
@@ -166,6 +171,14 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),
     }
+}
+
+/// Where a 3xx sends the call: the Contact with the highest `q`, the first of equals (RFC 3261 section 8.1.3.4).
+pub(super) fn redirection(response: &Message) -> Option<String> {
+    let contacts = response.values(Name::Contact).filter_map(NameAddr::parse);
+    let with_q = contacts.map(|c| (c.params.get("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0), c.uri));
+    let best = with_q.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, uri)| uri.to_owned())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod cdr;
 mod context;
 mod core;
 mod credentials;
+mod diversion;
 mod emergency_call;
 mod fork;
 mod hunt;

@@ -72,6 +72,14 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
     }
 }
 
+/// Emergency RULES 3: nothing is ever forwarded to an emergency number.
+pub(super) fn voicemail(section: &Section<'_>, config: &Config) {
+    let Some(number) = &config.dialing.voicemail else { return };
+    if let Some(complaint) = EmergencyNumbers::of(config).and_then(|numbers| numbers.complaint(number)) {
+        section.error("voicemail", complaint, "the extension or number of the voicemail system");
+    }
+}
+
 pub(super) fn emergency(section: &Section<'_>, emergency: &Emergency, company: &Company, trunks: &[Trunk]) {
     if trunks.iter().any(|t| t.reaches_pstn) && emergency.callback_numbers.is_empty() {
         let remedy = "callback_numbers = [\"+12025550100\"]: numbers on which emergency services reach this company";
@@ -146,7 +154,7 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
     }
 }
 
-/// Emergency RULES 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
+/// Emergency RULES 3.1: no extension, user part, direct line or forwarding target may equal an emergency number in use, with or without an
 /// outside prefix, in any form in which it could be dialled. Also warns of callback numbers that reach nobody.
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let Some(emergency) = EmergencyNumbers::of(config) else { return Vec::new() };
@@ -162,6 +170,11 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
             let Some(text) = text else { continue };
             let Some(message) = emergency.complaint(text) else { continue };
             report(Severity::Error, format!("user {:?} {what}", user.name), message, "another number or name");
+        }
+        for (condition, target) in user.forwarding.targets() {
+            let Some(message) = emergency.complaint(target) else { continue };
+            let key = format!("user {:?} forward {condition}", user.name);
+            report(Severity::Error, key, message, "another target: nothing is ever forwarded to an emergency number");
         }
         if let Some(line) = direct_line.filter(|l| !number::is_e164(l)) {
             let remedy = "+, country code and number without separators";
@@ -198,7 +211,7 @@ impl EmergencyNumbers {
         Some(Self(Site::new(&with_habits, &[])))
     }
 
-    /// Why this text may not be an extension, user name or direct line.
+    /// Why this text may not be an extension, user name, direct line or forwarding target.
     pub(super) fn complaint(&self, text: &str) -> Option<String> {
         let class = match class_of_user_part(text, &self.0)? {
             Class::Emergency => "an emergency number",
@@ -212,7 +225,7 @@ impl EmergencyNumbers {
 mod tests {
     use super::*;
     use crate::{
-        config::{User, parse},
+        config::{Forwarding, User, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -225,6 +238,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         let problems = check_directory(&config, &Directory::new([user]));
         problems.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.key).collect()
@@ -251,6 +265,23 @@ mod tests {
         assert_eq!(errors("US", "alice", "1001", Some("+1911")).len(), 2, "and it is no E.164 number");
         assert_eq!(errors("US", "alice", "1001", Some("12025550100")), ["user \"alice\" direct_line"]);
         assert_eq!(errors("US", "alice", "1001", Some("+12025550100")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_forwarded_to_an_emergency_number_in_any_form() {
+        let config = parse("[company]\nname = \"Example Corp\"\nregion = \"US\"").unwrap().0;
+        for (target, is_refused) in [("911", true), ("9911", true), ("*67911", true), ("933", true), ("1911x", false)] {
+            let user = User {
+                name: "alice".to_owned(),
+                extension: "1001".to_owned(),
+                direct_line: None,
+                credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+                forwarding: Forwarding { no_answer: Some(target.to_owned()), ..Forwarding::default() },
+            };
+            let keys: Vec<_> = check_directory(&config, &Directory::new([user])).into_iter().map(|p| p.key).collect();
+            let expected = if is_refused { vec!["user \"alice\" forward no-answer".to_owned()] } else { vec![] };
+            assert_eq!(keys, expected, "{target}");
+        }
     }
 
     #[test]

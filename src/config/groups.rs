@@ -167,7 +167,7 @@ impl Group {
 mod tests {
     use super::*;
     use crate::{
-        config::{User, parse},
+        config::{Forwarding, User, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -189,6 +189,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: Some(format!("+1202555{extension}")),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         Directory::new([user("alice", "1001"), user("bob", "1002")])
     }

@@ -15,7 +15,7 @@ mod sections;
 mod value;
 
 pub use checks::check_directory;
-pub use directory::{Directory, User};
+pub use directory::{Directory, Forwarding, User};
 pub use groups::{Group, Strategy, check_members};
 
 use crate::types::{Private, Transport};
@@ -147,6 +147,8 @@ impl Network {
 pub struct Dialing {
     /// Digits dialled for an outside line, such as `9`.
     pub outside_prefixes: Vec<String>,
+    /// Number of an external voicemail system: what the forwarding target `voicemail` stands for.
+    pub voicemail: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -447,6 +449,10 @@ mod tests {
             (
                 "[log]\nlevel = \"loud\"",
                 "Error 5 log.level: \"loud\" is not known | one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            ),
+            (
+                "[dialing]\nvoicemail = \"911\"",
+                "Error 5 dialing.voicemail: \"911\" is an emergency number in US, with or without an outside prefix | the extension or number of the voicemail system",
             ),
             ("sip = 5", "Error 1 sip: the value is of type integer | a table: [sip]"),
         ] {

@@ -30,11 +30,14 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let media = media(root.section("media"), &sip);
     let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
     let company = company(root.section("company"), &trunks);
-    let dialing = dialing(root.section("dialing"));
+    let mut dialing_section = root.section("dialing");
+    let dialing = dialing(&mut dialing_section);
     let emergency = emergency(root.section("emergency"), &company, &trunks);
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
-    Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log, groups }
+    let config = Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log, groups };
+    checks::voicemail(&dialing_section, &config);
+    config
 }
 
 fn server(mut section: Section<'_>, sip: &Sip) -> Server {
@@ -195,9 +198,11 @@ fn dial_as(emergency: &mut Section<'_>) -> BTreeMap<String, BTreeMap<String, Str
         .collect()
 }
 
-fn dialing(mut section: Section<'_>) -> Dialing {
-    let dialing =
-        Dialing { outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default() };
+fn dialing(section: &mut Section<'_>) -> Dialing {
+    let dialing = Dialing {
+        outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default(),
+        voicemail: section.text("voicemail", |text| value::extension(text).or_else(|_| value::e164(text))),
+    };
     section.finish();
     dialing
 }

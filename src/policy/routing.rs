@@ -78,7 +78,7 @@ fn outbound(number: &str, config: &Config) -> Target {
 mod tests {
     use super::*;
     use crate::{
-        config::parse,
+        config::{Forwarding, parse},
         policy::emergency::{Dialled, Site, classify},
         types::Secret,
         wire::sip::digest::Credential,
@@ -131,6 +131,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         Directory::new([
             user("alice", "1001", Some("+12025550101")),

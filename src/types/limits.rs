@@ -60,5 +60,9 @@ pub const ADMIN_CDRS_MAX: u32 = 1_000;
 pub const GROUPS_MAX: usize = 200;
 /// Members of one ring group; more are refused at load.
 pub const GROUP_MEMBERS_MAX: usize = 20;
+/// Times that one call is forwarded, here and before it came here; once more is answered 483.
+pub const FORWARD_HOPS_MAX: usize = 5;
+/// Characters of a forwarding target; a longer one is refused.
+pub const FORWARD_TARGET_CHARS_MAX: usize = 64;
 /// Branches that ring at once for a ring group; contacts of members beyond it are not called.
 pub const GROUP_FORK_WIDTH_MAX: usize = 40;

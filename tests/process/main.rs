@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
 mod phone;
+mod reach;
 mod selftest;
 
 use std::{

@@ -11,6 +11,7 @@ mod net;
 mod phone;
 mod privacy;
 mod random;
+mod reach;
 mod scenario;
 mod server;
 mod trunk;

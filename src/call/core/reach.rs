@@ -1,49 +1,89 @@
-//! Steps 5 and 6 for calls to people: who is registered, who talks, who has been idle longest; and the waves that come of
-//! it.
+//! Steps 5 and 6 for calls to people: who is registered, who talks, who has been idle longest, where a user's calls go
+//! instead; and the plans that come of it.
+
+use tracing::{info, warn};
 
 use super::Core;
 use crate::{
     call::{
         call::Call,
-        fork::{Attempt, Plan},
+        diversion::Stop,
+        emergency_call::EmergencyInfo,
+        fork::{Attempt, Failure, Plan},
         hunt::{Hunt, Request},
         leg::Peer,
     },
     config::User,
-    policy::reach::{self, Outcome, Step},
+    policy::{
+        reach::{self, Arrival, Forward, Outcome, Step},
+        routing::Target,
+    },
     sip::registrar::Binding,
-    types::{CallId, Transport, limits},
+    types::{CallId, Duration, Transport, limits},
+    wire::sip::{Message, Name},
 };
 
+/// How long after an emergency call a call to its callback number is taken for the answering point's.
+const CALLBACK_WINDOW: Duration = Duration::from_secs(30 * 60);
+
 impl Core {
-    pub(super) fn hunt_group(&self, index: usize) -> Plan {
-        let group = &self.ctx.config.groups[index];
-        let steps = reach::steps(group, &self.ctx.directory, |user| self.last_call_ends.get(&user.name).copied());
-        Plan::hunt(Hunt::for_group(&group.name, steps))
+    /// What a target means in attempts, or the final answer.
+    pub(super) fn plan(&self, target: Target, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
+        match target {
+            Target::User(user) => Ok(Plan::hunt(Hunt::for_user(user))),
+            Target::Group(index) => {
+                let group = &self.ctx.config.groups[index];
+                let last_call_end = |user: &User| self.last_call_ends.get(&user.name).copied();
+                let steps = reach::steps(group, &self.ctx.directory, last_call_end);
+                Ok(Plan::hunt(Hunt::for_group(group, steps)))
+            }
+            Target::Trunks { trunks, number } => {
+                let is_reachable =
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
+                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
+                Ok(Plan::number(&number, trunks.into_iter().filter(is_reachable).map(attempt)))
+            }
+            Target::Refuse(status, reason) => Err((status, reason)),
+        }
     }
 
     /// Does what the call has asked for, until it rings somebody or is over.
     pub(super) fn serve(&mut self, call: &mut Call) {
         while let Some(request) = call.plan.hunt.take_request() {
             match request {
-                Request::Ring(step) => self.ring(call, step),
+                Request::Ring(step) if call.plan.hunt.group().is_some() => self.ring_members(call, &step),
+                Request::Ring(step) => self.ring_user(call, step),
+                Request::Forward(forward) => self.forward(call, &forward),
             }
         }
     }
 
-    fn ring(&mut self, call: &mut Call, step: Step) {
-        let hunt = &mut call.plan.hunt;
-        hunt.begin(step.users.clone(), step.ring.map(|ring| self.ctx.now + ring));
-        let is_group = hunt.group().is_some();
+    fn ring_user(&mut self, call: &mut Call, step: Step) {
+        let Some(user) = step.users.first() else { return };
+        let arrival = if call.plan.hunt.obeys_wishes() { reach::arrival(user) } else { Arrival::Ring(None) };
+        match arrival {
+            Arrival::Ring(ring) => {
+                let attempts = self.contacts(user, call.a.is_secure).collect();
+                call.plan.hunt.begin(step.users, ring.map(|ring| self.ctx.now + ring));
+                call.ring(&mut self.ctx, attempts);
+            }
+            Arrival::Forward(forward) => call.plan.hunt.ask_forward(forward),
+            Arrival::Refuse(status, reason) => call.cannot_go_on(&mut self.ctx, Failure::new(status, reason)),
+        }
+    }
+
+    fn ring_members(&mut self, call: &mut Call, step: &Step) {
+        let obeys_wishes = call.plan.hunt.obeys_wishes();
+        call.plan.hunt.begin(step.users.clone(), step.ring.map(|ring| self.ctx.now + ring));
         let mut attempts = Vec::new();
         for user in &step.users {
-            if is_group && self.is_taken(call, user) {
+            if obeys_wishes && self.is_taken(call, user) {
                 call.plan.hunt.note(&user.name, Outcome::Busy);
-            } else {
+            } else if !obeys_wishes || reach::takes_group_calls(user) {
                 attempts.extend(self.contacts(user, call.a.is_secure));
             }
         }
-        attempts.truncate(if is_group { limits::GROUP_FORK_WIDTH_MAX } else { limits::FORK_WIDTH_MAX });
+        attempts.truncate(limits::GROUP_FORK_WIDTH_MAX);
         call.ring(&mut self.ctx, attempts);
     }
 
@@ -66,5 +106,52 @@ impl Core {
         for user in call.talkers() {
             self.last_call_ends.insert(user.to_owned(), self.ctx.now);
         }
+    }
+
+    // Forwarding.
+
+    fn forward(&mut self, call: &mut Call, forward: &Forward) {
+        match self.forwarded(call, forward) {
+            Ok(plan) => {
+                info!(call = %call.id, cause = ?forward.cause, "Call forwarded.");
+                let line = call.plan.hunt.stops().last().and_then(Stop::line).cloned();
+                call.follow(&mut self.ctx, forward.cause, line.as_ref(), plan);
+            }
+            Err(failure) => call.cannot_go_on(&mut self.ctx, failure),
+        }
+    }
+
+    /// The plan for a forwarding target, unless the call has been there or has come a long way already.
+    fn forwarded(&self, call: &Call, forward: &Forward) -> Result<Plan, Failure> {
+        let target = reach::target(&forward.target, &self.ctx.config, &self.ctx.directory, &self.site);
+        let Some(target) = target else {
+            warn!(target: "emergency", stage = "forward", call = %call.id, cause = ?forward.cause,
+                "A forward to an emergency number is not followed.");
+            return Err(Failure::new(480, "Forwarded To An Emergency Number"));
+        };
+        let plan = self.plan(target, call.a.is_secure).map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
+        let hunt = &call.plan.hunt;
+        if plan.hunt.party().is_some_and(|party| hunt.has_been_at(party)) {
+            return Err(Failure::new(482, "Forwarding Loop"));
+        }
+        if hunt.hops() >= limits::FORWARD_HOPS_MAX {
+            return Err(Failure::new(483, "Forwarded Too Often"));
+        }
+        Ok(plan)
+    }
+
+    // Emergency services that call back pass do-not-disturb and forwarding (emergency RULES 9).
+
+    pub(super) fn expect_callback(&mut self, info: &EmergencyInfo) {
+        let now = self.ctx.now;
+        self.callbacks.retain(|_, until| *until > now);
+        self.callbacks.insert(info.callback.clone(), now + CALLBACK_WINDOW);
+    }
+
+    /// A trunk says so (RFC 7090 section 4), or somebody calls the number that an answering point was shown.
+    pub(super) fn is_emergency_callback(&self, request: &Message, stops: &[Stop]) -> bool {
+        let is_marked = request.header(Name::Priority).is_some_and(|v| v.eq_ignore_ascii_case("psap-callback"));
+        let line = stops.last().and_then(Stop::line);
+        is_marked || line.and_then(|line| self.callbacks.get(line)).is_some_and(|until| *until > self.ctx.now)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::{Cdr, Core, Input, Output, Setup};
 use crate::{
-    config::{self, Directory, User},
+    config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
     sip::registrar::Binding,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -88,6 +88,7 @@ pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
         extension: extension.to_owned(),
         direct_line: Some(direct_line.to_owned()),
         credential: Credential::derive(name, "pbx.example.com", "secret"),
+        forwarding: Forwarding::default(),
     }
 }
 

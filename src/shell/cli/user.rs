@@ -10,8 +10,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use super::forwarding;
 use crate::{
-    config::{self, Config, Directory, User},
+    config::{self, Config, Directory, Forwarding, User},
     shell::{
         entropy,
         failure::Failure,
@@ -35,6 +36,15 @@ pub(super) enum Command {
     },
     /// Show all users.
     List,
+    /// Send a user's calls elsewhere, under one or more conditions; without any, show where they go.
+    Forward(forwarding::Options),
+    /// Do not disturb: no phone of the user rings; callers hear that nobody is available, or go to the busy target.
+    Dnd {
+        /// Name of the user.
+        name: String,
+        /// Whether it is on.
+        state: forwarding::Switch,
+    },
     /// Remove a user and forget the phones registered for it.
     Remove {
         /// Name of the user.
@@ -65,6 +75,8 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
         Command::List => list(&mut store),
+        Command::Forward(options) => forwarding::forward(config, &mut store, &options),
+        Command::Dnd { name, state } => forwarding::do_not_disturb(&mut store, &name, state),
         Command::Remove { name } => remove(config, &mut store, &name),
     }
 }
@@ -230,16 +242,18 @@ fn check_emergency(config: &Config, accounts: &[Account]) -> Result<(), Failure>
         extension: account.extension.clone(),
         direct_line: account.direct_line.clone(),
         credential: account.credential(&config.server.domain),
+        forwarding: Forwarding::default(),
     });
     settings::refuse_errors(&config::check_directory(config, &Directory::new(users)))
 }
 
 fn list(store: &mut Store) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
-    let mut text = format!("{:<24} {:<16} {}\n", "user", "extension", "direct line");
+    let mut text = format!("{:<24} {:<16} {:<18} {}\n", "user", "extension", "direct line", "calls");
     for user in directory.iter() {
         let line = user.direct_line.as_deref().unwrap_or("-");
-        writeln!(text, "{:<24} {:<16} {line}", user.name, user.extension).expect("strings take everything");
+        let way = forwarding::way(&user.forwarding);
+        writeln!(text, "{:<24} {:<16} {line:<18} {way}", user.name, user.extension).expect("strings take everything");
     }
     super::print(&text);
     Ok(())
@@ -271,6 +285,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: Some(format!("+1555{extension}")),
             credential: credential.clone(),
+            forwarding: Forwarding::default(),
         };
         Directory::new([user("alice", "1001"), user("1002", "1002")])
     }

@@ -108,6 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         call::cdr::{Cdr, EndedBy},
+        config::Forwarding,
         sip::registrar::{Binding, Change},
         types::{
             ConnectionId, Flow, Instant, Secret, Transport,
@@ -338,11 +339,51 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_the_first_schema_is_taken_along_with_its_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        drop(store);
+        let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        old.execute_batch("DROP TABLE forwarding; PRAGMA user_version = 1").unwrap();
+        drop(old);
+        let mut store = Store::open(dir.path()).unwrap();
+        let alice = || Forwarding { busy: Some("1002".to_owned()), ..Forwarding::default() };
+        assert_eq!(store.directory().unwrap().by_name("alice").unwrap().forwarding, Forwarding::default());
+        store.set_forwarding("alice", &alice()).unwrap();
+        assert_eq!(Store::open(dir.path()).unwrap().directory().unwrap().by_name("alice").unwrap().forwarding, alice());
+    }
+
+    #[test]
+    fn forwarding_comes_back_exactly_and_goes_with_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None), account("bob", "1002", None)]).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let all = Forwarding {
+            always: text("1002"),
+            busy: text("bob"),
+            no_answer: text("voicemail"),
+            no_answer_after_s: Some(30),
+            unreachable: text("+12025550177"),
+            is_do_not_disturb: true,
+        };
+        store.set_forwarding("alice", &all).unwrap();
+        let of = |store: &mut Store, name: &str| store.directory().unwrap().by_name(name).unwrap().forwarding.clone();
+        assert_eq!(of(&mut store, "alice"), all);
+        assert_eq!(of(&mut store, "bob"), Forwarding::default(), "somebody else's");
+        store.remove_user("alice").unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        assert_eq!(of(&mut store, "alice"), Forwarding::default(), "the next of that name inherits it");
+        assert!(matches!(store.set_forwarding("eve", &all), Err(StoreError::NoSuchUser(_))));
+    }
+
+    #[test]
     fn a_newer_schema_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         drop(Store::open(dir.path()).unwrap());
-        Connection::open(dir.path().join("ringdown.db")).unwrap().pragma_update(None, "user_version", 2).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 2, known: 1 })));
+        Connection::open(dir.path().join("ringdown.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 99, .. })));
     }
 
     #[test]
