@@ -37,6 +37,9 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     if request.header(Name::MaxForwards).is_some_and(|v| v.trim() == "0") {
         return Err(Refusal::of(483));
     }
+    if request.header_text("Max-Breadth").is_some_and(|v| v.trim() == "0") {
+        return Err(Refusal::of(440));
+    }
     if let Some(refusal) = required_extensions(request) {
         return Err(refusal);
     }

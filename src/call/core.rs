@@ -15,7 +15,6 @@ use super::{
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, Side},
-    diversion,
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
@@ -431,7 +430,7 @@ impl Core {
         match self.plan(target, is_secure) {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.stops());
-                plan.hunt.comes_from(diversion::count(&pending.request), is_callback);
+                plan.hunt.comes_from(&pending.request, is_callback);
                 self.start_call(pending, caller, callee, plan, None);
             }
             Err((status, reason)) => {

@@ -54,17 +54,19 @@ impl Attempt {
 pub(super) struct Plan {
     waves: VecDeque<Vec<Attempt>>,
     pub hunt: Hunt,
+    /// What each branch of the last wave may make of the call (RFC 5393 section 5.3.3).
+    pub branch_breadth: usize,
 }
 
 impl Plan {
     /// People are looked for.
     pub(super) fn hunt(hunt: Hunt) -> Self {
-        Self { waves: VecDeque::new(), hunt }
+        Self { hunt, ..Self::default() }
     }
 
     /// One after the other.
     pub(super) fn serial(attempts: impl IntoIterator<Item = Attempt>) -> Self {
-        Self { waves: attempts.into_iter().map(|a| vec![a]).collect(), hunt: Hunt::default() }
+        Self { waves: attempts.into_iter().map(|a| vec![a]).collect(), ..Self::default() }
     }
 
     /// The trunks to an outside number.
@@ -78,7 +80,10 @@ impl Plan {
     }
 
     pub(super) fn next_wave(&mut self) -> Option<Vec<Attempt>> {
-        self.waves.pop_front()
+        let mut wave = self.waves.pop_front()?;
+        wave.truncate(self.hunt.breadth());
+        self.branch_breadth = self.hunt.breadth() / wave.len().max(1);
+        Some(wave)
     }
 
     /// Tries this before anything else that is left.

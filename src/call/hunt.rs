@@ -9,13 +9,13 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     call::{Call, State},
     context::{Context, Side},
-    diversion::{Party, Stop},
+    diversion::{self, Party, Stop},
     fork::{Attempt, Branch, Failure, Plan, Progress, redirection},
 };
 use crate::{
     config::{Group, User},
     policy::reach::{self, Cause, Forward, Outcome, Step},
-    types::Instant,
+    types::{Instant, limits::BREADTH_MAX},
     wire::sip::Message,
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Hunt {
     stops: Vec<Stop>,
     /// How often it was forwarded before it came here.
     earlier_hops: usize,
+    /// How many branches it may have at a time; `None`: as many as any.
+    breadth: Option<usize>,
     /// Emergency services call back: nothing may keep the call from the telephones (emergency RULES 9).
     is_callback: bool,
     /// When those who ring have rung long enough.
@@ -72,9 +74,15 @@ impl Hunt {
         Self { stops: vec![Stop::number(number)], ..Self::default() }
     }
 
-    pub(super) const fn comes_from(&mut self, earlier_hops: usize, is_callback: bool) {
-        self.earlier_hops = earlier_hops;
+    /// Reads what the caller's INVITE says of the way behind it and ahead of it.
+    pub(super) fn comes_from(&mut self, invite: &Message, is_callback: bool) {
+        self.earlier_hops = diversion::count(invite);
+        self.breadth = invite.header_text("Max-Breadth").and_then(|v| v.trim().parse().ok());
         self.is_callback = is_callback;
+    }
+
+    pub(super) fn breadth(&self) -> usize {
+        self.breadth.unwrap_or(BREADTH_MAX).min(BREADTH_MAX)
     }
 
     /// The ring group that was called.
@@ -150,6 +158,7 @@ impl Hunt {
         stops.append(&mut self.stops);
         self.stops = stops;
         self.earlier_hops = earlier.earlier_hops;
+        self.breadth = earlier.breadth;
     }
 
     /// Who this call is for now.

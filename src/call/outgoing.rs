@@ -104,6 +104,7 @@ impl Invite<'_> {
             request = request.header(name, value.expose());
         }
         if self.call.emergency.is_none() {
+            request = request.header("Max-Breadth", self.call.plan.branch_breadth);
             let company_line = self.attempt.trunk().map(|trunk| company_line(ctx.trunks.trunk(trunk)));
             let domain = host(&ctx.config.server.domain);
             request = diversion::add(request, self.call.plan.hunt.stops(), &domain, company_line);

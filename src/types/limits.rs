@@ -64,5 +64,8 @@ pub const GROUP_MEMBERS_MAX: usize = 20;
 pub const FORWARD_HOPS_MAX: usize = 5;
 /// Characters of a forwarding target; a longer one is refused.
 pub const FORWARD_TARGET_CHARS_MAX: usize = 64;
+/// Branches that the servers behind this one may make of one call at a time (RFC 5393 section 5.3.2); a caller's larger
+/// Max-Breadth is lowered to it, and branches share it.
+pub const BREADTH_MAX: usize = 60;
 /// Branches that ring at once for a ring group; contacts of members beyond it are not called.
 pub const GROUP_FORK_WIDTH_MAX: usize = 40;

@@ -15,6 +15,7 @@ use crate::{
     },
     config::User,
     policy::{
+        emergency::Class,
         reach::{self, Arrival, Forward, Outcome, Step},
         routing::Target,
     },
@@ -143,6 +144,9 @@ impl Core {
     // Emergency services that call back pass do-not-disturb and forwarding (emergency RULES 9).
 
     pub(super) fn expect_callback(&mut self, info: &EmergencyInfo) {
+        if info.class != Class::Emergency {
+            return;
+        }
         let now = self.ctx.now;
         self.callbacks.retain(|_, until| *until > now);
         self.callbacks.insert(info.callback.clone(), now + CALLBACK_WINDOW);

@@ -5,7 +5,7 @@ use crate::{
     config::{Forwarding, User},
     types::{
         ConnectionId, Flow, Transport,
-        limits::{FORWARD_HOPS_MAX, GROUP_FORK_WIDTH_MAX},
+        limits::{BREADTH_MAX, FORWARD_HOPS_MAX, GROUP_FORK_WIDTH_MAX},
     },
     wire::sip::{Message, Name},
 };
@@ -565,5 +565,45 @@ fn emergency_services_that_call_back_ring_past_do_not_disturb_and_forwarding() {
         b.request(flow, ("INVITE", &uri), identity, ("marked", 1), ("Priority: psap-callback\n", SDP));
         assert_eq!(b.find_request("INVITE", ALICE).is_some(), is_urgent, "only a trunk can say so");
     }
+    b.finish();
+}
+
+// Breadth (RFC 5393).
+
+#[test]
+fn branches_share_the_breadth_that_the_caller_allows() {
+    for (allowed, rung, each) in [("", 2, "30"), ("Max-Breadth: 7\n", 2, "3"), ("Max-Breadth: 1\n", 1, "1")] {
+        let mut b = Bench::new();
+        let uri = "sip:+12025551002@pbx.example.com";
+        let identity = (&*format!("{FROM};tag=x"), &*format!("<{uri}>"));
+        b.request(udp(TRUNK), ("INVITE", uri), identity, ("c", 1), (allowed, SDP));
+        let sent: Vec<_> = b.sent.iter().filter(|(_, m)| m.method_text() == "INVITE" && m.is_request()).collect();
+        assert_eq!(sent.len(), rung, "{allowed}");
+        assert!(sent.iter().all(|(_, m)| m.header_text("Max-Breadth") == Some(each)), "{allowed}");
+        b.finish();
+    }
+}
+
+#[test]
+fn a_breadth_above_the_limit_is_lowered_to_it_and_none_is_440() {
+    for (allowed, told) in [(BREADTH_MAX, BREADTH_MAX), (BREADTH_MAX + 1, BREADTH_MAX)] {
+        let mut b = forwarding(none(), none());
+        let uri = format!("sip:{TO_ALICE}@pbx.example.com");
+        let identity = (&*format!("{FROM};tag=x"), &*format!("<{uri}>"));
+        b.request(udp(TRUNK), ("INVITE", &uri), identity, ("c", 1), (&format!("Max-Breadth: {allowed}\n"), SDP));
+        let invite = b.take_request("INVITE", ALICE);
+        assert_eq!(invite.1.header_text("Max-Breadth"), Some(told.to_string().as_str()));
+        b.request(udp(TRUNK), ("INVITE", &uri), identity, ("d", 1), ("Max-Breadth: 0\n", SDP));
+        assert_eq!(refusal(&mut b).0, 440);
+        b.finish();
+    }
+}
+
+#[test]
+fn an_emergency_call_is_not_measured() {
+    let mut b = forwarding(none(), none());
+    let (uri, from) = ("sip:911@pbx.example.com", "<sip:alice@pbx.example.com>;tag=e");
+    b.request(udp(ALICE), ("INVITE", uri), (from, &format!("<{uri}>")), ("e", 1), ("Max-Breadth: 0\n", SDP));
+    assert_eq!(b.take_request("INVITE", TRUNK).1.header_text("Max-Breadth"), None);
     b.finish();
 }
