@@ -1,6 +1,6 @@
 //! What an INVITE must be to become a call, and who its caller is. Reads one message and decides; the core asks and acts.
 
-use super::{call::Caller, leg::Peer};
+use super::{call::Caller, context::SUPPORTED, leg::Peer};
 use crate::{
     config::User,
     wire::sip::{Message, Name, NameAddr, Uri},
@@ -52,10 +52,12 @@ pub(super) fn acceptable(request: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 3261 sections 8.2.2.3 and 16.3: no extension that can be required is supported.
+/// RFC 3261 sections 8.2.2.3 and 16.3.
 pub(super) fn required_extensions(request: &Message) -> Option<Refusal> {
-    let required: Vec<_> = request.values(Name::Require).chain(request.values(Name::ProxyRequire)).collect();
-    (!required.is_empty()).then(|| Refusal::of(420).with("Unsupported", required.join(", ")))
+    let is_unknown = |tag: &&str| !SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
+    let required = request.values(Name::Require).chain(request.values(Name::ProxyRequire));
+    let unknown: Vec<_> = required.filter(is_unknown).collect();
+    (!unknown.is_empty()).then(|| Refusal::of(420).with("Unsupported", unknown.join(", ")))
 }
 
 /// Tells one INVITE from another whatever path it took: Call-ID, From tag, CSeq (RFC 3261 section 8.2.2.2).

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tracing::{debug, info};
 
 use super::{
@@ -13,14 +12,18 @@ use super::{
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
-    outgoing,
+    outgoing::{self, with_offer},
+    provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
     media,
     policy::{reach::Outcome, security::LegSecurity},
     sip::dialog::{Dialog, is_sips},
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, Method, build::reason_phrase},
+    wire::{
+        sdp::Session,
+        sip::{Message, Method, build::reason_phrase},
+    },
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -76,8 +79,13 @@ pub(super) struct Call {
     next_branch: u32,
     /// The best failure so far.
     pub failure: Option<Failure>,
+    /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
+    pub has_offer: bool,
     /// The branch whose early media the caller hears.
-    early: Option<u32>,
+    pub early: Option<u32>,
+    /// What the caller was told in a provisional response, as the branch said it.
+    pub told: Option<Session>,
+    pub provisionals: Provisionals,
     /// The branch whose 200 won; stays known after the end.
     pub winner: Option<u32>,
     ring_deadline: Instant,
@@ -88,8 +96,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads the caller's offer, takes its ports and tries the first wave. On failure the INVITE is answered, and the
-    /// call is over at once.
+    /// Reads the caller's offer, if it has one, takes its ports and tries the first wave. On failure the INVITE is
+    /// answered, and the call is over at once.
     pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
         match call.read_offer(ctx) {
@@ -116,6 +124,7 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, plan.hunt.group().unwrap_or(&callee), emergency.is_some());
@@ -132,7 +141,10 @@ impl Call {
             plan,
             next_branch: 0,
             failure: None,
+            has_offer: false,
             early: None,
+            told: None,
+            provisionals,
             winner: None,
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
@@ -146,16 +158,16 @@ impl Call {
         let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
         let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
         if body.is_empty() {
-            let text = "This server needs the offer in the INVITE.".to_owned();
-            return Err((Failure::new(488, "INVITE Without Offer"), Some(text)));
+            return Ok(());
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
-        let worker = ctx.ports.least_loaded();
+        let worker = self.worker(ctx);
         if !self.a.open_media(ctx, self.id, Side::A, worker, &session) {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
         self.a.session = Some(session);
+        self.has_offer = true;
         Ok(())
     }
 
@@ -204,14 +216,12 @@ impl Call {
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
         let mut leg =
             outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
-        let session = self.a.session.as_ref().expect("the offer was read before any branch");
-        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
-        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
-            leg.close_media(ctx);
-            return Err(Failure::new(503, "No Media Port Free"));
-        }
-        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
+        let offer = match &self.a.session {
+            Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
+            None => None,
+        };
+        let offer = offer.as_deref();
+        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
         let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
         Ok(Branch {
@@ -223,7 +233,31 @@ impl Call {
             sent_at: ctx.now,
             deadline,
             is_negotiated: false,
+            received: Received::default(),
+            settled_in: None,
+            offered: None,
         })
+    }
+
+    fn offer_for_branch(
+        &self,
+        ctx: &mut Context,
+        number: u32,
+        leg: &mut Leg,
+        session: &Session,
+    ) -> Result<String, Failure> {
+        let worker = self.worker(ctx);
+        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
+            leg.close_media(ctx);
+            return Err(Failure::new(503, "No Media Port Free"));
+        }
+        Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
+    }
+
+    /// The media worker that has this call's legs, or shall have them.
+    pub(super) fn worker(&self, ctx: &Context) -> u16 {
+        let in_use = self.a.media.iter().flatten().next();
+        in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
     pub(super) fn note_failure(&mut self, failure: Failure) {
@@ -258,37 +292,48 @@ impl Call {
 
     fn branch_ringing(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        if self.state != State::Setup || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
+        if self.state != State::Setup || matches!(branch.progress, Progress::Cancelled | Progress::Over) {
             return;
         }
-        branch.progress = Progress::Ringing;
-        branch.deadline = None;
         if response.to_tag().is_some() {
             branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
         }
-        let early = self.early_media(ctx, number, response);
-        self.answer_a(ctx, response.status(), "", early.as_deref());
-    }
-
-    /// The first branch that answers early is the one the caller hears. Returns the SDP for the caller.
-    fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message) -> Option<String> {
-        let body = response.sdp()?;
-        if self.early.is_some_and(|early| early != number) {
-            return None;
+        let is_given_up = branch.progress == Progress::GivenUp;
+        if !is_given_up {
+            branch.progress = Progress::Ringing;
+            branch.deadline = None;
         }
-        self.negotiate(ctx, number, &body).ok().inspect(|_| self.early = Some(number))
+        match self.provisional_arrived(ctx, number, response) {
+            Arrival::Ignored => {}
+            Arrival::Offer => self.offered_early(ctx, number, response),
+            arrival @ (Arrival::Unreliable | Arrival::Reliable) => {
+                let is_heard = self.early_media(ctx, number, response, arrival);
+                if !is_given_up {
+                    self.tell_ringing(ctx, response.status(), is_heard.then_some(number));
+                }
+            }
+        }
     }
 
-    fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+    /// A 2xx to a branch's INVITE.
+    pub(super) fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let cseq = response.cseq().map_or(0, |c| c.number);
-        if branch.leg.has_acknowledged(cseq) {
+        if branch.leg.has_acknowledged(cseq) || branch.leg.owes_answer() {
             return self.answered_again(ctx, number, cseq, response);
         }
+        if branch.progress != Progress::Cancelled && self.is_answer_held(number, response) {
+            return;
+        }
+        let Some(branch) = self.branches.get_mut(&number) else { return };
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
-        branch.leg.acknowledge(ctx, cseq);
+        if branch.has_offered() || branch.is_settled_in(response) {
+            branch.leg.acknowledge(ctx, cseq);
+        } else {
+            branch.leg.acknowledge_later(response);
+        }
         let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
@@ -305,35 +350,48 @@ impl Call {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let ours = branch.leg.dialog.as_ref().map(|d| d.id.remote_tag.as_str());
         if response.to_tag() == ours {
-            return branch.leg.acknowledge(ctx, cseq);
+            // One that waits for its answer is acknowledged with it.
+            if !branch.leg.owes_answer() {
+                branch.leg.acknowledge(ctx, cseq);
+            }
+            return;
         }
         let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        stray.local_cseq = branch.leg.dialog.as_ref().map_or(stray.local_cseq, |d| d.local_cseq.max(stray.local_cseq));
+        let offer = response.sdp().filter(|_| !branch.has_offered());
+        let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
         let flow = branch.leg.flow;
         let via = ctx.ack_via(&flow);
-        ctx.transmit(flow, stray.ack(cseq, &via).finish());
+        ctx.transmit(flow, with_offer(stray.ack(cseq, &via), answer.as_deref()).finish());
         ctx.send(flow, Owner::Nobody, |_, via| stray.request(Method::Bye, via));
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let negotiated = if body.is_empty() && branch.is_negotiated {
-            self.answer_for_a(ctx, number)
+        let is_told = branch.is_negotiated && body.is_empty();
+        let negotiated = if branch.is_settled_in(response) || branch.has_offered() && is_told {
+            self.settle_a(ctx, number)
+        } else if branch.has_offered() {
+            self.read_answer_of_b(ctx, number, &body).and_then(|()| self.settle_a(ctx, number))
+        } else if self.a.session.is_some() {
+            let read = self.read_offer_of_b(ctx, number, &body);
+            read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
         } else {
-            self.negotiate(ctx, number, &body)
+            self.offer_for_a(ctx, number, &body).map(Some)
         };
         match negotiated {
-            Ok(answer) => self.connected(ctx, number, &answer),
+            Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
-                debug!(call = %self.id, reason = text, "The callee's answer is unusable.");
+                debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
                 self.next_wave_if_idle(ctx);
             }
         }
     }
 
-    fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
+    fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
         let trunk = self.branches[&number].attempt.trunk();
@@ -343,30 +401,14 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        self.answer_a(ctx, 200, "", Some(answer));
+        // What a reliable response has settled is not said again (RFC 6337 section 2.2).
+        let is_new = !self.provisionals.has_settled;
+        self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
         if let Some(info) = &self.emergency {
             emergency_call::log_stage(self.id, info, "connected");
         }
-    }
-
-    /// Reads a branch's answer and makes the caller's of it, with the media of both legs joined.
-    fn negotiate(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<String, &'static str> {
-        let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
-        let (session, settled) = branch.leg.negotiation.read_answer(body).map_err(|f| f.text())?;
-        branch.leg.configure(ctx, &settled);
-        branch.leg.session = Some(session);
-        branch.is_negotiated = true;
-        self.answer_for_a(ctx, number)
-    }
-
-    fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
-        let session = self.branches[&number].leg.session.as_ref().ok_or("no answer was read")?;
-        let (answer, settled) = self.a.negotiation.answer(session, &self.a.local_media(ctx)).map_err(|f| f.text())?;
-        self.a.configure(ctx, &settled);
-        self.join_media(ctx, number);
-        Ok(answer)
     }
 
     /// Gives back the ports of sections that only one offer, now settled or refused, had asked for.
@@ -406,12 +448,13 @@ impl Call {
         if authorization.is_none() {
             return false;
         }
-        let offer = sent.sdp().unwrap_or_default();
+        let offer = sent.sdp();
+        let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
             call: self,
             leg: &branch.leg,
             attempt: &branch.attempt,
-            offer: &String::from_utf8_lossy(&offer),
+            offer: offer.as_deref(),
             cseq: sent.cseq().map_or(1, |c| c.number) + 1,
             authorization,
         };
@@ -482,7 +525,7 @@ impl Call {
     // Towards the caller.
 
     /// A response to the caller's INVITE, with our Contact and the SDP if there is one.
-    fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
+    pub(super) fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
         let contact = self.a.contact(ctx);
         let tag = self.a.local_tag.clone();
         let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
@@ -549,6 +592,7 @@ impl Call {
         self.a.close_media(ctx);
         self.a.leave_dialog(ctx);
         for branch in self.branches.values_mut() {
+            branch.leg.decline(ctx);
             branch.leg.close_media(ctx);
             if branch.progress == Progress::Over {
                 branch.leg.leave_dialog(ctx);
@@ -583,23 +627,24 @@ impl Call {
         branch.deadline = None;
         ctx.cancel(branch.txn);
         branch.leg.close_media(ctx);
-        if self.early == Some(number) {
-            self.early = None;
+        self.leave_early(ctx, number);
+        if let Some(response) = self.provisionals.take_held(number) {
+            self.branch_answered(ctx, number, &response);
         }
     }
 
     /// Ends one branch that is not, or no longer, part of the call.
     pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
-        if branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
+        // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
+        let is_confirmed = branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number));
+        if is_confirmed || branch.leg.owes_answer() {
             branch.leg.bye(ctx);
         }
         branch.leg.close_media(ctx);
         branch.leg.leave_dialog(ctx);
-        if self.early == Some(number) {
-            self.early = None;
-        }
+        self.provisionals.take_held(number);
+        self.leave_early(ctx, number);
     }
 
     // Media and time.
@@ -633,8 +678,10 @@ impl Call {
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
         if let State::Answered(number) = self.state {
+            self.a.bye_reason = Some(reason_value(status, reason));
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
+                branch.leg.bye_reason.clone_from(&self.a.bye_reason);
                 branch.leg.bye(ctx);
             }
         }
@@ -648,6 +695,7 @@ impl Call {
         if self.ring_deadline <= ctx.now && self.emergency.is_none() {
             return self.fail(ctx, &Failure::new(408, "Nobody Answered"), None);
         }
+        self.repeat_provisional(ctx);
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
@@ -666,9 +714,7 @@ impl Call {
         branch.deadline = None;
         branch.progress = Progress::GivenUp;
         ctx.cancel(branch.txn);
-        if self.early == Some(number) {
-            self.early = None;
-        }
+        self.leave_early(ctx, number);
     }
 
     /// When [`Call::timed_out`] is due.
@@ -678,7 +724,8 @@ impl Call {
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
-        self.branches.values().filter_map(|b| b.deadline).chain(ring).chain(self.plan.hunt.deadline).min()
+        let branches = self.branches.values().filter_map(|b| b.deadline);
+        branches.chain(ring).chain(self.plan.hunt.deadline).chain(self.provisionals.deadline()).min()
     }
 
     // For the core.
@@ -736,4 +783,10 @@ impl Call {
             b_suite: b.and_then(|b| suite(&b.leg)),
         }
     }
+}
+
+/// A Reason value (RFC 3326); an empty text stands for the status's own phrase.
+fn reason_value(status: u16, text: &str) -> String {
+    let text = if text.is_empty() { reason_phrase(status) } else { text };
+    format!("SIP;cause={status};text=\"{}\"", text.replace(['"', '\\'], "'"))
 }

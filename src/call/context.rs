@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{
     interface::{Counters, Output},
+    provisional::RELIABLE,
     trunks::Trunks,
 };
 use crate::{
@@ -22,7 +23,10 @@ use crate::{
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK";
+
+/// Extensions this server knows (RFC 3261 section 20.37).
+pub(super) const SUPPORTED: &str = RELIABLE;
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));

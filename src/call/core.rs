@@ -14,7 +14,7 @@ use super::{
     admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
@@ -601,7 +601,7 @@ impl Core {
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
-            ("Supported", ""),
+            ("Supported", SUPPORTED),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }

@@ -8,7 +8,7 @@ use super::{
     context::{Context, Pending},
     fork::Failure,
     leg::Peer,
-    outgoing::{escaped_user, host, trunk_host},
+    outgoing::{escaped_user, host, trunk_host, with_offer},
 };
 use crate::{
     config::EmergencyRequestUri,
@@ -88,7 +88,7 @@ pub(super) fn complete(
     trunk: usize,
     has_location: bool,
     request: RequestBuilder,
-    offer: &str,
+    offer: Option<&str>,
 ) -> RequestBuilder {
     let trunk = ctx.trunks.trunk(trunk).clone();
     let mut request = request
@@ -102,33 +102,41 @@ pub(super) fn complete(
         request = request.header("Resource-Priority", "esnet.1");
     }
     if !has_location {
-        return request.body("application/sdp", offer.as_bytes());
+        return with_offer(request, offer);
     }
     let config = ctx.config.clone();
     match location::erl(&config, &trunk, &info.callback, ctx.now, &mut ctx.rng) {
-        Erl::ByNumber => request.body("application/sdp", offer.as_bytes()),
-        Erl::Header { name, value } => request.header(&name, value).body("application/sdp", offer.as_bytes()),
+        Erl::ByNumber => with_offer(request, offer),
+        Erl::Header { name, value } => with_offer(request.header(&name, value), offer),
         Erl::Document { content_id, body } => {
-            let boundary = ctx.rng.token(24);
-            request
+            let request = request
                 .header("Accept", "application/sdp, application/pidf+xml")
                 .header("Geolocation", format_args!("<cid:{content_id}>"))
-                .header("Geolocation-Routing", "yes")
-                .header("MIME-Version", "1.0")
-                .body(
-                    &format!("multipart/mixed;boundary={boundary}"),
-                    multipart(&boundary, offer, &content_id, &body).as_bytes(),
-                )
+                .header("Geolocation-Routing", "yes");
+            let Some(offer) = offer else {
+                return request
+                    .header("Content-ID", format_args!("<{content_id}>"))
+                    .header("Content-Disposition", LOCATION_DISPOSITION)
+                    .body("application/pidf+xml", body.as_bytes());
+            };
+            let boundary = ctx.rng.token(24);
+            request.header("MIME-Version", "1.0").body(
+                &format!("multipart/mixed;boundary={boundary}"),
+                multipart(&boundary, offer, &content_id, &body).as_bytes(),
+            )
         }
     }
 }
+
+/// A location that the peer does not understand is no reason to refuse the call.
+const LOCATION_DISPOSITION: &str = "by-reference;handling=optional";
 
 /// SDP first, then the location (RFC 5621, RFC 6442).
 fn multipart(boundary: &str, offer: &str, content_id: &str, location: &str) -> String {
     format!(
         "--{boundary}\r\nContent-Type: application/sdp\r\nContent-Disposition: session;handling=required\r\n\r\n{offer}\r\n\
          --{boundary}\r\nContent-Type: application/pidf+xml\r\nContent-ID: <{content_id}>\r\n\
-         Content-Disposition: by-reference;handling=optional\r\n\r\n{location}\r\n--{boundary}--\r\n"
+         Content-Disposition: {LOCATION_DISPOSITION}\r\n\r\n{location}\r\n--{boundary}--\r\n"
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{hunt::Hunt, leg::Leg};
+use super::{hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
@@ -127,6 +127,27 @@ pub(super) struct Branch {
     pub deadline: Option<Instant>,
     /// Its answer came in a provisional response already.
     pub is_negotiated: bool,
+    pub received: Received,
+    /// To tag of the early dialog in which offer and answer are settled: a reliable response had its part.
+    pub settled_in: Option<String>,
+    /// The reliable response with its offer, whose PRACK waits for the caller's answer.
+    pub offered: Option<Message>,
+}
+
+impl Branch {
+    /// Whether our INVITE had an offer, so that the callee answers; otherwise it offers, and we answer.
+    pub(super) fn has_offered(&self) -> bool {
+        self.invite.sdp().is_some()
+    }
+
+    /// Offer and answer are settled in this response's dialog: a session description in it says nothing new.
+    pub(super) fn is_settled_in(&self, response: &Message) -> bool {
+        self.settled_in.is_some() && self.settled_in.as_deref() == response.to_tag()
+    }
+
+    pub(super) fn settle_in(&mut self, response: &Message) {
+        self.settled_in = response.to_tag().map(str::to_owned);
+    }
 }
 
 /// Why a branch, or a whole call, failed.

@@ -24,7 +24,7 @@ type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
 const RELAYED_MAX: usize = 16;
 
 /// The session description of a message, if it has one that says anything.
-fn description(message: &Message) -> Option<Bytes> {
+pub(super) fn description(message: &Message) -> Option<Bytes> {
     message.sdp().filter(|body| !body.is_empty())
 }
 
@@ -51,12 +51,13 @@ impl Call {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
             Some(Method::Info) => self.relay(ctx, side, pending),
+            Some(Method::Prack) => self.prack(ctx, side, &pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
             _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
         }
     }
 
-    fn confirm(&mut self, ctx: &mut Context, pending: &Pending) {
+    pub(super) fn confirm(&self, ctx: &mut Context, pending: &Pending) {
         let response = ctx.response(pending, 200, "", "").header("Allow", ALLOW).finish();
         ctx.respond(pending.txn, 200, response);
     }
@@ -171,7 +172,7 @@ impl Call {
     }
 
     /// Offers to the other leg what this one offered.
-    fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
+    pub(super) fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
         let call = self.id;
         let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
         for each in [side, other] {
@@ -345,9 +346,12 @@ impl Call {
         if leg.owes_bye {
             return leg.bye_if_owed(ctx);
         }
-        if description(&invite.pending.request).is_none() {
+        if let Some(number) = self.awaits_answer() {
+            self.answered_in_ack(ctx, number, description(ack));
+        } else if description(&invite.pending.request).is_none() {
             self.read_late_answer(ctx, side, ack);
         }
+        self.correct_a(ctx);
     }
 
     /// The answer to the offer in our 2xx. An ACK without one leaves what was settled before.

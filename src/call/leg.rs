@@ -101,8 +101,12 @@ pub(super) struct Leg {
     pub is_restoring: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
     pub owes_bye: bool,
+    /// Why our BYE is sent (RFC 3326), where there is more to say than that somebody hung up.
+    pub bye_reason: Option<String>,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
+    /// The peer's 2xx with an offer, whose ACK waits for the answer.
+    unanswered: Option<Message>,
     open_media: usize,
     pub record: LegRecord,
 }
@@ -138,7 +142,9 @@ impl Leg {
             is_bye_open: false,
             is_restoring: false,
             owes_bye: false,
+            bye_reason: None,
             ack: None,
+            unanswered: None,
             open_media: 0,
             record,
         }
@@ -196,8 +202,11 @@ impl Leg {
         }
     }
 
-    /// Gives back the ports of sections that were not accepted, or not kept.
+    /// Gives back the ports of sections that were not accepted, or not kept. Before the first answer all may be needed.
     pub(super) fn close_unused_media(&mut self, ctx: &mut Context) {
+        if self.negotiation.settled().is_empty() {
+            return;
+        }
         let negotiation = &self.negotiation;
         let unused = self.media.iter_mut().enumerate().filter(|(section, _)| !negotiation.is_in_use(*section));
         for leg in unused.filter_map(|(_, slot)| slot.take()) {
@@ -238,6 +247,9 @@ impl Leg {
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
             }
+            if let Some(reason) = self.bye_reason.as_ref().filter(|_| method == Method::Bye) {
+                request = request.header("Reason", reason);
+            }
             match body {
                 Some((content_type, body)) => request.body(content_type, body),
                 None => request,
@@ -263,6 +275,7 @@ impl Leg {
 
     /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).
     pub(super) fn bye(&mut self, ctx: &mut Context) {
+        self.decline(ctx);
         self.owes_bye = self.server_invite.as_ref().is_some_and(|invite| invite.is_answered);
         if !self.owes_bye {
             self.answers = 0;
@@ -305,11 +318,42 @@ impl Leg {
     pub(super) fn acknowledge(&mut self, ctx: &mut Context, cseq: u32) {
         if let Some((_, bytes)) = self.ack.as_ref().filter(|(acked, _)| *acked == cseq) {
             ctx.transmit(self.flow, bytes.clone());
-            return;
+        } else {
+            self.send_ack(ctx, cseq, None);
         }
+    }
+
+    /// A 2xx to our INVITE arrived with the peer's offer: its ACK waits for [`Leg::acknowledge_offer`].
+    pub(super) fn acknowledge_later(&mut self, response: &Message) {
+        self.unanswered = Some(response.clone());
+    }
+
+    pub(super) const fn owes_answer(&self) -> bool {
+        self.unanswered.is_some()
+    }
+
+    /// Sends the ACK that waited, with our answer.
+    pub(super) fn acknowledge_offer(&mut self, ctx: &mut Context, answer: Option<&str>) {
+        if let Some(cseq) = self.unanswered.take().and_then(|response| response.cseq().map(|c| c.number)) {
+            self.send_ack(ctx, cseq, answer);
+        }
+    }
+
+    /// The call ends while the peer's offer waits for an answer: all of it is refused, so that BYE can follow (RFC 3261
+    /// section 13.2.2.4).
+    pub(super) fn decline(&mut self, ctx: &mut Context) {
+        let Some(body) = self.unanswered.as_ref().map(|response| response.sdp().unwrap_or_default()) else { return };
+        let answer = self.negotiation.decline(&body);
+        self.acknowledge_offer(ctx, answer.as_deref());
+    }
+
+    fn send_ack(&mut self, ctx: &mut Context, cseq: u32, answer: Option<&str>) {
         let via = ctx.ack_via(&self.flow);
         let Some(dialog) = &self.dialog else { return };
         let mut ack = dialog.ack(cseq, &via);
+        if let Some(answer) = answer {
+            ack = ack.body("application/sdp", answer.as_bytes());
+        }
         if let Some((name, value)) = &self.invite_authorization {
             ack = ack.header(name, value.expose());
         }
@@ -351,9 +395,10 @@ impl Leg {
         response: &Message,
     ) -> bool {
         let Some(mut confirmed) = Dialog::uac(invite, response) else { return false };
-        if let Some(early) = self.dialog.take_if(|early| early.id == confirmed.id) {
-            confirmed.local_cseq = early.local_cseq;
-            confirmed.remote_cseq = early.remote_cseq;
+        if let Some(early) = self.dialog.take() {
+            // PRACK counts through all early dialogs of the INVITE.
+            confirmed.local_cseq = early.local_cseq.max(confirmed.local_cseq);
+            confirmed.remote_cseq = early.remote_cseq.filter(|_| early.id == confirmed.id);
         }
         self.dialog = Some(confirmed);
         self.enter(ctx, call, side);

@@ -8,13 +8,16 @@ mod context;
 mod core;
 mod credentials;
 mod diversion;
+mod early;
 mod emergency_call;
 mod fork;
 mod hunt;
 mod in_dialog;
 mod interface;
+mod late_offer;
 mod leg;
 mod outgoing;
+mod provisional;
 #[cfg(test)]
 mod tests;
 mod trunks;

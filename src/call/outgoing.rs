@@ -11,6 +11,7 @@ use super::{
     fork::{Attempt, Failure},
     interface::Output,
     leg::{Device, Leg},
+    provisional::RELIABLE,
     trunks::Reach,
 };
 use crate::{
@@ -77,7 +78,8 @@ pub(super) struct Invite<'a> {
     pub call: &'a Call,
     pub leg: &'a Leg,
     pub attempt: &'a Attempt,
-    pub offer: &'a str,
+    /// `None`: the callee is to offer (RFC 3261 section 13.2.1).
+    pub offer: Option<&'a str>,
     pub cseq: u32,
     /// Header name and value, in answer to a challenge.
     pub authorization: Option<Authorization>,
@@ -100,6 +102,9 @@ impl Invite<'_> {
             .header("CSeq", format_args!("{} INVITE", self.cseq))
             .header("Contact", self.leg.contact(ctx))
             .header("Allow", ALLOW);
+        if self.call.offers_reliability() {
+            request = request.header("Supported", RELIABLE);
+        }
         if let Some((name, value)) = &self.authorization {
             request = request.header(name, value.expose());
         }
@@ -113,12 +118,8 @@ impl Invite<'_> {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { .. }, _) => {
-                request.header("P-Asserted-Identity", &from).body("application/sdp", self.offer.as_bytes())
-            }
-            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
-                request.body("application/sdp", self.offer.as_bytes())
-            }
+            (Attempt::Trunk { .. }, _) => with_offer(request.header("P-Asserted-Identity", &from), self.offer),
+            (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => with_offer(request, self.offer),
         }
     }
 
@@ -154,6 +155,14 @@ impl Invite<'_> {
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
         let forwards = u8::try_from(self.call.plan.hunt.stops().len()).unwrap_or(u8::MAX).max(1);
         received.unwrap_or(MAX_FORWARDS).saturating_sub(forwards).min(MAX_FORWARDS)
+    }
+}
+
+/// An INVITE whose body is the offer alone, if there is one.
+pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> RequestBuilder {
+    match offer {
+        Some(offer) => request.body("application/sdp", offer.as_bytes()),
+        None => request,
     }
 }
 

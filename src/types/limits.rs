@@ -17,6 +17,10 @@ pub const CONTACTS_PER_AOR_MAX: usize = 10;
 pub const BINDING_TEXT_BYTES_MAX: usize = 512;
 /// Branches of one fork; further contacts are not called.
 pub const FORK_WIDTH_MAX: usize = 10;
+/// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
+pub const PROVISIONALS_WAITING_MAX: usize = 8;
+/// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.
+pub const EARLY_DIALOGS_MAX: usize = 16;
 /// Shortest registration; a shorter one is answered 423 with Min-Expires.
 pub const REGISTRATION_EXPIRES_S_MIN: u32 = 60;
 /// Longest registration; a longer request is shortened to it.

@@ -11,6 +11,7 @@ pub enum DropReason {
     SipUnanswerable,
     SipTransactionsFull,
     SipFlowGone,
+    SipUnorderedProvisional,
     // Media
     PacketTruncated,
     PacketOversized,
@@ -29,7 +30,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -37,6 +38,7 @@ impl DropReason {
         Self::SipUnanswerable,
         Self::SipTransactionsFull,
         Self::SipFlowGone,
+        Self::SipUnorderedProvisional,
         Self::PacketTruncated,
         Self::PacketOversized,
         Self::PacketNotMedia,
@@ -63,6 +65,7 @@ impl DropReason {
             Self::SipUnanswerable => "sip_unanswerable",
             Self::SipTransactionsFull => "sip_transactions_full",
             Self::SipFlowGone => "sip_flow_gone",
+            Self::SipUnorderedProvisional => "sip_unordered_provisional",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",
             Self::PacketNotMedia => "packet_not_media",

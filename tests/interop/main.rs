@@ -264,8 +264,23 @@ fn a_trunk_that_challenges_with_sha_256_gets_its_answer() {
 }
 
 #[test]
-fn a_trunk_calls_a_direct_line_and_is_heard() {
-    let mut setup = sipp::Setup::new("trunk_calls.xml", B_HZ);
+fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
+    let setup = sipp::Setup::new("trunk_answers_reliably.xml", B_HZ);
+    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+    let sipp = Sipp::start(&server, &setup);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    let messages = sipp.wait_done();
+    assert_eq!(messages.matches("\nPRACK sip:").count(), 1, "each reliable response is acknowledged once");
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+/// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it.
+fn a_trunk_is_heard(scenario: &'static str) {
+    let mut setup = sipp::Setup::new(scenario, B_HZ);
     let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
     let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
     setup.remote = Some(server.sip());
@@ -273,6 +288,21 @@ fn a_trunk_calls_a_direct_line_and_is_heard() {
     Sipp::start(&server, &setup).wait_done();
     alice.wait_closed();
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_trunk_calls_a_direct_line_and_is_heard() {
+    a_trunk_is_heard("trunk_calls.xml");
+}
+
+#[test]
+fn a_trunk_that_makes_no_offer_is_offered_what_the_baresip_speaks() {
+    a_trunk_is_heard("trunk_calls_without_offer.xml");
+}
+
+#[test]
+fn a_trunk_that_requires_reliable_ringing_gets_it() {
+    a_trunk_is_heard("trunk_calls_reliably.xml");
 }
 
 #[test]

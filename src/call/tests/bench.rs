@@ -70,6 +70,8 @@ pub(super) struct Bench {
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
+    /// Pairs of legs in the order in which they were told to exchange packets.
+    pub(super) joined: Vec<(LegId, LegId)>,
     pub(super) serial: u32,
 }
 
@@ -133,7 +135,15 @@ impl Bench {
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
-        let mut bench = Self { core, now, cdrs: Vec::new(), sent: Vec::new(), open_legs: Vec::new(), serial: 0 };
+        let mut bench = Self {
+            core,
+            now,
+            cdrs: Vec::new(),
+            sent: Vec::new(),
+            open_legs: Vec::new(),
+            joined: Vec::new(),
+            serial: 0,
+        };
         bench.drain();
         bench
     }
@@ -149,6 +159,7 @@ impl Bench {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
+                Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Timeout(_) => break,
                 Output::Media { .. } | Output::Connect { .. } | Output::Resolve { .. } | Output::StoreBinding(_) => {}

@@ -276,6 +276,12 @@ impl Leg {
         Ok((text, self.settled.clone()))
     }
 
+    /// Our answer that refuses every section of an offer, for a dialog that ends with it. `None`: the offer cannot be read.
+    pub fn decline(&mut self, offer: &[u8]) -> Option<String> {
+        let session = sdp::parse(offer).ok()?;
+        Some(self.describe(session.media.iter().map(rejected).collect(), &[]))
+    }
+
     /// The offer in flight failed: back to what was settled before (RFC 3261 section 14.1). An exchange that was
     /// answered stands (RFC 6141 section 3.4).
     pub fn roll_back(&mut self) {
@@ -473,6 +479,26 @@ impl Agreement {
         };
         Self { ours: rejected(section), settled }
     }
+}
+
+/// Whether two descriptions say the same of the media: kinds, formats, directions, bandwidth. Addresses, ports and keys
+/// are each leg's own and do not count.
+pub fn is_same_media(one: &Session, other: &Session) -> bool {
+    let bare = |session: &Session| {
+        let section = |section: &MediaSection| MediaSection {
+            port: section.port.min(1),
+            profile: Profile::Avp,
+            address: None,
+            rtcp: None,
+            has_rtcp_mux: false,
+            crypto: Vec::new(),
+            ..section.clone()
+        };
+        let media = session.media.iter().map(section).collect();
+        let session = Session { origin_id: 0, origin_version: 0, bandwidth: session.bandwidth.clone(), media };
+        sdp::print(&session, Ipv4Addr::UNSPECIFIED.into())
+    };
+    bare(one) == bare(other)
 }
 
 /// What this server can relay: RTP audio or video in use.

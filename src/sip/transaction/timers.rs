@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::{Duration, Instant, TxnId};
 
 /// Estimate of the round-trip time (RFC 3261 section 17.1.1.1).
-pub(super) const T1: Duration = Duration::from_millis(500);
+pub const T1: Duration = Duration::from_millis(500);
 /// Longest interval between retransmissions of non-INVITE requests and INVITE responses (section 17.1.2.1).
 pub(super) const T2: Duration = Duration::from_secs(4);
 /// Longest time a message stays in the network (section 17.1.2.2).
 pub(super) const T4: Duration = Duration::from_secs(5);
 /// When either side gives up: 64*T1.
-pub(super) const T1_64: Duration = Duration::from_secs(32);
+pub const T1_64: Duration = Duration::from_secs(32);
 /// How long the user of the layer may take before the layer sends 100 (section 17.2.1).
 pub(super) const TRYING_AFTER: Duration = Duration::from_millis(200);
 
