@@ -2,13 +2,14 @@
 
 use ringdown::{
     config::{Directory, Forwarding, User},
-    types::Duration,
+    types::{Duration, Rng},
     wire::srtp::Suite,
 };
 
 use crate::{
-    net::STORM,
+    net::{CALM, STORM},
     phone::{Answer, State},
+    random,
     world::{Plan, USERS, World, user},
 };
 
@@ -136,4 +137,75 @@ fn two_users_who_forward_to_each_other_are_a_loop() {
     w.until("the refusal", s(5), |w| w.state(a, ac) == State::Ended(482));
     assert!(w.phones[b].calls.is_empty() && w.phones[c].calls.is_empty());
     w.finish();
+}
+
+const RUNS: u64 = 12;
+
+/// What somebody wants done with calls, and what their telephone does with them.
+fn any_wish(rng: &mut Rng) -> Forwarding {
+    let any_target = |rng: &mut Rng| match rng.below(12) {
+        n @ 0..=4 => Some(format!("{}", 1001 + n)),
+        5 => to("600"),
+        6 => to("1009"),
+        _ => None,
+    };
+    Forwarding {
+        always: any_target(rng).filter(|_| rng.below(3) == 0),
+        busy: any_target(rng),
+        no_answer: any_target(rng),
+        no_answer_after_s: Some(5 + u16::try_from(rng.below(4)).expect("small")),
+        unreachable: any_target(rng),
+        is_do_not_disturb: rng.below(8) == 0,
+    }
+}
+
+fn any_answer(rng: &mut Rng) -> Answer {
+    match rng.below(8) {
+        0 => Answer::Refuse(486),
+        1 => Answer::Refuse(603),
+        2 => Answer::Silent,
+        3 => Answer::Ring,
+        _ => Answer::After(Duration::from_millis(u64::from(rng.below(9_000)))),
+    }
+}
+
+/// Goal: whatever people want done with their calls, and however they chase each other round, every call is whole or gone.
+/// Method: everybody's wishes and telephones are drawn anew, under any weather; then the network heals.
+#[test]
+fn whatever_people_want_done_with_their_calls_every_call_is_whole_or_gone() {
+    for seed in 0..RUNS {
+        let mut rng = Rng::from_small_seed(seed ^ 0x5eed);
+        let strategy = ["all", "in_order", "longest_idle"][usize::try_from(rng.below(3)).expect("small")];
+        let mut w = group(9_000 + seed, strategy, "\"u1\", \"u2\", \"1003\"");
+        let phones: Vec<usize> = (1..=5).map(|n| w.registered(n, if n % 2 == 0 { CM } else { GCM })).collect();
+        w.net.weather = random::any_weather(&mut rng);
+        for _ in 0..12 {
+            let wishes: Vec<Forwarding> = (1..=5).map(|_| any_wish(&mut rng)).collect();
+            let wish = |n: u32| {
+                let wish = usize::try_from(n - 1).ok().and_then(|i| wishes.get(i));
+                User { forwarding: wish.cloned().unwrap_or_default(), ..user(n) }
+            };
+            w.server.set_directory(w.now, &mut w.net, Directory::new((1..=USERS).map(wish)));
+            for &phone in &phones {
+                w.phones[phone].profile.answer = any_answer(&mut rng);
+            }
+            let who = phones[usize::try_from(rng.below(5)).expect("small")];
+            if w.phones[who].live_calls().count() < 2 {
+                let whom = if rng.below(3) == 0 { "600".to_owned() } else { format!("{}", 1001 + rng.below(6)) };
+                w.dial(who, &whom);
+            }
+            w.run(Duration::from_millis(u64::from(rng.below(15_000))));
+            let live: Vec<usize> = w.phones[who].live_calls().map(|(i, _)| i).collect();
+            if let Some(call) = live.first().filter(|_| rng.below(2) == 0) {
+                w.hang_up(who, *call);
+            }
+        }
+        w.net.weather = CALM;
+        w.run(s(250));
+        random::assert_whole_or_gone(&mut w);
+        random::hang_up_all(&mut w);
+        w.run(s(40));
+        random::assert_one_record_per_call(&w);
+        w.finish();
+    }
 }
