@@ -8,21 +8,33 @@ use tracing::{debug, info};
 use super::{
     cdr::{Cdr, EndedBy},
     context::{ALLOW, Context, Owner, Pending, Side},
+    credentials::Authorization,
+    early_update::EarlyUpdate,
     emergency_call::{self, EmergencyInfo},
+    failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
+    passed_headers::PassedHeaders,
     provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
     media,
     policy::{reach::Outcome, security::LegSecurity},
-    sip::dialog::{Dialog, is_sips},
+    sip::{
+        dialog::{Dialog, is_sips},
+        session_timer::SessionTimer,
+    },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
     wire::{
+        dialog_info,
         sdp::Session,
-        sip::{Message, Method, build::reason_phrase},
+        sip::{
+            Message, Method,
+            build::reason_phrase,
+            reason::{self, COMPLETED_ELSEWHERE},
+        },
     },
 };
 
@@ -36,6 +48,8 @@ pub(super) struct Caller {
     pub display: String,
     /// E.164 number of a direct line, shown to trunks.
     pub direct_line: Option<String>,
+    /// The callee is not to know who calls (RFC 3323).
+    pub is_private: bool,
 }
 
 /// What a new call is made of.
@@ -70,13 +84,18 @@ pub(super) struct Call {
     pub key: String,
     pub state: State,
     pub a: Leg,
-    pub branches: BTreeMap<u32, Branch>,
+    /// Boxed, as the calls are: a tree node has room for eleven.
+    pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on.
-    pub relayed: BTreeMap<TxnId, (Side, Pending)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
+    /// to it were answered.
+    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
     pub plan: Plan,
+    pub failover: Failover,
     next_branch: u32,
+    /// Why it ends, told to those who are being called (RFC 3326); may be empty.
+    pub reason: String,
     /// The best failure so far.
     pub failure: Option<Failure>,
     /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
@@ -86,8 +105,11 @@ pub(super) struct Call {
     /// What the caller was told in a provisional response, as the branch said it.
     pub told: Option<Session>,
     pub provisionals: Provisionals,
+    pub early_update: Option<EarlyUpdate>,
     /// The branch whose 200 won; stays known after the end.
     pub winner: Option<u32>,
+    /// Of the response that is being passed on.
+    passed: PassedHeaders,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -111,6 +133,7 @@ impl Call {
         let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
+        a.session_timer = SessionTimer::new(emergency.is_none());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.device = match &caller.peer {
             Peer::Device(user) => {
@@ -124,6 +147,7 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        a.note_abilities(&pending.request);
         let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
@@ -139,13 +163,17 @@ impl Call {
             emergency,
             relayed: BTreeMap::new(),
             plan,
+            failover: Failover::default(),
             next_branch: 0,
+            reason: String::new(),
             failure: None,
             has_offer: false,
             early: None,
             told: None,
             provisionals,
+            early_update: None,
             winner: None,
+            passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
@@ -195,7 +223,7 @@ impl Call {
         self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
     }
 
-    fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
+    pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
         match self.send_invite(ctx, number, &attempt) {
@@ -204,7 +232,7 @@ impl Call {
                 if let Some(trunk) = attempt.trunk() {
                     self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
                 }
-                self.branches.insert(number, branch);
+                self.branches.insert(number, Box::new(branch));
             }
             Err(failure) => self.note_failure(failure),
         }
@@ -214,16 +242,25 @@ impl Call {
     }
 
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
-        let mut leg =
-            outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
+        let mut leg = outgoing::leg_for(
+            ctx,
+            (self.id, Side::B(number)),
+            attempt,
+            &self.caller,
+            self.emergency.as_ref(),
+            &self.failover,
+        )?;
         let offer = match &self.a.session {
             Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
             None => None,
         };
         let offer = offer.as_deref();
+        if let Some(flow) = outgoing::stream_for_large(ctx, self, &leg, attempt, offer) {
+            leg.follow(flow);
+        }
         let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
-        let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
+        let deadline = self.silence_deadline(ctx, attempt, &leg.flow);
         Ok(Branch {
             leg,
             attempt: attempt.clone(),
@@ -234,8 +271,9 @@ impl Call {
             deadline,
             is_negotiated: false,
             received: Received::default(),
-            settled_in: None,
+            settled: Vec::new(),
             offered: None,
+            prack: None,
         })
     }
 
@@ -254,9 +292,10 @@ impl Call {
         Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
     }
 
-    /// The media worker that has this call's legs, or shall have them.
+    /// The media worker that has this call's legs, or shall have them: only legs of one worker can be joined.
     pub(super) fn worker(&self, ctx: &Context) -> u16 {
-        let in_use = self.a.media.iter().flatten().next();
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|branch| &branch.leg));
+        let in_use = legs.flat_map(|leg| leg.media.iter().flatten()).next();
         in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
@@ -271,22 +310,26 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.note_server_answer(ctx, number, response.status());
+        self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
             300..=302 if self.deflect(ctx, number, response) => {}
+            422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
+        self.passed = PassedHeaders::default();
     }
 
     fn branch_trying(&mut self, number: u32) {
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
-            // The trunk lives; it has a little longer to say more than 100.
-            branch.deadline = Some(branch.sent_at + emergency_call::NO_PROGRESS);
+            // The trunk lives; in an emergency it has a little longer to say more than 100.
+            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
         }
     }
 
@@ -297,6 +340,7 @@ impl Call {
         }
         if response.to_tag().is_some() {
             branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
+            branch.leg.note_abilities(response);
         }
         let is_given_up = branch.progress == Progress::GivenUp;
         if !is_given_up {
@@ -329,7 +373,9 @@ impl Call {
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
-        if branch.has_offered() || branch.is_settled_in(response) {
+        branch.leg.session_timer.answered(ctx.now, response);
+        branch.leg.note_abilities(response);
+        if branch.has_offered() || branch.settled_in(response).is_some() {
             branch.leg.acknowledge(ctx, cseq);
         } else {
             branch.leg.acknowledge_later(response);
@@ -367,13 +413,17 @@ impl Call {
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let is_told = branch.is_negotiated && body.is_empty();
-        let negotiated = if branch.is_settled_in(response) || branch.has_offered() && is_told {
+        let settled = branch.settled_in(response).cloned();
+        let is_settled = settled.is_some();
+        let body = settled.or_else(|| response.sdp()).unwrap_or_default();
+        let negotiated = if branch.has_offered() {
+            // Some answer in an unreliable response, and not again.
+            let is_read = branch.is_negotiated && body.is_empty();
+            let read = if is_read { Ok(()) } else { self.read_answer_of_b(ctx, number, &body) };
+            read.and_then(|()| self.settle_a(ctx, number))
+        } else if is_settled {
             self.settle_a(ctx, number)
-        } else if branch.has_offered() {
-            self.read_answer_of_b(ctx, number, &body).and_then(|()| self.settle_a(ctx, number))
         } else if self.a.session.is_some() {
             let read = self.read_offer_of_b(ctx, number, &body);
             read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
@@ -383,6 +433,9 @@ impl Call {
         match negotiated {
             Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
+                if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = Some(reason::sip(488, ""));
+                }
                 self.drop_branch(ctx, number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
                 debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
@@ -401,7 +454,7 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        // What a reliable response has settled is not said again (RFC 6337 section 2.2).
+        // What a reliable response has settled is not said again (RFC 6337).
         let is_new = !self.provisionals.has_settled;
         self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;
@@ -433,21 +486,36 @@ impl Call {
     /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_shown = self.state == State::Setup
-            && matches!(branch.progress, Progress::Calling | Progress::Ringing)
-            && branch.leg.is_challenged(response)
-            && self.invite_again(ctx, number, &mut branch);
+        let is_asked = self.may_invite_again(&branch) && branch.leg.is_challenged(response);
+        let authorization = is_asked.then(|| branch.authorization(ctx)).flatten();
+        let is_shown = authorization.is_some();
+        if is_shown {
+            self.invite_again(ctx, number, &mut branch, authorization);
+        }
         self.branches.insert(number, branch);
         is_shown
     }
 
-    /// Sends a branch's INVITE again, with credentials. `false`: there are none.
-    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
-        let sent = branch.invite.clone();
-        let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
-        if authorization.is_none() {
-            return false;
+    fn may_invite_again(&self, branch: &Branch) -> bool {
+        self.state == State::Setup && matches!(branch.progress, Progress::Calling | Progress::Ringing)
+    }
+
+    /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
+    /// already.
+    fn offer_longer_session(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
+        let Some(mut branch) = self.branches.remove(&number) else { return false };
+        let is_longer = self.may_invite_again(&branch) && branch.leg.session_timer.may_retry(response);
+        if is_longer {
+            let authorization = branch.authorization(ctx);
+            self.invite_again(ctx, number, &mut branch, authorization);
         }
+        self.branches.insert(number, branch);
+        is_longer
+    }
+
+    /// Sends a branch's INVITE again, with these credentials.
+    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
+        let sent = branch.invite.clone();
         let offer = sent.sdp();
         let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
@@ -459,21 +527,22 @@ impl Call {
             authorization,
         };
         (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
-        true
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
+        let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
         let has_rung = branch.progress == Progress::Ringing;
-        branch.progress = Progress::Over;
-        branch.deadline = None;
+        let is_unheard = branch.progress == Progress::Calling;
         let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
-        self.drop_branch(ctx, number);
+        self.retire_branch(ctx, number);
         if self.state != State::Setup {
             return;
+        }
+        if is_unheard {
+            self.note_server_failure(ctx, number, status);
         }
         if is_unexpected {
             self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
@@ -483,6 +552,15 @@ impl Call {
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Ends a branch whose INVITE has its final answer.
+    pub(super) fn retire_branch(&mut self, ctx: &mut Context, number: u32) {
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.progress = Progress::Over;
+            branch.deadline = None;
+        }
+        self.drop_branch(ctx, number);
     }
 
     /// What a refusal means for the rest of the plan.
@@ -496,14 +574,16 @@ impl Call {
             Attempt::Emergency { .. } => {}
             Attempt::Trunk { .. } => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 500..600) {
+                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
                     self.plan.give_up();
                 }
             }
             // One device has spoken for the whole user, but not for other members of a group.
             Attempt::Contact { user, .. } => {
                 if status >= 600 {
+                    self.reason = reason::sip(status, "");
                     self.cancel_where(ctx, |b| b.attempt.user() == Some(&user));
+                    self.reason.clear();
                 }
             }
         }
@@ -516,7 +596,7 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
-    fn next_wave_if_idle(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
         if self.state == State::Setup && !self.has_live_branch() {
             self.next_wave(ctx);
         }
@@ -534,6 +614,12 @@ impl Call {
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
             response = response.header("Allow", ALLOW);
+        }
+        if status < 300 {
+            response = self.passed.add_to_response(response);
+        }
+        if status == 200 {
+            response = self.a.accept_session(ctx.now, &pending.request, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -561,6 +647,7 @@ impl Call {
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
         }
+        self.reason = reason::sip(failure.status, "");
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
     }
 
@@ -584,9 +671,12 @@ impl Call {
         self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
         self.cancel_branches(ctx, None);
         self.refuse_relayed(ctx);
+        if let Some(number) = self.early {
+            self.leave_early_update(ctx, number);
+        }
         for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
             if let Some(txn) = leg.client_invite {
-                ctx.cancel(txn);
+                ctx.cancel_because(txn, &self.reason);
             }
         }
         self.a.close_media(ctx);
@@ -621,11 +711,16 @@ impl Call {
 
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
-        let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
+        let reason = match self.state {
+            State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
+            State::Setup | State::Ended => self.reason.clone(),
+        };
+        let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
-        ctx.cancel(branch.txn);
+        branch.leg.bye_reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
+        ctx.cancel_because(branch.txn, &reason);
         branch.leg.close_media(ctx);
         self.leave_early(ctx, number);
         if let Some(response) = self.provisionals.take_held(number) {
@@ -677,8 +772,9 @@ impl Call {
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
+        self.reason = reason::sip(status, reason);
         if let State::Answered(number) = self.state {
-            self.a.bye_reason = Some(reason_value(status, reason));
+            self.a.bye_reason = Some(self.reason.clone());
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
                 branch.leg.bye_reason.clone_from(&self.a.bye_reason);
@@ -689,6 +785,8 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_late(ctx);
+        self.sessions_due(ctx);
         if self.state != State::Setup {
             return;
         }
@@ -699,6 +797,7 @@ impl Call {
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
+            self.note_server_silence(ctx, number);
             self.stop_waiting(ctx, number);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
         }
@@ -720,7 +819,7 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return None;
+            return [self.sessions_deadline(), self.answers_deadline()].into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
@@ -757,8 +856,32 @@ impl Call {
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
-        let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
-        self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
+        let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
+        self.is_recorded && self.a.is_settled() && are_settled
+    }
+
+    /// Users whose devices are in this call.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));
+        legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
+    }
+
+    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
+    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+        let state = match (self.state, side) {
+            (State::Setup, Side::A) if self.branches.values().any(|b| b.is_ringing()) => dialog_info::State::Early,
+            (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(|b| b.is_ringing()) => {
+                dialog_info::State::Early
+            }
+            (State::Answered(_), Side::A) => dialog_info::State::Confirmed,
+            (State::Answered(winner), Side::B(number)) if winner == number => dialog_info::State::Confirmed,
+            (State::Setup | State::Answered(_) | State::Ended, _) => return None,
+        };
+        let (leg, direction) = match side {
+            Side::A => (0, dialog_info::Direction::Initiator),
+            Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
+        };
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
     }
 
     pub(super) fn view(&self) -> CallView {
@@ -783,10 +906,4 @@ impl Call {
             b_suite: b.and_then(|b| suite(&b.leg)),
         }
     }
-}
-
-/// A Reason value (RFC 3326); an empty text stands for the status's own phrase.
-fn reason_value(status: u16, text: &str) -> String {
-    let text = if text.is_empty() { reason_phrase(status) } else { text };
-    format!("SIP;cause={status};text=\"{}\"", text.replace(['"', '\\'], "'"))
 }

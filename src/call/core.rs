@@ -1,5 +1,7 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod events;
+mod messages;
 mod reach;
 
 use std::{
@@ -8,35 +10,45 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
-    admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
+    abuse::Guard,
+    admission::{self, Refusal, called_party, device_caller, invite_key, trunk_caller},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
+    identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
+    message::Messages,
+    pbx,
+    subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
 use crate::{
     config::{Directory, User},
     media::{self, ports::Ports},
     policy::{
+        abuse::is_scanner,
         emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
-        routing,
+        routing::{self, Target},
         security::{self, LegSecurity, leg_security},
     },
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
-        registrar::{self, Binding, Registrar},
+        locate,
+        registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
     types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
-    wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
+    wire::{
+        message_summary::MessageSummary,
+        sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+    },
 };
 
 /// The whole signalling side of one server.
@@ -46,13 +58,18 @@ pub struct Core {
     site: Site,
     registrar: Registrar,
     authenticator: Authenticator,
-    calls: BTreeMap<CallId, Call>,
+    guard: Guard,
+    calls: BTreeMap<CallId, Box<Call>>,
     /// How many of them are live.
     live_calls: usize,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
     /// Until when emergency services may call back, by the number they were shown.
     callbacks: HashMap<String, Instant>,
+    messages: Messages,
+    subscriptions: Subscriptions,
+    /// The mailbox of each user, as an external system last reported it.
+    mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -60,16 +77,19 @@ pub struct Core {
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
     next_call: u64,
+    /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
+    pub(super) calls_max: usize,
     is_draining: bool,
 }
 
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
+        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, gruu_key, mut rng } = setup;
         let own_ips: Vec<_> =
             listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
+        let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
         let ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
@@ -89,20 +109,24 @@ impl Core {
         let mut core = Self {
             ctx,
             site,
-            registrar: Registrar::new(),
+            registrar,
             authenticator,
+            guard: Guard::new(),
             calls: BTreeMap::new(),
             live_calls: 0,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
+            messages: Messages::new(limits::MESSAGES_MAX),
+            subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
             next_call: 1,
+            calls_max: limits::CALLS_MAX,
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
-        core.resolve_trunks();
         core.run_machines();
         core
     }
@@ -111,10 +135,13 @@ impl Core {
         self.ctx.now = now;
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
+            Input::Unframeable { flow, error } => {
+                self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
+            }
             Input::FlowFailed { flow } => self.flow_failed(flow),
-            Input::Resolved { query, addresses } => {
+            Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
-                self.ctx.trunks.resolved(now, trunk, addresses);
+                self.ctx.trunks.resolved(now, trunk, question, reply);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
@@ -141,6 +168,9 @@ impl Core {
         };
         match validate(&message) {
             Ok(()) => {
+                if let Some(reason) = self.unwelcome(&flow, &message) {
+                    return self.ctx.counters.drops.count(reason);
+                }
                 let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
                     transaction::Input::Urgent { flow, message }
                 } else {
@@ -165,6 +195,38 @@ impl Core {
         }
     }
 
+    /// Why a request is dropped without an answer: a scanner's, or above a limit on refused credentials. Neither holds where
+    /// somebody is registered, for requests of the calls there are, or for emergency calls (RULES 5.5).
+    fn unwelcome(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let method = message.method().filter(|method| !matches!(method, Method::Ack | Method::Cancel))?;
+        if self.registrar.is_source(flow.source()) {
+            return None;
+        }
+        let reason = self.abuse(flow, message)?;
+        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
+        let is_emergency = || {
+            let dialled = emergency::classify(message.request_uri(), &self.site);
+            method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
+        };
+        (!is_in_call() && !is_emergency()).then_some(reason)
+    }
+
+    fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let now = self.ctx.now;
+        if message.header(Name::UserAgent).is_some_and(is_scanner) {
+            return Some(DropReason::SipScanner);
+        }
+        if self.guard.is_barred_source(now, flow.source()) {
+            return Some(DropReason::SipBarredSource);
+        }
+        if !self.guard.has_barred_user(now) {
+            return None;
+        }
+        let claimed = [Role::Registrar, Role::Proxy].map(|role| self.authenticator.claimed_user(role, message));
+        let is_barred = claimed.iter().flatten().any(|user| self.guard.is_barred_user(now, user));
+        is_barred.then_some(DropReason::SipBarredUser)
+    }
+
     fn is_in_site_networks(&self, flow: &Flow) -> bool {
         self.ctx.config.emergency.site_networks.iter().any(|network| network.contains(flow.remote.ip()))
     }
@@ -176,10 +238,17 @@ impl Core {
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
-                transaction::Output::Timeout(_) => break,
+                transaction::Output::Timeout(_) => {
+                    self.drain_registrar(None);
+                    if !self.notify() {
+                        break;
+                    }
+                }
             }
         }
-        self.drain_registrar(None);
+        while let (query, locate::Output::Ask(question)) = self.ctx.trunks.poll_output() {
+            self.ctx.outputs.push_back(Output::Resolve { query, question });
+        }
     }
 
     // 2. Transactions turn messages into events.
@@ -191,7 +260,7 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn, reason } => self.given_up(txn, &reason),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
@@ -199,7 +268,7 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -209,10 +278,13 @@ impl Core {
     }
 
     /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
+    fn given_up(&mut self, txn: TxnId, reason: &str) {
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
+            (State::Setup, Side::A) => {
+                reason.clone_into(&mut call.reason);
+                call.cancelled(ctx);
+            }
+            _ => call.reinvite_cancelled(ctx, side, reason),
         });
     }
 
@@ -221,23 +293,46 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
-            Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
-                Some(response) => call.branch_response(ctx, branch, response),
-                None => call.branch_refused(ctx, branch, status, reason),
-            }),
+            Owner::Branch(id, branch) => {
+                let other_flow = self.other_flow(id, branch, status, response.is_some());
+                self.with_call(id, |call, ctx| match (other_flow, response) {
+                    (Some(flow), _) => call.change_flow(ctx, branch, flow),
+                    (None, Some(response)) => call.branch_response(ctx, branch, response),
+                    (None, None) => call.branch_refused(ctx, branch, status, reason),
+                });
+            }
+            Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
+            Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
             }),
+            Owner::Prack(id, branch) => self.with_call(id, |call, ctx| call.prack_response(ctx, branch, response)),
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
-            Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
+            Owner::Relayed(id) => {
+                self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason, response))
+            }
         }
     }
 
+    /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
+    /// proxy reports as failed (430) is forgotten at once.
+    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
+        // Without an answer: our own timeout, or the end of the connection.
+        let is_failure = if is_answered { status == 430 } else { matches!(status, 408 | 503) };
+        let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();
+        if is_answered {
+            self.registrar.handle_input(self.ctx.now, registrar::Input::FlowFailed(failed.clone()));
+        }
+        let call = self.calls.get(&id)?;
+        self.registrar.flows_of(&failed.aor, failed.instance.as_deref()?).find(|flow| call.may_try(flow)).cloned()
+    }
+
     fn request(&mut self, pending: Pending) {
-        // An INVITE is judged later: nothing may stop it in an emergency.
-        let is_invite = pending.request.method() == Some(Method::Invite) && pending.request.to_tag().is_none();
-        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_invite) {
+        // An emergency is recognised before anything may stop a call, or hide from its texter what to do instead.
+        let calls_somebody = matches!(pending.request.method(), Some(Method::Invite | Method::Message));
+        let is_judged_later = calls_somebody && pending.request.to_tag().is_none();
+        if !is_judged_later && let Some(refusal) = admission::inspect(&pending.request) {
             return self.refuse(&pending, &refusal);
         }
         if let Some(tag) = pending.request.to_tag() {
@@ -247,8 +342,10 @@ impl Core {
             Some(Method::Invite) => self.invite(pending),
             Some(Method::Register) => self.register(&pending),
             Some(Method::Options) => self.options(&pending),
-            Some(Method::Message) => self.message(&pending),
-            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+            Some(Method::Message) => self.message(pending),
+            Some(Method::Subscribe) => self.subscribe(&pending),
+            Some(Method::Notify) => self.mailbox_report(&pending),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
                 self.ctx.refuse(&pending, 481, "");
             }
             Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
@@ -257,6 +354,9 @@ impl Core {
     }
 
     fn in_dialog(&mut self, tag: String, pending: Pending) {
+        if self.subscriptions.find(&tag).is_some() {
+            return self.within_subscription(&tag, &pending);
+        }
         let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
@@ -287,12 +387,11 @@ impl Core {
     fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
         // The same request by another path (RFC 3261 section 8.2.2.2).
         let is_merged = self.invite_keys.contains(&invite_key(&pending.request));
-        let verdict = if is_merged { Err(Refusal::of(482)) } else { admission::acceptable(&pending.request) };
-        if let Err(refusal) = verdict {
+        if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.live_calls >= limits::CALLS_MAX {
+        if self.is_draining || self.live_calls >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -309,19 +408,24 @@ impl Core {
         if let Some(trunk) = self.trunk_of(pending) {
             return Some(trunk_caller(trunk, &pending.request));
         }
+        let is_private = identity::asks_for_privacy(&pending.request);
         if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(device_caller(&user));
+            return Some(Caller { is_private, ..self.caller_of(&user, &pending.request) });
         }
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(device_caller(&user))
+                Some(Caller { is_private, ..self.caller_of(&user, &pending.request) })
             }
             verdict => {
                 self.challenge(pending, Role::Proxy, &verdict);
                 None
             }
         }
+    }
+
+    fn caller_of(&self, user: &User, request: &Message) -> Caller {
+        pbx::caller(&self.ctx.config, user, request).unwrap_or_else(|| device_caller(user))
     }
 
     /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
@@ -356,6 +460,9 @@ impl Core {
     }
 
     fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
+        if *verdict == Verdict::Refused {
+            self.note_refused(pending, role);
+        }
         let (status, header) = match role {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
@@ -364,6 +471,28 @@ impl Core {
         let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
+    }
+
+    /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
+    /// not silence the office.
+    fn note_refused(&mut self, pending: &Pending, role: Role) {
+        let source = pending.flow.source();
+        if self.registrar.is_source(source) {
+            return;
+        }
+        let user = self.authenticator.claimed_user(role, &pending.request);
+        let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
+        let reached = self.guard.refused(self.ctx.now, source, user);
+        if reached.source {
+            warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
+        }
+        if let Some(user) = known.filter(|_| reached.user) {
+            warn!(
+                user = user.name,
+                window_s = limits::REFUSALS_WINDOW_S,
+                "Too many refused credentials for one user; only registered sources are answered."
+            );
+        }
     }
 
     // 5. Policy decides where it goes. Emergency first.
@@ -384,8 +513,8 @@ impl Core {
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                emergency_call::refuse(&mut self.ctx, &pending, dialled);
-                self.record_refusal(&caller, dialled, 403);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                self.record_refusal(&caller, dialled, status, phrase);
             }
             emergency::Decision::Loop => {
                 warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
@@ -410,14 +539,20 @@ impl Core {
             return (device_caller(&user), Source::AuthenticatedDevice);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
-        let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".into(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+        };
         (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
 
-    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16) {
+    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
-            let cdr = Cdr::refused(&mut self.ctx, caller, &dialled.dialled, true, status);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
+            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
         }
     }
 
@@ -427,18 +562,35 @@ impl Core {
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
+        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
         match self.plan(target, is_secure) {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.stops());
                 plan.hunt.comes_from(&pending.request, is_callback);
+                plan.hunt.device = device;
                 self.start_call(pending, caller, callee, plan, None);
             }
             Err((status, reason)) => {
                 self.ctx.counters.calls_refused += 1;
-                let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr));
-                self.ctx.refuse(&pending, status, reason);
+                let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
+                let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
+                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.refuse(&pending, status, phrase);
             }
+        }
+    }
+
+    /// Where a GRUU leads, and to which device there (RFC 5627 section 5.5). Trunks know direct lines only.
+    fn device_target(&self, request_uri: &str, is_from_trunk: bool, target: Target) -> (Target, Option<String>) {
+        let uri = Uri::parse(request_uri).filter(|uri| !is_from_trunk && self.site.is_own_host(uri.host));
+        match uri.and_then(|uri| self.registrar.gruu(&uri)) {
+            None => (target, None),
+            Some(Gruu::Public(instance)) => (target, Some(instance)),
+            Some(Gruu::Temporary { aor, instance }) => match self.ctx.directory.by_name(&aor) {
+                Some(user) => (Target::User(Arc::clone(user)), Some(instance)),
+                None => (Target::Refuse(404, "No Such Device"), None),
+            },
+            Some(Gruu::Invalid) => (Target::Refuse(404, "No Such Device"), None),
         }
     }
 
@@ -460,7 +612,7 @@ impl Core {
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
-        let call = Call::start(&mut self.ctx, new);
+        let call = Box::new(Call::start(&mut self.ctx, new));
         self.live_calls += 1;
         self.keep(call);
     }
@@ -491,8 +643,11 @@ impl Core {
     }
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
-    fn keep(&mut self, mut call: Call) {
+    fn keep(&mut self, mut call: Box<Call>) {
         self.serve(&mut call);
+        for user in call.users() {
+            self.subscriptions.touch(Package::Dialog, user);
+        }
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
             self.note_idle(&call);
@@ -525,6 +680,9 @@ impl Core {
         };
         match self.registered_user(&pending.request) {
             Some(user) if user.name == name => {
+                if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
+                    return self.refuse(pending, &refusal);
+                }
                 let input = registrar::Input::Register {
                     txn: pending.txn,
                     aor: name,
@@ -542,7 +700,7 @@ impl Core {
     /// A device that has registered over a new connection is reached over it in its calls, too.
     fn device_is_back(&mut self, user: &User, flow: &Flow) {
         let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
-        let Some(binding) = self.registrar.contacts(&user.name).find(|b| b.flow.key() == flow.key()) else { return };
+        let Some(binding) = self.registrar.binding_on(&user.name, flow) else { return };
         for &(id, side) in legs {
             let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
             if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
@@ -562,7 +720,11 @@ impl Core {
     fn drain_registrar(&mut self, pending: Option<&Pending>) {
         loop {
             match self.registrar.poll_output() {
-                registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
+                registrar::Output::Store(change) => {
+                    self.bindings_changed(change.aor());
+                    self.ctx.outputs.push_back(Output::StoreBinding(change));
+                }
+                registrar::Output::Displaced(binding) => self.displaced(&binding),
                 registrar::Output::Reply { status, reason, contacts, headers, .. } => {
                     let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
                     self.reply_register(pending, status, reason, &contacts, &headers);
@@ -570,6 +732,12 @@ impl Core {
                 registrar::Output::Timeout(_) => return,
             }
         }
+    }
+
+    fn displaced(&mut self, binding: &Binding) {
+        self.ctx.counters.contacts_displaced += 1;
+        let Binding { aor, user_agent, .. } = binding;
+        info!(user = aor, ?user_agent, "A contact made room for a new one of the same user.");
     }
 
     fn reply_register(
@@ -596,22 +764,16 @@ impl Core {
     }
 
     fn options(&mut self, pending: &Pending) {
+        let supported = format!("{SUPPORTED}, {}", registrar::EXTENSIONS.join(", "));
         let headers = [
             ("Allow", ALLOW),
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
-            ("Supported", SUPPORTED),
+            ("Allow-Events", ALLOW_EVENTS),
+            ("Supported", &supported),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
-    }
-
-    /// Text messages are not relayed; to an emergency number the answer says what to do instead.
-    fn message(&mut self, pending: &Pending) {
-        match emergency::classify(pending.request.request_uri(), &self.site) {
-            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, pending),
-            Dialled::Test(_) | Dialled::Ordinary(_) => self.ctx.refuse_with(pending, 405, "", &[("Allow", ALLOW)]),
-        }
     }
 
     // What cannot be read or understood.
@@ -620,7 +782,9 @@ impl Core {
     /// be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
-            return self.ctx.counters.drops.count(DropReason::SipMalformed);
+            let is_oversized = fault.status == 513;
+            let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
+            return self.ctx.counters.drops.count(reason);
         };
         let tag = self.ctx.tag();
         let pending = Pending { txn: TxnId(0), flow, request };
@@ -635,8 +799,18 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+            self.subscribers_lost(flow.connection);
+            users.iter().for_each(|user| self.device_has_another_flow(user));
         }
+    }
+
+    /// Calls of a device that lost one of its flows go on over another.
+    fn device_has_another_flow(&mut self, user: &str) {
+        let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
+        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
+        flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 
     fn media_event(&mut self, event: &media::Event) {
@@ -656,6 +830,7 @@ impl Core {
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
         self.last_call_ends.retain(|user, _| self.ctx.directory.by_name(user).is_some());
+        self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
         }
@@ -665,18 +840,12 @@ impl Core {
         let now = self.ctx.now;
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
-        self.resolve_trunks();
+        self.messages.timeout(&mut self.ctx);
+        self.subscriptions.timeout(now);
+        self.ctx.trunks.timeout(now);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
-        }
-    }
-
-    fn resolve_trunks(&mut self) {
-        for index in self.ctx.trunks.due(self.ctx.now) {
-            let trunk = self.ctx.trunks.trunk(index);
-            let query = u64::try_from(index).expect("an index fits 64 bits");
-            self.ctx.outputs.push_back(Output::Resolve { query, host: trunk.host.clone(), port: trunk.port });
         }
     }
 
@@ -688,13 +857,18 @@ impl Core {
             unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
-        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let messages = self.messages.next_timeout();
+        let subscriptions = self.subscriptions.next_timeout();
+        let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
+            unreachable!("every input ends with drained trunks")
+        };
+        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
     }
 
     // Views.
 
     pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().filter(|c| c.is_live()).map(Call::view).collect()
+        self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
@@ -709,10 +883,21 @@ impl Core {
         self.registrar.len()
     }
 
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
     /// as the INVITE to a device that answers nothing, and does not count.
     pub const fn live_calls(&self) -> usize {
         self.live_calls
+    }
+
+    /// Limits that a test can reach.
+    #[cfg(test)]
+    pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
+        self.messages = Messages::new(messages_max);
+        self.subscriptions = Subscriptions::new(subscriptions_max);
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
@@ -726,13 +911,10 @@ impl Core {
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
+            && self.messages.is_empty()
+            && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
-    }
-
-    /// Counts a message that never reached the core: the shell's framer gave up on it.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.ctx.counters.drops.count(reason);
     }
 }

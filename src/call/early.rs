@@ -21,7 +21,7 @@ impl Call {
     pub(super) fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message, arrival: Arrival) -> bool {
         let Some(body) = description(response) else { return false };
         let Some(branch) = self.branches.get(&number) else { return false };
-        if !branch.has_offered() || branch.is_settled_in(response) {
+        if !branch.has_offered() || branch.settled_in(response).is_some() {
             return false;
         }
         let is_final = arrival == Arrival::Reliable;
@@ -34,7 +34,7 @@ impl Call {
         }
         let Some(branch) = self.branches.get_mut(&number) else { return false };
         if is_final {
-            branch.settle_in(response);
+            branch.settle_in(response, body);
         }
         let is_heard = branch.progress != Progress::GivenUp && self.early.is_none_or(|early| early == number);
         if is_heard {
@@ -72,10 +72,10 @@ impl Call {
     }
 
     /// Joins the caller with a branch and makes the answer for it: of what the branch said, unless the caller was told
-    /// something already. `None`: the caller itself has answered.
+    /// something already. `None`: it has that answer, or has itself answered.
     pub(super) fn settle_a(&mut self, ctx: &mut Context, number: u32) -> Result<Option<String>, &'static str> {
         let branch = self.branches.get(&number).ok_or("the branch is gone")?;
-        let answer = if self.has_offer {
+        let answer = if self.has_offer && !self.provisionals.is_settled() {
             let session = self.told.as_ref().or(branch.leg.session.as_ref()).ok_or("no answer was read")?;
             let local = self.a.local_media(ctx);
             let (answer, settled) = self.a.negotiation.answer(session, &local).map_err(|fault| fault.text())?;
@@ -98,6 +98,7 @@ impl Call {
 
     /// A branch is left; if the caller heard it, it hears another one that fits what it was told.
     pub(super) fn leave_early(&mut self, ctx: &mut Context, number: u32) {
+        self.leave_early_update(ctx, number);
         if self.early.take_if(|early| *early == number).is_none() || self.state != State::Setup {
             return;
         }

@@ -147,8 +147,8 @@ pub(super) const fn may_be_the_location(status: u16) -> bool {
 
 // Towards the caller.
 
-/// D1 and D5: 403 at once (5.1).
-pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCall) {
+/// D1 and D5: 403 at once (5.1). Returns status and reason phrase.
+pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCall) -> (u16, &'static str) {
     let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain);
     let tag = ctx.tag();
     let response = ctx.response(pending, answer.status, answer.phrase, &tag);
@@ -156,6 +156,7 @@ pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCa
     ctx.respond(pending.txn, answer.status, bytes);
     error!(target: "emergency", stage = "refused", dialed = dialled.dialled, sip_code = answer.status,
         "Emergency call refused: no PSTN trunk is configured.");
+    (answer.status, answer.phrase)
 }
 
 /// D10: a text message to an emergency number.

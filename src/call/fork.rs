@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::{hunt::Hunt, leg::Leg, provisional::Received};
+use bytes::Bytes;
+
+use super::{context::Context, credentials::Authorization, hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::{Message, Name, NameAddr},
+    wire::sip::{Message, Method, Name, NameAddr},
 };
 
 /// One place to send an INVITE to.
@@ -91,6 +93,11 @@ impl Plan {
         self.waves.push_front(vec![attempt]);
     }
 
+    /// Tries this after everything else.
+    pub(super) fn later(&mut self, attempt: Attempt) {
+        self.waves.push_back(vec![attempt]);
+    }
+
     pub(super) fn give_up(&mut self) {
         self.waves.clear();
         self.hunt.give_up();
@@ -128,10 +135,13 @@ pub(super) struct Branch {
     /// Its answer came in a provisional response already.
     pub is_negotiated: bool,
     pub received: Received,
-    /// To tag of the early dialog in which offer and answer are settled: a reliable response had its part.
-    pub settled_in: Option<String>,
+    /// Early dialogs in which offer and answer are settled, a reliable response having had its part: To tag, and the answer
+    /// if it was the callee's.
+    pub settled: Vec<(String, Bytes)>,
     /// The reliable response with its offer, whose PRACK waits for the caller's answer.
     pub offered: Option<Message>,
+    /// The last reliable response and what its PRACK carried, in case it must be sent again.
+    pub prack: Option<(Message, Option<String>)>,
 }
 
 impl Branch {
@@ -140,13 +150,40 @@ impl Branch {
         self.invite.sdp().is_some()
     }
 
-    /// Offer and answer are settled in this response's dialog: a session description in it says nothing new.
-    pub(super) fn is_settled_in(&self, response: &Message) -> bool {
-        self.settled_in.is_some() && self.settled_in.as_deref() == response.to_tag()
+    /// What was settled in this response's dialog, for good: a session description in it says nothing new.
+    pub(super) fn settled_in(&self, response: &Message) -> Option<&Bytes> {
+        self.settled.iter().find(|(tag, _)| Some(tag.as_str()) == response.to_tag()).map(|(_, answer)| answer)
     }
 
-    pub(super) fn settle_in(&mut self, response: &Message) {
-        self.settled_in = response.to_tag().map(str::to_owned);
+    /// The same for the early dialog with this To tag.
+    pub(super) fn is_settled_with(&self, remote_tag: &str) -> bool {
+        self.settled.iter().any(|(tag, _)| tag == remote_tag)
+    }
+
+    /// An offer follows in the early dialog of this branch: from now on its leg knows what holds there, not the answer in
+    /// that reliable response.
+    pub(super) fn outdate_settled(&mut self) {
+        let tag = self.leg.dialog.as_ref().map(|dialog| dialog.id.remote_tag.as_str());
+        for (_, answer) in self.settled.iter_mut().filter(|(settled, _)| Some(settled.as_str()) == tag) {
+            answer.clear();
+        }
+    }
+
+    pub(super) fn settle_in(&mut self, response: &Message, answer: Bytes) {
+        self.settled.extend(response.to_tag().map(|tag| (tag.to_owned(), answer)));
+    }
+}
+
+impl Branch {
+    /// Our answer to the trunk's last challenge, for this branch's INVITE.
+    pub(super) fn authorization(&mut self, ctx: &mut Context) -> Option<Authorization> {
+        self.leg.authorization(ctx, Method::Invite, self.invite.request_uri(), &self.invite.body())
+    }
+}
+
+impl Branch {
+    pub(super) fn is_ringing(&self) -> bool {
+        self.progress == Progress::Ringing
     }
 }
 
@@ -191,8 +228,10 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
-        503 if is_trunk => Failure::new(502, "Trunk Unavailable"),
-        503 => Failure::new(480, "Device Unavailable"),
+        503 | 430 if is_trunk => Failure::new(502, "Trunk Unavailable"),
+        503 | 430 => Failure::new(480, "Device Unavailable"),
+        // A session timer is between that side and this server.
+        422 => Failure::new(480, "Session Interval Refused"),
         // Our own CANCEL, or the device's mind: to the caller nobody answered.
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),
@@ -237,5 +276,6 @@ mod tests {
         assert_eq!(mapped(302, "Moved", false).status, 480);
         assert_eq!(mapped(407, "", true).status, 502);
         assert_eq!(mapped(503, "", false).status, 480);
+        assert_eq!((mapped(430, "", true).status, mapped(430, "", false).status), (502, 480));
     }
 }

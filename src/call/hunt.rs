@@ -47,6 +47,8 @@ pub(super) struct Hunt {
     /// When those who ring have rung long enough.
     pub deadline: Option<Instant>,
     request: Option<Request>,
+    /// The one device that is meant (RFC 5627), by its `+sip.instance`.
+    pub device: Option<String>,
 }
 
 /// A call to a ring group.
@@ -225,7 +227,7 @@ impl Call {
     /// A device sends the call elsewhere (RFC 3261 section 21.3): its user has decided, so the other devices stop ringing.
     /// `false`: nothing to follow.
     pub(super) fn deflect(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
-        let is_open = |b: &&mut Branch| matches!(b.progress, Progress::Calling | Progress::Ringing);
+        let is_open = |b: &&mut Box<Branch>| matches!(b.progress, Progress::Calling | Progress::Ringing);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return false };
         let (Some(user), Some(target)) = (branch.attempt.user(), redirection(response)) else { return false };
         if self.state != State::Setup || !self.plan.hunt.deflect(user, target) {

@@ -14,14 +14,18 @@ use crate::{
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
         registrar::Binding,
+        session_timer::{OPTION_TAG, SessionTimer},
         transaction,
     },
-    types::{CallId, Flow, LegId, Secret, TxnId},
+    types::{CallId, Duration, Flow, Instant, LegId, Secret, TxnId, limits},
     wire::{
         sdp::{MediaKind, MediaSection, Session},
-        sip::{Message, Method},
+        sip::{Message, Method, Name},
     },
 };
+
+/// How long our re-INVITE may wait for its final answer (RFC 3261 section 16.6, timer C); then it is cancelled.
+const REINVITE_MAX: Duration = Duration::from_secs(limits::REINVITE_S_MAX);
 
 /// Who is at the other end of a leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub(super) struct Device {
     pub is_registered: bool,
 }
 
-/// An INVITE of the peer that has no final answer, or a 2xx without its ACK.
+/// An INVITE, or an UPDATE with an offer, of the peer that has no final answer, or a 2xx without its ACK.
 #[derive(Debug)]
 pub(super) struct ServerInvite {
     pub pending: Pending,
@@ -60,6 +64,10 @@ impl ServerInvite {
     pub(super) fn new(pending: Pending) -> Self {
         let cseq = pending.request.cseq().map_or(0, |c| c.number);
         Self { pending, cseq, is_answered: false, offer: None }
+    }
+
+    pub(super) fn is_update(&self) -> bool {
+        self.pending.request.method() == Some(Method::Update)
     }
 }
 
@@ -91,14 +99,23 @@ pub(super) struct Leg {
     /// One per media section; `None` where nothing is relayed.
     pub media: Vec<Option<LegId>>,
     pub server_invite: Option<ServerInvite>,
-    /// Our INVITE towards the peer that has no final answer yet.
+    /// Our INVITE or UPDATE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
+    /// Which of them; in a dialog.
+    pub client_method: Method,
+    /// When it is given up.
+    pub client_deadline: Option<Instant>,
     /// Its body, in case it must be sent again.
-    offer: Option<Secret<String>>,
+    pub offer: Option<Secret<String>>,
+    /// The peer's last Allow has it.
+    pub allows_update: bool,
     /// Our BYE to a trunk has no final answer yet.
     pub is_bye_open: bool,
     /// Our re-INVITE takes back what the peer accepted after it was cancelled.
     pub is_restoring: bool,
+    pub session_timer: SessionTimer,
+    /// Our re-INVITE refreshes the session and changes nothing.
+    pub is_refreshing: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
     pub owes_bye: bool,
     /// Why our BYE is sent (RFC 3326), where there is more to say than that somebody hung up.
@@ -138,9 +155,14 @@ impl Leg {
             media: Vec::new(),
             server_invite: None,
             client_invite: None,
+            client_method: Method::Invite,
+            client_deadline: None,
             offer: None,
+            allows_update: false,
             is_bye_open: false,
             is_restoring: false,
+            session_timer: SessionTimer::new(true),
+            is_refreshing: false,
             owes_bye: false,
             bye_reason: None,
             ack: None,
@@ -148,6 +170,12 @@ impl Leg {
             open_media: 0,
             record,
         }
+    }
+
+    /// Before anything was sent: the leg takes another flow.
+    pub(super) fn follow(&mut self, flow: Flow) {
+        self.flow = flow;
+        self.record.transport = flow.transport.to_string();
     }
 
     pub(super) fn contact(&self, ctx: &Context) -> String {
@@ -241,9 +269,20 @@ impl Leg {
         let contact = self.contact(ctx);
         let uri = self.dialog.as_ref()?.request_uri();
         let authorization = self.authorization(ctx, method, &uri, body.map_or(&[], |(_, body)| body));
+        let session = self.session_headers(method);
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
-            let mut request = dialog.request(method, via).header("Contact", contact);
+            let mut request = dialog.request(method, via);
+            // RFC 3428 section 4.
+            if method != Method::Message {
+                request = request.header("Contact", contact);
+            }
+            if !session.is_empty() {
+                request = request.header("Supported", OPTION_TAG);
+            }
+            for (name, value) in session {
+                request = request.header(name, value);
+            }
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
             }
@@ -260,17 +299,31 @@ impl Leg {
 
     /// Sends a re-INVITE with this offer.
     pub(super) fn reinvite(&mut self, ctx: &mut Context, offer: String) {
+        self.modify(ctx, Method::Invite, Some(offer));
+    }
+
+    /// Sends a re-INVITE, or an UPDATE with or without an offer.
+    pub(super) fn modify(&mut self, ctx: &mut Context, method: Method, offer: Option<String>) {
         self.answers = 0;
-        self.offer = Some(Secret::new(offer));
+        self.client_method = method;
+        self.client_deadline = Some(ctx.now + REINVITE_MAX);
+        self.offer = offer.map(Secret::new);
         self.reinvite_again(ctx);
     }
 
-    /// Sends it again, with credentials.
+    /// Sends it again, with credentials or whatever else the peer has asked for.
     pub(super) fn reinvite_again(&mut self, ctx: &mut Context) {
-        let Some(offer) = self.offer.clone() else { return };
-        let body = Some(("application/sdp", offer.expose().as_bytes()));
+        let offer = self.offer.clone();
+        let body = offer.as_ref().map(|offer| ("application/sdp", offer.expose().as_bytes()));
         let (call, side) = self.id;
-        self.client_invite = self.request(ctx, Method::Invite, Owner::Reinvite(call, side), body);
+        self.client_invite = self.request(ctx, self.client_method, Owner::Reinvite(call, side), body);
+    }
+
+    /// What the peer says it can do.
+    pub(super) fn note_abilities(&mut self, message: &Message) {
+        if message.header(Name::Allow).is_some() {
+            self.allows_update = message.values(Name::Allow).any(|method| method == Method::Update.as_str());
+        }
     }
 
     /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).

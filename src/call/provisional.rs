@@ -28,7 +28,7 @@ use bytes::Bytes;
 use super::{
     call::{Call, State},
     context::{Context, Owner, Pending, Side},
-    fork::Failure,
+    fork::{Failure, Progress},
     in_dialog::description,
     leg::Leg,
     outgoing::with_offer,
@@ -102,6 +102,11 @@ pub(super) struct Provisionals {
 impl Provisionals {
     pub(super) fn new(invite: &Message) -> Self {
         Self { is_supported: supports(invite), is_required: lists(invite, Name::Require), ..Self::default() }
+    }
+
+    /// Offer and answer of the caller's INVITE are settled, and the caller has said that it knows.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.has_settled && !self.is_busy()
     }
 
     const fn is_busy(&self) -> bool {
@@ -273,13 +278,13 @@ impl Call {
         }
     }
 
-    /// The caller may be told more: what waited, then a callee's 200.
+    /// The caller may be told more: a callee's 200 before anything else.
     fn after_prack(&mut self, ctx: &mut Context) {
         while !self.provisionals.is_busy() && self.state == State::Setup {
-            if let Some((status, source)) = self.provisionals.waiting.pop_front() {
-                self.tell_ringing(ctx, status, source);
-            } else if let Some((number, response)) = self.provisionals.held.pop_front() {
+            if let Some((number, response)) = self.provisionals.held.pop_front() {
                 self.branch_answered(ctx, number, &response);
+            } else if let Some((status, source)) = self.provisionals.waiting.pop_front() {
+                self.tell_ringing(ctx, status, source);
             } else {
                 return;
             }
@@ -397,7 +402,7 @@ impl Call {
     /// Sends our answer to a branch's early offer; the caller hears the branch, if it is the first.
     fn accept_in_prack(&mut self, ctx: &mut Context, number: u32, response: &Message, answer: &str) {
         if let Some(branch) = self.branches.get_mut(&number) {
-            branch.settle_in(response);
+            branch.settle_in(response, Bytes::new());
         }
         self.send_prack(ctx, number, response, Some(answer));
         self.hear(ctx, number);
@@ -414,7 +419,22 @@ impl Call {
 
     fn send_prack(&mut self, ctx: &mut Context, number: u32, response: &Message, answer: Option<&str>) {
         if let Some(branch) = self.branches.get_mut(&number) {
-            branch.leg.prack(ctx, &branch.invite, response, answer);
+            branch.leg.answers = 0;
+            branch.leg.prack(ctx, number, &branch.invite, response, answer);
+            branch.prack = Some((response.clone(), answer.map(str::to_owned)));
+        }
+    }
+
+    /// A response to our PRACK. Only a trunk that asks for the password gets it again; what else goes wrong shows in the
+    /// fate of the INVITE.
+    pub(super) fn prack_response(&mut self, ctx: &mut Context, number: u32, response: Option<&Message>) {
+        let Some(branch) = self.branches.get_mut(&number).filter(|branch| branch.progress != Progress::Over) else {
+            return;
+        };
+        if response.is_some_and(|response| branch.leg.is_challenged(response))
+            && let Some((acknowledged, answer)) = &branch.prack
+        {
+            branch.leg.prack(ctx, number, &branch.invite, acknowledged, answer.as_deref());
         }
     }
 }
@@ -422,7 +442,7 @@ impl Call {
 impl Leg {
     /// Acknowledges a reliable response to our INVITE in its own early dialog. CSeq rises through all dialogs of the INVITE,
     /// so that any of them may become the call's.
-    fn prack(&mut self, ctx: &mut Context, invite: &Message, response: &Message, answer: Option<&str>) {
+    fn prack(&mut self, ctx: &mut Context, number: u32, invite: &Message, response: &Message, answer: Option<&str>) {
         let (Some(rseq), Some(cseq)) = (reliable_number(response), response.cseq().map(|c| c.number)) else { return };
         let Some(mut early) = Dialog::uac(invite, response) else { return };
         if let Some(dialog) = &self.dialog {
@@ -430,7 +450,7 @@ impl Leg {
         }
         let body = answer.unwrap_or_default().as_bytes();
         let authorization = self.authorization(ctx, Method::Prack, &early.request_uri(), body);
-        ctx.send(self.flow, Owner::Nobody, |_, via| {
+        ctx.send(self.flow, Owner::Prack(self.id.0, number), |_, via| {
             let mut prack = early.request(Method::Prack, via).header("RAck", format_args!("{rseq} {cseq} INVITE"));
             if let Some((name, value)) = &authorization {
                 prack = prack.header(name, value.expose());

@@ -37,7 +37,7 @@ pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory
         },
         OrdinaryKind::External(number) => {
             // An extension may be long, or begin with an outside prefix: the directory knows.
-            match directory.by_dialled(dialled.dialled()).or_else(|| directory.by_direct_line(number)) {
+            match directory.by_dialled(dialled.dialled()).or_else(|| owner(number, config, directory)) {
                 Some(user) => Target::User(Arc::clone(user)),
                 None => {
                     let is_it = |g: &Group| g.extension == dialled.dialled() || g.direct_line.as_ref() == Some(number);
@@ -52,7 +52,7 @@ pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory
 fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
     let country_code = table::region(&config.company.region).map_or("", |r| r.country_code);
     let forms = number::inbound_forms(dialled, country_code);
-    match forms.iter().find_map(|form| directory.by_direct_line(form)) {
+    match forms.iter().find_map(|form| owner(form, config, directory)) {
         Some(user) => Target::User(Arc::clone(user)),
         None => {
             let is_it = |g: &Group| g.direct_line.as_ref().is_some_and(|line| forms.contains(line));
@@ -63,6 +63,12 @@ fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
 
 fn group(config: &Config, is_it: impl Fn(&Group) -> bool) -> Option<Target> {
     config.groups.iter().position(is_it).map(Target::Group)
+}
+
+/// Whose direct line a number is, or the user that a PBX with this number registers as.
+fn owner<'d>(number: &str, config: &Config, directory: &'d Directory) -> Option<&'d Arc<User>> {
+    let of_pbx = || config.pbx_with(number).and_then(|pbx| directory.by_name(&pbx.user));
+    directory.by_direct_line(number).or_else(of_pbx)
 }
 
 fn outbound(number: &str, config: &Config) -> Target {

@@ -130,6 +130,11 @@ impl Baresip {
         self.process.text()
     }
 
+    /// Waits for it to print this.
+    pub(crate) fn wait_log(&mut self, text: &str) {
+        self.process.wait_log(text, Duration::from_secs(15));
+    }
+
     /// What it heard, in order: each time a stream starts anew, after a hold for instance, so does a recording.
     pub(crate) fn recordings(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(&self.dir).expect("its folder").flatten().map(|f| f.path());
@@ -189,7 +194,7 @@ fn config(dir: &Path, ip: IpAddr, ca: Option<&Path>) -> String {
          ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\naudio_buffer 20-160\n\
          rtp_ports 21000-32000\nrtcp_mux no\njitter_buffer_delay 1-10\nnet_interface {ip}\n\
          module_path {MODULES}\n{modules}\
-         module_tmp account.so\nmodule_app menu.so\nmodule_app debug_cmd.so\nmodule_app ctrl_tcp.so\n\
+         module_tmp account.so\nmodule_app menu.so\nmodule_app mwi.so\nmodule_app debug_cmd.so\nmodule_app ctrl_tcp.so\n\
          ctrl_tcp_listen {ip}:{CONTROL_PORT}\nsnd_path {dir}\n"
     )
 }

@@ -15,12 +15,21 @@ mod baresip;
 mod common;
 mod linphone;
 mod sipp;
+mod sipvicious;
 mod tone;
 
-use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};
+use std::{
+    net::{IpAddr, UdpSocket},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use baresip::{Baresip, Setup};
-use common::server::{ALICE, BOB, Ringdown};
+use common::{
+    process::{fresh_ip, wait_for},
+    server::{ALICE, BOB, Ringdown},
+};
 use linphone::Linphone;
 use sipp::Sipp;
 use tone::{A_HZ, B_HZ, Wanted, assert_heard};
@@ -164,6 +173,7 @@ fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
     let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
     assert!(registrations.contains(ALICE.user), "{registrations}");
     setup.scenario = scenario;
+    setup.echoes = scenario == "device_calls_and_echoes.xml";
     setup.auth_uri = Some(format!("{}@{}", BOB.extension, server.ip));
     Sipp::start(server, &setup)
 }
@@ -176,6 +186,16 @@ fn a_registered_sipp_without_encryption_calls_a_baresip_with_encryption() {
     bob.wait_closed();
     assert!(inline_keys(&bob.log()).len() >= 2, "the encrypted leg is not encrypted");
     assert_heard("bob", &bob.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+/// SIPp cannot record, so what it hears is judged by the phone that gets it back.
+#[test]
+fn a_registered_sipp_without_encryption_hears_the_baresip_it_calls_and_sends_its_tone_back() {
+    let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup { encryption: "srtp", ..Setup::new(BOB, A_HZ, true) });
+    registered_sipp(&server, "device_calls_and_echoes.xml").wait_done();
+    bob.wait_closed();
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
 }
 
 #[test]
@@ -278,8 +298,8 @@ fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
 }
 
-/// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it.
-fn a_trunk_is_heard(scenario: &'static str) {
+/// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it. Returns her log.
+fn a_trunk_is_heard(scenario: &'static str) -> String {
     let mut setup = sipp::Setup::new(scenario, B_HZ);
     let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
     let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
@@ -288,6 +308,7 @@ fn a_trunk_is_heard(scenario: &'static str) {
     Sipp::start(&server, &setup).wait_done();
     alice.wait_closed();
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    alice.log()
 }
 
 #[test]
@@ -303,6 +324,12 @@ fn a_trunk_that_makes_no_offer_is_offered_what_the_baresip_speaks() {
 #[test]
 fn a_trunk_that_requires_reliable_ringing_gets_it() {
     a_trunk_is_heard("trunk_calls_reliably.xml");
+}
+
+#[test]
+fn a_trunk_refreshes_its_session_and_the_baresip_it_talks_to_hears_the_tone_and_nothing_of_that() {
+    let log = a_trunk_is_heard("trunk_refreshes.xml");
+    assert_eq!((log.matches("\nINVITE sip:").count(), log.matches("\nUPDATE sip:").count()), (1, 0));
 }
 
 #[test]
@@ -336,4 +363,32 @@ fn a_linphone_calls_a_baresip() {
     thread::sleep(Duration::from_millis(700));
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_baresip_shows_the_mailbox_that_the_voice_mail_system_reports() {
+    let ip = fresh_ip();
+    let server = Ringdown::started("required", &trunk(ip), &[BOB]);
+    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    wait_for("a subscription of baresip's", Duration::from_secs(15), || {
+        let (_, metrics) = server.get("/metrics")?;
+        metrics.contains("ringdown_subscriptions_live 1").then_some(())
+    });
+    let system = UdpSocket::bind((ip, 5060)).expect("a free address");
+    system.set_read_timeout(Some(Duration::from_secs(5))).expect("a time above zero");
+    let body = "Messages-Waiting: yes\r\nMessage-Account: sip:bob@mailbox.invalid\r\nVoice-Message: 2/8 (0/2)\r\n";
+    let uri = format!("sip:{}@{}", BOB.direct_line, server.ip);
+    let report = format!(
+        "NOTIFY {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {ip}:5060;branch=z9hG4bKmailbox\r\nMax-Forwards: 70\r\n\
+         From: <sip:mailbox@{ip}>;tag=m\r\nTo: <{uri}>\r\nCall-ID: mailbox\r\nCSeq: 1 NOTIFY\r\n\
+         Contact: <sip:mailbox@{ip}>\r\nEvent: message-summary\r\nSubscription-State: active\r\n\
+         Content-Type: application/simple-message-summary\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    system.send_to(report.as_bytes(), (server.ip, common::server::SIP_PORT)).expect("loopback takes it");
+    let mut answer = [0; 2048];
+    let len = system.recv(&mut answer).expect("an answer");
+    assert!(answer[..len].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&answer[..len]));
+    bob.wait_log("Voice-Message: 2/8 (0/2)");
+    assert!(!bob.log().contains("mailbox.invalid"), "the account of the other system stays there");
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alloc;
+mod corpora;
 mod dial_strings;
+mod event_documents;
 mod location_documents;
 mod rfc4475;
 mod rfc5118;

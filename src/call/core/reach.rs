@@ -40,7 +40,7 @@ impl Core {
             }
             Target::Trunks { trunks, number } => {
                 let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
                 Ok(Plan::number(&number, trunks.into_iter().filter(is_reachable).map(attempt)))
             }
@@ -64,7 +64,7 @@ impl Core {
         let arrival = if call.plan.hunt.obeys_wishes() { reach::arrival(user) } else { Arrival::Ring(None) };
         match arrival {
             Arrival::Ring(ring) => {
-                let attempts = self.contacts(user, call.a.is_secure).collect();
+                let attempts = self.contacts(call, user).collect();
                 call.plan.hunt.begin(step.users, ring.map(|ring| self.ctx.now + ring));
                 call.ring(&mut self.ctx, attempts);
             }
@@ -81,7 +81,7 @@ impl Core {
             if obeys_wishes && self.is_taken(call, user) {
                 call.plan.hunt.note(&user.name, Outcome::Busy);
             } else if !obeys_wishes || reach::takes_group_calls(user) {
-                attempts.extend(self.contacts(user, call.a.is_secure));
+                attempts.extend(self.contacts(call, user));
             }
         }
         attempts.truncate(limits::GROUP_FORK_WIDTH_MAX);
@@ -89,10 +89,12 @@ impl Core {
     }
 
     /// Registered contacts as attempts. A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
-    fn contacts(&self, user: &User, is_secure: bool) -> impl Iterator<Item = Attempt> {
-        let is_reachable = move |b: &&Binding| !is_secure || b.flow.transport == Transport::Tls;
+    fn contacts(&self, call: &Call, user: &User) -> impl Iterator<Item = Attempt> {
+        let (is_secure, device) = (call.a.is_secure, call.plan.hunt.device.clone());
+        let is_meant = move |b: &Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+        let is_reachable = move |b: &&Binding| is_meant(b) && (!is_secure || b.flow.transport == Transport::Tls);
         let contact = |b: &Binding| Attempt::Contact { user: b.aor.clone(), binding: Box::new(b.clone()) };
-        self.registrar.contacts(&user.name).filter(is_reachable).map(contact).take(limits::FORK_WIDTH_MAX)
+        self.registrar.contacts(&user.name).filter(is_reachable).map(contact)
     }
 
     /// Whether a member has the receiver in hand: in another call, or as the caller of this one.

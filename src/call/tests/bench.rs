@@ -8,7 +8,7 @@ use super::super::{Cdr, Core, Input, Output, Setup};
 use crate::{
     config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
-    sip::registrar::Binding,
+    sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
@@ -72,6 +72,8 @@ pub(super) struct Bench {
     pub(super) open_legs: Vec<LegId>,
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
+    /// Asked of DNS and not yet taken.
+    pub(super) questions: Vec<(u64, Question)>,
     pub(super) serial: u32,
 }
 
@@ -103,6 +105,9 @@ pub(super) fn binding(aor: &str, address: &str) -> Binding {
         call_id: format!("register-{address}"),
         cseq: 1,
         instance: None,
+        reg_id: None,
+        path: Vec::new(),
+        is_proxied: false,
         user_agent: String::new(),
     }
 }
@@ -132,6 +137,7 @@ impl Bench {
             workers: 1,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
             bindings,
+            gruu_key: Secret::new([7; 32]),
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
@@ -142,6 +148,7 @@ impl Bench {
             sent: Vec::new(),
             open_legs: Vec::new(),
             joined: Vec::new(),
+            questions: Vec::new(),
             serial: 0,
         };
         bench.drain();
@@ -161,8 +168,9 @@ impl Bench {
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
-                Output::Media { .. } | Output::Connect { .. } | Output::Resolve { .. } | Output::StoreBinding(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
             }
         }

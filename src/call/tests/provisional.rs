@@ -2,7 +2,7 @@
 
 use super::bench::{ALICE, BOB, BOB_TOO, Bench, Leg, SDP, TRUNK, udp};
 use crate::{
-    types::Flow,
+    types::{ConnectionId, Flow, Transport},
     wire::sip::{Message, Name},
 };
 
@@ -252,7 +252,7 @@ fn in_an_emergency_only_what_is_required_is_reliable_and_a_missing_prack_ends_no
 fn reliable_responses_are_acknowledged_once_in_order_and_each_in_its_own_dialog() {
     let mut b = Bench::new();
     let [first, _] = call(&mut b, "", SDP);
-    assert_eq!(first.1.header(Name::Supported), Some("100rel"));
+    assert!(first.1.values(Name::Supported).any(|tag| tag == "100rel"));
     b.answer(&first, 180, "one", &reliable(7), "");
     let prack = b.take_request("PRACK", BOB).1;
     assert_eq!((prack.header(Name::RAck), prack.header(Name::CSeq)), (Some("7 1 INVITE"), Some("2 PRACK")));
@@ -310,6 +310,22 @@ fn an_answer_in_a_reliable_response_is_final_in_its_dialog() {
 }
 
 #[test]
+fn of_several_early_dialogs_of_a_branch_the_one_that_answers_counts() {
+    let mut b = Bench::new();
+    let [first, _] = call(&mut b, "", &SDP.replace("AVP 0", "AVP 0 8"));
+    b.answer(&first, 183, "one", &reliable(1), SDP);
+    b.answer(&first, 183, "two", &reliable(1), &SDP.replace("AVP 0", "AVP 8"));
+    b.accept(&first, "one", "");
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert!(text(&ok).contains("RTP/AVP 0\r\n"));
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    assert!(b.find_request("INVITE", TRUNK).is_none(), "what the caller was told is what holds");
+    b.within(&trunk, "BYE", 2, "", "");
+    b.finish();
+}
+
+#[test]
 fn a_branch_whose_final_early_answer_is_unusable_is_cancelled() {
     let mut b = Bench::new();
     let [first, second] = call(&mut b, "", SDP);
@@ -319,6 +335,34 @@ fn a_branch_whose_final_early_answer_is_unusable_is_cancelled() {
     b.take_request("CANCEL", BOB);
     b.answer(&first, 487, "one", "", "");
     assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 486);
+    b.finish();
+}
+
+#[test]
+fn a_trunk_that_challenges_a_prack_is_shown_the_password_once() {
+    const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"one\", qop=\"auth\"\n";
+    let mut b = Bench::new();
+    let flow = Flow { transport: Transport::Tcp, connection: ConnectionId(1), ..udp(ALICE) };
+    b.register(flow, "alice");
+    let uri = "sip:92025550177@pbx.example.com";
+    b.request(flow, ("INVITE", uri), ("<sip:alice@pbx.example.com>;tag=a", "<sip:out>"), ("out", 1), ("", SDP));
+    let invite = b.take_request("INVITE", TRUNK);
+    b.answer(&invite, 183, "t", &reliable(3), SDP);
+    let bare = b.take_request("PRACK", TRUNK);
+    assert!(bare.1.header(Name::ProxyAuthorization).is_none());
+    b.answer(&bare, 407, "", CHALLENGE, "");
+    let shown = b.take_request("PRACK", TRUNK);
+    assert!(shown.1.header(Name::ProxyAuthorization).is_some_and(|value| value.contains("nonce=\"one\"")));
+    assert_eq!((shown.1.header(Name::RAck), shown.1.header(Name::CSeq)), (bare.1.header(Name::RAck), Some("3 PRACK")));
+    b.answer(&shown, 407, "", &CHALLENGE.replace("one", "two"), "");
+    assert!(b.find_request("PRACK", TRUNK).is_none(), "the password is wrong");
+    b.accept(&invite, "t", "");
+    let alice = Leg::of_caller(flow, &b.take_response("INVITE", ALICE, 200));
+    b.acknowledge(&alice, 1, "");
+    b.within(&alice, "BYE", 2, "", "");
+    let bye = b.take_request("BYE", TRUNK);
+    assert_eq!(bye.1.header(Name::CSeq), Some("4 BYE"));
+    b.answer(&bye, 200, "", "", "");
     b.finish();
 }
 
@@ -333,7 +377,7 @@ const ANSWER: &str = "v=0\r\no=- 9 1 IN IP4 203.0.113.5\r\ns=-\r\nc=IN IP4 203.0
 fn an_early_offer_of_the_callee_is_answered_in_the_callers_prack() {
     let mut b = Bench::new();
     let [first, second] = call(&mut b, SUPPORTED, "");
-    assert_eq!(first.1.header(Name::Supported), Some("100rel"));
+    assert!(first.1.values(Name::Supported).any(|tag| tag == "100rel"));
     b.answer(&first, 183, "one", &reliable(5), OFFER);
     let early = b.take_response("INVITE", TRUNK, 183);
     assert!(text(&early).contains("RTP/AVP 8 0") && rseq(&early).is_some());
@@ -414,7 +458,7 @@ fn a_prack_that_owes_an_answer_and_has_none_ends_the_call() {
 fn a_caller_who_could_not_answer_early_is_spared_early_offers() {
     let mut b = Bench::new();
     let [first, _] = call(&mut b, "", "");
-    assert_eq!(first.1.header(Name::Supported), None);
+    assert!(first.1.values(Name::Supported).all(|tag| tag != "100rel"));
     b.answer(&first, 183, "one", "", OFFER);
     assert!(b.take_response("INVITE", TRUNK, 183).body().is_empty(), "no offer outside a reliable response");
     b.accept(&first, "one", OFFER);

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use crate::{
     call::Cdr,
     config::{Directory, Forwarding, User},
-    shell::files,
+    shell::{entropy, files},
     sip::registrar::{Binding, Change},
     types::{
-        ConnectionId, Flow, Instant, Transport,
+        ConnectionId, Flow, Instant, Secret, Transport,
         limits::{CDRS_MAX, USERS_MAX},
     },
 };
@@ -21,10 +21,10 @@ const DATABASE_FILE: &str = "ringdown.db";
 /// How long one process waits for another one's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each takes the database one version further; `user_version` counts those that were applied. Only ever appended to.
-const MIGRATIONS: [&str; 2] = [BEGINNING, FORWARDING];
+/// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
+pub(super) const MIGRATIONS: [&str; 3] = [TABLES, FLOWS, FORWARDING];
 
-const BEGINNING: &str = "
+const TABLES: &str = "
 CREATE TABLE meta(
     key   TEXT PRIMARY KEY,
     value ANY NOT NULL
@@ -68,6 +68,34 @@ CREATE TABLE forwarding(
     unreachable       TEXT,
     do_not_disturb    INTEGER NOT NULL
 ) STRICT;
+";
+
+/// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
+/// to a line.
+const FLOWS: &str = "
+CREATE TABLE flows(
+    aor             TEXT NOT NULL,
+    contact         TEXT NOT NULL,
+    instance        TEXT NOT NULL,
+    reg_id          INTEGER NOT NULL,
+    transport       TEXT NOT NULL,
+    local           TEXT NOT NULL,
+    remote          TEXT NOT NULL,
+    connection      INTEGER NOT NULL,
+    expires_unix_ns INTEGER NOT NULL,
+    call_id         TEXT NOT NULL,
+    cseq            INTEGER NOT NULL,
+    user_agent      TEXT NOT NULL,
+    path            TEXT NOT NULL,
+    is_proxied      INTEGER NOT NULL,
+    PRIMARY KEY(aor, contact, instance, reg_id)
+) STRICT;
+INSERT INTO flows
+    SELECT aor, contact, coalesce(instance, ''), 0, transport, local, remote, connection, expires_unix_ns, call_id,
+           cseq, user_agent, '', 0
+    FROM bindings;
+DROP TABLE bindings;
+ALTER TABLE flows RENAME TO bindings;
 ";
 
 /// The open database.
@@ -190,6 +218,20 @@ impl Store {
         Ok(Directory::new(users))
     }
 
+    /// The key that makes GRUUs, sealed in the database; made at the first call.
+    pub fn gruu_key(&mut self) -> Result<Secret<[u8; 32]>, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sealed: Option<Vec<u8>> = meta(&transaction, "gruu_key")?;
+        if let Some(key) = sealed.and_then(|sealed| self.key.open_key("gruu", &sealed)) {
+            return Ok(key);
+        }
+        // A damaged key costs no more than the addresses it made.
+        let key = Secret::new(entropy::rng().bytes());
+        set_meta(&transaction, "gruu_key", self.key.seal_key("gruu", &key))?;
+        transaction.commit()?;
+        Ok(key)
+    }
+
     /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
     pub fn had_users(&self) -> Result<bool, StoreError> {
         Ok(meta(&self.connection, "had_users")?.unwrap_or(false))
@@ -204,7 +246,7 @@ impl Store {
         self.connection.execute("DELETE FROM bindings WHERE expires_unix_ns <= ?1", [bits(now.unix_ns())])?;
         let mut statement = self.connection.prepare(
             "SELECT aor, contact, transport, local, remote, connection, expires_unix_ns, call_id, cseq, instance, \
-             user_agent FROM bindings ORDER BY expires_unix_ns",
+             user_agent, reg_id, path, is_proxied FROM bindings ORDER BY expires_unix_ns",
         )?;
         let rows = statement.query_map([], binding)?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
@@ -241,14 +283,14 @@ impl std::fmt::Debug for Store {
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = i64::try_from(MIGRATIONS.len()).expect("few migrations");
-    let Some(missing) = usize::try_from(found).ok().and_then(|applied| MIGRATIONS.get(applied..)) else {
-        return Err(StoreError::NewerSchema { found, known });
-    };
-    for step in missing {
-        transaction.execute_batch(step)?;
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few versions");
+    let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..));
+    for migration in missing.ok_or(StoreError::NewerSchema { found, known })? {
+        transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", known)?;
+    if found != known {
+        transaction.pragma_update(None, "user_version", known)?;
+    }
     Ok(transaction.commit()?)
 }
 
@@ -305,7 +347,8 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
         Change::Set(binding) => {
             let mut statement = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
-                 call_id, cseq, instance, user_agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 call_id, cseq, instance, user_agent, reg_id, path, is_proxied) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?;
             statement.execute(params![
                 binding.aor,
@@ -317,13 +360,19 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
                 bits(binding.expires_at.unix_ns()),
                 binding.call_id,
                 binding.cseq,
-                binding.instance,
+                binding.instance.as_deref().unwrap_or_default(),
                 binding.user_agent,
+                binding.reg_id.unwrap_or(0),
+                binding.path.join("\n"),
+                binding.is_proxied,
             ])?;
         }
-        Change::Remove { aor, contact } => {
-            let mut statement = transaction.prepare_cached("DELETE FROM bindings WHERE aor = ?1 AND contact = ?2")?;
-            statement.execute([aor, contact])?;
+        Change::Remove(binding) => {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM bindings WHERE aor = ?1 AND contact = ?2 AND instance = ?3 AND reg_id = ?4",
+            )?;
+            let instance = binding.instance.as_deref().unwrap_or_default();
+            statement.execute(params![binding.aor, binding.contact, instance, binding.reg_id.unwrap_or(0)])?;
         }
     }
     Ok(())
@@ -368,8 +417,11 @@ fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {
         expires_at: Instant::from_unix_ns(unsigned(row.get(6)?)),
         call_id: row.get(7)?,
         cseq: row.get(8)?,
-        instance: row.get(9)?,
+        instance: row.get(9).map(|instance: String| (!instance.is_empty()).then_some(instance))?,
         user_agent: row.get(10)?,
+        reg_id: row.get(11).map(|reg_id: u32| (reg_id > 0).then_some(reg_id))?,
+        path: row.get(12).map(|path: String| path.lines().map(str::to_owned).collect())?,
+        is_proxied: row.get(13)?,
     })
 }
 
