@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Directory, User},
+    config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
     wire::sip::{
@@ -55,7 +55,7 @@ impl Exchange {
         let user = |number| {
             let name = name(number);
             let credential = Credential::derive(&name, DOMAIN, PASSWORD);
-            User { extension: name.clone(), name, direct_line: None, credential }
+            User { extension: name.clone(), name, direct_line: None, credential, forwarding: Forwarding::default() }
         };
         let setup = Setup {
             config: Arc::new(config),

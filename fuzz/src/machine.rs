@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Directory, User},
+    config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
     types::{ConnectionId, Duration, Flow, Instant, Rng, Secret, Transport},
     wire::sip::{
@@ -115,6 +115,7 @@ impl Server {
             extension: extension.to_owned(),
             direct_line: Some(direct_line.to_owned()),
             credential: Credential::derive(name, "pbx.example.com", "secret"),
+            forwarding: Forwarding::default(),
         };
         let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
         let address: SocketAddr = "192.0.2.1:5060".parse().expect("an address");

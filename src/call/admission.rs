@@ -63,6 +63,7 @@ fn inspect_as(request: &Message, is_merged: bool) -> Option<Refusal> {
     unknown_scheme(request)
         .or_else(|| missing_contact(request))
         .or_else(|| no_hops_left(request))
+        .or_else(|| no_breadth_left(request))
         .or_else(|| is_merged.then_some(Refusal::of(482)))
         .or_else(|| required_extensions(request))
 }
@@ -90,6 +91,11 @@ fn no_hops_left(request: &Message) -> Option<Refusal> {
     let ends_here = matches!(request.method(), Some(Method::Options | Method::Register));
     let is_zero = |value: &str| value.bytes().all(|byte| byte == b'0');
     (!ends_here && request.header(Name::MaxForwards).is_some_and(is_zero)).then(|| Refusal::of(483))
+}
+
+/// RFC 5393 section 5.3.3.
+fn no_breadth_left(request: &Message) -> Option<Refusal> {
+    request.header_text("Max-Breadth").is_some_and(|value| value.trim() == "0").then(|| Refusal::of(440))
 }
 
 /// RFC 4028 section 9.

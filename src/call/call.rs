@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     media,
-    policy::security::LegSecurity,
+    policy::{reach::Outcome, security::LegSecurity},
     sip::{
         dialog::{Dialog, is_sips},
         session_timer::SessionTimer,
@@ -97,7 +97,7 @@ pub(super) struct Call {
     /// Why it ends, told to those who are being called (RFC 3326); may be empty.
     pub reason: String,
     /// The best failure so far.
-    failure: Option<Failure>,
+    pub failure: Option<Failure>,
     /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
     pub has_offer: bool,
     /// The branch whose early media the caller hears.
@@ -107,7 +107,7 @@ pub(super) struct Call {
     pub provisionals: Provisionals,
     pub early_update: Option<EarlyUpdate>,
     /// The branch whose 200 won; stays known after the end.
-    winner: Option<u32>,
+    pub winner: Option<u32>,
     /// Of the response that is being passed on.
     passed: PassedHeaders,
     ring_deadline: Instant,
@@ -151,7 +151,7 @@ impl Call {
         let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         ctx.counters.calls += 1;
-        let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
+        let cdr = Cdr::begin(ctx, &caller, plan.hunt.group().unwrap_or(&callee), emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
         Self {
             id,
@@ -202,7 +202,7 @@ impl Call {
     // Outwards: waves, branches.
 
     /// Tries what the plan holds next; with nothing left, the call fails.
-    fn next_wave(&mut self, ctx: &mut Context) {
+    pub(super) fn next_wave(&mut self, ctx: &mut Context) {
         while let Some(wave) = self.plan.next_wave() {
             for attempt in wave {
                 self.launch(ctx, attempt);
@@ -211,8 +211,9 @@ impl Call {
                 return;
             }
         }
-        if self.state == State::Setup {
-            let failure = self.failure.clone().unwrap_or_else(|| Failure::new(480, "Not Registered"));
+        if self.state == State::Setup && !self.plan.hunt.go_on() {
+            let failure = self.plan.hunt.verdict().or_else(|| self.failure.clone());
+            let failure = failure.unwrap_or_else(|| Failure::new(480, "Not Registered"));
             let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
             self.fail(ctx, &failure, None);
         }
@@ -298,7 +299,7 @@ impl Call {
         in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
-    fn note_failure(&mut self, failure: Failure) {
+    pub(super) fn note_failure(&mut self, failure: Failure) {
         self.failure = Some(match self.failure.take() {
             Some(earlier) => earlier.better_of(failure),
             None => failure,
@@ -316,6 +317,7 @@ impl Call {
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
+            300..=302 if self.deflect(ctx, number, response) => {}
             422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
@@ -448,6 +450,7 @@ impl Call {
         let trunk = self.branches[&number].attempt.trunk();
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
+        self.cdr.answered_by = self.branches[&number].attempt.party().map(str::to_owned);
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
@@ -530,6 +533,7 @@ impl Call {
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
         let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
+        let has_rung = branch.progress == Progress::Ringing;
         let is_unheard = branch.progress == Progress::Calling;
         let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
@@ -542,6 +546,9 @@ impl Call {
         }
         if is_unexpected {
             self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
+            if let Attempt::Contact { user, .. } = &attempt {
+                self.plan.hunt.note(user, Outcome::of(status, has_rung));
+            }
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
@@ -571,11 +578,12 @@ impl Call {
                     self.plan.give_up();
                 }
             }
-            Attempt::Contact { .. } => {
+            // One device has spoken for the whole user, but not for other members of a group.
+            Attempt::Contact { user, .. } => {
                 if status >= 600 {
                     self.reason = reason::sip(status, "");
-                    self.plan.give_up();
-                    self.cancel_branches(ctx, None);
+                    self.cancel_where(ctx, |b| b.attempt.user() == Some(&user));
+                    self.reason.clear();
                 }
             }
         }
@@ -687,9 +695,16 @@ impl Call {
     }
 
     /// Cancels every branch that has no final answer, except one.
-    fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
+    pub(super) fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
         let others: Vec<u32> = self.branches.keys().copied().filter(|number| Some(*number) != except).collect();
         for number in others {
+            self.cancel_branch(ctx, number);
+        }
+    }
+
+    fn cancel_where(&mut self, ctx: &mut Context, is_meant: impl Fn(&Branch) -> bool) {
+        let meant: Vec<u32> = self.branches.iter().filter(|(_, b)| is_meant(b)).map(|(number, _)| *number).collect();
+        for number in meant {
             self.cancel_branch(ctx, number);
         }
     }
@@ -714,7 +729,7 @@ impl Call {
     }
 
     /// Ends one branch that is not, or no longer, part of the call.
-    fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
+    pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
         let is_confirmed = branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number));
@@ -783,13 +798,22 @@ impl Call {
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
             self.note_server_silence(ctx, number);
-            let branch = self.branches.get_mut(&number).expect("listed just now");
-            branch.deadline = None;
-            branch.progress = Progress::GivenUp;
-            ctx.cancel(branch.txn);
+            self.stop_waiting(ctx, number);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
         }
+        if self.plan.hunt.deadline.is_some_and(|d| d <= ctx.now) {
+            self.stop_ringing(ctx);
+        }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// The next attempt begins; who answers this one at the last moment is still welcome.
+    pub(super) fn stop_waiting(&mut self, ctx: &mut Context, number: u32) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        branch.deadline = None;
+        branch.progress = Progress::GivenUp;
+        ctx.cancel(branch.txn);
+        self.leave_early(ctx, number);
     }
 
     /// When [`Call::timed_out`] is due.
@@ -800,7 +824,7 @@ impl Call {
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
         let branches = self.branches.values().filter_map(|b| b.deadline);
-        branches.chain(ring).chain(self.provisionals.deadline()).min()
+        branches.chain(ring).chain(self.plan.hunt.deadline).chain(self.provisionals.deadline()).min()
     }
 
     // For the core.
@@ -823,6 +847,11 @@ impl Call {
         self.cdr.a = Some(self.a.record.clone());
         self.cdr.b = winner.map(|b| b.leg.record.clone());
         Some(self.cdr.clone())
+    }
+
+    /// Its record is not written yet. What lives longer than that only waits for transactions.
+    pub(super) const fn is_live(&self) -> bool {
+        !self.is_recorded
     }
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
@@ -872,6 +901,7 @@ impl Call {
             answer_ms: self.cdr.answer_ms,
             emergency: self.cdr.emergency,
             trunk: self.cdr.trunk.clone(),
+            answered_by: self.cdr.answered_by.clone(),
             a_suite: suite(&self.a),
             b_suite: b.and_then(|b| suite(&b.leg)),
         }

@@ -11,8 +11,11 @@ pub struct Cdr {
     /// Unique for ever: start time and random digits.
     pub id: String,
     pub caller: String,
-    /// As dialled.
+    /// As dialled; of a ring group, its name.
     pub callee: String,
+    /// The user, or the outside number, that answered. Absent from records of earlier versions.
+    #[serde(default)]
+    pub answered_by: Option<String>,
     pub start_ms: u64,
     pub answer_ms: Option<u64>,
     pub end_ms: u64,
@@ -74,6 +77,7 @@ impl Cdr {
             id: format!("{start_ms:x}-{}", ctx.rng.token(8)),
             caller: caller.user.clone(),
             callee: callee.to_owned(),
+            answered_by: None,
             start_ms,
             answer_ms: None,
             end_ms: start_ms,

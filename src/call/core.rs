@@ -2,6 +2,7 @@
 
 mod events;
 mod messages;
+mod reach;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -43,7 +44,7 @@ use crate::{
         registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
@@ -59,6 +60,12 @@ pub struct Core {
     authenticator: Authenticator,
     guard: Guard,
     calls: BTreeMap<CallId, Box<Call>>,
+    /// How many of them are live.
+    live_calls: usize,
+    /// When a user's last call ended, since the start of the server.
+    last_call_ends: HashMap<String, Instant>,
+    /// Until when emergency services may call back, by the number they were shown.
+    callbacks: HashMap<String, Instant>,
     messages: Messages,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
@@ -106,6 +113,9 @@ impl Core {
             authenticator,
             guard: Guard::new(),
             calls: BTreeMap::new(),
+            live_calls: 0,
+            last_call_ends: HashMap::new(),
+            callbacks: HashMap::new(),
             messages: Messages::new(limits::MESSAGES_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
@@ -381,7 +391,7 @@ impl Core {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= self.calls_max {
+        if self.is_draining || self.live_calls >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -497,6 +507,7 @@ impl Core {
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
+                self.expect_callback(&info);
                 self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
@@ -552,23 +563,14 @@ impl Core {
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
         let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
-        match target {
-            Target::User(user) => {
-                let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
-                let contacts = self.registrar.contacts(&user.name).filter(is_meant);
-                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                let attempts = reachable.map(contact).collect();
-                self.start_call(pending, caller, callee, Plan::parallel(attempts), None);
-            }
-            Target::Trunks { trunks, number } => {
-                let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
-                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                let plan = Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt));
+        match self.plan(target, is_secure) {
+            Ok(mut plan) => {
+                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.stops());
+                plan.hunt.comes_from(&pending.request, is_callback);
+                plan.hunt.device = device;
                 self.start_call(pending, caller, callee, plan, None);
             }
-            Target::Refuse(status, reason) => {
+            Err((status, reason)) => {
                 self.ctx.counters.calls_refused += 1;
                 let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
                 let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
@@ -611,6 +613,7 @@ impl Core {
         let is_registered = self.registrar.is_bound(&pending.flow);
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
         let call = Box::new(Call::start(&mut self.ctx, new));
+        self.live_calls += 1;
         self.keep(call);
     }
 
@@ -641,10 +644,13 @@ impl Core {
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
     fn keep(&mut self, mut call: Box<Call>) {
+        self.serve(&mut call);
         for user in call.users() {
             self.subscriptions.touch(Package::Dialog, user);
         }
         if let Some(cdr) = call.take_record() {
+            self.live_calls -= 1;
+            self.note_idle(&call);
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
         if let Some(timer) = call.timer.take() {
@@ -823,6 +829,7 @@ impl Core {
         let gone: Vec<String> =
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
+        self.last_call_ends.retain(|user, _| self.ctx.directory.by_name(user).is_some());
         self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
@@ -861,7 +868,7 @@ impl Core {
     // Views.
 
     pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().map(|call| call.view()).collect()
+        self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
@@ -872,11 +879,6 @@ impl Core {
         self.ctx.counters.clone()
     }
 
-    /// Calls, also those that are over but not yet recorded.
-    pub fn calls_len(&self) -> usize {
-        self.calls.len()
-    }
-
     pub const fn bindings_len(&self) -> usize {
         self.registrar.len()
     }
@@ -885,9 +887,10 @@ impl Core {
         self.subscriptions.len()
     }
 
-    /// Calls that are not over: what a drain waits for.
-    pub fn live_calls(&self) -> usize {
-        self.calls.values().filter(|c| c.state != State::Ended).count()
+    /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
+    /// as the INVITE to a device that answers nothing, and does not count.
+    pub const fn live_calls(&self) -> usize {
+        self.live_calls
     }
 
     /// Limits that a test can reach.
@@ -904,6 +907,7 @@ impl Core {
             && self.ctx.device_legs.is_empty()
             && self.ctx.media.is_empty();
         self.calls.is_empty()
+            && self.live_calls == 0
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{context::Context, credentials::Authorization, leg::Leg, provisional::Received};
+use super::{context::Context, credentials::Authorization, hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::{Message, Method},
+    wire::sip::{Message, Method, Name, NameAddr},
 };
 
 /// One place to send an INVITE to.
@@ -24,6 +24,23 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
+    /// The user whose device is called.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Contact { user, .. } => Some(user),
+            Self::Trunk { .. } | Self::Emergency { .. } => None,
+        }
+    }
+
+    /// Whom the record names when this attempt is answered. An emergency call's callee is as dialled.
+    pub(super) fn party(&self) -> Option<&str> {
+        match self {
+            Self::Contact { user, .. } => Some(user),
+            Self::Trunk { number, .. } => Some(number),
+            Self::Emergency { .. } => None,
+        }
+    }
+
     pub(super) const fn trunk(&self) -> Option<usize> {
         match self {
             Self::Contact { .. } => None,
@@ -33,37 +50,57 @@ impl Attempt {
     }
 }
 
-/// Waves of attempts: all of one wave at once, the next when every one of it has failed.
+/// Waves of attempts: all of one wave at once, the next when every one of it has failed. When no wave is left, the hunt
+/// says whether there is more to try.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan(VecDeque<Vec<Attempt>>);
+pub(super) struct Plan {
+    waves: VecDeque<Vec<Attempt>>,
+    pub hunt: Hunt,
+    /// What each branch of the last wave may make of the call (RFC 5393 section 5.3.3).
+    pub branch_breadth: usize,
+}
 
 impl Plan {
-    /// Every attempt at once; the first 200 wins.
-    pub(super) fn parallel(attempts: Vec<Attempt>) -> Self {
-        Self(VecDeque::from([attempts]))
+    /// People are looked for.
+    pub(super) fn hunt(hunt: Hunt) -> Self {
+        Self { hunt, ..Self::default() }
     }
 
     /// One after the other.
     pub(super) fn serial(attempts: impl IntoIterator<Item = Attempt>) -> Self {
-        Self(attempts.into_iter().map(|a| vec![a]).collect())
+        Self { waves: attempts.into_iter().map(|a| vec![a]).collect(), ..Self::default() }
+    }
+
+    /// The trunks to an outside number.
+    pub(super) fn number(number: &str, attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        Self { hunt: Hunt::for_number(number), ..Self::serial(attempts) }
+    }
+
+    /// Every attempt at once; the first 200 wins.
+    pub(super) fn try_at_once(&mut self, attempts: Vec<Attempt>) {
+        self.waves.push_back(attempts);
     }
 
     pub(super) fn next_wave(&mut self) -> Option<Vec<Attempt>> {
-        self.0.pop_front()
+        let mut wave = self.waves.pop_front()?;
+        wave.truncate(self.hunt.breadth());
+        self.branch_breadth = self.hunt.breadth() / wave.len().max(1);
+        Some(wave)
     }
 
     /// Tries this before anything else that is left.
     pub(super) fn retry(&mut self, attempt: Attempt) {
-        self.0.push_front(vec![attempt]);
+        self.waves.push_front(vec![attempt]);
     }
 
     /// Tries this after everything else.
     pub(super) fn later(&mut self, attempt: Attempt) {
-        self.0.push_back(vec![attempt]);
+        self.waves.push_back(vec![attempt]);
     }
 
     pub(super) fn give_up(&mut self) {
-        self.0.clear();
+        self.waves.clear();
+        self.hunt.give_up();
     }
 }
 
@@ -186,7 +223,7 @@ impl Failure {
 /// standing with the B side do not.
 pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
     match status {
-        // Redirections are not followed, so the callee cannot be reached this way.
+        // What a trunk, or a device of a group's member, redirects is not followed.
         300..=399 => Failure::new(480, "Redirected"),
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
@@ -199,6 +236,14 @@ pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),
     }
+}
+
+/// Where a 3xx sends the call: the Contact with the highest `q`, the first of equals (RFC 3261 section 8.1.3.4).
+pub(super) fn redirection(response: &Message) -> Option<String> {
+    let contacts = response.values(Name::Contact).filter_map(NameAddr::parse);
+    let with_q = contacts.map(|c| (c.params.get("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0), c.uri));
+    let best = with_q.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, uri)| uri.to_owned())
 }
 
 #[cfg(test)]

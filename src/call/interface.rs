@@ -133,6 +133,8 @@ pub struct CallView {
     pub answer_ms: Option<u64>,
     pub emergency: bool,
     pub trunk: Option<String>,
+    /// The user, or the outside number, that answered.
+    pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
 }

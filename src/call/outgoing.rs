@@ -6,6 +6,7 @@ use super::{
     call::{Call, Caller},
     context::{ALLOW, Context, Owner, PRODUCT, Side},
     credentials::Authorization,
+    diversion,
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
     fork::{Attempt, Failure},
@@ -110,6 +111,11 @@ pub(super) fn caller_number(trunk: &Trunk, caller: &Caller) -> String {
     caller.direct_line.clone().or_else(|| trunk.numbers.first().cloned()).unwrap_or_else(|| caller.user.clone())
 }
 
+/// What a trunk is shown in the place of an extension that has no outside number.
+fn company_line(trunk: &Trunk) -> &str {
+    trunk.numbers.first().map_or("anonymous", String::as_str)
+}
+
 /// One INVITE about to be sent.
 pub(super) struct Invite<'a> {
     pub call: &'a Call,
@@ -160,6 +166,12 @@ impl Invite<'_> {
         }
         if let Some((name, value)) = &self.authorization {
             request = request.header(name, value.expose());
+        }
+        if self.call.emergency.is_none() {
+            request = request.header("Max-Breadth", self.call.plan.branch_breadth);
+            let company_line = self.attempt.trunk().map(|trunk| company_line(ctx.trunks.trunk(trunk)));
+            let domain = host(&ctx.config.server.domain);
+            request = diversion::add(request, self.call.plan.hunt.stops(), &domain, company_line);
         }
         match (self.attempt, &self.call.emergency) {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
@@ -217,7 +229,7 @@ impl Invite<'_> {
         }
     }
 
-    /// One less than the caller's: a call that loops through this server dies out. An emergency call came from no trunk,
+    /// One less than the caller's, and one for each forward: a call that loops through this server dies out. An emergency call came from no trunk,
     /// so it cannot have looped.
     fn max_forwards(&self) -> u8 {
         if self.call.emergency.is_some() {
@@ -225,7 +237,8 @@ impl Invite<'_> {
         }
         let invite = self.call.a.server_invite.as_ref().map(|i| &i.pending.request);
         let received = invite.and_then(|i| i.header(Name::MaxForwards)).and_then(|v| v.parse::<u8>().ok());
-        received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS)
+        let forwards = u8::try_from(self.call.plan.hunt.stops().len()).unwrap_or(u8::MAX).max(1);
+        received.unwrap_or(MAX_FORWARDS).saturating_sub(forwards).min(MAX_FORWARDS)
     }
 }
 

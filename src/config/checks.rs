@@ -4,7 +4,7 @@
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Severity, Trunk, TrunkLocation, User,
+    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Severity, Trunk, TrunkLocation, User, groups,
     reader::Section,
 };
 use crate::{
@@ -86,6 +86,14 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
     }
 }
 
+/// Emergency RULES 3: nothing is ever forwarded to an emergency number.
+pub(super) fn voicemail(section: &Section<'_>, config: &Config) {
+    let Some(number) = &config.dialing.voicemail else { return };
+    if let Some(complaint) = EmergencyNumbers::of(config).and_then(|numbers| numbers.complaint(number)) {
+        section.error("voicemail", complaint, "the extension or number of the voicemail system");
+    }
+}
+
 pub(super) fn emergency(section: &Section<'_>, emergency: &Emergency, company: &Company, trunks: &[Trunk]) {
     if trunks.iter().any(|t| t.reaches_pstn) && emergency.callback_numbers.is_empty() {
         let remedy = "callback_numbers = [\"+12025550100\"]: numbers on which emergency services reach this company";
@@ -160,16 +168,14 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
     }
 }
 
-/// Emergency RULES 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
+/// Emergency RULES 3.1: no extension, user part, direct line or forwarding target may equal an emergency number in use, with or without an
 /// outside prefix, in any form in which it could be dialled.
 #[derive(Debug)]
-pub struct UserRules(Site);
+pub struct UserRules(Option<EmergencyNumbers>);
 
 impl UserRules {
     pub fn new(config: &Config) -> Self {
-        let mut with_habits = config.clone();
-        with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
-        Self(Site::new(&with_habits, &[]))
+        Self(EmergencyNumbers::of(config))
     }
 
     /// Every reason why there can be no such user.
@@ -177,17 +183,23 @@ impl UserRules {
         let name = ("name", Some(user.name.as_str()));
         let dialled = [name, ("extension", Some(&user.extension)), ("direct_line", user.direct_line.as_deref())];
         let shadows = dialled.into_iter().filter_map(|(what, text)| self.shadows(what, text?));
-        let not_e164 = user.direct_line.as_ref().filter(|line| !number::is_e164(line)).map(|line| {
-            ("direct_line", format!("{line:?} is not E.164"), "+, country code and number without separators")
+        let forwards = user.forwarding.targets().filter_map(|(condition, target)| {
+            let message = self.complaint(target)?;
+            let remedy = "another target: nothing is ever forwarded to an emergency number";
+            Some((format!("forward {condition}"), message, remedy))
         });
-        let problem = |(what, message, remedy): (&str, String, &str)| Problem {
+        let not_e164 = user.direct_line.as_ref().filter(|line| !number::is_e164(line)).map(|line| {
+            let remedy = "+, country code and number without separators";
+            ("direct_line".to_owned(), format!("{line:?} is not E.164"), remedy)
+        });
+        let problem = |(what, message, remedy): (String, String, &str)| Problem {
             severity: Severity::Error,
             line: 0,
             key: format!("user {:?} {what}", user.name),
             message,
             remedy: remedy.to_owned(),
         };
-        shadows.chain(not_e164).map(problem).collect()
+        shadows.chain(forwards).chain(not_e164).map(problem).collect()
     }
 
     /// Whether a telephone system can have its numbers.
@@ -204,8 +216,7 @@ impl UserRules {
                 || config.pbxs[..index].iter().any(|other| other.numbers.contains(number))
         };
         let fault = |number: &String| {
-            if class_of_user_part(number, &self.0).is_some() {
-                let message = format!("{number:?} is an emergency number");
+            if let Some(message) = self.complaint(number) {
                 return Some(problem(Severity::Error, message, "another number"));
             }
             let message = || format!("{number:?} is somebody else's, too");
@@ -218,20 +229,21 @@ impl UserRules {
         nobody.into_iter().chain(pbx.numbers.iter().filter_map(fault)).collect()
     }
 
-    fn shadows<'a>(&self, what: &'a str, text: &str) -> Option<(&'a str, String, &'a str)> {
-        let class = match class_of_user_part(text, &self.0)? {
-            Class::Emergency => "an emergency number",
-            Class::Test => "a test number of emergency calls",
-        };
-        let message = format!("{text:?} is {class} in {}, with or without an outside prefix", self.0.region().code);
-        Some((what, message, "another number or name"))
+    fn shadows(&self, what: &str, text: &str) -> Option<(String, String, &'static str)> {
+        Some((what.to_owned(), self.complaint(text)?, "another number or name"))
+    }
+
+    fn complaint(&self, text: &str) -> Option<String> {
+        self.0.as_ref()?.complaint(text)
     }
 }
 
 /// Checks all users by [`UserRules`]. Also warns of callback numbers that reach nobody.
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let rules = UserRules::new(config);
-    let reaches_nobody = |n: &&String| directory.by_direct_line(n).is_none() && config.pbx_with(n).is_none();
+    let is_groups = |n: &String| config.groups.iter().any(|group| group.direct_line.as_ref() == Some(n));
+    let is_owned = |n: &String| directory.by_direct_line(n).is_some() || config.pbx_with(n).is_some();
+    let reaches_nobody = |n: &&String| !is_owned(n) && !is_groups(n);
     let unreachable = config.emergency.callback_numbers.iter().filter(reaches_nobody);
     let warnings = unreachable.map(|number| Problem {
         severity: Severity::Warning,
@@ -241,14 +253,38 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
         remedy: "a user with this direct line, such as the reception".to_owned(),
     });
     let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
-    directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
+    let shared = groups::shared_with_users(config, directory);
+    directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).chain(shared).collect()
+}
+
+/// The numbers that nothing of ours may be called (RULES 3), habitual prefixes included.
+#[derive(Debug)]
+pub(super) struct EmergencyNumbers(Site);
+
+impl EmergencyNumbers {
+    /// `None`: the configuration names no known region, which is reported elsewhere.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        table::region(&config.company.region)?;
+        let mut with_habits = config.clone();
+        with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
+        Some(Self(Site::new(&with_habits, &[])))
+    }
+
+    /// Why this text may not be an extension, user name, direct line or forwarding target.
+    pub(super) fn complaint(&self, text: &str) -> Option<String> {
+        let class = match class_of_user_part(text, &self.0)? {
+            Class::Emergency => "an emergency number",
+            Class::Test => "a test number of emergency calls",
+        };
+        Some(format!("{text:?} is {class} in {}, with or without an outside prefix", self.0.region().code))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        config::{User, parse},
+        config::{Forwarding, User, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -261,6 +297,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         let problems = check_directory(&config, &Directory::new([user]));
         problems.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.key).collect()
@@ -290,6 +327,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_forwarded_to_an_emergency_number_in_any_form() {
+        let config = parse("[company]\nname = \"Example Corp\"\nregion = \"US\"").unwrap().0;
+        for (target, is_refused) in [("911", true), ("9911", true), ("*67911", true), ("933", true), ("1911x", false)] {
+            let user = User {
+                name: "alice".to_owned(),
+                extension: "1001".to_owned(),
+                direct_line: None,
+                credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+                forwarding: Forwarding { no_answer: Some(target.to_owned()), ..Forwarding::default() },
+            };
+            let keys: Vec<_> = check_directory(&config, &Directory::new([user])).into_iter().map(|p| p.key).collect();
+            let expected = if is_refused { vec!["user \"alice\" forward no-answer".to_owned()] } else { vec![] };
+            assert_eq!(keys, expected, "{target}");
+        }
+    }
+
+    #[test]
     fn a_pbx_needs_its_user_and_numbers_of_its_own() {
         let text = |numbers: &str| {
             format!("[company]\nname = \"x\"\nregion = \"US\"\n[pbx.a]\nuser = \"alice\"\nnumbers = [{numbers}]\n")
@@ -299,6 +353,7 @@ mod tests {
             extension: "1001".to_owned(),
             direct_line: line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         let found = |text: &str, users: Vec<User>| {
             let problems = check_directory(&parse(text).unwrap().0, &Directory::new(users));

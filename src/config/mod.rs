@@ -9,12 +9,14 @@ use std::{
 
 mod checks;
 pub mod directory;
+mod groups;
 mod reader;
 mod sections;
 mod value;
 
 pub use checks::{UserRules, check_directory};
-pub use directory::{Directory, User};
+pub use directory::{Directory, Forwarding, User};
+pub use groups::{Group, Strategy, check_members};
 
 use crate::types::{Private, Transport};
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub pbxs: Vec<Pbx>,
     pub admin: Admin,
     pub log: Log,
+    /// By name, in the order of the file.
+    pub groups: Vec<Group>,
 }
 
 impl Config {
@@ -174,6 +178,8 @@ impl Network {
 pub struct Dialing {
     /// Digits dialled for an outside line, such as `9`.
     pub outside_prefixes: Vec<String>,
+    /// Number of an external voicemail system: what the forwarding target `voicemail` stands for.
+    pub voicemail: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,7 +280,11 @@ pub fn parse_with(
     text: &str,
     further: impl FnOnce(&Config) -> Vec<Problem>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    reader::read(text, sections::config, further)
+    reader::read(text, sections::config, |config| {
+        let mut problems = groups::problems(config);
+        problems.extend(further(config));
+        problems
+    })
 }
 
 #[cfg(test)]
@@ -356,6 +366,7 @@ mod tests {
             "pbx.branch-office",
             "admin",
             "log",
+            "group.sales",
         ] {
             let header = format!("[{table}]\n");
             assert_eq!(text.matches(&header).count(), 1, "{header}");
@@ -396,7 +407,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, emergency, log",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, emergency, log, group",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",
@@ -478,6 +489,10 @@ mod tests {
             (
                 "[log]\nlevel = \"loud\"",
                 "Error 5 log.level: \"loud\" is not known | one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            ),
+            (
+                "[dialing]\nvoicemail = \"911\"",
+                "Error 5 dialing.voicemail: \"911\" is an emergency number in US, with or without an outside prefix | the extension or number of the voicemail system",
             ),
             ("sip = 5", "Error 1 sip: the value is of type integer | a table: [sip]"),
         ] {

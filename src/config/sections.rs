@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Admin, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, Pbx,
-    PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
+    PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -32,10 +32,14 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
     let pbxs = root.section("pbx").named_sections().into_iter().map(|(name, s)| pbx(&name, s)).collect();
     let company = company(root.section("company"), &trunks);
-    let dialing = dialing(root.section("dialing"));
+    let mut dialing_section = root.section("dialing");
+    let dialing = dialing(&mut dialing_section);
     let emergency = emergency(root.section("emergency"), &company, &trunks);
     let log = log(root.section("log"));
-    Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, log }
+    let groups = groups::read(root.section("group"));
+    let config = Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, log, groups };
+    checks::voicemail(&dialing_section, &config);
+    config
 }
 
 fn server(mut section: Section<'_>, sip: &Sip) -> Server {
@@ -202,9 +206,11 @@ fn dial_as(emergency: &mut Section<'_>) -> BTreeMap<String, BTreeMap<String, Str
         .collect()
 }
 
-fn dialing(mut section: Section<'_>) -> Dialing {
-    let dialing =
-        Dialing { outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default() };
+fn dialing(section: &mut Section<'_>) -> Dialing {
+    let dialing = Dialing {
+        outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default(),
+        voicemail: section.text("voicemail", |text| value::extension(text).or_else(|_| value::e164(text))),
+    };
     section.finish();
     dialing
 }

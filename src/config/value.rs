@@ -178,6 +178,14 @@ pub(super) fn short_number(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// An internal number: 1 to 15 digits.
+pub(super) fn extension(text: &str) -> Result<String, Fault> {
+    if !number::is_digits(text) || text.len() > number::E164_DIGITS_MAX {
+        return Err(Fault::new("is not an extension", "1 to 15 digits in quotes"));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn outside_prefix(text: &str) -> Result<String, Fault> {
     if !number::is_digits(text) || text.len() > 3 {
         return Err(Fault::new("is not an outside prefix", "1 to 3 digits in quotes, such as \"9\""));

@@ -3,5 +3,6 @@
 pub mod abuse;
 pub mod emergency;
 pub mod number;
+pub mod reach;
 pub mod routing;
 pub mod security;

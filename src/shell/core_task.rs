@@ -205,7 +205,7 @@ impl CoreTask {
             Query::Stats(reply) => {
                 let stats = Stats {
                     counters: self.core.counters(),
-                    calls: self.core.calls_len(),
+                    calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                 };

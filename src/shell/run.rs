@@ -306,7 +306,8 @@ fn make_first_accounts(
 /// The users and the warnings they cause, unless one of them would make an emergency number ambiguous.
 pub fn load_directory(store: &mut Store, config: &Config) -> Result<(Directory, Vec<Problem>), Failure> {
     let directory = store.directory().map_err(|e| store_failure(&e))?;
-    let problems = config::check_directory(config, &directory);
+    let mut problems = config::check_directory(config, &directory);
+    problems.extend(config::check_members(config, &directory));
     settings::refuse_errors(&problems)?;
     Ok((directory, problems))
 }
@@ -326,6 +327,8 @@ fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl F
             return;
         }
         log_warnings(&problems);
+        // A member who is gone is passed over: nothing may keep a removed user alive.
+        log_warnings(&config::check_members(&config, &directory));
         info!(users = directory.len(), "The user directory was reloaded.");
         // A core that has ended needs no users.
         let _ = to_core.blocking_send(ToCore::Input(Input::Directory(Arc::new(directory))));

@@ -102,7 +102,11 @@ pub fn sentence(problem: &Problem) -> String {
 
 /// The errors among the problems that a set of users causes, as a failure.
 pub fn refuse_errors(problems: &[Problem]) -> Result<(), Failure> {
-    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).map(sentence).collect();
+    let line = |p: &Problem| match p.line {
+        0 => sentence(p),
+        line => format!("line {line} of the configuration: {}", sentence(p)),
+    };
+    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).map(line).collect();
     if errors.is_empty() { Ok(()) } else { Err(Failure::Usage(errors.join("\n"))) }
 }
 

@@ -99,6 +99,19 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Ring groups of one configuration; more are refused at load.
+pub const GROUPS_MAX: usize = 200;
+/// Members of one ring group; more are refused at load.
+pub const GROUP_MEMBERS_MAX: usize = 20;
+/// Times that one call is forwarded, here and before it came here; once more is answered 483.
+pub const FORWARD_HOPS_MAX: usize = 5;
+/// Characters of a forwarding target; a longer one is refused.
+pub const FORWARD_TARGET_CHARS_MAX: usize = 64;
+/// Branches that the servers behind this one may make of one call at a time (RFC 5393 section 5.3.2); a caller's larger
+/// Max-Breadth is lowered to it, and branches share it.
+pub const BREADTH_MAX: usize = 60;
+/// Branches that ring at once for a ring group; contacts of members beyond it are not called.
+pub const GROUP_FORK_WIDTH_MAX: usize = 40;
 /// Characters of a display name; a longer one is cut.
 pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
 /// Header values that pass from one leg to the other in one message; one that would exceed it stays behind.

@@ -13,6 +13,7 @@
 mod common;
 mod dns;
 mod phone;
+mod reach;
 mod selftest;
 mod strangers;
 mod streams;

@@ -13,6 +13,7 @@ mod offers;
 mod phone;
 mod privacy;
 mod random;
+mod reach;
 mod scenario;
 mod server;
 mod trunk;

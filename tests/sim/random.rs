@@ -136,7 +136,7 @@ fn any_offers(phone: &mut Phone, rng: &mut Rng) {
     }
 }
 
-fn any_weather(rng: &mut Rng) -> Weather {
+pub(crate) fn any_weather(rng: &mut Rng) -> Weather {
     match rng.below(4) {
         0 => CALM,
         1 => Weather { lost_per_mille: 0, doubled_per_mille: 200, delay_ms_min: 1, delay_ms_max: 400 },
@@ -206,7 +206,7 @@ fn resume_all(w: &mut World) {
     w.run(Duration::from_secs(30));
 }
 
-fn hang_up_all(w: &mut World) {
+pub(crate) fn hang_up_all(w: &mut World) {
     for phone in 0..w.phones.len() {
         let live: Vec<usize> = w.phones[phone].live_calls().map(|(i, _)| i).collect();
         for call in live {
@@ -223,7 +223,7 @@ fn heard(w: &World) -> BTreeMap<(Speaker, Speaker), usize> {
 
 /// Each call that is up hears exactly one other call that is up, and that one hears it. Earlier it may have heard somebody
 /// else, who spoke before the answer and then lost.
-fn assert_whole_or_gone(w: &mut World) {
+pub(crate) fn assert_whole_or_gone(w: &mut World) {
     let before = heard(w);
     w.run(Duration::from_secs(5));
     let mut now = heard(w);
@@ -250,7 +250,7 @@ fn assert_whole_or_gone(w: &mut World) {
 
 /// One CDR with an answer for each call whose caller got a 200. A caller who gave up without any final response cannot
 /// know whether it was answered.
-fn assert_one_record_per_call(w: &World) {
+pub(crate) fn assert_one_record_per_call(w: &World) {
     let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller);
     let answered = calls().filter(|c| c.was_answered).count();
     let unknown = calls().filter(|c| c.response.is_none()).count();

@@ -44,6 +44,7 @@ impl Core {
                 let contacts: Vec<_> = reachable.cloned().collect();
                 self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);
             }
+            Target::Group(_) => self.ctx.refuse(&pending, 404, "No Texting To Groups"),
             Target::Trunks { .. } => self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers"),
             Target::Refuse(status, reason) => self.ctx.refuse(&pending, status, reason),
         }

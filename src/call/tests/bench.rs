@@ -4,9 +4,9 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Core, Input, Output, Setup};
+use super::super::{Cdr, Core, Input, Output, Setup};
 use crate::{
-    config::{self, Directory, User},
+    config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -65,6 +65,8 @@ pub(super) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN 
 pub(super) struct Bench {
     pub(super) core: Core,
     pub(super) now: Instant,
+    /// Records of calls that have ended.
+    pub(super) cdrs: Vec<Cdr>,
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
@@ -90,10 +92,11 @@ pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
         extension: extension.to_owned(),
         direct_line: Some(direct_line.to_owned()),
         credential: Credential::derive(name, "pbx.example.com", "secret"),
+        forwarding: Forwarding::default(),
     }
 }
 
-fn binding(aor: &str, address: &str) -> Binding {
+pub(super) fn binding(aor: &str, address: &str) -> Binding {
     Binding {
         aor: aor.to_owned(),
         contact: format!("sip:{aor}@{address}"),
@@ -115,15 +118,17 @@ impl Bench {
     }
 
     pub(super) fn with(config: &str) -> Self {
+        let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
+        Self::with_users(config, users, vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)])
+    }
+
+    pub(super) fn with_users(config: &str, users: impl IntoIterator<Item = User>, bindings: Vec<Binding>) -> Self {
         let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
             config: Arc::new(config),
-            directory: Arc::new(Directory::new([
-                user("alice", "1001", "+12025551001"),
-                user("bob", "1002", "+12025551002"),
-            ])),
+            directory: Arc::new(Directory::new(users)),
             listeners: vec![
                 listener(Transport::Udp, "192.0.2.1:5060"),
                 listener(Transport::Tcp, "192.0.2.1:5060"),
@@ -131,7 +136,7 @@ impl Bench {
             ],
             workers: 1,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
-            bindings: vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)],
+            bindings,
             gruu_key: Secret::new([7; 32]),
             rng: Rng::from_small_seed(7),
         };
@@ -139,6 +144,7 @@ impl Bench {
         let mut bench = Self {
             core,
             now,
+            cdrs: Vec::new(),
             sent: Vec::new(),
             open_legs: Vec::new(),
             joined: Vec::new(),
@@ -164,7 +170,8 @@ impl Bench {
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
-                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) | Output::StoreCdr(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
+                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
             }
         }
         for leg in closed {

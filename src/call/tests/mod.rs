@@ -14,6 +14,7 @@ mod limits;
 mod message;
 mod pbx;
 mod provisional;
+mod reach;
 mod reasons;
 mod sessions;
 mod subscription;
@@ -554,5 +555,22 @@ fn a_trunk_that_refuses_the_password_is_not_asked_again() {
     b.answer(&first, 407, "t", CHALLENGE, "");
     assert!(b.find_request("INVITE", TRUNK).is_none());
     assert_eq!(b.take_response("INVITE", &flow.remote.to_string(), 200).status(), 502);
+    b.finish();
+}
+
+// What counts as a call.
+
+#[test]
+fn a_call_that_only_waits_for_a_dead_contact_is_neither_counted_nor_shown() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let (answering, _dead) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.accept(&answering, "bob", SDP);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    assert_eq!((b.core.live_calls(), b.core.calls().len()), (1, 1));
+    b.within(&trunk, "BYE", 2, "", "");
+    assert_eq!((b.core.live_calls(), b.core.calls().len()), (0, 0), "the INVITE to the dead contact goes on");
+    assert!(!b.core.is_idle());
     b.finish();
 }

@@ -69,7 +69,11 @@ fn company_address(config: &Config) -> pidf::CivicAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::parse, types::Secret, wire::sip::digest::Credential};
+    use crate::{
+        config::{Forwarding, parse},
+        types::Secret,
+        wire::sip::digest::Credential,
+    };
 
     fn config(trunk: &str) -> Config {
         let text = format!(
@@ -102,6 +106,7 @@ mod tests {
             extension: "1001".to_owned(),
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         }
     }
 

@@ -307,6 +307,7 @@ mod tests {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
             callee: "1002".to_owned(),
+            answered_by: None,
             start_ms: u64::from(n),
             answer_ms: None,
             end_ms: u64::from(n),

@@ -76,7 +76,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 28] = [
+const HEADER: [&str; 29] = [
     "id",
     "caller",
     "callee",
@@ -105,6 +105,7 @@ const HEADER: [&str; 28] = [
     "b_packets_refused",
     "b_jitter_ms",
     "b_round_trip_ms",
+    "answered_by",
 ];
 
 /// One record in the order of [`HEADER`], times as RFC 3339.
@@ -124,6 +125,7 @@ struct Row<'a> {
     trunk: Option<&'a str>,
     a: LegColumns<'a>,
     b: LegColumns<'a>,
+    answered_by: Option<&'a str>,
 }
 
 type LegColumns<'a> =
@@ -146,6 +148,7 @@ impl<'a> Row<'a> {
             trunk: cdr.trunk.as_deref(),
             a: leg_columns(cdr.a.as_ref()),
             b: leg_columns(cdr.b.as_ref()),
+            answered_by: cdr.answered_by.as_deref(),
         }
     }
 }
@@ -173,6 +176,7 @@ mod tests {
             id: "x1".to_owned(),
             caller: "alice".to_owned(),
             callee: "a,\"b\"".to_owned(),
+            answered_by: None,
             start_ms: 1_769_846_400_000,
             answer_ms: None,
             end_ms: 1_769_846_401_000,

@@ -10,8 +10,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use super::forwarding;
 use crate::{
-    config::{Config, Directory, User, UserRules},
+    config::{Config, Directory, Forwarding, User, UserRules},
     shell::{
         entropy,
         failure::Failure,
@@ -35,6 +36,15 @@ pub(super) enum Command {
     },
     /// Show all users.
     List,
+    /// Send a user's calls elsewhere, under one or more conditions; without any, show where they go.
+    Forward(forwarding::Options),
+    /// Do not disturb: no phone of the user rings; callers hear that nobody is available, or go to the busy target.
+    Dnd {
+        /// Name of the user.
+        name: String,
+        /// Whether it is on.
+        state: forwarding::Switch,
+    },
     /// Remove a user and forget the phones registered for it.
     Remove {
         /// Name of the user.
@@ -65,7 +75,9 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
         Command::List => list(&mut store),
-        Command::Remove { name } => remove(&mut store, &name),
+        Command::Forward(options) => forwarding::forward(config, &mut store, &options),
+        Command::Dnd { name, state } => forwarding::do_not_disturb(&mut store, &name, state),
+        Command::Remove { name } => remove(config, &mut store, &name),
     }
 }
 
@@ -238,21 +250,31 @@ fn user_of(config: &Config, account: &Account) -> User {
         extension: account.extension.clone(),
         direct_line: account.direct_line.clone(),
         credential: account.credential(&config.server.domain),
+        forwarding: Forwarding::default(),
     }
 }
 
 fn list(store: &mut Store) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
-    let mut text = format!("{:<24} {:<16} {}\n", "user", "extension", "direct line");
+    let mut text = format!("{:<24} {:<16} {:<18} {}\n", "user", "extension", "direct line", "calls");
     for user in directory.iter() {
         let line = user.direct_line.as_deref().unwrap_or("-");
-        writeln!(text, "{:<24} {:<16} {line}", user.name, user.extension).expect("strings take everything");
+        let way = forwarding::way(&user.forwarding);
+        writeln!(text, "{:<24} {:<16} {line:<18} {way}", user.name, user.extension).expect("strings take everything");
     }
     super::print(&text);
     Ok(())
 }
 
-fn remove(store: &mut Store, name: &str) -> Result<(), Failure> {
+fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure> {
+    let directory = store.directory().map_err(|e| run::store_failure(&e))?;
+    let is_member = |member: &String| directory.by_dialled(member).is_some_and(|user| user.name == name);
+    if let Some(group) = config.groups.iter().find(|group| group.members.iter().any(is_member)) {
+        return Err(Failure::Usage(format!(
+            "user {name} is a member of [group.{}]. Remove it there first.",
+            group.name
+        )));
+    }
     store.remove_user(name).map_err(|e| run::store_failure(&e))?;
     super::print(&format!("user {name} was removed\n"));
     Ok(())
@@ -270,6 +292,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: Some(format!("+1555{extension}")),
             credential: credential.clone(),
+            forwarding: Forwarding::default(),
         };
         Directory::new([user("alice", "1001"), user("1002", "1002")])
     }

@@ -108,6 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         call::cdr::{Cdr, EndedBy},
+        config::Forwarding,
         sip::registrar::{Binding, Change},
         types::{
             ConnectionId, Flow, Instant, Secret, Transport,
@@ -143,6 +144,7 @@ mod tests {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
             callee: "1002".to_owned(),
+            answered_by: None,
             start_ms: n,
             answer_ms: None,
             end_ms: n + 5,
@@ -385,6 +387,46 @@ mod tests {
         assert!(matches!(Store::open(dir.path()), Err(StoreError::WrongKey)));
         fs::remove_file(dir.path().join("seal.key")).unwrap();
         assert!(matches!(Store::open(dir.path()), Err(StoreError::File { .. })));
+    }
+
+    #[test]
+    fn a_database_of_the_first_schema_is_taken_along_with_its_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        drop(store);
+        let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        old.execute_batch("DROP TABLE forwarding; PRAGMA user_version = 1").unwrap();
+        drop(old);
+        let mut store = Store::open(dir.path()).unwrap();
+        let alice = || Forwarding { busy: Some("1002".to_owned()), ..Forwarding::default() };
+        assert_eq!(store.directory().unwrap().by_name("alice").unwrap().forwarding, Forwarding::default());
+        store.set_forwarding("alice", &alice()).unwrap();
+        assert_eq!(Store::open(dir.path()).unwrap().directory().unwrap().by_name("alice").unwrap().forwarding, alice());
+    }
+
+    #[test]
+    fn forwarding_comes_back_exactly_and_goes_with_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None), account("bob", "1002", None)]).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let all = Forwarding {
+            always: text("1002"),
+            busy: text("bob"),
+            no_answer: text("voicemail"),
+            no_answer_after_s: Some(30),
+            unreachable: text("+12025550177"),
+            is_do_not_disturb: true,
+        };
+        store.set_forwarding("alice", &all).unwrap();
+        let of = |store: &mut Store, name: &str| store.directory().unwrap().by_name(name).unwrap().forwarding.clone();
+        assert_eq!(of(&mut store, "alice"), all);
+        assert_eq!(of(&mut store, "bob"), Forwarding::default(), "somebody else's");
+        store.remove_user("alice").unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        assert_eq!(of(&mut store, "alice"), Forwarding::default(), "the next of that name inherits it");
+        assert!(matches!(store.set_forwarding("eve", &all), Err(StoreError::NoSuchUser(_))));
     }
 
     #[test]

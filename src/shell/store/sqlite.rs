@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use crate::{
     call::Cdr,
-    config::{Directory, User},
+    config::{Directory, Forwarding, User},
     shell::{entropy, files},
     sip::registrar::{Binding, Change},
     types::{
@@ -21,8 +21,8 @@ const DATABASE_FILE: &str = "ringdown.db";
 /// How long one process waits for another one's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each brings a database from the version before it to its own; the first makes a new one.
-pub(super) const MIGRATIONS: [&str; 2] = [TABLES, FLOWS];
+/// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
+pub(super) const MIGRATIONS: [&str; 3] = [TABLES, FLOWS, FORWARDING];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -56,6 +56,18 @@ CREATE TABLE cdrs(
     record   TEXT NOT NULL
 ) STRICT;
 CREATE INDEX cdrs_by_start ON cdrs(start_ms);
+";
+
+const FORWARDING: &str = "
+CREATE TABLE forwarding(
+    user              TEXT PRIMARY KEY,
+    always            TEXT,
+    busy              TEXT,
+    no_answer         TEXT,
+    no_answer_after_s INTEGER,
+    unreachable       TEXT,
+    do_not_disturb    INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
@@ -151,10 +163,27 @@ impl Store {
 
     /// Removes a user; a running server notices and forgets its bindings.
     pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
-        match self.connection.execute("DELETE FROM users WHERE name = ?1", [name])? {
-            0 => Err(StoreError::NoSuchUser(name.to_owned())),
-            _ => Ok(()),
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("DELETE FROM forwarding WHERE user = ?1", [name])?;
+        if transaction.execute("DELETE FROM users WHERE name = ?1", [name])? == 0 {
+            return Err(StoreError::NoSuchUser(name.to_owned()));
         }
+        Ok(transaction.commit()?)
+    }
+
+    /// Replaces where a user's calls go; a running server notices.
+    pub fn set_forwarding(&mut self, name: &str, forwarding: &Forwarding) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if !transaction.prepare("SELECT 1 FROM users WHERE name = ?1")?.exists([name])? {
+            return Err(StoreError::NoSuchUser(name.to_owned()));
+        }
+        let Forwarding { always, busy, no_answer, no_answer_after_s, unreachable, is_do_not_disturb } = forwarding;
+        transaction.execute(
+            "INSERT OR REPLACE INTO forwarding(user, always, busy, no_answer, no_answer_after_s, unreachable, \
+             do_not_disturb) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![name, always, busy, no_answer, no_answer_after_s, unreachable, is_do_not_disturb],
+        )?;
+        Ok(transaction.commit()?)
     }
 
     /// Commits binding changes and call detail records in one transaction.
@@ -172,8 +201,10 @@ impl Store {
     /// Every user, opened.
     pub fn directory(&mut self) -> Result<Directory, StoreError> {
         self.read_version = Some(self.data_version()?);
-        let mut statement =
-            self.connection.prepare("SELECT name, extension, direct_line, credential FROM users ORDER BY extension")?;
+        let mut statement = self.connection.prepare(
+            "SELECT name, extension, direct_line, credential, always, busy, no_answer, no_answer_after_s, unreachable, \
+             coalesce(do_not_disturb, 0) FROM users LEFT JOIN forwarding ON user = name ORDER BY extension",
+        )?;
         let mut rows = statement.query([])?;
         let mut users = Vec::new();
         while let Some(row) = rows.next()? {
@@ -181,7 +212,8 @@ impl Store {
             let Some(credential) = self.key.open(&name, &sealed) else {
                 return Err(StoreError::Damaged { user: name });
             };
-            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential });
+            let forwarding = forwarding(row)?;
+            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential, forwarding });
         }
         Ok(Directory::new(users))
     }
@@ -356,6 +388,17 @@ fn insert_cdr(transaction: &Transaction<'_>, cdr: &Cdr) -> Result<(), StoreError
         .prepare_cached("DELETE FROM cdrs WHERE number <= (SELECT max(number) FROM cdrs) - ?1")?
         .execute([CDRS_MAX])?;
     Ok(())
+}
+
+fn forwarding(row: &Row<'_>) -> rusqlite::Result<Forwarding> {
+    Ok(Forwarding {
+        always: row.get(4)?,
+        busy: row.get(5)?,
+        no_answer: row.get(6)?,
+        no_answer_after_s: row.get(7)?,
+        unreachable: row.get(8)?,
+        is_do_not_disturb: row.get(9)?,
+    })
 }
 
 fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {

@@ -288,6 +288,7 @@ pub const fn reason_phrase(status: u16) -> &'static str {
         437 => "Unsupported Certificate",
         438 => "Invalid Identity Header",
         439 => "First Hop Lacks Outbound Support",
+        440 => "Max-Breadth Exceeded",
         469 => "Bad Info Package",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
