@@ -27,7 +27,7 @@ use std::{
 
 use baresip::{Baresip, Setup};
 use common::{
-    process::{fresh_ip, wait_for},
+    process::fresh_ip,
     server::{ALICE, BOB, Ringdown},
 };
 use linphone::Linphone;
@@ -365,15 +365,19 @@ fn a_linphone_calls_a_baresip() {
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
 }
 
-#[test]
-fn a_baresip_shows_the_mailbox_that_the_voice_mail_system_reports() {
+/// Bob's phone with its one subscription, and the address of the voice mail system. `None`: it subscribes without end.
+fn subscribed() -> Option<(Ringdown, Baresip, IpAddr)> {
     let ip = fresh_ip();
     let server = Ringdown::started("required", &trunk(ip), &[BOB]);
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    wait_for("a subscription of baresip's", Duration::from_secs(15), || {
-        let (_, metrics) = server.get("/metrics")?;
-        metrics.contains("ringdown_subscriptions_live 1").then_some(())
-    });
+    let bob = Baresip::launch(&server, &Setup { subscribes: true, ..Setup::new(BOB, B_HZ, true) });
+    thread::sleep(Duration::from_secs(2));
+    let (_, metrics) = server.get("/metrics")?;
+    metrics.contains("ringdown_subscriptions_live 1\n").then_some((server, bob, ip))
+}
+
+#[test]
+fn a_baresip_shows_the_mailbox_that_the_voice_mail_system_reports() {
+    let (server, mut bob, ip) = (0..5).find_map(|_| subscribed()).expect("one baresip of five subscribes once");
     let system = UdpSocket::bind((ip, 5060)).expect("a free address");
     system.set_read_timeout(Some(Duration::from_secs(5))).expect("a time above zero");
     let body = "Messages-Waiting: yes\r\nMessage-Account: sip:bob@mailbox.invalid\r\nVoice-Message: 2/8 (0/2)\r\n";
