@@ -171,11 +171,14 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
 /// Emergency RULES 3.1: no extension, user part, direct line or forwarding target may equal an emergency number in use, with or without an
 /// outside prefix, in any form in which it could be dialled.
 #[derive(Debug)]
-pub struct UserRules(Option<EmergencyNumbers>);
+pub struct UserRules<'c> {
+    config: &'c Config,
+    emergency: Option<EmergencyNumbers>,
+}
 
-impl UserRules {
-    pub fn new(config: &Config) -> Self {
-        Self(EmergencyNumbers::of(config))
+impl<'c> UserRules<'c> {
+    pub fn new(config: &'c Config) -> Self {
+        Self { config, emergency: EmergencyNumbers::of(config) }
     }
 
     /// Every reason why there can be no such user.
@@ -199,7 +202,8 @@ impl UserRules {
             message,
             remedy: remedy.to_owned(),
         };
-        shadows.chain(forwards).chain(not_e164).map(problem).collect()
+        let shared = groups::shared_with_users(self.config, &Directory::new([user.clone()]));
+        shadows.chain(forwards).chain(not_e164).map(problem).chain(shared).collect()
     }
 
     /// Whether a telephone system can have its numbers.
@@ -234,7 +238,7 @@ impl UserRules {
     }
 
     fn complaint(&self, text: &str) -> Option<String> {
-        self.0.as_ref()?.complaint(text)
+        self.emergency.as_ref()?.complaint(text)
     }
 }
 
@@ -253,8 +257,7 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
         remedy: "a user with this direct line, such as the reception".to_owned(),
     });
     let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
-    let shared = groups::shared_with_users(config, directory);
-    directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).chain(shared).collect()
+    directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
 }
 
 /// The numbers that nothing of ours may be called (RULES 3), habitual prefixes included.

@@ -102,7 +102,7 @@ const RFC_4475: [Row; 49] = [
     ),
     all("semiuri", Answered(&[200]), "3.1.1.9: valid; a semicolon in the user part"),
     all("transports", Answered(&[200]), "3.1.1.10: valid; unknown transports in Via"),
-    all("mpart01", Answered(&[405]), "3.1.1.11: valid; a MESSAGE of several parts"),
+    all("mpart01", Answered(&[407]), "3.1.1.11: valid; a MESSAGE of several parts, from nobody known here"),
     all("unreason", Dropped("sip_stray_response"), "3.1.1.12: valid; answers no request of ours"),
     all("noreason", Dropped("sip_stray_response"), "3.1.1.13: valid; answers no request of ours"),
     all("badinv01", Answered(&[400]), "3.1.2.1: separators with nothing between"),
