@@ -1,8 +1,10 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
 mod events;
+mod identification;
 mod messages;
 mod reach;
+mod registrations;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -10,30 +12,28 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     abuse::Guard,
-    admission::{self, Refusal, called_party, device_caller, invite_key, trunk_caller},
+    admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
-    identity,
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     message::Messages,
-    pbx,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
 use crate::{
-    config::{Directory, User},
+    config::Directory,
     media::{self, ports::Ports},
     policy::{
         abuse::is_scanner,
-        emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
+        emergency::{self, Class, Dialled, EmergencyCall, Site},
         routing::{self, Target},
         security::{self, LegSecurity, leg_security},
     },
@@ -403,98 +403,6 @@ impl Core {
         self.ctx.refuse_with(pending, refusal.status, refusal.reason, header.as_slice());
     }
 
-    /// Who sends this INVITE; challenged or refused if nobody we know.
-    fn identify(&mut self, pending: &Pending) -> Option<Caller> {
-        if let Some(trunk) = self.trunk_of(pending) {
-            return Some(trunk_caller(trunk, &pending.request));
-        }
-        let is_private = identity::asks_for_privacy(&pending.request);
-        if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(Caller { is_private, ..self.caller_of(&user, &pending.request) });
-        }
-        match self.check(Role::Proxy, &pending.request) {
-            Verdict::Passed(name) => {
-                let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(Caller { is_private, ..self.caller_of(&user, &pending.request) })
-            }
-            verdict => {
-                self.challenge(pending, Role::Proxy, &verdict);
-                None
-            }
-        }
-    }
-
-    fn caller_of(&self, user: &User, request: &Message) -> Caller {
-        pbx::caller(&self.ctx.config, user, request).unwrap_or_else(|| device_caller(user))
-    }
-
-    /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
-    /// the same host: one that somebody has registered over, or on which a user of ours calls, is not the trunk's.
-    fn trunk_of(&self, pending: &Pending) -> Option<usize> {
-        let trunk = self.ctx.trunks.owner_of(&pending.flow)?;
-        let is_telephone = || self.registrar.is_bound(&pending.flow) || self.is_from_user(&pending.request);
-        (!(pending.flow.transport.is_reliable() && is_telephone())).then_some(trunk)
-    }
-
-    /// Whether From names a user of this server. Nothing is gained by lying: such a request must be authenticated.
-    fn is_from_user(&self, request: &Message) -> bool {
-        let Some(uri) = request.from().and_then(|from| Uri::parse(from.uri)) else { return false };
-        let user = uri.user_decoded().and_then(|user| self.ctx.directory.by_dialled(&user));
-        user.is_some() && self.site.is_own_host(uri.host)
-    }
-
-    /// The user whose registration came over this very connection. A datagram's source can be forged, so UDP does not
-    /// count here.
-    fn owner_of_connection(&self, flow: &Flow) -> Option<Arc<User>> {
-        flow.transport.is_reliable().then(|| self.owner_of(flow)).flatten()
-    }
-
-    fn owner_of(&self, flow: &Flow) -> Option<Arc<User>> {
-        self.registrar.owner_of(flow).and_then(|name| self.ctx.directory.by_name(name)).cloned()
-    }
-
-    fn check(&mut self, role: Role, request: &Message) -> Verdict {
-        let directory = Arc::clone(&self.ctx.directory);
-        let lookup = |name: &str| directory.by_name(name).map(|user| &user.credential);
-        self.authenticator.check(self.ctx.now, role, request, lookup)
-    }
-
-    fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
-        if *verdict == Verdict::Refused {
-            self.note_refused(pending, role);
-        }
-        let (status, header) = match role {
-            Role::Registrar => (401, "WWW-Authenticate"),
-            Role::Proxy => (407, "Proxy-Authenticate"),
-        };
-        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
-        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
-        let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
-        self.ctx.refuse_with(pending, status, "", &headers);
-    }
-
-    /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
-    /// not silence the office.
-    fn note_refused(&mut self, pending: &Pending, role: Role) {
-        let source = pending.flow.source();
-        if self.registrar.is_source(source) {
-            return;
-        }
-        let user = self.authenticator.claimed_user(role, &pending.request);
-        let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
-        let reached = self.guard.refused(self.ctx.now, source, user);
-        if reached.source {
-            warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
-        }
-        if let Some(user) = known.filter(|_| reached.user) {
-            warn!(
-                user = user.name,
-                window_s = limits::REFUSALS_WINDOW_S,
-                "Too many refused credentials for one user; only registered sources are answered."
-            );
-        }
-    }
-
     // 5. Policy decides where it goes. Emergency first.
 
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
@@ -522,31 +430,6 @@ impl Core {
             }
             emergency::Decision::NoTest => self.ctx.refuse(&pending, 404, ""),
         }
-    }
-
-    /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
-    /// in an emergency.
-    fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
-        if let Some(trunk) = self.trunk_of(pending) {
-            return (trunk_caller(trunk, &pending.request), Source::Trunk);
-        }
-        let by_flow = self.owner_of(&pending.flow);
-        let user = by_flow.or_else(|| match self.check(Role::Proxy, &pending.request) {
-            Verdict::Passed(name) => self.ctx.directory.by_name(&name).cloned(),
-            Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
-        });
-        if let Some(user) = user {
-            return (device_caller(&user), Source::AuthenticatedDevice);
-        }
-        let in_site_networks = self.is_in_site_networks(&pending.flow);
-        let caller = Caller {
-            peer: Peer::Unknown,
-            user: "unknown".into(),
-            display: String::new(),
-            direct_line: None,
-            is_private: false,
-        };
-        (caller, Source::UnauthenticatedDevice { in_site_networks })
     }
 
     fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
@@ -668,100 +551,7 @@ impl Core {
         self.calls.insert(call.id, call);
     }
 
-    // Registration and other requests outside a call.
-
-    fn register(&mut self, pending: &Pending) {
-        let verdict = self.check(Role::Registrar, &pending.request);
-        let Verdict::Passed(name) = verdict else {
-            if verdict == Verdict::Refused {
-                self.ctx.counters.registrations_refused += 1;
-            }
-            return self.challenge(pending, Role::Registrar, &verdict);
-        };
-        match self.registered_user(&pending.request) {
-            Some(user) if user.name == name => {
-                if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
-                    return self.refuse(pending, &refusal);
-                }
-                let input = registrar::Input::Register {
-                    txn: pending.txn,
-                    aor: name,
-                    flow: pending.flow,
-                    request: pending.request.clone(),
-                };
-                self.registrar.handle_input(self.ctx.now, input);
-                self.drain_registrar(Some(pending));
-                self.device_is_back(user.as_ref(), &pending.flow);
-            }
-            _ => self.ctx.refuse(pending, 403, "Not Your Address-Of-Record"),
-        }
-    }
-
-    /// A device that has registered over a new connection is reached over it in its calls, too.
-    fn device_is_back(&mut self, user: &User, flow: &Flow) {
-        let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
-        let Some(binding) = self.registrar.binding_on(&user.name, flow) else { return };
-        for &(id, side) in legs {
-            let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
-            if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
-                leg.flow = binding.flow;
-            }
-        }
-    }
-
-    /// The user whose address-of-record stands in To (RFC 3261 section 10.3 step 3).
-    fn registered_user(&self, request: &Message) -> Option<Arc<User>> {
-        let to = request.to()?;
-        let uri = Uri::parse(to.uri)?;
-        let name = uri.user_decoded()?;
-        self.ctx.directory.by_dialled(&name).cloned()
-    }
-
-    fn drain_registrar(&mut self, pending: Option<&Pending>) {
-        loop {
-            match self.registrar.poll_output() {
-                registrar::Output::Store(change) => {
-                    self.bindings_changed(change.aor());
-                    self.ctx.outputs.push_back(Output::StoreBinding(change));
-                }
-                registrar::Output::Displaced(binding) => self.displaced(&binding),
-                registrar::Output::Reply { status, reason, contacts, headers, .. } => {
-                    let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
-                    self.reply_register(pending, status, reason, &contacts, &headers);
-                }
-                registrar::Output::Timeout(_) => return,
-            }
-        }
-    }
-
-    fn displaced(&mut self, binding: &Binding) {
-        self.ctx.counters.contacts_displaced += 1;
-        let Binding { aor, user_agent, .. } = binding;
-        info!(user = aor, ?user_agent, "A contact made room for a new one of the same user.");
-    }
-
-    fn reply_register(
-        &mut self,
-        pending: &Pending,
-        status: u16,
-        reason: &str,
-        contacts: &[String],
-        headers: &[(&'static str, String)],
-    ) {
-        let tag = self.ctx.tag();
-        let mut response = self.ctx.response(pending, status, reason, &tag);
-        for contact in contacts {
-            response = response.header("Contact", contact);
-        }
-        for (name, value) in headers {
-            response = response.header(name, value);
-        }
-        if let Some(warning) = emergency::refusal::register_warning(&self.ctx.config).filter(|_| status == 200) {
-            response = response.header("Warning", warning);
-        }
-        let bytes = response.finish();
-        self.ctx.respond(pending.txn, status, bytes);
-    }
+    // Other requests outside a call, and what cannot be read or understood.
 
     fn options(&mut self, pending: &Pending) {
         let supported = format!("{SUPPORTED}, {}", registrar::EXTENSIONS.join(", "));
@@ -775,8 +565,6 @@ impl Core {
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
-
-    // What cannot be read or understood.
 
     /// A request with a fault is answered without a transaction: the same bytes get the same answer again. What cannot
     /// be answered is counted.
@@ -804,13 +592,6 @@ impl Core {
             self.subscribers_lost(flow.connection);
             users.iter().for_each(|user| self.device_has_another_flow(user));
         }
-    }
-
-    /// Calls of a device that lost one of its flows go on over another.
-    fn device_has_another_flow(&mut self, user: &str) {
-        let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
-        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
-        flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 
     fn media_event(&mut self, event: &media::Event) {

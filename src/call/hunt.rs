@@ -163,7 +163,7 @@ impl Hunt {
         self.breadth = earlier.breadth;
     }
 
-    /// Who this call is for now.
+    /// The last of the stops: whose call it has become.
     pub(super) fn party(&self) -> Option<&Party> {
         self.stops.last().map(|stop| &stop.party)
     }

@@ -477,7 +477,12 @@ impl Call {
         if let Some(other) = challenged {
             return self.pass_on(ctx, (side, other), pending, answers + 1);
         }
-        let status = if matches!(status, 401 | 407) { 500 } else { status };
+        let (status, reason) = match status {
+            401 | 407 => (500, ""),
+            // RFC 4320 section 4.2.
+            408 => (504, ""),
+            status => (status, reason),
+        };
         let response = ctx.response(&pending, status, reason, "").finish();
         ctx.respond(pending.txn, status, response);
     }

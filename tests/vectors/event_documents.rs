@@ -1,29 +1,16 @@
 //! Goal: every document of an event package is well-formed, whatever the names in it hold.
 //! Method: documents of hostile texts through `xmllint` (Debian package `libxml2-utils`), which also reads a text back.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
-
 use ringdown::wire::{
     dialog_info::{self, Dialog, Direction, State},
     reg_info,
 };
 
+use crate::xmllint::xmllint;
+
 /// What the XPath expression finds in a document; `Err` if that is not well-formed.
 fn find(document: &str, path: &str) -> Result<String, String> {
-    let mut xmllint = Command::new("xmllint")
-        .args(["--nonet", "--xpath", path, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("xmllint is needed for this test: apt-get install libxml2-utils");
-    let mut stdin = xmllint.stdin.take().expect("stdin is piped");
-    stdin.write_all(document.as_bytes()).expect("xmllint reads its input");
-    drop(stdin);
-    let output = xmllint.wait_with_output().expect("xmllint ends");
+    let output = xmllint(&["--nonet", "--xpath", path, "-"], document);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }

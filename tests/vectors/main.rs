@@ -9,3 +9,4 @@ mod location_documents;
 mod rfc4475;
 mod rfc5118;
 mod srtp;
+mod xmllint;

@@ -23,9 +23,6 @@ use crate::{
 impl Core {
     /// A SUBSCRIBE outside a dialog. Users watch each other's calls and their own mailbox and contacts.
     pub(super) fn subscribe(&mut self, pending: &Pending) {
-        if pending.request.header(Name::MaxForwards).is_some_and(|v| v.trim() == "0") {
-            return self.ctx.refuse(pending, 483, "");
-        }
         let Some(user) = self.subscriber(pending) else { return };
         let wish = match Wish::read(&pending.request) {
             Ok(wish) => wish,

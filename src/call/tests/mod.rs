@@ -574,3 +574,18 @@ fn a_call_that_only_waits_for_a_dead_contact_is_neither_counted_nor_shown() {
     assert!(!b.core.is_idle());
     b.finish();
 }
+
+#[test]
+fn a_408_to_a_relayed_request_becomes_504() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.answer(&info, 408, "", "", "");
+    let answer = b.take_response("INFO", TRUNK, 200);
+    assert_eq!((answer.status(), answer.reason_phrase()), (504, "Server Time-out"));
+    b.within(&trunk, "BYE", 3, "", "");
+    let bye = b.take_request("BYE", BOB);
+    b.answer(&bye, 200, "", "", "");
+    b.finish();
+}
