@@ -109,7 +109,7 @@ pub(super) struct Call {
     /// The branch whose 200 won; stays known after the end.
     pub winner: Option<u32>,
     /// Of the response that is being passed on.
-    passed: PassedHeaders,
+    pub passed: PassedHeaders,
     ring_deadline: Instant,
     cdr: Cdr,
     is_recorded: bool,
@@ -437,6 +437,7 @@ impl Call {
                     branch.leg.bye_reason = Some(reason::sip(488, ""));
                 }
                 self.drop_branch(ctx, number);
+                self.note_answer_of_nobody(number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
                 debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
                 self.next_wave_if_idle(ctx);
@@ -497,7 +498,7 @@ impl Call {
     }
 
     fn may_invite_again(&self, branch: &Branch) -> bool {
-        self.state == State::Setup && matches!(branch.progress, Progress::Calling | Progress::Ringing)
+        self.state == State::Setup && branch.is_open()
     }
 
     /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
@@ -527,12 +528,17 @@ impl Call {
             authorization,
         };
         (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
+        // It was answered, and has its time anew.
+        branch.sent_at = ctx.now;
+        if branch.progress == Progress::Calling {
+            branch.deadline = self.silence_deadline(ctx, &branch.attempt, &branch.leg.flow);
+        }
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
         let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
-        let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
+        let is_unexpected = branch.is_open();
         let has_rung = branch.progress == Progress::Ringing;
         let is_unheard = branch.progress == Progress::Calling;
         let attempt = branch.attempt.clone();
@@ -592,8 +598,16 @@ impl Call {
     /// A branch that is of no use any more, although its INVITE has no final answer yet.
     pub(super) fn branch_left(&mut self, ctx: &mut Context, number: u32, failure: Failure) {
         self.cancel_branch(ctx, number);
+        self.note_answer_of_nobody(number);
         self.note_failure(failure);
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Somebody was there, and yet no call came of it: the user is not unreachable.
+    fn note_answer_of_nobody(&mut self, number: u32) {
+        if let Some(Attempt::Contact { user, .. }) = self.branches.get(&number).map(|branch| &branch.attempt) {
+            self.plan.hunt.note(user, Outcome::NoAnswer);
+        }
     }
 
     pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {

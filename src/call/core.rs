@@ -196,10 +196,11 @@ impl Core {
     }
 
     /// Why a request is dropped without an answer: a scanner's, or above a limit on refused credentials. Neither holds where
-    /// somebody is registered, for requests of the calls there are, or for emergency calls (RULES 5.5).
+    /// somebody is registered, for trunks, for requests of the calls there are, or for emergency calls (RULES 5.5).
     fn unwelcome(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
         let method = message.method().filter(|method| !matches!(method, Method::Ack | Method::Cancel))?;
-        if self.registrar.is_source(flow.source()) {
+        // A datagram's source can be forged: nobody may silence a trunk by sending in its name.
+        if self.registrar.is_source(flow.source()) || self.ctx.trunks.owner_of(flow).is_some() {
             return None;
         }
         let reason = self.abuse(flow, message)?;
@@ -446,9 +447,9 @@ impl Core {
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
         let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
-        match self.plan(target, is_secure) {
+        match self.plan(target, pending.request.request_uri(), is_secure) {
             Ok(mut plan) => {
-                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.stops());
+                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
                 plan.hunt.comes_from(&pending.request, is_callback);
                 plan.hunt.device = device;
                 self.start_call(pending, caller, callee, plan, None);

@@ -14,7 +14,7 @@ use super::outgoing::escaped_user;
 pub(super) struct Stop {
     pub party: Party,
     /// Its number outside: E.164, if it has one.
-    line: Option<String>,
+    pub line: Option<String>,
     /// Why the call went on from here; `None` where it is now.
     pub cause: Option<Cause>,
 }
@@ -38,11 +38,6 @@ impl Stop {
 
     pub(super) fn number(number: &str) -> Self {
         Self { party: Party::Number(number.to_owned()), line: Some(number.to_owned()), cause: None }
-    }
-
-    /// Its number outside, E.164.
-    pub(super) const fn line(&self) -> Option<&String> {
-        self.line.as_ref()
     }
 
     /// Extensions mean nothing outside: a trunk is shown the outside number, or else `company_line`.

@@ -44,12 +44,10 @@ impl EmergencyInfo {
         caller: &Caller,
         as_company: bool,
     ) -> Self {
-        let user = match &caller.peer {
-            Peer::Device(name) if !as_company => ctx.directory.by_name(name).map(|user| &**user),
-            Peer::Device(_) | Peer::Trunk(_) | Peer::Unknown => None,
-        };
+        let is_known = matches!(caller.peer, Peer::Device(_)) && !as_company;
+        let line = caller.direct_line.as_deref().filter(|_| is_known);
         let turn = ctx.counters.emergency_routed;
-        let callback = location::callback(&ctx.config, user, turn).unwrap_or_default().to_owned();
+        let callback = location::callback(&ctx.config, line, turn).unwrap_or_default().to_owned();
         Self { class, dialled: dialled.clone(), callback }
     }
 

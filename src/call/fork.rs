@@ -182,6 +182,11 @@ impl Branch {
 }
 
 impl Branch {
+    /// Its INVITE has no final answer, and one is wanted.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.progress, Progress::Calling | Progress::Ringing)
+    }
+
     pub(super) fn is_ringing(&self) -> bool {
         self.progress == Progress::Ringing
     }

@@ -71,6 +71,19 @@ impl Hunt {
         Self { steps: steps.into(), group, stops, ..Self::default() }
     }
 
+    /// A PBX is called by this number of its own.
+    pub(super) fn by_number(mut self, number: Option<&str>) -> Self {
+        if let (Some(stop), Some(number)) = (self.stops.last_mut(), number) {
+            stop.line = Some(number.to_owned());
+        }
+        self
+    }
+
+    /// The outside number of whoever is called now.
+    pub(super) fn line(&self) -> Option<&str> {
+        self.stops.last()?.line.as_deref()
+    }
+
     /// Trunks are tried for this number, and nobody is looked for.
     pub(super) fn for_number(number: &str) -> Self {
         Self { stops: vec![Stop::number(number)], ..Self::default() }
@@ -209,12 +222,12 @@ impl Call {
     }
 
     /// The call goes on to whom its user wants it to go; what became of it before does not matter any more.
-    pub(super) fn follow(&mut self, ctx: &mut Context, cause: Cause, line: Option<&String>, mut plan: Plan) {
+    pub(super) fn follow(&mut self, ctx: &mut Context, cause: Cause, line: Option<String>, mut plan: Plan) {
         plan.hunt.continues(std::mem::take(&mut self.plan).hunt, cause);
         self.plan = plan;
         self.failure = None;
         // A caller without a number of ours goes out under that of the user on whose behalf the call goes out.
-        self.caller.direct_line = self.caller.direct_line.take().or_else(|| line.cloned());
+        self.caller.direct_line = self.caller.direct_line.take().or(line);
         self.next_wave(ctx);
     }
 
@@ -227,15 +240,12 @@ impl Call {
     /// A device sends the call elsewhere (RFC 3261 section 21.3): its user has decided, so the other devices stop ringing.
     /// `false`: nothing to follow.
     pub(super) fn deflect(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
-        let is_open = |b: &&mut Box<Branch>| matches!(b.progress, Progress::Calling | Progress::Ringing);
-        let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return false };
+        let Some(branch) = self.branches.get(&number).filter(|b| b.is_open()) else { return false };
         let (Some(user), Some(target)) = (branch.attempt.user(), redirection(response)) else { return false };
         if self.state != State::Setup || !self.plan.hunt.deflect(user, target) {
             return false;
         }
-        branch.progress = Progress::Over;
-        branch.deadline = None;
-        self.drop_branch(ctx, number);
+        self.retire_branch(ctx, number);
         self.cancel_branches(ctx, None);
         true
     }

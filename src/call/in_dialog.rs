@@ -195,7 +195,7 @@ impl Call {
     /// Offers to the other leg what this one offered.
     pub(super) fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
         let call = self.id;
-        let worker = self.a.media.iter().flatten().next().map_or(0, |leg| leg.worker);
+        let worker = self.worker(ctx);
         for each in [side, other] {
             let leg = self.leg_mut(each).expect("both legs of an answered call are there");
             if !leg.open_media(ctx, call, each, worker, session) {
@@ -375,6 +375,8 @@ impl Call {
         }
         let failure = match status {
             401 | 407 | 422 | 300..=399 => Failure::new(488, ""),
+            // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
+            430 | 503 => Failure::new(500, ""),
             _ => Failure::new(status, reason),
         };
         self.refuse_reinvite(ctx, other, failure.status, &failure.reason);
@@ -478,9 +480,8 @@ impl Call {
             return self.pass_on(ctx, (side, other), pending, answers + 1);
         }
         let (status, reason) = match status {
-            401 | 407 => (500, ""),
-            // RFC 4320 section 4.2.
-            408 => (504, ""),
+            // A challenge is ours to answer, and a 503 would say that this server is overloaded.
+            401 | 407 | 430 | 503 => (500, ""),
             status => (status, reason),
         };
         let response = ctx.response(&pending, status, reason, "").finish();

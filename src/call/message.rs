@@ -11,6 +11,7 @@ use super::{
     identity::Identity,
     outgoing::{escaped_user, host},
     passed_headers::PassedHeaders,
+    pbx,
 };
 use crate::{
     sip::{MAX_FORWARDS, registrar::Binding},
@@ -136,9 +137,11 @@ impl Messages {
 /// A MESSAGE of our own: another transaction, Call-ID and From tag for each contact, and no Contact (RFC 3428 section 4).
 fn build(ctx: &mut Context, via: &str, request: &Message, caller: &Caller, binding: &Binding) -> RequestBuilder {
     let identity = Identity::to_device(&ctx.config, caller);
-    let to = format!("<sip:{}@{}>", escaped_user(&binding.aor), host(&ctx.config.server.domain));
+    let line = pbx::called_number(&ctx.config, &binding.aor, request.request_uri());
+    let (uri, called) = pbx::address_of(&ctx.config, binding, line);
+    let to = format!("<sip:{}@{}>", escaped_user(called), host(&ctx.config.server.domain));
     let received = request.header(Name::MaxForwards).and_then(|v| v.parse::<u8>().ok());
-    let mut message = RequestBuilder::new("MESSAGE", &binding.contact)
+    let mut message = RequestBuilder::new("MESSAGE", &uri)
         .header("Via", via)
         .header("Max-Forwards", received.unwrap_or(MAX_FORWARDS).saturating_sub(1).min(MAX_FORWARDS));
     for hop in &binding.path {

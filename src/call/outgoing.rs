@@ -207,13 +207,9 @@ impl Invite<'_> {
         let domain = host(&ctx.config.server.domain);
         let caller = &self.call.caller;
         match self.attempt {
-            Attempt::Contact { user, binding } => {
+            Attempt::Contact { binding, .. } => {
                 let from = Identity::to_device(&ctx.config, caller).from;
-                let dialled = self.call.a.server_invite.as_ref().map(|i| i.pending.request.request_uri());
-                let (uri, called) = match pbx::called_number(&ctx.config, user, dialled) {
-                    Some(number) => (binding.uri_for(number), number),
-                    None => (binding.contact.clone(), user.as_str()),
-                };
+                let (uri, called) = pbx::address_of(&ctx.config, binding, self.call.plan.hunt.line());
                 (uri, format!("<sip:{}@{domain}>", escaped_user(called)), from)
             }
             Attempt::Trunk { index, number } => {

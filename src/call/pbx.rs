@@ -4,6 +4,7 @@ use super::{admission::Refusal, call::Caller, leg::Peer};
 use crate::{
     config::{Config, Pbx, User},
     policy::{emergency::table, number},
+    sip::registrar::Binding,
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
@@ -21,11 +22,18 @@ pub(super) fn bulk_refusal(config: &Config, user: &User, request: &Message) -> O
     config.pbx_of(&user.name).is_none().then(|| Refusal { reason: "Not A PBX", ..Refusal::of(403) })
 }
 
-/// Which of its numbers a user that is a PBX is called by: the dialled one, its first where another address was dialled.
-pub(super) fn called_number<'c>(config: &'c Config, user: &str, request_uri: Option<&str>) -> Option<&'c str> {
+/// Which of its numbers a user that is a PBX is called by, where this URI was dialled: its first if another was.
+pub(super) fn called_number<'c>(config: &'c Config, user: &str, dialled: &str) -> Option<&'c str> {
     let pbx = config.pbx_of(user)?;
-    let dialled = request_uri.and_then(Uri::parse).and_then(|uri| own_number(config, pbx, &uri));
-    Some(dialled.unwrap_or(&pbx.main_number))
+    let own = Uri::parse(dialled).and_then(|uri| own_number(config, pbx, &uri));
+    Some(own.unwrap_or(&pbx.main_number))
+}
+
+/// Request-URI and user part of To for a contact of a user; `line`: the number it is called by, if it is a PBX.
+pub(super) fn address_of<'b>(config: &'b Config, binding: &'b Binding, line: Option<&str>) -> (String, &'b str) {
+    let Some(pbx) = config.pbx_of(&binding.aor) else { return (binding.contact.clone(), &binding.aor) };
+    let number = line.and_then(|line| pbx.numbers.get(line)).unwrap_or(&pbx.main_number);
+    (binding.uri_for(number), number)
 }
 
 /// The number of this PBX in a URI, in whichever form people and carriers write it.

@@ -32,6 +32,7 @@ use super::{
     in_dialog::description,
     leg::Leg,
     outgoing::with_offer,
+    passed_headers::PassedHeaders,
 };
 use crate::{
     sip::{
@@ -93,8 +94,8 @@ pub(super) struct Provisionals {
     /// A reliable one had a session description: no later response repeats it.
     pub has_settled: bool,
     unacknowledged: Option<Unacknowledged>,
-    /// Status, and the branch whose early media comes with it.
-    waiting: VecDeque<(u16, Option<u32>)>,
+    /// Status, the branch whose early media comes with it, and headers of the branch's own.
+    waiting: VecDeque<(u16, Option<u32>, PassedHeaders)>,
     /// Callees' 200s that wait for the PRACK, first come first.
     held: VecDeque<(u32, Message)>,
 }
@@ -113,9 +114,10 @@ impl Provisionals {
         self.unacknowledged.is_some()
     }
 
-    fn wait(&mut self, status: u16, source: Option<u32>) {
-        if self.waiting.len() < limits::PROVISIONALS_WAITING_MAX && self.waiting.back() != Some(&(status, source)) {
-            self.waiting.push_back((status, source));
+    fn wait(&mut self, status: u16, source: Option<u32>, passed: PassedHeaders) {
+        let one = (status, source, passed);
+        if self.waiting.len() < limits::PROVISIONALS_WAITING_MAX && self.waiting.back() != Some(&one) {
+            self.waiting.push_back(one);
         }
     }
 
@@ -156,10 +158,11 @@ impl Call {
     /// Tells the caller that something rings; `source` is the branch whose early media it hears with it.
     pub(super) fn tell_ringing(&mut self, ctx: &mut Context, status: u16, source: Option<u32>) {
         if self.provisionals.is_busy() {
-            return self.provisionals.wait(status, source);
+            return self.provisionals.wait(status, source, self.passed.clone());
         }
         let is_new = !self.provisionals.has_settled;
-        let sdp = source.filter(|_| is_new).and_then(|number| self.early_answer(ctx, number));
+        // Its media is joined even where the caller has its answer already.
+        let sdp = source.and_then(|number| self.early_answer(ctx, number)).filter(|_| is_new);
         let is_wanted = self.provisionals.is_supported && sdp.is_some() && self.emergency.is_none();
         let is_required = self.provisionals.is_required;
         // The first reliable response to an INVITE without offer would have to carry one (RFC 3261 section 13.2.1).
@@ -186,6 +189,7 @@ impl Call {
             .header("Contact", contact)
             .header("Require", RELIABLE)
             .header("RSeq", rseq);
+        let response = self.passed.add_to_response(response);
         let response = match sdp {
             Some(sdp) => response.body("application/sdp", sdp.as_bytes()),
             None => response,
@@ -248,7 +252,9 @@ impl Call {
         if let Err(text) = read {
             return self.fail(ctx, &Failure::new(488, "Not Acceptable Here"), Some(text));
         }
-        let Some(response) = self.branches.get_mut(&number).and_then(|branch| branch.offered.take()) else { return };
+        // A branch that has failed meanwhile, or was given up, is told nothing more.
+        let branch = self.branches.get_mut(&number).filter(|b| b.is_open());
+        let Some(response) = branch.and_then(|branch| branch.offered.take()) else { return };
         match self.answer_of_b(ctx, number) {
             Ok(answer) => self.accept_in_prack(ctx, number, &response, &answer),
             Err(text) => self.decline_in_prack(ctx, number, &response, text),
@@ -282,12 +288,15 @@ impl Call {
     fn after_prack(&mut self, ctx: &mut Context) {
         while !self.provisionals.is_busy() && self.state == State::Setup {
             if let Some((number, response)) = self.provisionals.held.pop_front() {
+                self.passed = PassedHeaders::of_answer(&response);
                 self.branch_answered(ctx, number, &response);
-            } else if let Some((status, source)) = self.provisionals.waiting.pop_front() {
+            } else if let Some((status, source, passed)) = self.provisionals.waiting.pop_front() {
+                self.passed = passed;
                 self.tell_ringing(ctx, status, source);
             } else {
                 return;
             }
+            self.passed = PassedHeaders::default();
         }
     }
 
@@ -392,6 +401,7 @@ impl Call {
             Ok(offer) => {
                 if let Some(branch) = self.branches.get_mut(&number) {
                     branch.offered = Some(response.clone());
+                    self.told.clone_from(&branch.leg.session);
                 }
                 self.send_reliably(ctx, response.status(), Some(&offer), Content::Offer(number));
             }
@@ -498,11 +508,11 @@ mod tests {
     #[test]
     fn responses_that_wait_are_limited_and_not_said_twice_in_a_row() {
         let mut provisionals = Provisionals::default();
-        provisionals.wait(180, None);
-        provisionals.wait(180, None);
+        provisionals.wait(180, None, PassedHeaders::default());
+        provisionals.wait(180, None, PassedHeaders::default());
         assert_eq!(provisionals.waiting.len(), 1);
         for number in 0..20 {
-            provisionals.wait(183, Some(number));
+            provisionals.wait(183, Some(number), PassedHeaders::default());
         }
         assert_eq!(provisionals.waiting.len(), limits::PROVISIONALS_WAITING_MAX);
     }

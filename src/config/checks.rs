@@ -168,8 +168,8 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
     }
 }
 
-/// Emergency RULES 3.1: no extension, user part, direct line or forwarding target may equal an emergency number in use, with or without an
-/// outside prefix, in any form in which it could be dialled.
+/// Emergency RULES 3.1: no extension, user part, direct line or forwarding target may equal an emergency number in use,
+/// with or without an outside prefix, in any form in which it could be dialled. And no number has two owners.
 #[derive(Debug)]
 pub struct UserRules<'c> {
     config: &'c Config,
@@ -195,6 +195,11 @@ impl<'c> UserRules<'c> {
             let remedy = "+, country code and number without separators";
             ("direct_line".to_owned(), format!("{line:?} is not E.164"), remedy)
         });
+        let of_pbx = user.direct_line.as_ref().and_then(|line| {
+            let pbx = self.config.pbx_with(line).filter(|pbx| pbx.user != user.name)?;
+            let message = format!("{line:?} is already a number of the telephone system {:?}", pbx.user);
+            Some(("direct_line".to_owned(), message, "another number"))
+        });
         let problem = |(what, message, remedy): (String, String, &str)| Problem {
             severity: Severity::Error,
             line: 0,
@@ -203,7 +208,7 @@ impl<'c> UserRules<'c> {
             remedy: remedy.to_owned(),
         };
         let shared = groups::shared_with_users(self.config, &Directory::new([user.clone()]));
-        shadows.chain(forwards).chain(not_e164).map(problem).chain(shared).collect()
+        shadows.chain(forwards).chain(not_e164).chain(of_pbx).map(problem).chain(shared).collect()
     }
 
     /// Whether a telephone system can have its numbers.
@@ -215,10 +220,7 @@ impl<'c> UserRules<'c> {
             message,
             remedy: remedy.to_owned(),
         };
-        let has_other_owner = |number: &String| {
-            directory.by_direct_line(number).is_some_and(|user| user.name != pbx.user)
-                || config.pbxs[..index].iter().any(|other| other.numbers.contains(number))
-        };
+        let has_other_owner = |number: &String| config.pbxs[..index].iter().any(|p| p.numbers.contains(number));
         let fault = |number: &String| {
             if let Some(message) = self.complaint(number) {
                 return Some(problem(Severity::Error, message, "another number"));
@@ -372,6 +374,31 @@ mod tests {
         for wrong in [text(""), text("\"911\""), one.replace("user", "username")] {
             assert!(parse(&wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_number_of_a_pbx_is_nobody_elses_direct_line_and_no_groups() {
+        let text =
+            "[company]\nname = \"x\"\nregion = \"US\"\n[pbx.a]\nuser = \"alice\"\nnumbers = [\"+12025550200\"]\n";
+        let user = |name: &str, line: &str| User {
+            name: name.to_owned(),
+            extension: "1001".to_owned(),
+            direct_line: Some(line.to_owned()),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
+        };
+        let config = parse(text).unwrap().0;
+        let rules = UserRules::new(&config);
+        assert_eq!(rules.check(&user("bob", "+12025550200"))[0].key, "user \"bob\" direct_line");
+        assert_eq!(rules.check(&user("alice", "+12025550200")), []);
+        assert_eq!(rules.check(&user("bob", "+12025550299")), []);
+        let group = |line: &str| {
+            format!("{text}[group.sales]\nextension = \"600\"\nmembers = [\"bob\"]\ndirect_line = \"{line}\"\n")
+        };
+        assert!(parse(&group("+12025550299")).is_ok());
+        let problems = parse(&group("+12025550200")).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "group.sales.direct_line");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     reader::{Fault, Section},
     value,
 };
-use crate::types::limits::{GROUP_MEMBERS_MAX, GROUPS_MAX};
+use crate::types::limits::{GROUP_MEMBERS_MAX, GROUPS_MAX, RING_S_MAX};
 
 /// `[group.NAME]`: several users under one number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,12 @@ fn group(name: String, mut section: Section<'_>) -> Group {
         let message = format!("{} members are listed", group.members.len());
         section.error("members", message, format!("at most {GROUP_MEMBERS_MAX}"));
     }
+    let is_serial = matches!(group.strategy, Strategy::InOrder | Strategy::LongestIdle);
+    let longest_s = u64::try_from(group.members.len()).unwrap_or(u64::MAX).saturating_mul(u64::from(group.ring_s));
+    if is_serial && longest_s > RING_S_MAX {
+        let message = format!("the members ring {longest_s} s one after the other, and a call at most {RING_S_MAX} s");
+        section.error("ring_s", message, "fewer seconds, fewer members, or strategy = \"all\"");
+    }
     section.finish();
     group
 }
@@ -99,6 +105,10 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             let shares = |other: &&Group| other.numbers().any(|(_, theirs, _)| theirs == value);
             if let Some(other) = earlier.iter().find(shares) {
                 let message = format!("{value:?} is already a number of [group.{}]", other.name);
+                problems.push(group.error(key, line, message, "another number"));
+            }
+            if let Some(pbx) = config.pbx_with(value) {
+                let message = format!("{value:?} is already a number of the telephone system {:?}", pbx.user);
                 problems.push(group.error(key, line, message, "another number"));
             }
             if let Some(message) = emergency.as_ref().and_then(|numbers| numbers.complaint(value)) {

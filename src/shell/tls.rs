@@ -92,9 +92,9 @@ impl Tls {
         let own = self.source.load(now).and_then(|fresh| self.source.refuse_ended(now, fresh)).map(|fresh| {
             *self.resolver.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         });
-        let trunks = Clients::load(&self.config, self.source.local_ca().as_deref()).map(|fresh| {
-            *self.clients.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        });
+        let mut clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let trunks = clients.reload(now, &self.config, self.source.local_ca().as_deref());
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         match (own, trunks) {
             (Err(own), Err(trunk)) => Err(Failure::Usage(format!("{own}; {trunk}"))),
             (own, trunks) => own.and_then(|()| trunks.map_err(Failure::Usage)),
@@ -151,13 +151,10 @@ impl Source {
 
     /// No reload exchanges a certificate for one that has ended: nobody would accept it.
     fn refuse_ended(&self, now: Instant, fresh: CertifiedKey) -> Result<CertifiedKey, Failure> {
-        match (self, fresh.cert.first().and_then(certificate::end_of)) {
-            (Self::Operator { certificate, .. }, Some(end)) if end <= now => {
-                let end = calendar::rfc3339(end.unix_ms());
-                Err(Failure::Usage(format!("{} ended on {end}", certificate.display())))
-            }
-            (Self::Operator { .. } | Self::Local { .. }, _) => Ok(fresh),
+        if let Self::Operator { certificate, .. } = self {
+            certificate::refuse_ended(now, certificate, fresh.cert.first()).map_err(Failure::Usage)?;
         }
+        Ok(fresh)
     }
 }
 

@@ -697,6 +697,19 @@ mod tests {
     }
 
     #[test]
+    fn contacts_of_earlier_requests_make_room_even_under_the_same_call_id_and_cseq() {
+        let mut f = Fixture::default();
+        let flow = udp("192.0.2.1:5062");
+        let all: String =
+            (0..CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@x>;expires={}\n", 60 + n)).collect();
+        assert_eq!(f.send("alice", flow, "x", 5, &all).status, 200);
+        assert_eq!(f.send("alice", flow, "x", 5, "Contact: <sip:more@x>\n").status, 200);
+        assert_eq!(f.displaced, ["sip:0@x"]);
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
+        f.check();
+    }
+
+    #[test]
     fn cseq_only_goes_up_within_a_call_id() {
         let mut f = Fixture::default();
         let flow = udp("192.0.2.1:5062");

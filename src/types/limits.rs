@@ -74,6 +74,8 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
 /// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
 pub const TLS_HANDSHAKES_MAX: usize = 1_000;
+/// ... of one source; a further connection is closed at once.
+pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;
 /// Messages waiting for one slow TCP or TLS peer; the connection is closed above it.
 pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.

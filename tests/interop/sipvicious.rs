@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -32,6 +32,8 @@ const NAMES: (&[u8; 16], &[u8; 16]) = (b"friendly-scanner", b"SIPp 3.6 phone  ")
 struct Disguise {
     ip: IpAddr,
     is_over: Arc<AtomicBool>,
+    /// Answers of the server that it passed on.
+    answers: Arc<AtomicUsize>,
     relay: Option<JoinHandle<()>>,
 }
 
@@ -48,6 +50,8 @@ impl Disguise {
         let back = bind();
         let is_over = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&is_over);
+        let answers = Arc::new(AtomicUsize::new(0));
+        let passed = Arc::clone(&answers);
         let relay = thread::spawn(move || {
             let (mut client, mut buffer) = (None, [0; 4096]);
             while !end.load(Ordering::Relaxed) {
@@ -58,10 +62,11 @@ impl Disguise {
                 }
                 if let (Ok(len), Some(client)) = (back.recv(&mut buffer), client) {
                     front.send_to(&buffer[..len], client).expect("loopback");
+                    passed.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
-        Self { ip, is_over, relay: Some(relay) }
+        Self { ip, is_over, answers, relay: Some(relay) }
     }
 }
 
@@ -124,6 +129,7 @@ fn sipvicious_finds_no_server_and_no_extension() {
         // Without --force it gives up by itself, because an unknown extension is answered like any other.
         let found = run("svwar", &["-e", "1995-2005", "-m", method, "--maximumtime", "5"], disguise.ip);
         assert!(!found.contains(ALICE.extension) && !found.contains(BOB.extension), "{method}: {found}");
+        assert!(disguise.answers.load(Ordering::Relaxed) > 0, "the method is broken, {method}: {found}");
     }
 }
 

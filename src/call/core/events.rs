@@ -1,6 +1,6 @@
 //! Events: who may subscribe to what, where their state comes from, and when it may have changed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{
@@ -131,7 +131,11 @@ impl Core {
                 Snapshot::Dialogs(dialogs.take(LAMP_DIALOGS_MAX).collect())
             }
             Package::MessageSummary => Snapshot::Summary(mailboxes.get(user).cloned()),
-            Package::Reg => Snapshot::Contacts(registrar.contacts(user).map(|b| b.contact.clone()).collect()),
+            Package::Reg => {
+                // Two devices may have the same private address.
+                let contacts: BTreeSet<_> = registrar.contacts(user).map(|b| b.contact.clone()).collect();
+                Snapshot::Contacts(contacts.into_iter().collect())
+            }
         })
     }
 

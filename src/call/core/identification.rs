@@ -128,7 +128,7 @@ impl Core {
             Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
         });
         if let Some(user) = user {
-            return (device_caller(&user), Source::AuthenticatedDevice);
+            return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
         let caller = Caller {

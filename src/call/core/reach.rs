@@ -7,11 +7,12 @@ use super::Core;
 use crate::{
     call::{
         call::Call,
-        diversion::Stop,
         emergency_call::EmergencyInfo,
         fork::{Attempt, Failure, Plan},
         hunt::{Hunt, Request},
         leg::Peer,
+        outgoing::escaped_user,
+        pbx,
     },
     config::User,
     policy::{
@@ -28,10 +29,13 @@ use crate::{
 const CALLBACK_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 impl Core {
-    /// What a target means in attempts, or the final answer.
-    pub(super) fn plan(&self, target: Target, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
+    /// What a target means in attempts, or the final answer. `dialled`: the URI that led to it.
+    pub(super) fn plan(&self, target: Target, dialled: &str, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
         match target {
-            Target::User(user) => Ok(Plan::hunt(Hunt::for_user(user))),
+            Target::User(user) => {
+                let number = pbx::called_number(&self.ctx.config, &user.name, dialled);
+                Ok(Plan::hunt(Hunt::for_user(user).by_number(number)))
+            }
             Target::Group(index) => {
                 let group = &self.ctx.config.groups[index];
                 let last_call_end = |user: &User| self.last_call_ends.get(&user.name).copied();
@@ -117,8 +121,8 @@ impl Core {
         match self.forwarded(call, forward) {
             Ok(plan) => {
                 info!(call = %call.id, cause = ?forward.cause, "Call forwarded.");
-                let line = call.plan.hunt.stops().last().and_then(Stop::line).cloned();
-                call.follow(&mut self.ctx, forward.cause, line.as_ref(), plan);
+                let line = call.plan.hunt.line().map(str::to_owned);
+                call.follow(&mut self.ctx, forward.cause, line, plan);
             }
             Err(failure) => call.cannot_go_on(&mut self.ctx, failure),
         }
@@ -132,7 +136,9 @@ impl Core {
                 "A forward to an emergency number is not followed.");
             return Err(Failure::new(480, "Forwarded To An Emergency Number"));
         };
-        let plan = self.plan(target, call.a.is_secure).map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
+        let dialled = format!("sip:{}@{}", escaped_user(&forward.target), self.ctx.config.server.domain);
+        let plan =
+            self.plan(target, &dialled, call.a.is_secure).map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
         let hunt = &call.plan.hunt;
         if plan.hunt.party().is_some_and(|party| hunt.has_been_at(party)) {
             return Err(Failure::new(482, "Forwarding Loop"));
@@ -155,9 +161,8 @@ impl Core {
     }
 
     /// A trunk says so (RFC 7090 section 4), or somebody calls the number that an answering point was shown.
-    pub(super) fn is_emergency_callback(&self, request: &Message, stops: &[Stop]) -> bool {
+    pub(super) fn is_emergency_callback(&self, request: &Message, line: Option<&str>) -> bool {
         let is_marked = request.header(Name::Priority).is_some_and(|v| v.eq_ignore_ascii_case("psap-callback"));
-        let line = stops.last().and_then(Stop::line);
         is_marked || line.and_then(|line| self.callbacks.get(line)).is_some_and(|until| *until > self.ctx.now)
     }
 }

@@ -576,15 +576,19 @@ fn a_call_that_only_waits_for_a_dead_contact_is_neither_counted_nor_shown() {
 }
 
 #[test]
-fn a_408_to_a_relayed_request_becomes_504() {
+fn a_503_of_the_other_side_is_never_passed_on_as_ours() {
     let mut b = Bench::new();
     let (trunk, _) = b.trunk_talks_to_bob();
     b.within(&trunk, "INFO", 2, "", "");
     let info = b.take_request("INFO", BOB);
-    b.answer(&info, 408, "", "", "");
-    let answer = b.take_response("INFO", TRUNK, 200);
-    assert_eq!((answer.status(), answer.reason_phrase()), (504, "Server Time-out"));
-    b.within(&trunk, "BYE", 3, "", "");
+    b.answer(&info, 503, "", "", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 500);
+    b.within(&trunk, "INVITE", 3, "", SDP);
+    let invite = b.take_request("INVITE", BOB);
+    b.answer(&invite, 503, "", "", "");
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 500);
+    b.within(&trunk, "ACK", 3, "", "");
+    b.within(&trunk, "BYE", 4, "", "");
     let bye = b.take_request("BYE", BOB);
     b.answer(&bye, 200, "", "", "");
     b.finish();

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::{
-    config::{self, Config, Directory, Forwarding, User, directory::NO_ANSWER_S_DEFAULT},
+    config::{Config, Directory, Forwarding, User, UserRules, directory::NO_ANSWER_S_DEFAULT},
     policy::reach,
     shell::{
         failure::Failure,
@@ -48,7 +48,7 @@ pub(super) fn forward(config: &Config, store: &mut Store, options: &Options) -> 
     let user = find(&directory, &options.name)?;
     let forwarding = options.applied_to(&user.forwarding);
     let changed = User { forwarding: forwarding.clone(), ..user.clone() };
-    settings::refuse_errors(&config::check_directory(config, &Directory::new([changed])))?;
+    settings::refuse_errors(&UserRules::new(config).check(&changed))?;
     let is_new = |wanted: &(_, _)| user.forwarding.targets().all(|known| known != *wanted);
     for (condition, target) in forwarding.targets().filter(is_new) {
         reach::check_target(target, user, config, &directory)

@@ -21,7 +21,7 @@ use tracing::warn;
 use super::{certificate, provider, read_chain, read_key};
 use crate::{
     config::{Config, Trunk},
-    types::Transport,
+    types::{Instant, Transport},
 };
 
 /// One client configuration for each trunk, in their order, and one for everybody else.
@@ -34,20 +34,49 @@ pub(super) struct Clients {
 impl Clients {
     /// `local_ca`: trusted beside the system's, where it exists.
     pub(super) fn load(config: &Config, local_ca: Option<&Path>) -> Result<Self, String> {
-        let usual_roots = Arc::new(usual_roots(config, local_ca));
-        let usual = client(Arc::clone(&usual_roots), None)?;
-        let of = |trunk: &Trunk| match (&trunk.ca, own_certificate(trunk)) {
-            (None, None) => Ok(Arc::clone(&usual)),
-            (None, own) => client(Arc::clone(&usual_roots), own),
-            (Some(ca), own) => client(Arc::new(read_roots(ca)?), own),
-        };
-        let trunks = config.trunks.iter().map(of).collect::<Result<_, String>>()?;
-        Ok(Self { trunks, usual })
+        let (usual, trunks) = read(config, local_ca)?;
+        Ok(Self { trunks: trunks.into_iter().collect::<Result<_, _>>()?, usual })
+    }
+
+    /// Takes what can be used, trunk by trunk. The rest stays as it was, and is named in the error.
+    pub(super) fn reload(&mut self, now: Instant, config: &Config, local_ca: Option<&Path>) -> Result<(), String> {
+        let (usual, fresh) = read(config, local_ca)?;
+        self.usual = usual;
+        let mut errors = Vec::new();
+        for ((trunk, fresh), current) in config.trunks.iter().zip(fresh).zip(&mut self.trunks) {
+            match fresh.and_then(|fresh| refuse_ended(now, trunk).map(|()| fresh)) {
+                Ok(fresh) => *current = fresh,
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
     pub(super) fn of_trunk(&self, index: usize) -> &Arc<ClientConfig> {
         self.trunks.get(index).unwrap_or(&self.usual)
     }
+}
+
+type Read = (Arc<ClientConfig>, Vec<Result<Arc<ClientConfig>, String>>);
+
+/// The usual configuration, and that of each trunk or what is wrong with its files.
+fn read(config: &Config, local_ca: Option<&Path>) -> Result<Read, String> {
+    let usual_roots = Arc::new(usual_roots(config, local_ca));
+    let usual = client(Arc::clone(&usual_roots), None)?;
+    let of = |trunk: &Trunk| match (&trunk.ca, own_certificate(trunk)) {
+        (None, None) => Ok(Arc::clone(&usual)),
+        (None, own) => client(Arc::clone(&usual_roots), own),
+        (Some(ca), own) => client(Arc::new(read_roots(ca)?), own),
+    };
+    let trunks = config.trunks.iter().map(of).collect();
+    Ok((usual, trunks))
+}
+
+/// As for the server's own certificate: none is exchanged for one that has ended.
+fn refuse_ended(now: Instant, trunk: &Trunk) -> Result<(), String> {
+    let Some((file, _)) = own_certificate(trunk) else { return Ok(()) };
+    let chain = read_chain(file)?;
+    certificate::refuse_ended(now, file, chain.first())
 }
 
 pub(super) fn own_certificate(trunk: &Trunk) -> Option<(&Path, &Path)> {
@@ -182,6 +211,41 @@ mod tests {
         let name = ServerName::try_from(server_name).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
         verifier.verify_server_cert(leaf.der(), &[], &name, &[], now).is_ok()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test plays the operator")]
+    fn a_trunk_with_unusable_files_keeps_what_it_had_and_stops_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let write = |name: &str, not_after: i32| {
+            let key = KeyPair::generate().unwrap();
+            let mut certificate = CertificateParams::default();
+            certificate.not_after = rcgen::date_time_ymd(not_after, 1, 1);
+            std::fs::write(file(&format!("{name}.pem")), certificate.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(file(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        };
+        let trunk = |name: &str| {
+            let (certificate, key) = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
+            format!(
+                "[trunk.{name}]\nhost = \"192.0.2.1\"\nnumbers = [\"+12025550100\"]\nencryption = \"off\"\npstn = false\n\
+                 certificate = {certificate:?}\nkey = {key:?}\n"
+            )
+        };
+        let text = format!("[company]\nname = \"x\"\nregion = \"US\"\n{}{}{}", trunk("a"), trunk("b"), trunk("c"));
+        let config = crate::config::parse(&text).unwrap_or_else(|problems| panic!("{problems:?}")).0;
+        for name in ["a", "b", "c"] {
+            write(name, 2090);
+        }
+        let mut clients = Clients::load(&config, None).unwrap();
+        let before = clients.clone();
+        std::fs::write(file("a.pem"), "nonsense").unwrap();
+        write("b", 2090);
+        write("c", 2001);
+        let error = clients.reload(Instant::from_unix_ms(1_800_000_000_000), &config, None).unwrap_err();
+        assert!(error.contains("a.pem") && error.contains("c.pem") && !error.contains("b.pem"), "{error}");
+        let is_kept = |index| Arc::ptr_eq(before.of_trunk(index), clients.of_trunk(index));
+        assert_eq!([0, 1, 2].map(is_kept), [true, false, true]);
     }
 
     #[test]

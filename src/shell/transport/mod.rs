@@ -24,7 +24,10 @@ use crate::{
     config,
     types::{
         ConnectionId, Flow, Transport,
-        limits::{CONNECTIONS_MAX, SEND_QUEUE_MAX, TLS_HANDSHAKES_MAX},
+        limits::{
+            CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, SEND_QUEUE_MAX, TLS_HANDSHAKES_MAX,
+            TLS_HANDSHAKES_PER_SOURCE_MAX,
+        },
     },
 };
 
@@ -61,6 +64,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     sources: Arc<Sources>,
     handshakes: Arc<Semaphore>,
+    handshakes_of_sources: Arc<Sources>,
     /// Connections closed because one of the limits was reached.
     refused: AtomicU64,
     to_core: mpsc::Sender<ToCore>,
@@ -90,8 +94,9 @@ impl Listeners {
             // Ids of an earlier run, kept in stored bindings, must never name a connection of this one.
             next_connection: AtomicU64::new(clock.now().unix_ns()),
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            sources: Arc::new(Sources::default()),
+            sources: Sources::new(CONNECTIONS_PER_SOURCE_MAX),
             handshakes: Arc::new(Semaphore::new(TLS_HANDSHAKES_MAX)),
+            handshakes_of_sources: Sources::new(TLS_HANDSHAKES_PER_SOURCE_MAX),
             refused: AtomicU64::new(0),
             to_core,
             tls,

@@ -50,19 +50,20 @@ struct Place {
     _connection: OwnedSemaphorePermit,
     _of_source: Share,
     /// Until the handshake is over; none for TCP.
-    handshake: Option<OwnedSemaphorePermit>,
+    handshake: Option<(OwnedSemaphorePermit, Share)>,
 }
 
 impl Place {
     fn take(shared: &Shared, transport: Transport, remote: SocketAddr) -> Option<Self> {
         let permit = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
+        let source = source_of(remote.ip());
         Some(Self {
             handshake: match transport {
-                Transport::Tls => Some(permit(&shared.handshakes)?),
+                Transport::Tls => Some((permit(&shared.handshakes)?, shared.handshakes_of_sources.take(source)?)),
                 Transport::Tcp | Transport::Udp => None,
             },
             _connection: permit(&shared.permits)?,
-            _of_source: shared.sources.take(source_of(remote.ip()))?,
+            _of_source: shared.sources.take(source)?,
         })
     }
 }

@@ -9,7 +9,10 @@ use tokio::{
 
 use super::*;
 use crate::{
-    call::Input, shell::settings::Settings, types::limits::CONNECTIONS_PER_SOURCE_MAX, wire::sip::frame::FrameError,
+    call::Input,
+    shell::settings::Settings,
+    types::limits::{CONNECTIONS_PER_SOURCE_MAX, TLS_HANDSHAKES_PER_SOURCE_MAX},
+    wire::sip::frame::FrameError,
 };
 
 const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
@@ -345,6 +348,19 @@ async fn one_source_cannot_take_all_connections() {
     let mut last = TcpStream::connect(server).await.unwrap();
     last.write_all(OPTIONS.as_bytes()).await.unwrap();
     fixture.received().await;
+    assert!(is_closed_at_once(server).await);
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    drop(others);
+    assert!(!is_closed_at_once(server).await);
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_all_handshakes() {
+    let fixture = Fixture::start();
+    let server = fixture.address(Transport::Tls);
+    let handshakes = Arc::clone(&fixture.transports.0.handshakes_of_sources);
+    let take = |_| handshakes.take("127.0.0.1".parse().unwrap()).unwrap();
+    let others: Vec<_> = (0..TLS_HANDSHAKES_PER_SOURCE_MAX).map(take).collect();
     assert!(is_closed_at_once(server).await);
     assert_eq!(fixture.transports.connections_refused(), 1);
     drop(others);

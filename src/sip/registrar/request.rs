@@ -140,34 +140,20 @@ impl<'a> Registration<'a> {
             }
             Wish::Update(contacts) => contacts,
         };
-        let mut next = old.to_vec();
+        // Both with the latest first.
+        let (mut new, mut kept) = (Vec::new(), old.to_vec());
         for contact in contacts {
             let replaced = |binding: &Binding| contact.replaces(binding);
             old.iter().filter(|binding| replaced(binding)).try_for_each(|binding| self.check_order(binding))?;
-            next.retain(|binding| !replaced(binding));
+            kept.retain(|binding| !replaced(binding));
+            new.retain(|binding| !replaced(binding));
             if contact.expires_s > 0 {
-                next.insert(0, self.binding(now, aor, flow, contact));
+                new.insert(0, self.binding(now, aor, flow, contact));
             }
         }
-        let displaced = self.make_room(&mut next);
-        Ok(Some(Next { bindings: next, displaced }))
-    }
-
-    /// Takes out what is too much: a contact without a live connection before one with, and then the one that expires
-    /// soonest. A telephone that lost its contacts in crashes is let in again; what this request asks for stays.
-    fn make_room(&self, next: &mut Vec<Binding>) -> Vec<Binding> {
-        let mut displaced = Vec::new();
-        while next.len() > CONTACTS_PER_AOR_MAX {
-            let others = next.iter().enumerate().filter(|(_, binding)| !self.is_of_this_request(binding));
-            let least = others.min_by_key(|(_, binding)| (binding.has_connection(), binding.expires_at));
-            let (index, _) = least.expect("one request asks for no more contacts than there is room for");
-            displaced.push(next.remove(index));
-        }
-        displaced
-    }
-
-    fn is_of_this_request(&self, binding: &Binding) -> bool {
-        binding.call_id == self.call_id && binding.cseq == self.cseq
+        let displaced = displaced(&mut kept, CONTACTS_PER_AOR_MAX.saturating_sub(new.len()));
+        new.append(&mut kept);
+        Ok(Some(Next { bindings: new, displaced }))
     }
 
     /// RFC 3261 section 10.3: within one Call-ID, CSeq only goes up.
@@ -193,6 +179,18 @@ impl<'a> Registration<'a> {
             user_agent: self.user_agent.to_owned(),
         }
     }
+}
+
+/// Takes out what is more than `count`: a contact without a live connection before one with, and then the one that expires
+/// soonest. A telephone that lost its contacts in crashes is let in again.
+fn displaced(kept: &mut Vec<Binding>, count: usize) -> Vec<Binding> {
+    let mut displaced = Vec::new();
+    while kept.len() > count {
+        let least = kept.iter().enumerate().min_by_key(|(_, binding)| (binding.has_connection(), binding.expires_at));
+        let Some((index, _)) = least else { break };
+        displaced.push(kept.remove(index));
+    }
+    displaced
 }
 
 impl<'a> Contact<'a> {
