@@ -286,4 +286,22 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn members_who_ring_one_after_the_other_all_have_their_turn() {
+        let text = |members: usize, ring_s: u16, strategy: &str| {
+            let members: Vec<_> = (0..members).map(|n| format!("\"u{n}\"")).collect();
+            format!(
+                "[company]\nname = \"x\"\nregion = \"US\"\n[group.a]\nextension = \"600\"\nmembers = [{}]\n\
+                 strategy = \"{strategy}\"\nring_s = {ring_s}\n",
+                members.join(", ")
+            )
+        };
+        for strategy in ["in_order", "longest_idle"] {
+            assert!(parse(&text(9, 20, strategy)).is_ok(), "{strategy}");
+            let problems = parse(&text(10, 20, strategy)).unwrap_err();
+            assert_eq!((problems.len(), problems[0].key.as_str()), (1, "group.a.ring_s"), "{problems:?}");
+        }
+        assert!(parse(&text(10, 20, "all")).is_ok());
+    }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::bench::{ALICE, BOB, Bench, SDP, udp};
+use super::bench::{ALICE, BOB, BOB_TOO, Bench, SDP, TRUNK, udp};
 use crate::{
     call::{Input, Output},
     types::{
@@ -162,4 +162,19 @@ fn fifty_thousand_abandoned_invites_cost_the_same_each_and_are_gone_after_64_t1(
     }
     assert!(b.core.is_idle(), "something is left after 64*T1");
     assert_eq!(sent, INVITES * 11, "the 407 and what timer G repeats, of each alike");
+}
+
+#[test]
+fn nobody_silences_a_trunk_by_forging_its_address() {
+    let mut b = Bench::new();
+    for n in 0..=REFUSALS_PER_SOURCE_MAX {
+        guess(&mut b, TRUNK, &format!("user-{n}"), "wrong");
+    }
+    b.sent.clear();
+    b.trunk_calls_bob();
+    let (first, second) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    for invite in [&first, &second] {
+        b.answer(invite, 486, "busy", "", "");
+    }
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 486);
 }

@@ -124,3 +124,32 @@ fn an_announcement_before_the_answer_of_the_same_branch_is_corrected_too() {
     b.within(&trunk, "BYE", 2, "", "");
     b.finish();
 }
+
+#[test]
+fn a_second_branch_is_heard_even_where_a_reliable_response_has_settled_the_first() {
+    let mut b = Bench::new();
+    let [first, second] = call(&mut b, "Supported: 100rel\n");
+    b.answer(&first, 183, "one", CONTACT, &sdp("0"));
+    let told = b.take_response("INVITE", TRUNK, 183);
+    let trunk = Leg::of_caller(udp(TRUNK), &told);
+    b.within(&trunk, "PRACK", 2, &format!("RAck: {} 1 INVITE\n", told.header(Name::RSeq).unwrap()), "");
+    b.answer(&first, 486, "one", "", "");
+    b.answer(&second, 183, "two", CONTACT, &sdp("0"));
+    assert_eq!(b.joined.last(), Some(&(b.open_legs[0], b.open_legs[1])), "the second is heard");
+    assert_eq!(b.joined.len(), 2);
+}
+
+#[test]
+fn headers_of_the_callee_pass_with_reliable_responses_and_with_a_200_that_had_to_wait() {
+    const ALERT: &str = "Alert-Info: <urn:alert:service:call-waiting>\n";
+    let mut b = Bench::new();
+    let [first, _] = call(&mut b, "Require: 100rel\n");
+    b.answer(&first, 183, "one", &format!("{CONTACT}{ALERT}"), &sdp("0"));
+    let told = b.take_response("INVITE", TRUNK, 183);
+    assert!(told.header(Name::RSeq).is_some() && told.header(Name::AlertInfo).is_some());
+    b.answer(&first, 180, "one", &format!("{CONTACT}{ALERT}"), "");
+    let trunk = Leg::of_caller(udp(TRUNK), &told);
+    b.within(&trunk, "PRACK", 2, &format!("RAck: {} 1 INVITE\n", told.header(Name::RSeq).unwrap()), "");
+    let waited = b.take_response("INVITE", TRUNK, 180);
+    assert!(waited.header(Name::RSeq).is_some() && waited.header(Name::AlertInfo).is_some());
+}

@@ -281,3 +281,21 @@ fn a_secure_call_goes_nowhere_rather_than_over_anything_but_tls() {
     }
     b.finish();
 }
+
+#[test]
+fn an_invite_that_shows_the_password_has_its_own_time() {
+    let mut b = bench("udp", &[11]);
+    call_911(&mut b);
+    let first = b.take_request("INVITE", FIRST);
+    b.pass(1_500);
+    b.sent.clear();
+    b.answer(&first, 407, "t", "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n\"\n", "");
+    let second = b.take_request("INVITE", FIRST);
+    b.pass(1_900);
+    nothing_at(&mut b, &[OTHER]);
+    assert!(b.find_request("CANCEL", FIRST).is_none());
+    b.answer(&second, 180, "t", "", "");
+    b.pass(10_000);
+    assert_eq!(answer_to_alice(&mut b, 180).status(), 180);
+    nothing_at(&mut b, &[OTHER]);
+}

@@ -607,3 +607,17 @@ fn an_emergency_call_is_not_measured() {
     assert_eq!(b.take_request("INVITE", TRUNK).1.header_text("Max-Breadth"), None);
     b.finish();
 }
+
+#[test]
+fn a_callee_who_answers_unusably_is_not_unreachable() {
+    let forwarding = Forwarding { unreachable: Some("1003".to_owned()), ..Forwarding::default() };
+    let alice = User { forwarding, ..user("alice", "1001", "+12025551001") };
+    let users = [alice, user("carol", "1003", "+12025551003")];
+    let bindings = [("alice", ALICE), ("carol", CAROL)].map(|(name, at)| binding(name, at));
+    let mut b = Bench::with_users(CONFIG, users, bindings.to_vec());
+    call(&mut b, "+12025551001", "c");
+    let invite = b.take_request("INVITE", ALICE);
+    b.accept(&invite, "callee", "v=0\r\nnonsense\r\n");
+    assert!(is_idle_line(&b, CAROL), "she was there");
+    assert_eq!(refusal(&mut b).0, 488);
+}
