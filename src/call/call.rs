@@ -3,25 +3,40 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tracing::{debug, info};
 
 use super::{
     cdr::{Cdr, EndedBy},
-    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
+    context::{ALLOW, Context, Owner, Pending, Side},
+    credentials::Authorization,
+    early_update::EarlyUpdate,
     emergency_call::{self, EmergencyInfo},
+    failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     handover::{Handover, Part},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
-    outgoing,
+    outgoing::{self, with_offer},
+    passed_headers::PassedHeaders,
+    provisional::{Arrival, Provisionals, Received},
 };
 use crate::{
     media,
-    policy::security::LegSecurity,
-    sip::dialog::{Dialog, is_sips},
+    policy::{reach::Outcome, security::LegSecurity},
+    sip::{
+        dialog::{Dialog, is_sips},
+        session_timer::SessionTimer,
+    },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::sip::{Message, Method, build::reason_phrase},
+    wire::{
+        dialog_info,
+        sdp::Session,
+        sip::{
+            Message, Method,
+            build::reason_phrase,
+            reason::{self, COMPLETED_ELSEWHERE},
+        },
+    },
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -34,6 +49,8 @@ pub(super) struct Caller {
     pub display: String,
     /// E.164 number of a direct line, shown to trunks.
     pub direct_line: Option<String>,
+    /// The callee is not to know who calls (RFC 3323).
+    pub is_private: bool,
 }
 
 /// What a new call is made of.
@@ -80,19 +97,32 @@ pub(super) struct Call {
     pub key: String,
     pub state: State,
     pub a: Leg,
-    pub branches: BTreeMap<u32, Branch>,
+    /// Boxed, as the calls are: a tree node has room for eleven.
+    pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on.
-    pub relayed: BTreeMap<TxnId, (Side, Pending)>,
-    plan: Plan,
-    pub(super) next_branch: u32,
+    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
+    /// to it were answered.
+    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
+    pub plan: Plan,
+    pub failover: Failover,
+    pub next_branch: u32,
+    /// Why it ends, told to those who are being called (RFC 3326); may be empty.
+    pub reason: String,
     /// The best failure so far.
-    failure: Option<Failure>,
+    pub failure: Option<Failure>,
+    /// The caller's INVITE had an offer, which we answer; otherwise the caller answers ours.
+    pub has_offer: bool,
     /// The branch whose early media the caller hears.
-    early: Option<u32>,
+    pub early: Option<u32>,
+    /// What the caller was told in a provisional response, as the branch said it.
+    pub told: Option<Session>,
+    pub provisionals: Provisionals,
+    pub early_update: Option<EarlyUpdate>,
     /// The branch whose 200 won; stays known after the end.
-    pub(super) winner: Option<u32>,
+    pub winner: Option<u32>,
+    /// Of the response that is being passed on.
+    pub passed: PassedHeaders,
     ring_deadline: Instant,
     pub(super) cdr: Cdr,
     is_recorded: bool,
@@ -111,8 +141,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads the caller's offer, takes its ports and tries the first wave. On failure the INVITE is answered, and the
-    /// call is over at once.
+    /// Reads the caller's offer, if it has one, takes its ports and tries the first wave. On failure the INVITE is
+    /// answered, and the call is over at once.
     pub(super) fn start(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
         match call.read_offer(ctx) {
@@ -126,6 +156,7 @@ impl Call {
         let NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
+        a.session_timer = SessionTimer::new(emergency.is_none());
         a.dialog = Dialog::uas(&pending.request, &a.local_tag);
         a.device = match &caller.peer {
             Peer::Device(user) => {
@@ -139,16 +170,18 @@ impl Call {
             Peer::Device(_) | Peer::Unknown => None,
         };
         a.enter(ctx, id, Side::A);
+        a.note_abilities(&pending.request);
+        let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
         let parts = Parts { id, a, caller, callee, worker, plan, emergency };
-        Self { key, ..Self::of(ctx, parts) }
+        Self { key, provisionals, ..Self::of(ctx, parts) }
     }
 
     /// A call whose caller's leg is there, or will be moved here from another call.
     pub(super) fn of(ctx: &mut Context, parts: Parts) -> Self {
         let Parts { id, a, caller, callee, worker, plan, emergency } = parts;
         ctx.counters.calls += 1;
-        let cdr = Cdr::begin(ctx, &caller, &callee, emergency.is_some());
+        let cdr = Cdr::begin(ctx, &caller, plan.hunt.group().unwrap_or(&callee), emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
         Self {
             id,
@@ -160,10 +193,17 @@ impl Call {
             emergency,
             relayed: BTreeMap::new(),
             plan,
+            failover: Failover::default(),
             next_branch: 0,
+            reason: String::new(),
             failure: None,
+            has_offer: false,
             early: None,
+            told: None,
+            provisionals: Provisionals::default(),
+            early_update: None,
             winner: None,
+            passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
@@ -181,8 +221,7 @@ impl Call {
         let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
         let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
         if body.is_empty() {
-            let text = "This server needs the offer in the INVITE.".to_owned();
-            return Err((Failure::new(488, "INVITE Without Offer"), Some(text)));
+            return Ok(());
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
@@ -190,6 +229,7 @@ impl Call {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
         self.a.session = Some(session);
+        self.has_offer = true;
         Ok(())
     }
 
@@ -205,8 +245,9 @@ impl Call {
                 return;
             }
         }
-        if self.state == State::Setup {
-            let failure = self.failure.clone().unwrap_or_else(|| Failure::new(480, "Not Registered"));
+        if self.state == State::Setup && !self.plan.hunt.go_on() {
+            let failure = self.plan.hunt.verdict().or_else(|| self.failure.clone());
+            let failure = failure.unwrap_or_else(|| Failure::new(480, "Not Registered"));
             let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
             self.fail(ctx, &failure, None);
         }
@@ -216,7 +257,7 @@ impl Call {
         self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
     }
 
-    fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
+    pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
         match self.send_invite(ctx, number, &attempt) {
@@ -225,7 +266,7 @@ impl Call {
                 if let Some(trunk) = attempt.trunk() {
                     self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
                 }
-                self.branches.insert(number, branch);
+                self.branches.insert(number, Box::new(branch));
             }
             Err(failure) => self.note_failure(failure),
         }
@@ -235,17 +276,25 @@ impl Call {
     }
 
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
-        let mut leg =
-            outgoing::leg_for(ctx, (self.id, Side::B(number)), attempt, &self.caller, self.emergency.as_ref())?;
-        let session = self.a.session.as_ref().expect("the offer was read before any branch");
-        if !leg.open_media(ctx, self.id, Side::B(number), self.worker, session) {
-            leg.close_media(ctx);
-            return Err(Failure::new(503, "No Media Port Free"));
+        let mut leg = outgoing::leg_for(
+            ctx,
+            (self.id, Side::B(number)),
+            attempt,
+            &self.caller,
+            self.emergency.as_ref(),
+            &self.failover,
+        )?;
+        let offer = match &self.a.session {
+            Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
+            None => None,
+        };
+        let offer = offer.as_deref();
+        if let Some(flow) = outgoing::stream_for_large(ctx, self, &leg, attempt, offer) {
+            leg.follow(flow);
         }
-        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer: &offer, cseq: 1, authorization: None };
+        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
         let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
-        let deadline = self.emergency.is_some().then(|| ctx.now + emergency_call::NO_RESPONSE);
+        let deadline = self.silence_deadline(ctx, attempt, &leg.flow);
         Ok(Branch {
             leg,
             attempt: Some(attempt.clone()),
@@ -255,10 +304,28 @@ impl Call {
             sent_at: ctx.now,
             deadline,
             is_negotiated: false,
+            received: Received::default(),
+            settled: Vec::new(),
+            offered: None,
+            prack: None,
         })
     }
 
-    fn note_failure(&mut self, failure: Failure) {
+    fn offer_for_branch(
+        &self,
+        ctx: &mut Context,
+        number: u32,
+        leg: &mut Leg,
+        session: &Session,
+    ) -> Result<String, Failure> {
+        if !leg.open_media(ctx, self.id, Side::B(number), self.worker, session) {
+            leg.close_media(ctx);
+            return Err(Failure::new(503, "No Media Port Free"));
+        }
+        Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
+    }
+
+    pub(super) fn note_failure(&mut self, failure: Failure) {
         self.failure = Some(match self.failure.take() {
             Some(earlier) => earlier.better_of(failure),
             None => failure,
@@ -269,58 +336,77 @@ impl Call {
 
     /// A response to a branch's INVITE.
     pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+        self.note_server_answer(ctx, number, response.status());
+        self.passed = PassedHeaders::of_answer(response);
         match response.status() {
             100 => self.branch_trying(number),
             101..200 => self.branch_ringing(ctx, number, response),
             200..300 => self.branch_answered(ctx, number, response),
             401 | 407 if self.show_password(ctx, number, response) => {}
+            300..=302 if self.deflect(ctx, number, response) => {}
+            422 if self.offer_longer_session(ctx, number, response) => {}
             status => self.branch_refused(ctx, number, status, response.reason_phrase()),
         }
+        self.passed = PassedHeaders::default();
     }
 
     fn branch_trying(&mut self, number: u32) {
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
-            // The trunk lives; it has a little longer to say more than 100.
-            branch.deadline = Some(branch.sent_at + emergency_call::NO_PROGRESS);
+            // The trunk lives; in an emergency it has a little longer to say more than 100.
+            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
         }
     }
 
     fn branch_ringing(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        if self.state != State::Setup || !matches!(branch.progress, Progress::Calling | Progress::Ringing) {
+        if self.state != State::Setup || matches!(branch.progress, Progress::Cancelled | Progress::Over) {
             return;
         }
-        branch.progress = Progress::Ringing;
-        branch.deadline = None;
         if let (Some(_), Some(invite)) = (response.to_tag(), &branch.invite) {
             branch.leg.enter_dialog(ctx, self.id, Side::B(number), invite, response);
+            branch.leg.note_abilities(response);
         }
-        let early = self.early_media(ctx, number, response);
-        self.answer_a(ctx, response.status(), "", early.as_deref());
+        let is_given_up = branch.progress == Progress::GivenUp;
+        if !is_given_up {
+            branch.progress = Progress::Ringing;
+            branch.deadline = None;
+        }
+        match self.provisional_arrived(ctx, number, response) {
+            Arrival::Ignored => {}
+            Arrival::Offer => self.offered_early(ctx, number, response),
+            arrival @ (Arrival::Unreliable | Arrival::Reliable) => {
+                let is_heard = self.early_media(ctx, number, response, arrival);
+                if !is_given_up {
+                    self.tell_ringing(ctx, response.status(), is_heard.then_some(number));
+                }
+            }
+        }
     }
 
-    /// The first branch that answers early is the one the caller hears. Returns the SDP for the caller.
-    fn early_media(&mut self, ctx: &mut Context, number: u32, response: &Message) -> Option<String> {
-        let body = response.sdp()?;
-        if self.early.is_some_and(|early| early != number) {
-            return None;
-        }
-        self.negotiate(ctx, number, &body).ok().inspect(|_| self.early = Some(number))
-    }
-
-    fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
+    /// A 2xx to a branch's INVITE.
+    pub(super) fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let cseq = response.cseq().map_or(0, |c| c.number);
-        if branch.leg.has_acknowledged(cseq) {
+        if branch.leg.has_acknowledged(cseq) || branch.leg.owes_answer() {
             return self.answered_again(ctx, number, cseq, response);
         }
+        if branch.progress != Progress::Cancelled && self.is_answer_held(number, response) {
+            return;
+        }
+        let Some(branch) = self.branches.get_mut(&number) else { return };
         let Some(invite) = &branch.invite else { return };
         if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
-        branch.leg.acknowledge(ctx, cseq);
+        branch.leg.session_timer.answered(ctx.now, response);
+        branch.leg.note_abilities(response);
+        if branch.has_offered() || branch.settled_in(response).is_some() {
+            branch.leg.acknowledge(ctx, cseq);
+        } else {
+            branch.leg.acknowledge_later(response);
+        }
         let was_cancelled = branch.progress == Progress::Cancelled;
         branch.progress = Progress::Over;
         branch.deadline = None;
@@ -337,73 +423,75 @@ impl Call {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         let ours = branch.leg.dialog.as_ref().map(|d| d.id.remote_tag.as_str());
         if response.to_tag() == ours {
-            return branch.leg.acknowledge(ctx, cseq);
+            // One that waits for its answer is acknowledged with it.
+            if !branch.leg.owes_answer() {
+                branch.leg.acknowledge(ctx, cseq);
+            }
+            return;
         }
         let invite = branch.invite.as_ref();
         let Some(mut stray) = invite.and_then(|invite| Dialog::uac(invite, response)) else { return };
+        stray.local_cseq = branch.leg.dialog.as_ref().map_or(stray.local_cseq, |d| d.local_cseq.max(stray.local_cseq));
+        let offer = response.sdp().filter(|_| !branch.has_offered());
+        let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
         let flow = branch.leg.flow;
         let via = ctx.ack_via(&flow);
-        ctx.transmit(flow, stray.ack(cseq, &via).finish());
+        ctx.transmit(flow, with_offer(stray.ack(cseq, &via), answer.as_deref()).finish());
         ctx.send(flow, Owner::Nobody, |_, via| stray.request(Method::Bye, via));
     }
 
     fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        let body = response.sdp().unwrap_or_default();
         let branch = &self.branches[&number];
-        let negotiated = if body.is_empty() && branch.is_negotiated {
-            self.answer_for_a(ctx, number)
+        let settled = branch.settled_in(response).cloned();
+        let is_settled = settled.is_some();
+        let body = settled.or_else(|| response.sdp()).unwrap_or_default();
+        let negotiated = if branch.has_offered() {
+            // Some answer in an unreliable response, and not again.
+            let is_read = branch.is_negotiated && body.is_empty();
+            let read = if is_read { Ok(()) } else { self.read_answer_of_b(ctx, number, &body) };
+            read.and_then(|()| self.settle_a(ctx, number))
+        } else if is_settled {
+            self.settle_a(ctx, number)
+        } else if self.a.session.is_some() {
+            let read = self.read_offer_of_b(ctx, number, &body);
+            read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
         } else {
-            self.negotiate(ctx, number, &body)
+            self.offer_for_a(ctx, number, &body).map(Some)
         };
         match negotiated {
-            Ok(answer) => self.connected(ctx, number, &answer),
+            Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
+                if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = Some(reason::sip(488, ""));
+                }
                 self.drop_branch(ctx, number);
+                self.note_answer_of_nobody(number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
-                debug!(call = %self.id, reason = text, "The callee's answer is unusable.");
+                debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
                 self.next_wave_if_idle(ctx);
             }
         }
     }
 
-    pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, answer: &str) {
+    pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
         let trunk =
             self.branches[&number].leg.trunk.or_else(|| self.a.trunk.filter(|_| self.a.server_invite.is_none()));
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
+        self.cdr.answered_by = self.branches[&number].party().map(str::to_owned);
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
-        self.answer_a(ctx, 200, "", Some(answer));
+        // What a reliable response has settled is not said again (RFC 6337).
+        let is_new = !self.provisionals.has_settled;
+        self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
         if let Some(info) = &self.emergency {
             emergency_call::log_stage(self.id, info, "connected");
         }
-    }
-
-    /// Reads a branch's answer and makes the caller's of it, with the media of both legs joined.
-    fn negotiate(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<String, &'static str> {
-        let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
-        let (session, settled) = branch.leg.negotiation.read_answer(body).map_err(|f| f.text())?;
-        branch.leg.configure(ctx, &settled);
-        branch.leg.session = Some(session);
-        branch.is_negotiated = true;
-        self.answer_for_a(ctx, number)
-    }
-
-    pub(super) fn answer_for_a(&mut self, ctx: &mut Context, number: u32) -> Result<String, &'static str> {
-        if self.a.server_invite.is_none() {
-            // The party that a transfer brings here is offered this when it comes.
-            return Ok(String::new());
-        }
-        let session = self.branches[&number].leg.session.as_ref().ok_or("no answer was read")?;
-        let (answer, settled) = self.a.negotiation.answer(session, &self.a.local_media(ctx)).map_err(|f| f.text())?;
-        self.a.configure(ctx, &settled);
-        self.join_media(ctx, number);
-        Ok(answer)
     }
 
     /// Gives back the ports of sections that only one offer, now settled or refused, had asked for.
@@ -428,73 +516,111 @@ impl Call {
     /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
     fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_shown = self.state == State::Setup
-            && matches!(branch.progress, Progress::Calling | Progress::Ringing)
-            && branch.leg.is_challenged(response)
-            && self.invite_again(ctx, number, &mut branch);
+        let is_asked = self.may_invite_again(&branch) && branch.leg.is_challenged(response);
+        let authorization = is_asked.then(|| branch.authorization(ctx)).flatten();
+        let is_shown = authorization.is_some();
+        if is_shown {
+            self.invite_again(ctx, number, &mut branch, authorization);
+        }
         self.branches.insert(number, branch);
         is_shown
     }
 
-    /// Sends a branch's INVITE again, with credentials. `false`: there are none.
-    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch) -> bool {
-        let (Some(sent), Some(attempt)) = (branch.invite.clone(), &branch.attempt) else { return false };
-        let authorization = branch.leg.authorization(ctx, Method::Invite, sent.request_uri(), &sent.body());
-        if authorization.is_none() {
-            return false;
+    fn may_invite_again(&self, branch: &Branch) -> bool {
+        self.state == State::Setup && branch.is_open()
+    }
+
+    /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
+    /// already.
+    fn offer_longer_session(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
+        let Some(mut branch) = self.branches.remove(&number) else { return false };
+        let is_longer = self.may_invite_again(&branch) && branch.leg.session_timer.may_retry(response);
+        if is_longer {
+            let authorization = branch.authorization(ctx);
+            self.invite_again(ctx, number, &mut branch, authorization);
         }
-        let offer = sent.sdp().unwrap_or_default();
+        self.branches.insert(number, branch);
+        is_longer
+    }
+
+    /// Sends a branch's INVITE again, with these credentials.
+    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
+        let (Some(sent), Some(attempt)) = (branch.invite.clone(), &branch.attempt) else { return };
+        let offer = sent.sdp();
+        let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
             call: self,
             leg: &branch.leg,
             attempt,
-            offer: &String::from_utf8_lossy(&offer),
+            offer: offer.as_deref(),
             cseq: sent.cseq().map_or(1, |c| c.number) + 1,
             authorization,
         };
         let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
         (branch.txn, branch.invite) = (txn, Some(invite));
-        true
+        // It was answered, and has its time anew.
+        branch.sent_at = ctx.now;
+        if branch.progress == Progress::Calling {
+            branch.deadline = self.silence_deadline(ctx, attempt, &branch.leg.flow);
+        }
     }
 
     /// A final response from 300 up, or a status that stands for a transport failure or timeout.
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.progress != Progress::Over) else { return };
-        let is_unexpected = matches!(branch.progress, Progress::Calling | Progress::Ringing);
-        branch.progress = Progress::Over;
-        branch.deadline = None;
-        let Some(attempt) = branch.attempt.clone() else { return };
+        let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
+        let is_unexpected = branch.is_open();
+        let has_rung = branch.progress == Progress::Ringing;
+        let is_unheard = branch.progress == Progress::Calling;
+        let attempt = branch.attempt.clone();
         let reason = reason.to_owned();
-        self.drop_branch(ctx, number);
+        self.retire_branch(ctx, number);
         if self.state != State::Setup {
             return;
         }
+        if is_unheard {
+            self.note_server_failure(ctx, number, status);
+        }
         if is_unexpected {
-            self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
+            let is_trunk = attempt.as_ref().is_some_and(|attempt| attempt.trunk().is_some());
+            self.note_failure(mapped(status, &reason, is_trunk));
+            if let Some(user) = attempt.as_ref().and_then(Attempt::user) {
+                self.plan.hunt.note(user, Outcome::of(status, has_rung));
+            }
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
     }
 
+    /// Ends a branch whose INVITE has its final answer.
+    pub(super) fn retire_branch(&mut self, ctx: &mut Context, number: u32) {
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.progress = Progress::Over;
+            branch.deadline = None;
+        }
+        self.drop_branch(ctx, number);
+    }
+
     /// What a refusal means for the rest of the plan.
-    fn after_refusal(&mut self, ctx: &mut Context, attempt: Attempt, status: u16) {
+    fn after_refusal(&mut self, ctx: &mut Context, attempt: Option<Attempt>, status: u16) {
         match attempt {
-            Attempt::Emergency { trunk, has_location: true } if emergency_call::may_be_the_location(status) => {
+            Some(Attempt::Emergency { trunk, has_location: true }) if emergency_call::may_be_the_location(status) => {
                 tracing::error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
                     "The trunk refused the call with its location; trying once without.");
                 self.plan.retry(Attempt::Emergency { trunk, has_location: false });
             }
-            Attempt::Emergency { .. } => {}
-            Attempt::Trunk { .. } => {
+            Some(Attempt::Emergency { .. }) | None => {}
+            Some(Attempt::Trunk { .. }) => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 500..600) {
+                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
                     self.plan.give_up();
                 }
             }
-            Attempt::Contact { .. } => {
+            // One device has spoken for the whole user, but not for other members of a group.
+            Some(Attempt::Contact { user, .. }) => {
                 if status >= 600 {
-                    self.plan.give_up();
-                    self.cancel_branches(ctx, None);
+                    self.reason = reason::sip(status, "");
+                    self.cancel_where(ctx, |b| b.user() == Some(&user));
+                    self.reason.clear();
                 }
             }
         }
@@ -503,11 +629,19 @@ impl Call {
     /// A branch that is of no use any more, although its INVITE has no final answer yet.
     pub(super) fn branch_left(&mut self, ctx: &mut Context, number: u32, failure: Failure) {
         self.cancel_branch(ctx, number);
+        self.note_answer_of_nobody(number);
         self.note_failure(failure);
         self.next_wave_if_idle(ctx);
     }
 
-    fn next_wave_if_idle(&mut self, ctx: &mut Context) {
+    /// Somebody was there, and yet no call came of it: the user is not unreachable.
+    fn note_answer_of_nobody(&mut self, number: u32) {
+        if let Some(user) = self.branches.get(&number).and_then(|branch| branch.user()) {
+            self.plan.hunt.note(user, Outcome::NoAnswer);
+        }
+    }
+
+    pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
         if self.state == State::Setup && !self.has_live_branch() {
             self.next_wave(ctx);
         }
@@ -516,7 +650,7 @@ impl Call {
     // Towards the caller.
 
     /// A response to the caller's INVITE, with our Contact and the SDP if there is one.
-    fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
+    pub(super) fn answer_a(&mut self, ctx: &mut Context, status: u16, reason: &str, sdp: Option<&str>) {
         let contact = self.a.contact(ctx);
         let tag = self.a.local_tag.clone();
         let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
@@ -524,7 +658,13 @@ impl Call {
         let pending = invite.pending.clone();
         let mut response = ctx.response(&pending, status, reason, &tag).header("Contact", contact);
         if status >= 200 {
-            response = response.header("Allow", ALLOW).header("Supported", SUPPORTED);
+            response = response.header("Allow", ALLOW);
+        }
+        if status < 300 {
+            response = self.passed.add_to_response(response);
+        }
+        if status == 200 {
+            response = self.a.accept_session(ctx.now, &pending.request, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -552,6 +692,7 @@ impl Call {
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
         }
+        self.reason = reason::sip(failure.status, "");
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
     }
 
@@ -575,14 +716,18 @@ impl Call {
         self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
         self.cancel_branches(ctx, None);
         self.refuse_relayed(ctx);
+        if let Some(number) = self.early {
+            self.leave_early_update(ctx, number);
+        }
         for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
             if let Some(txn) = leg.client_invite {
-                ctx.cancel(txn);
+                ctx.cancel_because(txn, &self.reason);
             }
         }
         self.a.close_media(ctx);
         self.a.leave_dialog(ctx);
         for branch in self.branches.values_mut() {
+            branch.leg.decline(ctx);
             branch.leg.close_media(ctx);
             if branch.progress == Progress::Over {
                 branch.leg.leave_dialog(ctx);
@@ -595,38 +740,52 @@ impl Call {
     }
 
     /// Cancels every branch that has no final answer, except one.
-    fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
+    pub(super) fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
         let others: Vec<u32> = self.branches.keys().copied().filter(|number| Some(*number) != except).collect();
         for number in others {
             self.cancel_branch(ctx, number);
         }
     }
 
+    fn cancel_where(&mut self, ctx: &mut Context, is_meant: impl Fn(&Branch) -> bool) {
+        let meant: Vec<u32> = self.branches.iter().filter(|(_, b)| is_meant(b)).map(|(number, _)| *number).collect();
+        for number in meant {
+            self.cancel_branch(ctx, number);
+        }
+    }
+
     /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
     fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
-        let is_open = |b: &&mut Branch| !matches!(b.progress, Progress::Cancelled | Progress::Over);
+        let reason = match self.state {
+            State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
+            State::Setup | State::Ended => self.reason.clone(),
+        };
+        let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
         let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
         branch.progress = Progress::Cancelled;
         branch.deadline = None;
-        ctx.cancel(branch.txn);
+        branch.leg.bye_reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
+        ctx.cancel_because(branch.txn, &reason);
         branch.leg.close_media(ctx);
-        if self.early == Some(number) {
-            self.early = None;
+        self.leave_early(ctx, number);
+        if let Some(response) = self.provisionals.take_held(number) {
+            self.branch_answered(ctx, number, &response);
         }
     }
 
     /// Ends one branch that is not, or no longer, part of the call.
-    fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
+    pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        // A dialog that was confirmed (its 2xx is acknowledged) is ended by BYE; an early one dies with its transaction.
-        if branch.invite.as_ref().and_then(Message::cseq).is_some_and(|c| branch.leg.has_acknowledged(c.number)) {
+        // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
+        let cseq = branch.invite.as_ref().and_then(Message::cseq);
+        let is_confirmed = cseq.is_some_and(|c| branch.leg.has_acknowledged(c.number));
+        if is_confirmed || branch.leg.owes_answer() {
             branch.leg.bye(ctx);
         }
         branch.leg.close_media(ctx);
         branch.leg.leave_dialog(ctx);
-        if self.early == Some(number) {
-            self.early = None;
-        }
+        self.provisionals.take_held(number);
+        self.leave_early(ctx, number);
     }
 
     // Media and time.
@@ -663,9 +822,12 @@ impl Call {
 
     pub(super) fn hang_up(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
+        self.reason = if status < 300 { String::new() } else { reason::sip(status, reason) };
         if let State::Answered(number) = self.state {
+            self.a.bye_reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
+                branch.leg.bye_reason.clone_from(&self.a.bye_reason);
                 branch.leg.bye(ctx);
             }
         }
@@ -673,6 +835,8 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_late(ctx);
+        self.sessions_due(ctx);
         self.repeat_handover(ctx);
         if self.state != State::Setup {
             return;
@@ -680,26 +844,39 @@ impl Call {
         if self.ring_deadline <= ctx.now && self.emergency.is_none() {
             return self.fail(ctx, &Failure::new(408, "Nobody Answered"), None);
         }
+        self.repeat_provisional(ctx);
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
-            let branch = self.branches.get_mut(&number).expect("listed just now");
-            branch.deadline = None;
-            branch.progress = Progress::GivenUp;
-            ctx.cancel(branch.txn);
+            self.note_server_silence(ctx, number);
+            self.stop_waiting(ctx, number);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
         }
+        if self.plan.hunt.deadline.is_some_and(|d| d <= ctx.now) {
+            self.stop_ringing(ctx);
+        }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// The next attempt begins; who answers this one at the last moment is still welcome.
+    pub(super) fn stop_waiting(&mut self, ctx: &mut Context, number: u32) {
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        branch.deadline = None;
+        branch.progress = Progress::GivenUp;
+        ctx.cancel(branch.txn);
+        self.leave_early(ctx, number);
     }
 
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return self.handover_deadline();
+            let deadlines = [self.sessions_deadline(), self.answers_deadline(), self.handover_deadline()];
+            return deadlines.into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
-        self.branches.values().filter_map(|b| b.deadline).chain(ring).min()
+        let branches = self.branches.values().filter_map(|b| b.deadline);
+        branches.chain(ring).chain(self.plan.hunt.deadline).chain(self.provisionals.deadline()).min()
     }
 
     // For the core.
@@ -731,10 +908,39 @@ impl Call {
         Some(self.cdr.clone())
     }
 
+    /// Its record is not written yet. What lives longer than that only waits for transactions.
+    pub(super) const fn is_live(&self) -> bool {
+        !self.is_recorded
+    }
+
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
-        let is_settled = |b: &Branch| b.progress == Progress::Over && b.leg.is_settled();
-        self.is_recorded && self.a.is_settled() && self.branches.values().all(is_settled)
+        let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
+        self.is_recorded && self.a.is_settled() && are_settled
+    }
+
+    /// Users whose devices are in this call.
+    pub(super) fn users(&self) -> impl Iterator<Item = &str> {
+        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));
+        legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
+    }
+
+    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
+    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+        let state = match (self.state, side) {
+            (State::Setup, Side::A) if self.branches.values().any(|b| b.is_ringing()) => dialog_info::State::Early,
+            (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(|b| b.is_ringing()) => {
+                dialog_info::State::Early
+            }
+            (State::Answered(_), Side::A) => dialog_info::State::Confirmed,
+            (State::Answered(winner), Side::B(number)) if winner == number => dialog_info::State::Confirmed,
+            (State::Setup | State::Answered(_) | State::Ended, _) => return None,
+        };
+        let (leg, direction) = match side {
+            Side::A => (0, dialog_info::Direction::Initiator),
+            Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
+        };
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
     }
 
     pub(super) fn view(&self) -> CallView {
@@ -754,6 +960,7 @@ impl Call {
             answer_ms: self.cdr.answer_ms,
             emergency: self.cdr.emergency,
             trunk: self.cdr.trunk.clone(),
+            answered_by: self.cdr.answered_by.clone(),
             a_suite: suite(&self.a),
             b_suite: b.and_then(|b| suite(&b.leg)),
         }

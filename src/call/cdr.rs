@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{call::Caller, context::Context};
-use crate::{media::LegReport, wire::sip::build::reason_phrase};
+use crate::media::LegReport;
 
 /// One call between two parties, written when it ends. Times in milliseconds since the Unix epoch.
 ///
@@ -14,8 +14,11 @@ pub struct Cdr {
     /// Unique for ever: start time and random digits.
     pub id: String,
     pub caller: String,
-    /// As dialled.
+    /// As dialled; of a ring group, its name.
     pub callee: String,
+    /// The user, or the outside number, that answered. Absent from records of earlier versions.
+    #[serde(default)]
+    pub answered_by: Option<String>,
     pub start_ms: u64,
     pub answer_ms: Option<u64>,
     pub end_ms: u64,
@@ -60,14 +63,15 @@ pub struct LegRecord {
 }
 
 impl LegRecord {
-    /// Adds one media section's counts; jitter and round trip are those of the worst section.
+    /// Adds one media section's counts; jitter and round trip are those of the worst section, to a hundredth of a
+    /// millisecond.
     pub(super) fn add(&mut self, report: &LegReport) {
         self.packets_received += report.packets_received;
         self.packets_sent += report.packets_sent;
         self.packets_lost += report.packets_lost;
         self.packets_refused += report.packets_refused;
-        self.jitter_ms = self.jitter_ms.max(report.jitter_ms);
-        self.round_trip_ms = match (self.round_trip_ms, report.round_trip_ms) {
+        self.jitter_ms = self.jitter_ms.max(hundredths(report.jitter_ms));
+        self.round_trip_ms = match (self.round_trip_ms, report.round_trip_ms.map(hundredths)) {
             (Some(a), Some(b)) => Some(a.max(b)),
             (a, b) => a.or(b),
         };
@@ -81,6 +85,7 @@ impl Cdr {
             id: format!("{start_ms:x}-{}", ctx.rng.token(8)),
             caller: caller.user.clone(),
             callee: callee.to_owned(),
+            answered_by: None,
             start_ms,
             answer_ms: None,
             end_ms: start_ms,
@@ -96,11 +101,10 @@ impl Cdr {
         }
     }
 
-    /// The record of a call that policy refused before it began.
-    pub(super) fn refused(ctx: &mut Context, caller: &Caller, callee: &str, emergency: bool, status: u16) -> Self {
-        let mut cdr = Self::begin(ctx, caller, callee, emergency);
-        cdr.end(ctx, EndedBy::Server, status, reason_phrase(status));
-        cdr
+    /// Of a call that policy refused before it began, with the status and reason phrase it was answered with.
+    pub(super) fn refused(mut self, ctx: &Context, status: u16, reason: &str) -> Self {
+        self.end(ctx, EndedBy::Server, status, reason);
+        self
     }
 
     pub(super) fn end(&mut self, ctx: &Context, ended_by: EndedBy, status: u16, reason: &str) {
@@ -110,4 +114,8 @@ impl Cdr {
         self.status = status;
         reason.clone_into(&mut self.reason);
     }
+}
+
+fn hundredths(ms: f64) -> f64 {
+    (ms * 100.0).round() / 100.0
 }

@@ -17,15 +17,16 @@ use crate::{
     config::{Config, Directory},
     media::{Command, ports::Ports},
     sip::transaction::{self, Table},
-    types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId},
+    types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, REFER";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, MESSAGE, SUBSCRIBE, NOTIFY, REFER";
 
-/// Option tags of the extensions a peer may ask for (RFC 3261 section 20.37).
-pub(super) const SUPPORTED: &str = "replaces";
+/// Extensions this server knows (RFC 3261 section 20.37).
+pub(super) const SUPPORTED: &str = "100rel, timer, replaces";
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
@@ -47,8 +48,14 @@ pub(super) enum Owner {
     Reinvite(CallId, Side),
     /// A request relayed from one leg to the other.
     Relayed(CallId),
+    /// PRACK to a branch, which may ask for the password.
+    Prack(CallId, u32),
     /// BYE to a trunk, which may ask for the password.
     Bye(CallId, Side),
+    /// NOTIFY of a subscription.
+    Notify(u64),
+    /// A text message on its way.
+    Message(u64),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }
@@ -204,11 +211,19 @@ impl Context {
     }
 
     pub(super) fn cancel(&mut self, txn: TxnId) {
-        self.table.handle_input(self.now, transaction::Input::Cancel { txn });
+        self.cancel_because(txn, "");
+    }
+
+    /// `reason`: the value of the CANCEL's Reason header (RFC 3326), or empty.
+    pub(super) fn cancel_because(&mut self, txn: TxnId, reason: &str) {
+        self.table.handle_input(self.now, transaction::Input::Cancel { txn, reason: reason.to_owned() });
     }
 
     /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.
     pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        if flow.transport == Transport::Udp && bytes.len() > limits::SIP_DATAGRAM_BYTES_MAX {
+            self.counters.datagrams_large += 1;
+        }
         self.outputs.push_back(Output::Transmit { flow, bytes });
     }
 

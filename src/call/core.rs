@@ -1,5 +1,10 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod events;
+mod identification;
+mod messages;
+mod reach;
+mod registrations;
 mod transfer;
 
 use std::{
@@ -12,7 +17,8 @@ use tracing::{debug, warn};
 
 use self::transfer::Transfer;
 use super::{
-    admission::{self, Refusal, called_party, device_caller, invite_key, required_extensions, trunk_caller},
+    abuse::Guard,
+    admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
@@ -20,24 +26,31 @@ use super::{
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
+    message::Messages,
+    subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
 use crate::{
-    config::{Directory, User},
+    config::Directory,
     media::{self, ports::Ports},
     policy::{
-        emergency::{self, Class, Dialled, EmergencyCall, Site, Source},
+        abuse::is_scanner,
+        emergency::{self, Class, Dialled, EmergencyCall, Site},
         routing::{self, Target},
         security::{self, LegSecurity, leg_security},
     },
     sip::{
         auth::{Authenticator, Role, Verdict},
         dialog::is_sips,
-        registrar::{self, Binding, Registrar},
+        locate,
+        registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
-    wire::sip::{Fault, Message, Method, Name, Uri, salvage, validate},
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
+    wire::{
+        message_summary::MessageSummary,
+        sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+    },
 };
 
 /// The whole signalling side of one server.
@@ -47,7 +60,18 @@ pub struct Core {
     site: Site,
     registrar: Registrar,
     authenticator: Authenticator,
-    calls: BTreeMap<CallId, Call>,
+    guard: Guard,
+    calls: BTreeMap<CallId, Box<Call>>,
+    /// How many of them are live.
+    live_calls: usize,
+    /// When a user's last call ended, since the start of the server.
+    last_call_ends: HashMap<String, Instant>,
+    /// Until when emergency services may call back, by the number they were shown.
+    callbacks: HashMap<String, Instant>,
+    messages: Messages,
+    subscriptions: Subscriptions,
+    /// The mailbox of each user, as an external system last reported it.
+    mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
     invites: HashMap<TxnId, (CallId, Side)>,
     /// [`invite_key`] of each call, to notice a request that arrives twice.
@@ -59,16 +83,19 @@ pub struct Core {
     /// Transfers one of whose calls has moved.
     moved: BTreeSet<CallId>,
     next_call: u64,
+    /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
+    pub(super) calls_max: usize,
     is_draining: bool,
 }
 
 impl Core {
     pub fn new(now: Instant, setup: Setup) -> Self {
-        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, mut rng } = setup;
+        let Setup { config, directory, listeners, workers, trunk_passwords, bindings, gruu_key, mut rng } = setup;
         let own_ips: Vec<_> =
             listeners.iter().map(|(_, a)| a.ip()).chain(config.media.addresses.iter().copied()).collect();
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
+        let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
         let ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
@@ -88,19 +115,26 @@ impl Core {
         let mut core = Self {
             ctx,
             site,
-            registrar: Registrar::new(),
+            registrar,
             authenticator,
+            guard: Guard::new(),
             calls: BTreeMap::new(),
+            live_calls: 0,
+            last_call_ends: HashMap::new(),
+            callbacks: HashMap::new(),
+            messages: Messages::new(limits::MESSAGES_MAX),
+            subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
             transfers: BTreeMap::new(),
             moved: BTreeSet::new(),
             next_call: 1,
+            calls_max: limits::CALLS_MAX,
             is_draining: false,
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
-        core.resolve_trunks();
         core.run_machines();
         core
     }
@@ -109,10 +143,13 @@ impl Core {
         self.ctx.now = now;
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
+            Input::Unframeable { flow, error } => {
+                self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
+            }
             Input::FlowFailed { flow } => self.flow_failed(flow),
-            Input::Resolved { query, addresses } => {
+            Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
-                self.ctx.trunks.resolved(now, trunk, addresses);
+                self.ctx.trunks.resolved(now, trunk, question, reply);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
@@ -139,6 +176,9 @@ impl Core {
         };
         match validate(&message) {
             Ok(()) => {
+                if let Some(reason) = self.unwelcome(&flow, &message) {
+                    return self.ctx.counters.drops.count(reason);
+                }
                 let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
                     transaction::Input::Urgent { flow, message }
                 } else {
@@ -163,6 +203,39 @@ impl Core {
         }
     }
 
+    /// Why a request is dropped without an answer: a scanner's, or above a limit on refused credentials. Neither holds where
+    /// somebody is registered, for trunks, for requests of the calls there are, or for emergency calls (RULES 5.5).
+    fn unwelcome(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let method = message.method().filter(|method| !matches!(method, Method::Ack | Method::Cancel))?;
+        // A datagram's source can be forged: nobody may silence a trunk by sending in its name.
+        if self.registrar.is_source(flow.source()) || self.ctx.trunks.owner_of(flow).is_some() {
+            return None;
+        }
+        let reason = self.abuse(flow, message)?;
+        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
+        let is_emergency = || {
+            let dialled = emergency::classify(message.request_uri(), &self.site);
+            method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
+        };
+        (!is_in_call() && !is_emergency()).then_some(reason)
+    }
+
+    fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
+        let now = self.ctx.now;
+        if message.header(Name::UserAgent).is_some_and(is_scanner) {
+            return Some(DropReason::SipScanner);
+        }
+        if self.guard.is_barred_source(now, flow.source()) {
+            return Some(DropReason::SipBarredSource);
+        }
+        if !self.guard.has_barred_user(now) {
+            return None;
+        }
+        let claimed = [Role::Registrar, Role::Proxy].map(|role| self.authenticator.claimed_user(role, message));
+        let is_barred = claimed.iter().flatten().any(|user| self.guard.is_barred_user(now, user));
+        is_barred.then_some(DropReason::SipBarredUser)
+    }
+
     fn is_in_site_networks(&self, flow: &Flow) -> bool {
         self.ctx.config.emergency.site_networks.iter().any(|network| network.contains(flow.remote.ip()))
     }
@@ -174,11 +247,17 @@ impl Core {
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
-                transaction::Output::Timeout(_) if self.advance_transfers() => {}
-                transaction::Output::Timeout(_) => break,
+                transaction::Output::Timeout(_) => {
+                    self.drain_registrar(None);
+                    if !self.advance_transfers() && !self.notify() {
+                        break;
+                    }
+                }
             }
         }
-        self.drain_registrar(None);
+        while let (query, locate::Output::Ask(question)) = self.ctx.trunks.poll_output() {
+            self.ctx.outputs.push_back(Output::Resolve { query, question });
+        }
     }
 
     // 2. Transactions turn messages into events.
@@ -190,7 +269,7 @@ impl Core {
                 self.request(Pending { txn, flow, request: message });
             }
             Event::Ack { message, .. } => self.ack(&message),
-            Event::Cancelled { txn } => self.given_up(txn),
+            Event::Cancelled { txn, reason } => self.given_up(txn, &reason),
             Event::NotAcknowledged { txn } => self.with_invite(txn, |call, ctx, side| call.not_acknowledged(ctx, side)),
             Event::Response { txn, message } => {
                 self.ctx.counters.responses += 1;
@@ -198,7 +277,7 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.ctx.owners.remove(&txn);
@@ -208,10 +287,13 @@ impl Core {
     }
 
     /// Whoever sent this INVITE no longer waits for its answer.
-    fn given_up(&mut self, txn: TxnId) {
+    fn given_up(&mut self, txn: TxnId, reason: &str) {
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
-            (State::Setup, Side::A) => call.cancelled(ctx),
-            _ => call.reinvite_cancelled(ctx, side),
+            (State::Setup, Side::A) => {
+                reason.clone_into(&mut call.reason);
+                call.cancelled(ctx);
+            }
+            _ => call.reinvite_cancelled(ctx, side, reason),
         });
     }
 
@@ -220,23 +302,46 @@ impl Core {
         let Some(owner) = self.ctx.owners.get(&txn).copied() else { return };
         match owner {
             Owner::Nobody => {}
-            Owner::Branch(id, branch) => self.with_call(id, |call, ctx| match response {
-                Some(response) => call.branch_response(ctx, branch, response),
-                None => call.branch_refused(ctx, branch, status, reason),
-            }),
+            Owner::Branch(id, branch) => {
+                let other_flow = self.other_flow(id, branch, status, response.is_some());
+                self.with_call(id, |call, ctx| match (other_flow, response) {
+                    (Some(flow), _) => call.change_flow(ctx, branch, flow),
+                    (None, Some(response)) => call.branch_response(ctx, branch, response),
+                    (None, None) => call.branch_refused(ctx, branch, status, reason),
+                });
+            }
+            Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
+            Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
             }),
+            Owner::Prack(id, branch) => self.with_call(id, |call, ctx| call.prack_response(ctx, branch, response)),
             Owner::Bye(id, side) => self.with_call(id, |call, ctx| call.bye_response(ctx, side, status, response)),
-            Owner::Relayed(id) => self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason)),
+            Owner::Relayed(id) => {
+                self.with_call(id, |call, ctx| call.relayed_response(ctx, txn, status, reason, response))
+            }
         }
     }
 
+    /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
+    /// proxy reports as failed (430) is forgotten at once.
+    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
+        // Without an answer: our own timeout, or the end of the connection.
+        let is_failure = if is_answered { status == 430 } else { matches!(status, 408 | 503) };
+        let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();
+        if is_answered {
+            self.registrar.handle_input(self.ctx.now, registrar::Input::FlowFailed(failed.clone()));
+        }
+        let call = self.calls.get(&id)?;
+        self.registrar.flows_of(&failed.aor, failed.instance.as_deref()?).find(|flow| call.may_try(flow)).cloned()
+    }
+
     fn request(&mut self, pending: Pending) {
-        // An INVITE is judged later: nothing may stop it in an emergency.
-        let is_invite = pending.request.method() == Some(Method::Invite) && pending.request.to_tag().is_none();
-        if let Some(refusal) = required_extensions(&pending.request).filter(|_| !is_invite) {
+        // An emergency is recognised before anything may stop a call, or hide from its texter what to do instead.
+        let calls_somebody = matches!(pending.request.method(), Some(Method::Invite | Method::Message));
+        let is_judged_later = calls_somebody && pending.request.to_tag().is_none();
+        if !is_judged_later && let Some(refusal) = admission::inspect(&pending.request) {
             return self.refuse(&pending, &refusal);
         }
         if let Some(tag) = pending.request.to_tag() {
@@ -246,8 +351,10 @@ impl Core {
             Some(Method::Invite) => self.invite(pending),
             Some(Method::Register) => self.register(&pending),
             Some(Method::Options) => self.options(&pending),
-            Some(Method::Message) => self.message(&pending),
-            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+            Some(Method::Message) => self.message(pending),
+            Some(Method::Subscribe) => self.subscribe(&pending),
+            Some(Method::Notify) => self.mailbox_report(&pending),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
                 self.ctx.refuse(&pending, 481, "");
             }
             Some(Method::Refer) => self.ctx.refuse(&pending, 403, "Transfers Within A Call Only"),
@@ -257,6 +364,9 @@ impl Core {
     }
 
     fn in_dialog(&mut self, tag: String, pending: Pending) {
+        if self.subscriptions.find(&tag).is_some() {
+            return self.within_subscription(&tag, &pending);
+        }
         let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
@@ -294,12 +404,11 @@ impl Core {
     fn ordinary_invite(&mut self, pending: Pending, dialled: &emergency::Ordinary) {
         // The same request by another path (RFC 3261 section 8.2.2.2).
         let is_merged = self.invite_keys.contains(&invite_key(&pending.request));
-        let verdict = if is_merged { Err(Refusal::of(482)) } else { admission::acceptable(&pending.request) };
-        if let Err(refusal) = verdict {
+        if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.calls.len() >= limits::CALLS_MAX {
+        if self.is_draining || self.live_calls >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
@@ -314,68 +423,6 @@ impl Core {
         self.ctx.refuse_with(pending, refusal.status, refusal.reason, header.as_slice());
     }
 
-    /// Who sends this INVITE; challenged or refused if nobody we know.
-    fn identify(&mut self, pending: &Pending) -> Option<Caller> {
-        if let Some(trunk) = self.trunk_of(pending) {
-            return Some(trunk_caller(trunk, &pending.request));
-        }
-        if let Some(user) = self.owner_of_connection(&pending.flow) {
-            return Some(device_caller(&user));
-        }
-        match self.check(Role::Proxy, &pending.request) {
-            Verdict::Passed(name) => {
-                let user = Arc::clone(self.ctx.directory.by_name(&name)?);
-                Some(device_caller(&user))
-            }
-            verdict => {
-                self.challenge(pending, Role::Proxy, &verdict);
-                None
-            }
-        }
-    }
-
-    /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
-    /// the same host: one that somebody has registered over, or on which a user of ours calls, is not the trunk's.
-    fn trunk_of(&self, pending: &Pending) -> Option<usize> {
-        let trunk = self.ctx.trunks.owner_of(&pending.flow)?;
-        let is_telephone = || self.registrar.is_bound(&pending.flow) || self.is_from_user(&pending.request);
-        (!(pending.flow.transport.is_reliable() && is_telephone())).then_some(trunk)
-    }
-
-    /// Whether From names a user of this server. Nothing is gained by lying: such a request must be authenticated.
-    fn is_from_user(&self, request: &Message) -> bool {
-        let Some(uri) = request.from().and_then(|from| Uri::parse(from.uri)) else { return false };
-        let user = uri.user_decoded().and_then(|user| self.ctx.directory.by_dialled(&user));
-        user.is_some() && self.site.is_own_host(uri.host)
-    }
-
-    /// The user whose registration came over this very connection. A datagram's source can be forged, so UDP does not
-    /// count here.
-    fn owner_of_connection(&self, flow: &Flow) -> Option<Arc<User>> {
-        flow.transport.is_reliable().then(|| self.owner_of(flow)).flatten()
-    }
-
-    fn owner_of(&self, flow: &Flow) -> Option<Arc<User>> {
-        self.registrar.owner_of(flow).and_then(|name| self.ctx.directory.by_name(name)).cloned()
-    }
-
-    fn check(&mut self, role: Role, request: &Message) -> Verdict {
-        let directory = Arc::clone(&self.ctx.directory);
-        let lookup = |name: &str| directory.by_name(name).map(|user| &user.credential);
-        self.authenticator.check(self.ctx.now, role, request, lookup)
-    }
-
-    fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
-        let (status, header) = match role {
-            Role::Registrar => (401, "WWW-Authenticate"),
-            Role::Proxy => (407, "Proxy-Authenticate"),
-        };
-        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
-        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
-        let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
-        self.ctx.refuse_with(pending, status, "", &headers);
-    }
-
     // 5. Policy decides where it goes. Emergency first.
 
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
@@ -388,13 +435,14 @@ impl Core {
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
+                self.expect_callback(&info);
                 self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                emergency_call::refuse(&mut self.ctx, &pending, dialled);
-                self.record_refusal(&caller, dialled, 403);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                self.record_refusal(&caller, dialled, status, phrase);
             }
             emergency::Decision::Loop => {
                 warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
@@ -404,29 +452,10 @@ impl Core {
         }
     }
 
-    /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
-    /// in an emergency.
-    fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
-        if let Some(trunk) = self.trunk_of(pending) {
-            return (trunk_caller(trunk, &pending.request), Source::Trunk);
-        }
-        let by_flow = self.owner_of(&pending.flow);
-        let user = by_flow.or_else(|| match self.check(Role::Proxy, &pending.request) {
-            Verdict::Passed(name) => self.ctx.directory.by_name(&name).cloned(),
-            Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
-        });
-        if let Some(user) = user {
-            return (device_caller(&user), Source::AuthenticatedDevice);
-        }
-        let in_site_networks = self.is_in_site_networks(&pending.flow);
-        let caller = Caller { peer: Peer::Unknown, user: "unknown".into(), display: String::new(), direct_line: None };
-        (caller, Source::UnauthenticatedDevice { in_site_networks })
-    }
-
-    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16) {
+    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
-            let cdr = Cdr::refused(&mut self.ctx, caller, &dialled.dialled, true, status);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
+            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
         }
     }
 
@@ -436,33 +465,35 @@ impl Core {
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
-        match self.plan(target, is_secure) {
-            Ok(plan) => self.start_call(pending, caller, callee, plan, None),
+        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
+        match self.plan(target, pending.request.request_uri(), is_secure) {
+            Ok(mut plan) => {
+                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
+                plan.hunt.comes_from(&pending.request, is_callback);
+                plan.hunt.device = device;
+                self.start_call(pending, caller, callee, plan, None);
+            }
             Err((status, reason)) => {
                 self.ctx.counters.calls_refused += 1;
-                let cdr = Cdr::refused(&mut self.ctx, &caller, &callee, false, status);
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr));
-                self.ctx.refuse(&pending, status, reason);
+                let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
+                let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
+                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.refuse(&pending, status, phrase);
             }
         }
     }
 
-    /// Where the INVITEs of a call go, or the final answer.
-    fn plan(&self, target: Target, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
-        match target {
-            Target::User(user) => {
-                let contact = |b: &Binding| Attempt::Contact { user: user.name.clone(), binding: Box::new(b.clone()) };
-                let contacts = self.registrar.contacts(&user.name);
-                let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
-                Ok(Plan::parallel(reachable.map(contact).take(limits::FORK_WIDTH_MAX).collect()))
-            }
-            Target::Trunks { trunks, number } => {
-                let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Transport::Tls;
-                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                Ok(Plan::serial(trunks.into_iter().filter(is_reachable).map(attempt)))
-            }
-            Target::Refuse(status, reason) => Err((status, reason)),
+    /// Where a GRUU leads, and to which device there (RFC 5627 section 5.5). Trunks know direct lines only.
+    fn device_target(&self, request_uri: &str, is_from_trunk: bool, target: Target) -> (Target, Option<String>) {
+        let uri = Uri::parse(request_uri).filter(|uri| !is_from_trunk && self.site.is_own_host(uri.host));
+        match uri.and_then(|uri| self.registrar.gruu(&uri)) {
+            None => (target, None),
+            Some(Gruu::Public(instance)) => (target, Some(instance)),
+            Some(Gruu::Temporary { aor, instance }) => match self.ctx.directory.by_name(&aor) {
+                Some(user) => (Target::User(Arc::clone(user)), Some(instance)),
+                None => (Target::Refuse(404, "No Such Device"), None),
+            },
+            Some(Gruu::Invalid) => (Target::Refuse(404, "No Such Device"), None),
         }
     }
 
@@ -485,7 +516,12 @@ impl Core {
         let worker = self.worker_for(&caller, &plan);
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
-        self.keep(call);
+        self.keep_new(call);
+    }
+
+    fn keep_new(&mut self, call: Call) {
+        self.live_calls += 1;
+        self.keep(Box::new(call));
     }
 
     const fn next_id(&mut self) -> CallId {
@@ -520,13 +556,19 @@ impl Core {
     }
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
-    fn keep(&mut self, call: Call) {
+    fn keep(&mut self, call: Box<Call>) {
         self.moved.extend(call.transfer.map(|part| part.transfer));
         self.put(call);
     }
 
-    fn put(&mut self, mut call: Call) {
+    fn put(&mut self, mut call: Box<Call>) {
+        self.serve(&mut call);
+        for user in call.users() {
+            self.subscriptions.touch(Package::Dialog, user);
+        }
         if let Some(cdr) = call.take_record() {
+            self.live_calls -= 1;
+            self.note_idle(&call);
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
         if let Some(timer) = call.timer.take() {
@@ -544,114 +586,28 @@ impl Core {
         self.calls.insert(call.id, call);
     }
 
-    // Registration and other requests outside a call.
-
-    fn register(&mut self, pending: &Pending) {
-        let verdict = self.check(Role::Registrar, &pending.request);
-        let Verdict::Passed(name) = verdict else {
-            if verdict == Verdict::Refused {
-                self.ctx.counters.registrations_refused += 1;
-            }
-            return self.challenge(pending, Role::Registrar, &verdict);
-        };
-        match self.registered_user(&pending.request) {
-            Some(user) if user.name == name => {
-                let input = registrar::Input::Register {
-                    txn: pending.txn,
-                    aor: name,
-                    flow: pending.flow,
-                    request: pending.request.clone(),
-                };
-                self.registrar.handle_input(self.ctx.now, input);
-                self.drain_registrar(Some(pending));
-                self.device_is_back(user.as_ref(), &pending.flow);
-            }
-            _ => self.ctx.refuse(pending, 403, "Not Your Address-Of-Record"),
-        }
-    }
-
-    /// A device that has registered over a new connection is reached over it in its calls, too.
-    fn device_is_back(&mut self, user: &User, flow: &Flow) {
-        let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
-        let Some(binding) = self.registrar.contacts(&user.name).find(|b| b.flow.key() == flow.key()) else { return };
-        for &(id, side) in legs {
-            let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
-            if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
-                leg.flow = binding.flow;
-            }
-        }
-    }
-
-    /// The user whose address-of-record stands in To (RFC 3261 section 10.3 step 3).
-    fn registered_user(&self, request: &Message) -> Option<Arc<User>> {
-        let to = request.to()?;
-        let uri = Uri::parse(to.uri)?;
-        let name = uri.user_decoded()?;
-        self.ctx.directory.by_dialled(&name).cloned()
-    }
-
-    fn drain_registrar(&mut self, pending: Option<&Pending>) {
-        loop {
-            match self.registrar.poll_output() {
-                registrar::Output::Store(change) => self.ctx.outputs.push_back(Output::StoreBinding(change)),
-                registrar::Output::Reply { status, reason, contacts, headers, .. } => {
-                    let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
-                    self.reply_register(pending, status, reason, &contacts, &headers);
-                }
-                registrar::Output::Timeout(_) => return,
-            }
-        }
-    }
-
-    fn reply_register(
-        &mut self,
-        pending: &Pending,
-        status: u16,
-        reason: &str,
-        contacts: &[String],
-        headers: &[(&'static str, String)],
-    ) {
-        let tag = self.ctx.tag();
-        let mut response = self.ctx.response(pending, status, reason, &tag);
-        for contact in contacts {
-            response = response.header("Contact", contact);
-        }
-        for (name, value) in headers {
-            response = response.header(name, value);
-        }
-        if let Some(warning) = emergency::refusal::register_warning(&self.ctx.config).filter(|_| status == 200) {
-            response = response.header("Warning", warning);
-        }
-        let bytes = response.finish();
-        self.ctx.respond(pending.txn, status, bytes);
-    }
+    // Other requests outside a call, and what cannot be read or understood.
 
     fn options(&mut self, pending: &Pending) {
+        let supported = format!("{SUPPORTED}, {}", registrar::EXTENSIONS.join(", "));
         let headers = [
             ("Allow", ALLOW),
             ("Accept", "application/sdp"),
             ("Accept-Encoding", "identity"),
             ("Accept-Language", "en"),
-            ("Supported", SUPPORTED),
+            ("Allow-Events", ALLOW_EVENTS),
+            ("Supported", &supported),
         ];
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
-
-    /// Text messages are not relayed; to an emergency number the answer says what to do instead.
-    fn message(&mut self, pending: &Pending) {
-        match emergency::classify(pending.request.request_uri(), &self.site) {
-            Dialled::Emergency(_) => emergency_call::refuse_text(&mut self.ctx, pending),
-            Dialled::Test(_) | Dialled::Ordinary(_) => self.ctx.refuse_with(pending, 405, "", &[("Allow", ALLOW)]),
-        }
-    }
-
-    // What cannot be read or understood.
 
     /// A request with a fault is answered without a transaction: the same bytes get the same answer again. What cannot
     /// be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
-            return self.ctx.counters.drops.count(DropReason::SipMalformed);
+            let is_oversized = fault.status == 513;
+            let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
+            return self.ctx.counters.drops.count(reason);
         };
         let tag = self.ctx.tag();
         let pending = Pending { txn: TxnId(0), flow, request };
@@ -666,7 +622,10 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
+            self.subscribers_lost(flow.connection);
+            users.iter().for_each(|user| self.device_has_another_flow(user));
         }
     }
 
@@ -686,6 +645,8 @@ impl Core {
         let gone: Vec<String> =
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
+        self.last_call_ends.retain(|user, _| self.ctx.directory.by_name(user).is_some());
+        self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
         }
@@ -695,18 +656,12 @@ impl Core {
         let now = self.ctx.now;
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
-        self.resolve_trunks();
+        self.messages.timeout(&mut self.ctx);
+        self.subscriptions.timeout(now);
+        self.ctx.trunks.timeout(now);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
-        }
-    }
-
-    fn resolve_trunks(&mut self) {
-        for index in self.ctx.trunks.due(self.ctx.now) {
-            let trunk = self.ctx.trunks.trunk(index);
-            let query = u64::try_from(index).expect("an index fits 64 bits");
-            self.ctx.outputs.push_back(Output::Resolve { query, host: trunk.host.clone(), port: trunk.port });
         }
     }
 
@@ -718,13 +673,18 @@ impl Core {
             unreachable!("every input ends with a drained registrar")
         };
         let calls = self.timers.first().map(|(at, _)| *at);
-        [transactions, bindings, calls, self.ctx.trunks.next_timeout()].into_iter().flatten().min()
+        let messages = self.messages.next_timeout();
+        let subscriptions = self.subscriptions.next_timeout();
+        let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
+            unreachable!("every input ends with drained trunks")
+        };
+        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
     }
 
     // Views.
 
     pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().map(Call::view).collect()
+        self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
     }
 
     pub fn bindings(&self) -> Vec<Binding> {
@@ -735,18 +695,25 @@ impl Core {
         self.ctx.counters.clone()
     }
 
-    /// Calls, also those that are over but not yet recorded.
-    pub fn calls_len(&self) -> usize {
-        self.calls.len()
-    }
-
     pub const fn bindings_len(&self) -> usize {
         self.registrar.len()
     }
 
-    /// Calls that are not over: what a drain waits for.
-    pub fn live_calls(&self) -> usize {
-        self.calls.values().filter(|c| c.state != State::Ended).count()
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
+    /// as the INVITE to a device that answers nothing, and does not count.
+    pub const fn live_calls(&self) -> usize {
+        self.live_calls
+    }
+
+    /// Limits that a test can reach.
+    #[cfg(test)]
+    pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
+        self.messages = Messages::new(messages_max);
+        self.subscriptions = Subscriptions::new(subscriptions_max);
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
@@ -756,17 +723,15 @@ impl Core {
             && self.ctx.device_legs.is_empty()
             && self.ctx.media.is_empty();
         self.calls.is_empty()
+            && self.live_calls == 0
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.transfers.is_empty()
+            && self.messages.is_empty()
+            && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
-    }
-
-    /// Counts a message that never reached the core: the shell's framer gave up on it.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.ctx.counters.drops.count(reason);
     }
 }

@@ -51,10 +51,16 @@ impl Leg {
     /// Whether a request of ours that was answered with this challenge should be sent again: the first time, or if only
     /// the nonce was too old.
     pub(super) fn is_challenged(&mut self, response: &Message) -> bool {
+        let is_new = self.takes_challenge(response, self.answers);
+        self.answers += u8::from(is_new);
+        is_new
+    }
+
+    /// The same for a request of which `answers` challenges were answered.
+    pub(super) fn takes_challenge(&mut self, response: &Message, answers: u8) -> bool {
         let Some(challenge) = self.trunk.and_then(|_| Challenge::read(response)) else { return false };
-        let is_new = self.answers == 0 || challenge.is_stale() && self.answers < ANSWERS_MAX;
+        let is_new = answers == 0 || challenge.is_stale() && answers < ANSWERS_MAX;
         if is_new {
-            self.answers += 1;
             self.challenge = Some(challenge);
         }
         is_new

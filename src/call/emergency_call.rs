@@ -8,7 +8,7 @@ use super::{
     context::{Context, Pending},
     fork::Failure,
     leg::Peer,
-    outgoing::{escaped_user, host, trunk_host},
+    outgoing::{escaped_user, host, trunk_host, with_offer},
 };
 use crate::{
     config::EmergencyRequestUri,
@@ -44,12 +44,10 @@ impl EmergencyInfo {
         caller: &Caller,
         as_company: bool,
     ) -> Self {
-        let user = match &caller.peer {
-            Peer::Device(name) if !as_company => ctx.directory.by_name(name).map(|user| &**user),
-            Peer::Device(_) | Peer::Trunk(_) | Peer::Unknown => None,
-        };
+        let is_known = matches!(caller.peer, Peer::Device(_)) && !as_company;
+        let line = caller.direct_line.as_deref().filter(|_| is_known);
         let turn = ctx.counters.emergency_routed;
-        let callback = location::callback(&ctx.config, user, turn).unwrap_or_default().to_owned();
+        let callback = location::callback(&ctx.config, line, turn).unwrap_or_default().to_owned();
         Self { class, dialled: dialled.clone(), callback }
     }
 
@@ -88,7 +86,7 @@ pub(super) fn complete(
     trunk: usize,
     has_location: bool,
     request: RequestBuilder,
-    offer: &str,
+    offer: Option<&str>,
 ) -> RequestBuilder {
     let trunk = ctx.trunks.trunk(trunk).clone();
     let mut request = request
@@ -102,33 +100,41 @@ pub(super) fn complete(
         request = request.header("Resource-Priority", "esnet.1");
     }
     if !has_location {
-        return request.body("application/sdp", offer.as_bytes());
+        return with_offer(request, offer);
     }
     let config = ctx.config.clone();
     match location::erl(&config, &trunk, &info.callback, ctx.now, &mut ctx.rng) {
-        Erl::ByNumber => request.body("application/sdp", offer.as_bytes()),
-        Erl::Header { name, value } => request.header(&name, value).body("application/sdp", offer.as_bytes()),
+        Erl::ByNumber => with_offer(request, offer),
+        Erl::Header { name, value } => with_offer(request.header(&name, value), offer),
         Erl::Document { content_id, body } => {
-            let boundary = ctx.rng.token(24);
-            request
+            let request = request
                 .header("Accept", "application/sdp, application/pidf+xml")
                 .header("Geolocation", format_args!("<cid:{content_id}>"))
-                .header("Geolocation-Routing", "yes")
-                .header("MIME-Version", "1.0")
-                .body(
-                    &format!("multipart/mixed;boundary={boundary}"),
-                    multipart(&boundary, offer, &content_id, &body).as_bytes(),
-                )
+                .header("Geolocation-Routing", "yes");
+            let Some(offer) = offer else {
+                return request
+                    .header("Content-ID", format_args!("<{content_id}>"))
+                    .header("Content-Disposition", LOCATION_DISPOSITION)
+                    .body("application/pidf+xml", body.as_bytes());
+            };
+            let boundary = ctx.rng.token(24);
+            request.header("MIME-Version", "1.0").body(
+                &format!("multipart/mixed;boundary={boundary}"),
+                multipart(&boundary, offer, &content_id, &body).as_bytes(),
+            )
         }
     }
 }
+
+/// A location that the peer does not understand is no reason to refuse the call.
+const LOCATION_DISPOSITION: &str = "by-reference;handling=optional";
 
 /// SDP first, then the location (RFC 5621, RFC 6442).
 fn multipart(boundary: &str, offer: &str, content_id: &str, location: &str) -> String {
     format!(
         "--{boundary}\r\nContent-Type: application/sdp\r\nContent-Disposition: session;handling=required\r\n\r\n{offer}\r\n\
          --{boundary}\r\nContent-Type: application/pidf+xml\r\nContent-ID: <{content_id}>\r\n\
-         Content-Disposition: by-reference;handling=optional\r\n\r\n{location}\r\n--{boundary}--\r\n"
+         Content-Disposition: {LOCATION_DISPOSITION}\r\n\r\n{location}\r\n--{boundary}--\r\n"
     )
 }
 
@@ -139,8 +145,8 @@ pub(super) const fn may_be_the_location(status: u16) -> bool {
 
 // Towards the caller.
 
-/// D1 and D5: 403 at once (5.1).
-pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCall) {
+/// D1 and D5: 403 at once (5.1). Returns status and reason phrase.
+pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCall) -> (u16, &'static str) {
     let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain);
     let tag = ctx.tag();
     let response = ctx.response(pending, answer.status, answer.phrase, &tag);
@@ -148,6 +154,7 @@ pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCa
     ctx.respond(pending.txn, answer.status, bytes);
     error!(target: "emergency", stage = "refused", dialed = dialled.dialled, sip_code = answer.status,
         "Emergency call refused: no PSTN trunk is configured.");
+    (answer.status, answer.phrase)
 }
 
 /// D10: a text message to an emergency number.

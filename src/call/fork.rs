@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::leg::Leg;
+use bytes::Bytes;
+
+use super::{context::Context, credentials::Authorization, hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
-    wire::sip::Message,
+    wire::sip::{Message, Method, Name, NameAddr},
 };
 
 /// One place to send an INVITE to.
@@ -22,6 +24,23 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
+    /// The user whose device is called.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Contact { user, .. } => Some(user),
+            Self::Trunk { .. } | Self::Emergency { .. } => None,
+        }
+    }
+
+    /// Whom the record names when this attempt is answered. An emergency call's callee is as dialled.
+    pub(super) fn party(&self) -> Option<&str> {
+        match self {
+            Self::Contact { user, .. } => Some(user),
+            Self::Trunk { number, .. } => Some(number),
+            Self::Emergency { .. } => None,
+        }
+    }
+
     pub(super) const fn trunk(&self) -> Option<usize> {
         match self {
             Self::Contact { .. } => None,
@@ -31,40 +50,57 @@ impl Attempt {
     }
 }
 
-/// Waves of attempts: all of one wave at once, the next when every one of it has failed.
+/// Waves of attempts: all of one wave at once, the next when every one of it has failed. When no wave is left, the hunt
+/// says whether there is more to try.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan(VecDeque<Vec<Attempt>>);
+pub(super) struct Plan {
+    waves: VecDeque<Vec<Attempt>>,
+    pub hunt: Hunt,
+    /// What each branch of the last wave may make of the call (RFC 5393 section 5.3.3).
+    pub branch_breadth: usize,
+}
 
 impl Plan {
-    /// Every attempt at once; the first 200 wins.
-    pub(super) fn parallel(attempts: Vec<Attempt>) -> Self {
-        Self(VecDeque::from([attempts]))
+    /// People are looked for.
+    pub(super) fn hunt(hunt: Hunt) -> Self {
+        Self { hunt, ..Self::default() }
     }
 
     /// One after the other.
     pub(super) fn serial(attempts: impl IntoIterator<Item = Attempt>) -> Self {
-        Self(attempts.into_iter().map(|a| vec![a]).collect())
+        Self { waves: attempts.into_iter().map(|a| vec![a]).collect(), ..Self::default() }
+    }
+
+    /// The trunks to an outside number.
+    pub(super) fn number(number: &str, attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        Self { hunt: Hunt::for_number(number), ..Self::serial(attempts) }
+    }
+
+    /// Every attempt at once; the first 200 wins.
+    pub(super) fn try_at_once(&mut self, attempts: Vec<Attempt>) {
+        self.waves.push_back(attempts);
     }
 
     pub(super) fn next_wave(&mut self) -> Option<Vec<Attempt>> {
-        self.0.pop_front()
-    }
-
-    /// The user who is called first.
-    pub(super) fn first_user(&self) -> Option<&str> {
-        match self.0.front()?.first()? {
-            Attempt::Contact { user, .. } => Some(user),
-            Attempt::Trunk { .. } | Attempt::Emergency { .. } => None,
-        }
+        let mut wave = self.waves.pop_front()?;
+        wave.truncate(self.hunt.breadth());
+        self.branch_breadth = self.hunt.breadth() / wave.len().max(1);
+        Some(wave)
     }
 
     /// Tries this before anything else that is left.
     pub(super) fn retry(&mut self, attempt: Attempt) {
-        self.0.push_front(vec![attempt]);
+        self.waves.push_front(vec![attempt]);
+    }
+
+    /// Tries this after everything else.
+    pub(super) fn later(&mut self, attempt: Attempt) {
+        self.waves.push_back(vec![attempt]);
     }
 
     pub(super) fn give_up(&mut self) {
-        self.0.clear();
+        self.waves.clear();
+        self.hunt.give_up();
     }
 }
 
@@ -99,6 +135,89 @@ pub(super) struct Branch {
     pub deadline: Option<Instant>,
     /// Its answer came in a provisional response already.
     pub is_negotiated: bool,
+    pub received: Received,
+    /// Early dialogs in which offer and answer are settled, a reliable response having had its part: To tag, and the answer
+    /// if it was the callee's.
+    pub settled: Vec<(String, Bytes)>,
+    /// The reliable response with its offer, whose PRACK waits for the caller's answer.
+    pub offered: Option<Message>,
+    /// The last reliable response and what its PRACK carried, in case it must be sent again.
+    pub prack: Option<(Message, Option<String>)>,
+}
+
+impl Branch {
+    /// Whether our INVITE had an offer, so that the callee answers; otherwise it offers, and we answer.
+    pub(super) fn has_offered(&self) -> bool {
+        self.invite.as_ref().is_some_and(|invite| invite.sdp().is_some())
+    }
+
+    /// What was settled in this response's dialog, for good: a session description in it says nothing new.
+    pub(super) fn settled_in(&self, response: &Message) -> Option<&Bytes> {
+        self.settled.iter().find(|(tag, _)| Some(tag.as_str()) == response.to_tag()).map(|(_, answer)| answer)
+    }
+
+    /// The same for the early dialog with this To tag.
+    pub(super) fn is_settled_with(&self, remote_tag: &str) -> bool {
+        self.settled.iter().any(|(tag, _)| tag == remote_tag)
+    }
+
+    /// An offer follows in the early dialog of this branch: from now on its leg knows what holds there, not the answer in
+    /// that reliable response.
+    pub(super) fn outdate_settled(&mut self) {
+        let tag = self.leg.dialog.as_ref().map(|dialog| dialog.id.remote_tag.as_str());
+        for (_, answer) in self.settled.iter_mut().filter(|(settled, _)| Some(settled.as_str()) == tag) {
+            answer.clear();
+        }
+    }
+
+    pub(super) fn settle_in(&mut self, response: &Message, answer: Bytes) {
+        self.settled.extend(response.to_tag().map(|tag| (tag.to_owned(), answer)));
+    }
+}
+
+impl Branch {
+    /// Our answer to the trunk's last challenge, for this branch's INVITE.
+    pub(super) fn authorization(&mut self, ctx: &mut Context) -> Option<Authorization> {
+        let invite = self.invite.as_ref()?;
+        self.leg.authorization(ctx, Method::Invite, invite.request_uri(), &invite.body())
+    }
+}
+
+impl Branch {
+    /// The user whose device is called.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.attempt.as_ref().and_then(Attempt::user)
+    }
+
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        match self.attempt.as_ref()? {
+            Attempt::Contact { binding, .. } => Some(binding),
+            Attempt::Trunk { .. } | Attempt::Emergency { .. } => None,
+        }
+    }
+
+    pub(super) fn trunk(&self) -> Option<usize> {
+        self.attempt.as_ref().and_then(Attempt::trunk)
+    }
+
+    /// Whom the record names when this branch is answered.
+    pub(super) fn party(&self) -> Option<&str> {
+        match &self.attempt {
+            Some(attempt) => attempt.party(),
+            None => self.leg.device.as_ref().map(|device| device.user.as_str()),
+        }
+    }
+}
+
+impl Branch {
+    /// Its INVITE has no final answer, and one is wanted.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.progress, Progress::Calling | Progress::Ringing)
+    }
+
+    pub(super) fn is_ringing(&self) -> bool {
+        self.progress == Progress::Ringing
+    }
 }
 
 /// Why a branch, or a whole call, failed.
@@ -137,17 +256,27 @@ impl Failure {
 /// standing with the B side do not.
 pub(super) fn mapped(status: u16, reason: &str, is_trunk: bool) -> Failure {
     match status {
-        // Redirections are not followed, so the callee cannot be reached this way.
+        // What a trunk, or a device of a group's member, redirects is not followed.
         300..=399 => Failure::new(480, "Redirected"),
         401 | 407 if is_trunk => Failure::new(502, "Trunk Refused Our Credentials"),
         401 | 407 => Failure::new(480, "Device Asks For Credentials"),
         // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
-        503 if is_trunk => Failure::new(502, "Trunk Unavailable"),
-        503 => Failure::new(480, "Device Unavailable"),
+        503 | 430 if is_trunk => Failure::new(502, "Trunk Unavailable"),
+        503 | 430 => Failure::new(480, "Device Unavailable"),
+        // A session timer is between that side and this server.
+        422 => Failure::new(480, "Session Interval Refused"),
         // Our own CANCEL, or the device's mind: to the caller nobody answered.
         487 => Failure::new(480, "Request Terminated"),
         _ => Failure::new(status, reason),
     }
+}
+
+/// Where a 3xx sends the call: the Contact with the highest `q`, the first of equals (RFC 3261 section 8.1.3.4).
+pub(super) fn redirection(response: &Message) -> Option<String> {
+    let contacts = response.values(Name::Contact).filter_map(NameAddr::parse);
+    let with_q = contacts.map(|c| (c.params.get("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0), c.uri));
+    let best = with_q.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, uri)| uri.to_owned())
 }
 
 #[cfg(test)]
@@ -180,5 +309,6 @@ mod tests {
         assert_eq!(mapped(302, "Moved", false).status, 480);
         assert_eq!(mapped(407, "", true).status, 502);
         assert_eq!(mapped(503, "", false).status, 480);
+        assert_eq!((mapped(430, "", true).status, mapped(430, "", false).status), (502, 480));
     }
 }

@@ -12,8 +12,9 @@ use super::{
     cdr::{EndedBy, LegRecord},
     context::{Context, Owner, Side},
     fork::{Attempt, Branch, Failure, Progress},
+    identity::Identity,
     leg::{Leg, Peer},
-    outgoing::{escaped_user, host},
+    provisional::Received,
 };
 use crate::{
     media::Command,
@@ -94,7 +95,7 @@ impl Call {
             (None, Some(device)) => Peer::Device(device.user.clone()),
             (None, None) => Peer::Unknown,
         };
-        Caller { peer, user, display: String::new(), direct_line: None }
+        Caller { peer, user, display: String::new(), direct_line: None, is_private: false }
     }
 
     /// A call to the target of a REFER on behalf of a party that is still in the call `from`.
@@ -120,7 +121,7 @@ impl Call {
         let mut call = Self::of(ctx, parts);
         call.adopt(ctx, Side::A, legs.0);
         call.adopt(ctx, Side::B(0), legs.1);
-        call.connected(ctx, 0, "");
+        call.connected(ctx, 0, None);
         call.join_media(ctx, 0);
         let accepted = call.opposite(waits).and_then(|side| call.leg(side));
         if let Some(session) = accepted.and_then(|leg| leg.session.clone()) {
@@ -236,7 +237,7 @@ impl Call {
 
     /// Takes a leg out of this call. What the other side asked of it, or it of the other side, is over.
     pub(super) fn release(&mut self, ctx: &mut Context, side: Side) -> Option<Moved> {
-        self.relayed.retain(|_, (from, pending)| {
+        self.relayed.retain(|_, (from, pending, _)| {
             if *from == side {
                 ctx.refuse(pending, 500, "Call Transferred");
             }
@@ -255,7 +256,7 @@ impl Call {
                 Some(Moved { invite: leg.last_invite, leg })
             }
             Side::B(number) => {
-                let Branch { leg, txn, .. } = self.branches.remove(&number)?;
+                let Branch { leg, txn, .. } = *self.branches.remove(&number)?;
                 self.cdr.b = Some(record(&leg));
                 Some(Moved { invite: leg.last_invite.or(Some(txn)), leg })
             }
@@ -277,7 +278,7 @@ impl Call {
             Side::A => self.a = leg,
             Side::B(number) => {
                 self.next_branch = number + 1;
-                self.branches.insert(number, Branch::joined(leg, ctx.now));
+                self.branches.insert(number, Box::new(Branch::joined(leg, ctx.now)));
             }
         }
     }
@@ -297,8 +298,8 @@ impl Call {
     /// The party that an INVITE with Replaces reaches has come: the INVITE is answered.
     pub(super) fn answer_newcomer(&mut self, ctx: &mut Context, moved: Moved) {
         self.adopt(ctx, Side::B(0), moved);
-        match self.answer_for_a(ctx, 0) {
-            Ok(answer) => self.connected(ctx, 0, &answer),
+        match self.settle_a(ctx, 0) {
+            Ok(answer) => self.connected(ctx, 0, answer.as_deref()),
             Err(text) => {
                 if let Some(branch) = self.branches.get_mut(&0) {
                     branch.leg.bye(ctx);
@@ -385,6 +386,10 @@ impl Branch {
             sent_at: now,
             deadline: None,
             is_negotiated: true,
+            received: Received::default(),
+            settled: Vec::new(),
+            offered: None,
+            prack: None,
         }
     }
 }
@@ -425,8 +430,8 @@ impl Leg {
 
     /// Shows who is at the other end from now on (RFC 3325, in the spirit of RFC 4916); devices only.
     pub(super) fn show(&mut self, ctx: &Context, partner: &Caller) {
-        let address = format!("<sip:{}@{}>", escaped_user(&partner.user), host(&ctx.config.server.domain));
-        self.partner = self.device.as_ref().map(|_| address);
+        let identity = Identity::to_device(&ctx.config, partner);
+        self.partner = self.device.as_ref().and_then(|_| identity.asserted());
     }
 }
 

@@ -5,27 +5,34 @@ use bytes::Bytes;
 use super::{
     call::{Call, State},
     cdr::EndedBy,
-    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
+    context::{ALLOW, Context, Owner, Pending, Side},
+    emergency_call,
     fork::Failure,
     leg::{Leg, ServerInvite},
+    update::UPDATE_MAX,
 };
 use crate::{
+    sip::session_timer::SessionTimer,
     types::TxnId,
     wire::{
         sdp::Session,
-        sip::{Message, Method, Name},
+        sip::{Message, Method, Name, reason},
     },
 };
-
-/// A status and the headers that go with it.
-type Unwelcome = (u16, &'static [(&'static str, &'static str)]);
 
 /// Requests of one call relayed at a time; a further one is answered 503.
 const RELAYED_MAX: usize = 16;
 
 /// The session description of a message, if it has one that says anything.
-fn description(message: &Message) -> Option<Bytes> {
+pub(super) fn description(message: &Message) -> Option<Bytes> {
     message.sdp().filter(|body| !body.is_empty())
+}
+
+/// Refuses an offer that meets another one; 500 says when to come back (RFC 3261 section 14.2).
+pub(super) fn refuse_for_now(ctx: &mut Context, pending: &Pending, status: u16) {
+    let seconds = ctx.rng.below(11).to_string();
+    let header = [("Retry-After", seconds.as_str())];
+    ctx.refuse_with(pending, status, "", if status == 500 { &header } else { &[] });
 }
 
 impl Call {
@@ -54,6 +61,7 @@ impl Call {
         }
         // The peer may have moved to a new connection; answers and later requests follow it.
         leg.flow = pending.flow;
+        leg.note_abilities(&pending.request);
         Ok(())
     }
 
@@ -62,7 +70,10 @@ impl Call {
         match pending.request.method() {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
-            Some(Method::Info) => self.relay(ctx, side, pending),
+            Some(Method::Message) if self.emergency.is_some() => emergency_call::refuse_text(ctx, &pending),
+            Some(Method::Info | Method::Message) => self.relay(ctx, side, pending),
+            Some(Method::Update) => self.update(ctx, side, pending),
+            Some(Method::Prack) => self.prack(ctx, side, &pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
             // We subscribe to nothing.
             Some(Method::Notify) => ctx.refuse(&pending, 481, ""),
@@ -70,7 +81,7 @@ impl Call {
         }
     }
 
-    fn confirm(&mut self, ctx: &mut Context, pending: &Pending) {
+    pub(super) fn confirm(&self, ctx: &mut Context, pending: &Pending) {
         let response = ctx.response(pending, 200, "", "").header("Allow", ALLOW).finish();
         ctx.respond(pending.txn, 200, response);
     }
@@ -81,6 +92,7 @@ impl Call {
             leg.acknowledged(ctx);
             leg.owes_bye = false;
         }
+        let reason = reason::passed_on(&pending.request);
         if self.transferor_left(ctx, side) {
             return;
         }
@@ -88,17 +100,22 @@ impl Call {
             (State::Answered(number), Side::A) => {
                 self.refuse_open_invites(ctx);
                 if let Some(branch) = self.branches.get_mut(&number) {
+                    branch.leg.bye_reason = reason;
                     branch.leg.bye(ctx);
                 }
                 self.finish(ctx, EndedBy::Caller, 200, "");
             }
             (State::Answered(number), Side::B(from)) if number == from => {
                 self.refuse_open_invites(ctx);
+                self.a.bye_reason = reason;
                 self.a.bye(ctx);
                 self.finish(ctx, EndedBy::Callee, 200, "");
             }
             // The caller gives up by BYE in an early dialog (RFC 3261 section 15).
-            (State::Setup, Side::A) => self.cancelled(ctx),
+            (State::Setup, Side::A) => {
+                self.reason = reason.unwrap_or_default();
+                self.cancelled(ctx);
+            }
             // Both sides have hung up at once.
             (State::Ended, Side::A) => self.a.leave_dialog(ctx),
             (State::Ended, Side::B(_)) => {
@@ -136,12 +153,15 @@ impl Call {
         other.filter(|other| self.leg(*other).is_some_and(Leg::is_present))
     }
 
-    // Re-INVITE (RFC 3261 section 14).
+    // Re-INVITE (RFC 3261 section 14), and UPDATE with an offer.
 
-    fn reinvite(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+    pub(super) fn reinvite(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
         let Some(other) = self.opposite(side) else { return ctx.refuse(&pending, 491, "") };
-        if let Err((status, header)) = self.may_reinvite(side, other) {
-            return ctx.refuse_with(&pending, status, "", header);
+        if let Err(status) = self.may_reinvite(side, other) {
+            return refuse_for_now(ctx, &pending, status);
+        }
+        if let Some((name, value)) = SessionTimer::refusal(&pending.request).filter(|_| self.emergency.is_none()) {
+            return ctx.refuse_with(&pending, 422, "", &[(name, &value)]);
         }
         let offer = description(&pending.request);
         let leg = self.leg_mut(side).expect("its dialog was found");
@@ -151,12 +171,14 @@ impl Call {
         match leg.negotiation.read_offer(&body) {
             Err(fault) => self.refuse_offer(ctx, side, fault.text()),
             Ok(session) => {
+                let is_unchanged = leg.session.as_ref() == Some(&session);
                 if let Some(invite) = &mut leg.server_invite {
                     invite.offer = Some(session.clone());
                 }
                 // While the answering point of an emergency call listens, hold stays between the device and us (house
                 // emergency specification, section 6).
-                if self.emergency.is_some() && side == Side::A {
+                let is_on_hold = self.emergency.is_some() && side == Side::A;
+                if is_on_hold || is_unchanged && self.is_refresh(side) {
                     self.answer_reinvite(ctx, side, other);
                 } else {
                     self.pass_offer(ctx, side, other, &session);
@@ -167,15 +189,15 @@ impl Call {
 
     /// Glare and overlapping re-INVITEs (RFC 3261 sections 14.1 and 14.2): one at a time in either direction on either leg,
     /// each until its ACK.
-    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), Unwelcome> {
+    fn may_reinvite(&mut self, side: Side, other: Side) -> Result<(), u16> {
         let is_busy = |leg: &mut Leg| leg.client_invite.is_some() || leg.server_invite.is_some();
         let is_other_busy = self.leg_mut(other).is_some_and(is_busy);
         let leg = self.leg_mut(side).expect("its dialog was found");
         if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
-            return Err((500, &[("Retry-After", "2")]));
+            return Err(500);
         }
-        if is_busy(leg) || is_other_busy {
-            return Err((491, &[]));
+        if is_busy(leg) || is_other_busy || self.early_update.is_some() {
+            return Err(491);
         }
         Ok(())
     }
@@ -189,7 +211,7 @@ impl Call {
     }
 
     /// Offers to the other leg what this one offered.
-    fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
+    pub(super) fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
         let call = self.id;
         let worker = self.worker;
         for each in [side, other] {
@@ -203,11 +225,16 @@ impl Call {
         self.offer(ctx, other, session);
     }
 
-    /// Sends a re-INVITE with this session.
-    pub(super) fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
+    /// Sends a re-INVITE with this session, or an UPDATE where the other side sent one.
+    fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
+        let is_update = self.is_for_update(side);
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
         let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
-        leg.reinvite(ctx, offer);
+        let method = if is_update && leg.allows_update { Method::Update } else { Method::Invite };
+        leg.modify(ctx, method, Some(offer));
+        if is_update {
+            leg.client_deadline = Some(ctx.now + UPDATE_MAX);
+        }
     }
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
@@ -225,15 +252,22 @@ impl Call {
         let contact = leg.contact(ctx);
         let Some(invite) = leg.server_invite.as_mut().filter(|i| !i.is_answered) else { return };
         invite.is_answered = true;
-        let response = ctx.response(&invite.pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
-        let bytes = response.header("Supported", SUPPORTED).body("application/sdp", sdp.as_bytes()).finish();
-        ctx.respond(invite.pending.txn, 200, bytes);
+        let is_update = invite.is_update();
+        let pending = invite.pending.clone();
+        let response = ctx.response(&pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
+        let response = leg.accept_session(ctx.now, &pending.request, response);
+        ctx.respond(pending.txn, 200, response.body("application/sdp", sdp.as_bytes()).finish());
+        if is_update {
+            leg.server_invite = None;
+        }
     }
 
-    fn refuse_reinvite(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+    pub(super) fn refuse_reinvite(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
         let Some(leg) = self.leg_mut(side) else { return };
         if let Some(invite) = leg.server_invite.take_if(|i| !i.is_answered) {
             leg.negotiation.roll_back();
+            // RFC 4320 section 4.2: only an INVITE may be answered 408.
+            let status = if status == 408 && invite.is_update() { 504 } else { status };
             ctx.refuse(&invite.pending, status, reason);
         }
     }
@@ -242,6 +276,7 @@ impl Call {
     pub(super) fn reinvite_response(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         let cseq = response.cseq().map_or(0, |c| c.number);
         let has_ended = self.state == State::Ended;
+        let is_up = self.opposite(side).is_some();
         let Some(leg) = self.leg_mut(side) else { return };
         match response.status() {
             ..200 => {}
@@ -250,12 +285,25 @@ impl Call {
                 if let Some(dialog) = &mut leg.dialog {
                     dialog.refresh(response);
                 }
-                leg.acknowledge(ctx, cseq);
+                leg.note_abilities(response);
+                if leg.client_method == Method::Invite {
+                    leg.acknowledge(ctx, cseq);
+                }
                 leg.client_invite = None;
-                self.reinvite_accepted(ctx, side, response);
+                leg.session_timer.answered(ctx.now, response);
+                if std::mem::take(&mut leg.is_refreshing) {
+                    self.refreshed(ctx, side, response);
+                } else {
+                    self.reinvite_accepted(ctx, side, response);
+                }
             }
             401 | 407 if !has_ended && leg.is_challenged(response) => leg.reinvite_again(ctx),
-            status => self.reinvite_failed(ctx, side, status, response.reason_phrase()),
+            405 | 501 if is_up && leg.client_method == Method::Update => self.reinvite_instead(ctx, side),
+            422 if !has_ended && leg.session_timer.may_retry(response) => leg.reinvite_again(ctx),
+            status => {
+                leg.session_timer.heard(ctx.now);
+                self.reinvite_failed(ctx, side, status, response.reason_phrase());
+            }
         }
     }
 
@@ -269,6 +317,9 @@ impl Call {
     fn reinvite_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         if self.is_handing_over(side) {
             return self.handover_accepted(ctx, side, response);
+        }
+        if let Some(update) = self.take_early_update(side) {
+            return self.early_offer_accepted(ctx, update, response);
         }
         let Some(other) = self.opposite(side) else { return };
         let body = response.sdp().unwrap_or_default();
@@ -332,15 +383,24 @@ impl Call {
             leg.client_invite = None;
             leg.is_restoring = false;
             leg.negotiation.roll_back();
+            if std::mem::take(&mut leg.is_refreshing) {
+                return self.refresh_failed(ctx, side, status);
+            }
+        }
+        if let Some(update) = self.take_early_update(side) {
+            return self.early_offer_refused(ctx, update, status, reason);
         }
         let Some(other) = other else { return };
-        if matches!(status, 408 | 481) {
-            // The dialog is gone on that side (RFC 3261 section 12.2.1.2).
+        if matches!(status, 408 | 481) && self.emergency.is_none() {
+            // The dialog is gone on that side (RFC 3261 section 12.2.1.2). In an emergency that ends nothing (emergency
+            // RULES, section 6).
             self.refuse_reinvite(ctx, other, 480, "");
-            return self.hang_up_both(ctx, status, reason);
+            return self.hang_up_both(ctx, status, "");
         }
         let failure = match status {
-            401 | 407 | 300..=399 => Failure::new(488, ""),
+            401 | 407 | 422 | 300..=399 => Failure::new(488, ""),
+            // RFC 3261 section 16.7: a 503 would say that this server is overloaded.
+            430 | 503 => Failure::new(500, ""),
             _ => Failure::new(status, reason),
         };
         self.refuse_reinvite(ctx, other, failure.status, &failure.reason);
@@ -348,11 +408,11 @@ impl Call {
     }
 
     /// CANCEL of a re-INVITE (RFC 3261 section 9.1): what was settled stays.
-    pub(super) fn reinvite_cancelled(&mut self, ctx: &mut Context, side: Side) {
+    pub(super) fn reinvite_cancelled(&mut self, ctx: &mut Context, side: Side, reason: &str) {
         self.refuse_reinvite(ctx, side, 487, "");
         let Some(other) = self.opposite(side) else { return };
         if let Some(txn) = self.leg_mut(other).and_then(|l| l.client_invite) {
-            ctx.cancel(txn);
+            ctx.cancel_because(txn, reason);
         }
     }
 
@@ -369,9 +429,12 @@ impl Call {
         if leg.owes_bye {
             return leg.bye_if_owed(ctx);
         }
-        if description(&invite.pending.request).is_none() {
+        if let Some(number) = self.awaits_answer() {
+            self.answered_in_ack(ctx, number, description(ack));
+        } else if description(&invite.pending.request).is_none() {
             self.read_late_answer(ctx, side, ack);
         }
+        self.correct_a(ctx);
     }
 
     /// The answer to the offer in our 2xx. An ACK without one leaves what was settled before.
@@ -395,7 +458,7 @@ impl Call {
         self.hang_up_both(ctx, 408, "No ACK");
     }
 
-    // INFO.
+    // INFO, and MESSAGE within a call.
 
     /// Passes a request with its body to the other leg and its answer back.
     fn relay(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
@@ -403,31 +466,55 @@ impl Call {
         if self.relayed.len() >= RELAYED_MAX {
             return ctx.refuse_with(&pending, 503, "Too Many Requests At Once", &[("Retry-After", "1")]);
         }
+        self.pass_on(ctx, (side, other), pending, 0);
+    }
+
+    /// `answers`: how many challenges to this request were answered.
+    fn pass_on(&mut self, ctx: &mut Context, (side, other): (Side, Side), pending: Pending, answers: u8) {
         let call = self.id;
+        let method = pending.request.method().expect("only requests are relayed");
         let content_type = pending.request.header(Name::ContentType).unwrap_or_default().to_owned();
         let body = pending.request.body();
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
         let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
-        if let Some(txn) = leg.request(ctx, Method::Info, Owner::Relayed(call), body) {
-            self.relayed.insert(txn, (side, pending));
+        if let Some(txn) = leg.request(ctx, method, Owner::Relayed(call), body) {
+            self.relayed.insert(txn, (side, pending, answers));
         }
     }
 
     /// The other leg's final answer to a relayed request.
-    pub(super) fn relayed_response(&mut self, ctx: &mut Context, txn: TxnId, status: u16, reason: &str) {
+    pub(super) fn relayed_response(
+        &mut self,
+        ctx: &mut Context,
+        txn: TxnId,
+        status: u16,
+        reason: &str,
+        response: Option<&Message>,
+    ) {
         if status < 200 {
             return;
         }
-        if let Some((_, pending)) = self.relayed.remove(&txn) {
-            let status = if matches!(status, 401 | 407) { 500 } else { status };
-            let response = ctx.response(&pending, status, reason, "").finish();
-            ctx.respond(pending.txn, status, response);
+        let Some((side, pending, answers)) = self.relayed.remove(&txn) else { return };
+        let other = self.opposite(side);
+        let challenged = other.filter(|other| {
+            let leg = self.leg_mut(*other).expect("both legs of an answered call are there");
+            response.is_some_and(|response| leg.takes_challenge(response, answers))
+        });
+        if let Some(other) = challenged {
+            return self.pass_on(ctx, (side, other), pending, answers + 1);
         }
+        let (status, reason) = match status {
+            // A challenge is ours to answer, and a 503 would say that this server is overloaded.
+            401 | 407 | 430 | 503 => (500, ""),
+            status => (status, reason),
+        };
+        let response = ctx.response(&pending, status, reason, "").finish();
+        ctx.respond(pending.txn, status, response);
     }
 
     /// The call ends before the other leg answered.
     pub(super) fn refuse_relayed(&mut self, ctx: &mut Context) {
-        for (_, (_, pending)) in std::mem::take(&mut self.relayed) {
+        for (_, (_, pending, _)) in std::mem::take(&mut self.relayed) {
             ctx.refuse(&pending, 481, "");
         }
     }

@@ -9,8 +9,12 @@ use super::cdr::Cdr;
 use crate::{
     config::{Config, Directory},
     media,
-    sip::registrar::{Binding, Change},
+    sip::{
+        locate,
+        registrar::{Binding, Change},
+    },
     types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    wire::sip::frame::FrameError,
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -25,6 +29,8 @@ pub struct Setup {
     pub trunk_passwords: HashMap<String, Secret<String>>,
     /// Bindings of the store.
     pub bindings: Vec<Binding>,
+    /// Makes GRUUs; the same after a restart, so that they stay good.
+    pub gruu_key: Secret<[u8; 32]>,
     pub rng: Rng,
 }
 
@@ -34,14 +40,20 @@ pub enum Input {
         flow: Flow,
         bytes: Bytes,
     },
+    /// A connection whose bytes cannot be cut into messages any more: nothing after `error` is read from it.
+    Unframeable {
+        flow: Flow,
+        error: FrameError,
+    },
     /// The connection closed or could not be opened, or a datagram could not be sent.
     FlowFailed {
         flow: Flow,
     },
-    /// The answer to [`Output::Resolve`]; empty: no such host.
+    /// The answer to [`Output::Resolve`]; each is answered once.
     Resolved {
         query: u64,
-        addresses: Vec<SocketAddr>,
+        question: locate::Question,
+        reply: locate::Reply,
     },
     Media(media::Event),
     /// Users were added or removed.
@@ -57,16 +69,16 @@ pub enum Output {
         bytes: Bytes,
     },
     /// Open a connection and call it `flow.connection`; transmits to it may follow at once and are queued by the shell.
-    /// TLS is verified against `server_name`.
+    /// TLS is verified against `server_name`, by what the trunk with this index has in the configuration.
     Connect {
         flow: Flow,
         server_name: String,
+        trunk: usize,
     },
-    /// Look up a trunk's host name.
+    /// Ask DNS where a trunk is.
     Resolve {
         query: u64,
-        host: String,
-        port: u16,
+        question: locate::Question,
     },
     Media {
         worker: u16,
@@ -83,8 +95,9 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
+            Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
-            Self::Resolved { query, addresses } => write!(f, "Resolved({query}, {addresses:?})"),
+            Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Drain => f.write_str("Drain"),
@@ -98,8 +111,8 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
-            Self::Connect { flow, server_name } => write!(f, "Connect({flow:?}, {server_name})"),
-            Self::Resolve { query, host, port } => write!(f, "Resolve({query}, {host}:{port})"),
+            Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
@@ -120,6 +133,8 @@ pub struct CallView {
     pub answer_ms: Option<u64>,
     pub emergency: bool,
     pub trunk: Option<String>,
+    /// The user, or the outside number, that answered.
+    pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
 }
@@ -130,10 +145,13 @@ pub struct Counters {
     pub drops: DropCounters,
     pub requests: u64,
     pub responses: u64,
+    /// Messages sent over UDP that may not arrive in one piece, for want of a stream to the same place.
+    pub datagrams_large: u64,
     pub calls: u64,
     pub calls_answered: u64,
     pub calls_refused: u64,
     pub registrations_refused: u64,
+    pub contacts_displaced: u64,
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,

@@ -14,14 +14,18 @@ use crate::{
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
         registrar::Binding,
+        session_timer::{OPTION_TAG, SessionTimer},
         transaction,
     },
-    types::{CallId, Flow, LegId, Secret, TxnId},
+    types::{CallId, Duration, Flow, Instant, LegId, Secret, TxnId, limits},
     wire::{
         sdp::{MediaKind, MediaSection, Session},
-        sip::{Message, Method},
+        sip::{Message, Method, Name},
     },
 };
+
+/// How long our re-INVITE may wait for its final answer (RFC 3261 section 16.6, timer C); then it is cancelled.
+const REINVITE_MAX: Duration = Duration::from_secs(limits::REINVITE_S_MAX);
 
 /// Who is at the other end of a leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub(super) struct Device {
     pub is_registered: bool,
 }
 
-/// An INVITE of the peer that has no final answer, or a 2xx without its ACK.
+/// An INVITE, or an UPDATE with an offer, of the peer that has no final answer, or a 2xx without its ACK.
 #[derive(Debug)]
 pub(super) struct ServerInvite {
     pub pending: Pending,
@@ -60,6 +64,10 @@ impl ServerInvite {
     pub(super) fn new(pending: Pending) -> Self {
         let cseq = pending.request.cseq().map_or(0, |c| c.number);
         Self { pending, cseq, is_answered: false, offer: None }
+    }
+
+    pub(super) fn is_update(&self) -> bool {
+        self.pending.request.method() == Some(Method::Update)
     }
 }
 
@@ -95,25 +103,38 @@ pub(super) struct Leg {
     /// Media legs that are closing, with those that go on with their streams under the same key.
     pub heirs: Vec<(LegId, LegId)>,
     pub server_invite: Option<ServerInvite>,
-    /// Our INVITE towards the peer that has no final answer yet.
+    /// Our INVITE or UPDATE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
+    /// Which of them; in a dialog.
+    pub client_method: Method,
+    /// When it is given up.
+    pub client_deadline: Option<Instant>,
     /// Our last re-INVITE, whose 2xx may come again.
     pub last_invite: Option<TxnId>,
     /// Its body, in case it must be sent again.
-    offer: Option<Secret<String>>,
+    pub offer: Option<Secret<String>>,
+    /// The peer's last Allow has it.
+    pub allows_update: bool,
     /// Our BYE to a trunk has no final answer yet.
     pub is_bye_open: bool,
     /// Our re-INVITE takes back what the peer accepted after it was cancelled.
     pub is_restoring: bool,
+    pub session_timer: SessionTimer,
+    /// Our re-INVITE refreshes the session and changes nothing.
+    pub is_refreshing: bool,
     /// The call is over; BYE follows as soon as the peer has acknowledged our 2xx.
     pub owes_bye: bool,
+    /// Why our BYE is sent (RFC 3326), where there is more to say than that somebody hung up.
+    pub bye_reason: Option<String>,
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
+    /// The peer's 2xx with an offer, whose ACK waits for the answer.
+    unanswered: Option<Message>,
     /// Until their worker has reported them closed.
     open_media: Vec<LegId>,
     /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
     pub has_left: bool,
-    /// P-Asserted-Identity of our re-INVITEs: who is at the other end since a transfer.
+    /// P-Asserted-Identity of what changes the session: who is at the other end since a transfer.
     pub partner: Option<String>,
     pub record: LegRecord,
 }
@@ -147,17 +168,30 @@ impl Leg {
             heirs: Vec::new(),
             server_invite: None,
             client_invite: None,
+            client_method: Method::Invite,
+            client_deadline: None,
             last_invite: None,
             offer: None,
+            allows_update: false,
             is_bye_open: false,
             is_restoring: false,
+            session_timer: SessionTimer::new(true),
+            is_refreshing: false,
             owes_bye: false,
+            bye_reason: None,
             ack: None,
+            unanswered: None,
             open_media: Vec::new(),
             has_left: false,
             partner: None,
             record,
         }
+    }
+
+    /// Before anything was sent: the leg takes another flow.
+    pub(super) fn follow(&mut self, flow: Flow) {
+        self.flow = flow;
+        self.record.transport = flow.transport.to_string();
     }
 
     pub(super) fn contact(&self, ctx: &Context) -> String {
@@ -212,8 +246,11 @@ impl Leg {
         }
     }
 
-    /// Gives back the ports of sections that were not accepted, or not kept.
+    /// Gives back the ports of sections that were not accepted, or not kept. Before the first answer all may be needed.
     pub(super) fn close_unused_media(&mut self, ctx: &mut Context) {
+        if self.negotiation.settled().is_empty() {
+            return;
+        }
         let negotiation = &self.negotiation;
         let unused = self.media.iter_mut().enumerate().filter(|(section, _)| !negotiation.is_in_use(*section));
         for leg in unused.filter_map(|(_, slot)| slot.take()) {
@@ -255,14 +292,28 @@ impl Leg {
         let contact = self.contact(ctx);
         let uri = self.dialog.as_ref()?.request_uri();
         let authorization = self.authorization(ctx, method, &uri, body.map_or(&[], |(_, body)| body));
+        let session = self.session_headers(method);
         let dialog = self.dialog.as_mut()?;
         let build = |_: &mut Context, via: &str| {
-            let mut request = dialog.request(method, via).header("Contact", contact);
+            let mut request = dialog.request(method, via);
+            // RFC 3428 section 4.
+            if method != Method::Message {
+                request = request.header("Contact", contact);
+            }
+            if !session.is_empty() {
+                request = request.header("Supported", OPTION_TAG);
+            }
+            for (name, value) in session {
+                request = request.header(name, value);
+            }
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
             }
-            if let Some(partner) = self.partner.as_ref().filter(|_| method == Method::Invite) {
+            if let Some(partner) = self.partner.as_ref().filter(|_| matches!(method, Method::Invite | Method::Update)) {
                 request = request.header("P-Asserted-Identity", partner);
+            }
+            if let Some(reason) = self.bye_reason.as_ref().filter(|_| method == Method::Bye) {
+                request = request.header("Reason", reason);
             }
             match body {
                 Some((content_type, body)) => request.body(content_type, body),
@@ -274,18 +325,32 @@ impl Leg {
 
     /// Sends a re-INVITE with this offer.
     pub(super) fn reinvite(&mut self, ctx: &mut Context, offer: String) {
+        self.modify(ctx, Method::Invite, Some(offer));
+    }
+
+    /// Sends a re-INVITE, or an UPDATE with or without an offer.
+    pub(super) fn modify(&mut self, ctx: &mut Context, method: Method, offer: Option<String>) {
         self.answers = 0;
-        self.offer = Some(Secret::new(offer));
+        self.client_method = method;
+        self.client_deadline = Some(ctx.now + REINVITE_MAX);
+        self.offer = offer.map(Secret::new);
         self.reinvite_again(ctx);
     }
 
-    /// Sends it again, with credentials.
+    /// Sends it again, with credentials or whatever else the peer has asked for.
     pub(super) fn reinvite_again(&mut self, ctx: &mut Context) {
-        let Some(offer) = self.offer.clone() else { return };
-        let body = Some(("application/sdp", offer.expose().as_bytes()));
+        let offer = self.offer.clone();
+        let body = offer.as_ref().map(|offer| ("application/sdp", offer.expose().as_bytes()));
         let (call, side) = self.id;
-        self.client_invite = self.request(ctx, Method::Invite, Owner::Reinvite(call, side), body);
+        self.client_invite = self.request(ctx, self.client_method, Owner::Reinvite(call, side), body);
         self.last_invite = self.client_invite;
+    }
+
+    /// What the peer says it can do.
+    pub(super) fn note_abilities(&mut self, message: &Message) {
+        if message.header(Name::Allow).is_some() {
+            self.allows_update = message.values(Name::Allow).any(|method| method == Method::Update.as_str());
+        }
     }
 
     /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).
@@ -293,6 +358,7 @@ impl Leg {
         if self.has_left {
             return;
         }
+        self.decline(ctx);
         self.owes_bye = self.server_invite.as_ref().is_some_and(|invite| invite.is_answered);
         if !self.owes_bye {
             self.answers = 0;
@@ -335,11 +401,42 @@ impl Leg {
     pub(super) fn acknowledge(&mut self, ctx: &mut Context, cseq: u32) {
         if let Some((_, bytes)) = self.ack.as_ref().filter(|(acked, _)| *acked == cseq) {
             ctx.transmit(self.flow, bytes.clone());
-            return;
+        } else {
+            self.send_ack(ctx, cseq, None);
         }
+    }
+
+    /// A 2xx to our INVITE arrived with the peer's offer: its ACK waits for [`Leg::acknowledge_offer`].
+    pub(super) fn acknowledge_later(&mut self, response: &Message) {
+        self.unanswered = Some(response.clone());
+    }
+
+    pub(super) const fn owes_answer(&self) -> bool {
+        self.unanswered.is_some()
+    }
+
+    /// Sends the ACK that waited, with our answer.
+    pub(super) fn acknowledge_offer(&mut self, ctx: &mut Context, answer: Option<&str>) {
+        if let Some(cseq) = self.unanswered.take().and_then(|response| response.cseq().map(|c| c.number)) {
+            self.send_ack(ctx, cseq, answer);
+        }
+    }
+
+    /// The call ends while the peer's offer waits for an answer: all of it is refused, so that BYE can follow (RFC 3261
+    /// section 13.2.2.4).
+    pub(super) fn decline(&mut self, ctx: &mut Context) {
+        let Some(body) = self.unanswered.as_ref().map(|response| response.sdp().unwrap_or_default()) else { return };
+        let answer = self.negotiation.decline(&body);
+        self.acknowledge_offer(ctx, answer.as_deref());
+    }
+
+    fn send_ack(&mut self, ctx: &mut Context, cseq: u32, answer: Option<&str>) {
         let via = ctx.ack_via(&self.flow);
         let Some(dialog) = &self.dialog else { return };
         let mut ack = dialog.ack(cseq, &via);
+        if let Some(answer) = answer {
+            ack = ack.body("application/sdp", answer.as_bytes());
+        }
         if let Some((name, value)) = &self.invite_authorization {
             ack = ack.header(name, value.expose());
         }
@@ -381,9 +478,10 @@ impl Leg {
         response: &Message,
     ) -> bool {
         let Some(mut confirmed) = Dialog::uac(invite, response) else { return false };
-        if let Some(early) = self.dialog.take_if(|early| early.id == confirmed.id) {
-            confirmed.local_cseq = early.local_cseq;
-            confirmed.remote_cseq = early.remote_cseq;
+        if let Some(early) = self.dialog.take() {
+            // PRACK counts through all early dialogs of the INVITE.
+            confirmed.local_cseq = early.local_cseq.max(confirmed.local_cseq);
+            confirmed.remote_cseq = early.remote_cseq.filter(|_| early.id == confirmed.id);
         }
         self.dialog = Some(confirmed);
         self.enter(ctx, call, side);
@@ -427,11 +525,6 @@ impl Leg {
     /// The peer is in its call: the dialog is there and the peer has not hung up.
     pub(super) const fn is_present(&self) -> bool {
         self.dialog.is_some() && !self.has_left
-    }
-
-    /// No INVITE of either side waits for an answer or for its ACK.
-    pub(super) const fn is_quiet(&self) -> bool {
-        self.client_invite.is_none() && self.server_invite.is_none()
     }
 
     /// No transaction of this leg needs its call any more.

@@ -1,5 +1,6 @@
 //! The B2BUA: every call, the only place where signalling and media meet.
 
+mod abuse;
 mod admission;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
@@ -7,17 +8,32 @@ pub mod cdr;
 mod context;
 mod core;
 mod credentials;
+mod diversion;
+mod early;
+mod early_update;
 mod emergency_call;
+mod failover;
+mod flows;
 mod fork;
 mod handover;
+mod hunt;
+mod identity;
 mod in_dialog;
 mod interface;
+mod late_offer;
 mod leg;
+mod message;
 mod outgoing;
+mod passed_headers;
+mod pbx;
+mod provisional;
 mod refer;
+mod session_timer;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod trunks;
+mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;

@@ -4,13 +4,9 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     config::{Config, Trunk},
-    types::{ConnectionId, Duration, Flow, Instant, Secret, Transport},
+    sip::locate::{self, Destination, Health, Locator, Question, Reply, Target},
+    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
 };
-
-/// A host name is looked up again this often.
-const RESOLVE_AGAIN: Duration = Duration::from_secs(300);
-/// ... and this often while it has no address.
-const RESOLVE_RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Trunks {
@@ -20,16 +16,17 @@ pub(super) struct Trunks {
     connections: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TrunkState {
-    addresses: Vec<SocketAddr>,
-    /// When to look the host up (again); `None` for a literal address or while a lookup is under way.
-    resolve_at: Option<Instant>,
-    /// The TCP or TLS connection in use.
-    flow: Option<Flow>,
+    /// `None` for a trunk that is not in use.
+    locator: Option<Locator>,
+    health: Health,
+    /// The TCP or TLS connections in use.
+    flows: HashMap<Target, Flow>,
 }
 
 /// How to reach a trunk now.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     Flow(Flow),
     /// Open this connection first.
@@ -55,89 +52,114 @@ impl Trunks {
     /// Which enabled trunk sends on this flow. Over UDP the source must be the trunk's own address and port; a connection
     /// must come from its address over its transport, or be one we opened to it.
     pub(super) fn owner_of(&self, flow: &Flow) -> Option<usize> {
-        let is_theirs = |(trunk, state): &(&Trunk, &TrunkState)| {
-            let is_known = match flow.transport {
-                Transport::Udp => state.addresses.contains(&flow.remote),
-                Transport::Tcp | Transport::Tls => state.addresses.iter().any(|a| a.ip() == flow.remote.ip()),
-            };
-            let is_ours = state.flow.is_some_and(|f| f.connection == flow.connection && f.transport == flow.transport);
-            trunk.is_enabled && trunk.transport == flow.transport && (is_known || is_ours)
+        let is_theirs = |target: &Target| match flow.transport {
+            Transport::Udp => target.address == flow.remote,
+            Transport::Tcp | Transport::Tls => target.address.ip() == flow.remote.ip(),
         };
-        self.config.trunks.iter().zip(&self.states).position(|pair| is_theirs(&pair))
+        self.states.iter().position(|state| {
+            state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
+                || state.flows.values().any(|f| f.connection == flow.connection && f.transport == flow.transport)
+        })
     }
 
-    /// The flow to a trunk, opening a connection where its transport has one and none is open.
-    pub(super) fn reach(&mut self, index: usize, listeners: &[(Transport, SocketAddr)]) -> Reach {
-        let transport = self.trunk(index).transport;
-        if let Some(flow) = self.states[index].flow {
-            return Reach::Flow(flow);
+    /// The flow to the trunk's best target of those that will do: one that is not in trouble, if there is one. Opens a
+    /// connection where the transport has one and none is open.
+    pub(super) fn reach(
+        &mut self,
+        now: Instant,
+        index: usize,
+        will_do: impl Fn(&Target) -> bool,
+        listeners: &[(Transport, SocketAddr)],
+        rng: &mut Rng,
+    ) -> Reach {
+        let state = &mut self.states[index];
+        let mut targets = state.locator.as_ref().map_or_else(Vec::new, |locator| locator.order(rng));
+        targets.retain(|target| will_do(target) && is_usable(target, listeners));
+        let healthy = targets.iter().find(|target| !state.health.is_skipped(now, target));
+        let Some(&target) = healthy.or_else(|| targets.first()) else { return Reach::Unreachable };
+        if let Some(flow) = state.flows.get(&target) {
+            return Reach::Flow(*flow);
         }
-        let listens = |remote: &SocketAddr| {
-            let fits = |(t, a): &&(Transport, SocketAddr)| *t == transport && a.is_ipv4() == remote.is_ipv4();
-            listeners.iter().find(fits).map(|(_, local)| (*remote, *local))
-        };
-        let pair = self.states[index].addresses.iter().find_map(listens);
-        match (transport, pair) {
-            (Transport::Udp, Some((remote, local))) => {
-                Reach::Flow(Flow { transport, local, remote, connection: ConnectionId::NONE })
-            }
-            (Transport::Udp, None) => Reach::Unreachable,
-            (Transport::Tcp | Transport::Tls, pair) => self.connect(index, pair.map(|(_, local)| local)),
+        let Target { transport, address: remote } = target;
+        let local = listener_for(&target, listeners).unwrap_or(remote);
+        if transport == Transport::Udp {
+            return Reach::Flow(Flow { transport, local, remote, connection: ConnectionId::NONE });
         }
-    }
-
-    fn connect(&mut self, index: usize, local: Option<SocketAddr>) -> Reach {
-        let transport = self.trunk(index).transport;
-        let Some(&remote) = self.states[index].addresses.first() else { return Reach::Unreachable };
         self.connections += 1;
-        let connection = ConnectionId::outbound(self.connections);
-        let flow = Flow { transport, local: local.unwrap_or(remote), remote, connection };
-        self.states[index].flow = Some(flow);
+        let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(self.connections) };
+        state.flows.insert(target, flow);
         Reach::Connect(flow)
+    }
+
+    /// Whether the trunk has a target that will do.
+    pub(super) fn has(
+        &self,
+        index: usize,
+        will_do: impl Fn(&Target) -> bool,
+        listeners: &[(Transport, SocketAddr)],
+    ) -> bool {
+        self.states[index].targets().any(|target| will_do(target) && is_usable(target, listeners))
+    }
+
+    pub(super) fn target_failed(&mut self, now: Instant, index: usize, target: Target) {
+        self.states[index].health.failed(now, target);
+    }
+
+    pub(super) fn target_answered(&mut self, index: usize, target: Target) {
+        self.states[index].health.answered(target);
     }
 
     pub(super) fn connection_failed(&mut self, connection: ConnectionId) {
         for state in &mut self.states {
-            if state.flow.is_some_and(|f| f.connection == connection && connection != ConnectionId::NONE) {
-                state.flow = None;
-            }
+            state.flows.retain(|_, flow| flow.connection != connection);
         }
     }
 
-    /// Hosts whose lookup is due; the index is the query number.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<usize> {
-        let mut due = Vec::new();
-        for (index, state) in self.states.iter_mut().enumerate() {
-            if state.resolve_at.is_some_and(|at| at <= now) {
-                state.resolve_at = None;
-                due.push(index);
-            }
-        }
-        due
-    }
-
-    /// A failed lookup keeps the addresses known so far: a broken DNS server must not cut a trunk off.
-    pub(super) fn resolved(&mut self, now: Instant, index: usize, addresses: Vec<SocketAddr>) {
+    pub(super) fn resolved(&mut self, now: Instant, index: usize, question: Question, reply: Reply) {
         let Some(state) = self.states.get_mut(index) else { return };
-        if !addresses.is_empty() {
-            state.addresses = addresses;
-        }
-        let pause = if state.addresses.is_empty() { RESOLVE_RETRY } else { RESOLVE_AGAIN };
-        state.resolve_at = Some(now + pause);
+        let Some(locator) = &mut state.locator else { return };
+        locator.handle_input(now, locate::Input::Answered { question, reply });
+        state.health.retain(|target| locator.targets().any(|wanted| wanted == target));
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.states.iter().filter_map(|s| s.resolve_at).min()
+    pub(super) fn timeout(&mut self, now: Instant) {
+        for locator in self.states.iter_mut().filter_map(|state| state.locator.as_mut()) {
+            locator.handle_input(now, locate::Input::Timeout);
+        }
     }
+
+    /// Drain until `Timeout`. The number tells whose question it is.
+    pub(super) fn poll_output(&mut self) -> (u64, locate::Output) {
+        let mut next = None;
+        for (index, state) in (0_u64..).zip(&mut self.states) {
+            match state.locator.as_mut().map(Locator::poll_output) {
+                Some(locate::Output::Timeout(at)) => next = [next, at].into_iter().flatten().min(),
+                Some(ask @ locate::Output::Ask(_)) => return (index, ask),
+                None => {}
+            }
+        }
+        (0, locate::Output::Timeout(next))
+    }
+}
+
+/// A datagram needs a socket of the address's family; a connection makes its own.
+fn is_usable(target: &Target, listeners: &[(Transport, SocketAddr)]) -> bool {
+    target.transport != Transport::Udp || listener_for(target, listeners).is_some()
+}
+
+fn listener_for(target: &Target, listeners: &[(Transport, SocketAddr)]) -> Option<SocketAddr> {
+    let fits = |(t, a): &&(Transport, SocketAddr)| *t == target.transport && a.is_ipv4() == target.address.is_ipv4();
+    listeners.iter().find(fits).map(|(_, local)| *local)
 }
 
 impl TrunkState {
     fn new(now: Instant, trunk: &Trunk) -> Self {
-        let literal = trunk.host.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, trunk.port));
-        Self {
-            addresses: literal.into_iter().collect(),
-            resolve_at: (literal.is_none() && trunk.is_enabled).then_some(now),
-            flow: None,
-        }
+        let destination = Destination { host: trunk.host.clone(), port: trunk.port, transport: trunk.transport };
+        let locator = trunk.is_enabled.then(|| Locator::new(now, destination));
+        Self { locator, health: Health::default(), flows: HashMap::new() }
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.locator.iter().flat_map(Locator::targets)
     }
 }

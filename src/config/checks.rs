@@ -4,7 +4,8 @@
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Problem, Severity, Trunk, TrunkLocation, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Severity, Trunk, TrunkLocation, User, groups,
+    reader::Section,
 };
 use crate::{
     policy::{
@@ -56,19 +57,40 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
             section.error(present, format!("{missing} is missing"), remedy);
         }
     }
+    for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
+        if section.has(present) && !section.has(missing) {
+            let remedy = "both certificate and key, or neither where the carrier asks for none";
+            section.error(present, format!("{missing} is missing"), remedy);
+        }
+    }
+    if let Some(transport) = trunk.transport.filter(|transport| *transport != Transport::Tls) {
+        for key in ["ca", "certificate"].into_iter().filter(|key| section.has(key)) {
+            let message = format!("the trunk is reached over {transport}, without TLS");
+            section.error(key, message, format!("transport = \"tls\", or no {key}"));
+        }
+    }
     if trunk.reaches_pstn && !section.has("numbers") {
         let remedy = "numbers = [\"+12025550100\"]: the first is the caller identity of users without a direct line";
         section.error("numbers", "a trunk that reaches the PSTN has no number", remedy);
     }
-    if trunk.encryption != Encryption::Off && trunk.transport != Transport::Tls {
-        let message = format!("SRTP keys would travel over {} in the clear", trunk.transport);
+    if trunk.encryption != Encryption::Off && trunk.transport != Some(Transport::Tls) {
+        let over = trunk.transport.map_or("whatever DNS says, perhaps", Transport::uri_token);
+        let message = format!("SRTP keys would travel over {over} in the clear");
         section.warn("encryption", message, "transport = \"tls\"");
     }
     let has_document = trunk.carries_emergency && trunk.location == TrunkLocation::PidfLo;
-    if trunk.reaches_pstn && has_document && trunk.transport == Transport::Udp {
+    if trunk.reaches_pstn && has_document && trunk.transport == Some(Transport::Udp) {
         // RFC 3261 section 18.1.1.
         let message = "an emergency INVITE with its location is about 2600 bytes, too large for UDP";
         section.warn("transport", message, "transport = \"tcp\" or \"tls\", or location = \"elin\"");
+    }
+}
+
+/// Emergency RULES 3: nothing is ever forwarded to an emergency number.
+pub(super) fn voicemail(section: &Section<'_>, config: &Config) {
+    let Some(number) = &config.dialing.voicemail else { return };
+    if let Some(complaint) = EmergencyNumbers::of(config).and_then(|numbers| numbers.complaint(number)) {
+        section.error("voicemail", complaint, "the extension or number of the voicemail system");
     }
 }
 
@@ -146,53 +168,128 @@ fn emergency_numbers(section: &Section<'_>, emergency: &Emergency, region: &tabl
     }
 }
 
-/// Emergency RULES 3.1: no extension, user part or direct line may equal an emergency number in use, with or without an
-/// outside prefix, in any form in which it could be dialled. Also warns of callback numbers that reach nobody.
-pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
-    let mut with_habits = config.clone();
-    with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
-    let site = Site::new(&with_habits, &[]);
-    let mut problems = Vec::new();
-    let mut report = |severity, key: String, message: String, remedy: &str| {
-        problems.push(Problem { severity, line: 0, key, message, remedy: remedy.to_owned() });
-    };
-    for user in directory.iter() {
-        let direct_line = user.direct_line.as_deref();
-        for (what, text) in
-            [("name", Some(user.name.as_str())), ("extension", Some(&user.extension)), ("direct_line", direct_line)]
-        {
-            let Some(text) = text else { continue };
-            let class = match class_of_user_part(text, &site) {
-                Some(Class::Emergency) => "an emergency number",
-                Some(Class::Test) => "a test number of emergency calls",
-                None => continue,
-            };
-            let message = format!("{text:?} is {class} in {}, with or without an outside prefix", site.region().code);
-            report(Severity::Error, format!("user {:?} {what}", user.name), message, "another number or name");
-        }
-        if let Some(line) = direct_line.filter(|l| !number::is_e164(l)) {
+/// Emergency RULES 3.1: no extension, user part, direct line or forwarding target may equal an emergency number in use,
+/// with or without an outside prefix, in any form in which it could be dialled. And no number has two owners.
+#[derive(Debug)]
+pub struct UserRules<'c> {
+    config: &'c Config,
+    emergency: Option<EmergencyNumbers>,
+}
+
+impl<'c> UserRules<'c> {
+    pub fn new(config: &'c Config) -> Self {
+        Self { config, emergency: EmergencyNumbers::of(config) }
+    }
+
+    /// Every reason why there can be no such user.
+    pub fn check(&self, user: &User) -> Vec<Problem> {
+        let name = ("name", Some(user.name.as_str()));
+        let dialled = [name, ("extension", Some(&user.extension)), ("direct_line", user.direct_line.as_deref())];
+        let shadows = dialled.into_iter().filter_map(|(what, text)| self.shadows(what, text?));
+        let forwards = user.forwarding.targets().filter_map(|(condition, target)| {
+            let message = self.complaint(target)?;
+            let remedy = "another target: nothing is ever forwarded to an emergency number";
+            Some((format!("forward {condition}"), message, remedy))
+        });
+        let not_e164 = user.direct_line.as_ref().filter(|line| !number::is_e164(line)).map(|line| {
             let remedy = "+, country code and number without separators";
-            report(
-                Severity::Error,
-                format!("user {:?} direct_line", user.name),
-                format!("{line:?} is not E.164"),
-                remedy,
-            );
-        }
+            ("direct_line".to_owned(), format!("{line:?} is not E.164"), remedy)
+        });
+        let of_pbx = user.direct_line.as_ref().and_then(|line| {
+            let pbx = self.config.pbx_with(line).filter(|pbx| pbx.user != user.name)?;
+            let message = format!("{line:?} is already a number of the telephone system {:?}", pbx.user);
+            Some(("direct_line".to_owned(), message, "another number"))
+        });
+        let problem = |(what, message, remedy): (String, String, &str)| Problem {
+            severity: Severity::Error,
+            line: 0,
+            key: format!("user {:?} {what}", user.name),
+            message,
+            remedy: remedy.to_owned(),
+        };
+        let shared = groups::shared_with_users(self.config, &Directory::new([user.clone()]));
+        shadows.chain(forwards).chain(not_e164).chain(of_pbx).map(problem).chain(shared).collect()
     }
-    for number in config.emergency.callback_numbers.iter().filter(|n| directory.by_direct_line(n).is_none()) {
-        let message = format!("{number:?} is nobody's direct line: emergency services that call back reach nobody");
-        let remedy = "a user with this direct line, such as the reception";
-        report(Severity::Warning, "emergency.callback_numbers".to_owned(), message, remedy);
+
+    /// Whether a telephone system can have its numbers.
+    fn check_pbx(&self, config: &Config, directory: &Directory, index: usize, pbx: &Pbx) -> Vec<Problem> {
+        let problem = |severity, message: String, remedy: &str| Problem {
+            severity,
+            line: 0,
+            key: format!("pbx of {:?}", pbx.user),
+            message,
+            remedy: remedy.to_owned(),
+        };
+        let has_other_owner = |number: &String| config.pbxs[..index].iter().any(|p| p.numbers.contains(number));
+        let fault = |number: &String| {
+            if let Some(message) = self.complaint(number) {
+                return Some(problem(Severity::Error, message, "another number"));
+            }
+            let message = || format!("{number:?} is somebody else's, too");
+            has_other_owner(number).then(|| problem(Severity::Error, message(), "a number of its own"))
+        };
+        let nobody = directory.by_name(&pbx.user).is_none().then(|| {
+            let message = "there is no such user: nothing can register".to_owned();
+            problem(Severity::Warning, message, "ringdown user add")
+        });
+        nobody.into_iter().chain(pbx.numbers.iter().filter_map(fault)).collect()
     }
-    problems
+
+    fn shadows(&self, what: &str, text: &str) -> Option<(String, String, &'static str)> {
+        Some((what.to_owned(), self.complaint(text)?, "another number or name"))
+    }
+
+    fn complaint(&self, text: &str) -> Option<String> {
+        self.emergency.as_ref()?.complaint(text)
+    }
+}
+
+/// Checks all users by [`UserRules`]. Also warns of callback numbers that reach nobody.
+pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
+    let rules = UserRules::new(config);
+    let is_groups = |n: &String| config.groups.iter().any(|group| group.direct_line.as_ref() == Some(n));
+    let is_owned = |n: &String| directory.by_direct_line(n).is_some() || config.pbx_with(n).is_some();
+    let reaches_nobody = |n: &&String| !is_owned(n) && !is_groups(n);
+    let unreachable = config.emergency.callback_numbers.iter().filter(reaches_nobody);
+    let warnings = unreachable.map(|number| Problem {
+        severity: Severity::Warning,
+        line: 0,
+        key: "emergency.callback_numbers".to_owned(),
+        message: format!("{number:?} is nobody's direct line: emergency services that call back reach nobody"),
+        remedy: "a user with this direct line, such as the reception".to_owned(),
+    });
+    let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
+    directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
+}
+
+/// The numbers that nothing of ours may be called (RULES 3), habitual prefixes included.
+#[derive(Debug)]
+pub(super) struct EmergencyNumbers(Site);
+
+impl EmergencyNumbers {
+    /// `None`: the configuration names no known region, which is reported elsewhere.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        table::region(&config.company.region)?;
+        let mut with_habits = config.clone();
+        with_habits.dialing.outside_prefixes.extend(HABITUAL_PREFIXES.map(str::to_owned));
+        Some(Self(Site::new(&with_habits, &[])))
+    }
+
+    /// Why this text may not be an extension, user name, direct line or forwarding target.
+    pub(super) fn complaint(&self, text: &str) -> Option<String> {
+        let class = match class_of_user_part(text, &self.0)? {
+            Class::Emergency => "an emergency number",
+            Class::Test => "a test number of emergency calls",
+        };
+        Some(format!("{text:?} is {class} in {}, with or without an outside prefix", self.0.region().code))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        config::{User, parse},
+        config::{Forwarding, User, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -205,6 +302,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         let problems = check_directory(&config, &Directory::new([user]));
         problems.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.key).collect()
@@ -231,6 +329,76 @@ mod tests {
         assert_eq!(errors("US", "alice", "1001", Some("+1911")).len(), 2, "and it is no E.164 number");
         assert_eq!(errors("US", "alice", "1001", Some("12025550100")), ["user \"alice\" direct_line"]);
         assert_eq!(errors("US", "alice", "1001", Some("+12025550100")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_forwarded_to_an_emergency_number_in_any_form() {
+        let config = parse("[company]\nname = \"Example Corp\"\nregion = \"US\"").unwrap().0;
+        for (target, is_refused) in [("911", true), ("9911", true), ("*67911", true), ("933", true), ("1911x", false)] {
+            let user = User {
+                name: "alice".to_owned(),
+                extension: "1001".to_owned(),
+                direct_line: None,
+                credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+                forwarding: Forwarding { no_answer: Some(target.to_owned()), ..Forwarding::default() },
+            };
+            let keys: Vec<_> = check_directory(&config, &Directory::new([user])).into_iter().map(|p| p.key).collect();
+            let expected = if is_refused { vec!["user \"alice\" forward no-answer".to_owned()] } else { vec![] };
+            assert_eq!(keys, expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_pbx_needs_its_user_and_numbers_of_its_own() {
+        let text = |numbers: &str| {
+            format!("[company]\nname = \"x\"\nregion = \"US\"\n[pbx.a]\nuser = \"alice\"\nnumbers = [{numbers}]\n")
+        };
+        let alice = |line: Option<&str>| User {
+            name: "alice".to_owned(),
+            extension: "1001".to_owned(),
+            direct_line: line.map(str::to_owned),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
+        };
+        let found = |text: &str, users: Vec<User>| {
+            let problems = check_directory(&parse(text).unwrap().0, &Directory::new(users));
+            problems.into_iter().map(|p| (p.severity, p.message)).collect::<Vec<_>>()
+        };
+        let one = text("\"+12025550200\"");
+        assert_eq!(found(&one, vec![alice(Some("+12025550200"))]), []);
+        assert_eq!(found(&one, vec![])[0].0, Severity::Warning);
+        let bob = User { name: "bob".to_owned(), extension: "1002".to_owned(), ..alice(Some("+12025550200")) };
+        assert_eq!(found(&one, vec![alice(None), bob])[0].0, Severity::Error);
+        let twice = format!("{one}[pbx.b]\nuser = \"alice\"\nnumbers = [\"+12025550200\"]\n");
+        assert_eq!(found(&twice, vec![alice(None)])[0].0, Severity::Error);
+        for wrong in [text(""), text("\"911\""), one.replace("user", "username")] {
+            assert!(parse(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_a_pbx_is_nobody_elses_direct_line_and_no_groups() {
+        let text =
+            "[company]\nname = \"x\"\nregion = \"US\"\n[pbx.a]\nuser = \"alice\"\nnumbers = [\"+12025550200\"]\n";
+        let user = |name: &str, line: &str| User {
+            name: name.to_owned(),
+            extension: "1001".to_owned(),
+            direct_line: Some(line.to_owned()),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
+        };
+        let config = parse(text).unwrap().0;
+        let rules = UserRules::new(&config);
+        assert_eq!(rules.check(&user("bob", "+12025550200"))[0].key, "user \"bob\" direct_line");
+        assert_eq!(rules.check(&user("alice", "+12025550200")), []);
+        assert_eq!(rules.check(&user("bob", "+12025550299")), []);
+        let group = |line: &str| {
+            format!("{text}[group.sales]\nextension = \"600\"\nmembers = [\"bob\"]\ndirect_line = \"{line}\"\n")
+        };
+        assert!(parse(&group("+12025550299")).is_ok());
+        let problems = parse(&group("+12025550200")).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key, "group.sales.direct_line");
     }
 
     #[test]

@@ -14,6 +14,37 @@ pub struct User {
     /// E.164 with `+`.
     pub direct_line: Option<String>,
     pub credential: Credential,
+    pub forwarding: Forwarding,
+}
+
+/// Where a user's calls go in place of the user's own devices. A target is what the user could dial: an extension, a name,
+/// an outside number, or `voicemail` for `dialing.voicemail`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    pub always: Option<String>,
+    pub busy: Option<String>,
+    pub no_answer: Option<String>,
+    /// Seconds until nobody has answered; `None`: [`NO_ANSWER_S_DEFAULT`].
+    pub no_answer_after_s: Option<u16>,
+    pub unreachable: Option<String>,
+    /// No device rings; a call is as good as busy.
+    pub is_do_not_disturb: bool,
+}
+
+/// About four rings.
+pub const NO_ANSWER_S_DEFAULT: u16 = 20;
+
+impl Forwarding {
+    /// Each target with the name of its condition.
+    pub fn targets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("always", &self.always),
+            ("busy", &self.busy),
+            ("no-answer", &self.no_answer),
+            ("unreachable", &self.unreachable),
+        ];
+        all.into_iter().filter_map(|(name, target)| target.as_deref().map(|target| (name, target)))
+    }
 }
 
 /// All users, by name, extension and direct line. Names compare byte for byte.

@@ -1,7 +1,7 @@
 //! Configuration: text in; one checked, immutable [`Config`] or all errors at once out. Reads no file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
@@ -9,12 +9,14 @@ use std::{
 
 mod checks;
 pub mod directory;
+mod groups;
 mod reader;
 mod sections;
 mod value;
 
-pub use checks::check_directory;
-pub use directory::{Directory, User};
+pub use checks::{UserRules, check_directory};
+pub use directory::{Directory, Forwarding, User};
+pub use groups::{Group, Strategy, check_members};
 
 use crate::types::{Private, Transport};
 
@@ -24,14 +26,41 @@ pub struct Config {
     pub server: Server,
     pub sip: Sip,
     pub tls: Tls,
+    pub dns: Dns,
     pub media: Media,
     pub company: Company,
     pub emergency: Emergency,
     pub dialing: Dialing,
     /// By name, in the order of the file.
     pub trunks: Vec<Trunk>,
+    pub pbxs: Vec<Pbx>,
     pub admin: Admin,
     pub log: Log,
+    /// By name, in the order of the file.
+    pub groups: Vec<Group>,
+}
+
+impl Config {
+    /// The telephone system that registers as this user.
+    pub fn pbx_of(&self, user: &str) -> Option<&Pbx> {
+        self.pbxs.iter().find(|pbx| pbx.user == user)
+    }
+
+    /// The telephone system that answers for this E.164 number.
+    pub fn pbx_with(&self, number: &str) -> Option<&Pbx> {
+        self.pbxs.iter().find(|pbx| pbx.numbers.contains(number))
+    }
+}
+
+/// A telephone system that registers as one user and answers for many numbers (RFC 6140).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pbx {
+    /// Name in the directory.
+    pub user: String,
+    /// The first of the file: who calls when the PBX names none of its own.
+    pub main_number: String,
+    /// E.164 with `+`.
+    pub numbers: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +83,12 @@ pub struct Sip {
 pub struct Tls {
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,17 +178,26 @@ impl Network {
 pub struct Dialing {
     /// Digits dialled for an outside line, such as `9`.
     pub outside_prefixes: Vec<String>,
+    /// Number of an external voicemail system: what the forwarding target `voicemail` stands for.
+    pub voicemail: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trunk {
     pub name: String,
     pub host: String,
-    pub port: u16,
-    pub transport: Transport,
+    /// `None`: SRV records or the transport's default decide.
+    pub port: Option<u16>,
+    /// `None` (`"auto"` in the file): the host's NAPTR and SRV records decide.
+    pub transport: Option<Transport>,
     /// Digest user; `None`: the carrier knows us by our address.
     pub user: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// Who must vouch for the trunk's server over TLS; `None`: a trust anchor of the system.
+    pub ca: Option<PathBuf>,
+    /// How this server proves itself to the trunk's over TLS; both or neither.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
     /// Our numbers on this trunk, E.164 with `+`; the first is the default caller identity.
     pub numbers: Vec<String>,
     pub encryption: Encryption,
@@ -236,7 +280,11 @@ pub fn parse_with(
     text: &str,
     further: impl FnOnce(&Config) -> Vec<Problem>,
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    reader::read(text, sections::config, further)
+    reader::read(text, sections::config, |config| {
+        let mut problems = groups::problems(config);
+        problems.extend(further(config));
+        problems
+    })
 }
 
 #[cfg(test)]
@@ -308,14 +356,17 @@ mod tests {
             "server",
             "sip",
             "tls",
+            "dns",
             "media",
             "company",
             "company.address",
             "emergency",
             "dialing",
             "trunk.carrier-a",
+            "pbx.branch-office",
             "admin",
             "log",
+            "group.sales",
         ] {
             let header = format!("[{table}]\n");
             assert_eq!(text.matches(&header).count(), 1, "{header}");
@@ -356,7 +407,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, media, trunk, company, dialing, emergency, log",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, emergency, log, group",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",
@@ -439,6 +490,10 @@ mod tests {
                 "[log]\nlevel = \"loud\"",
                 "Error 5 log.level: \"loud\" is not known | one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
             ),
+            (
+                "[dialing]\nvoicemail = \"911\"",
+                "Error 5 dialing.voicemail: \"911\" is an emergency number in US, with or without an outside prefix | the extension or number of the voicemail system",
+            ),
             ("sip = 5", "Error 1 sip: the value is of type integer | a table: [sip]"),
         ] {
             let text = if text.starts_with('[') { format!("{COMPANY}{text}") } else { format!("{text}\n{COMPANY}") };
@@ -461,11 +516,11 @@ mod tests {
     fn a_trunk_has_safe_defaults() {
         let (config, warnings) = parse(&trunk("")).unwrap();
         let a = &config.trunks[0];
-        assert_eq!((a.transport, a.port, a.encryption), (Transport::Tls, 5061, Encryption::Off));
+        assert_eq!((a.transport, a.port, a.encryption), (Some(Transport::Tls), None, Encryption::Off));
         assert!(a.is_enabled && a.reaches_pstn && a.carries_emergency && !a.has_resource_priority);
         assert_eq!((&a.location, a.request_uri), (&TrunkLocation::PidfLo, EmergencyRequestUri::Digits));
         assert_eq!(warnings.len(), 1, "only one trunk: {warnings:#?}");
-        assert_eq!(parse(&trunk("transport = \"udp\"")).unwrap().0.trunks[0].port, 5060);
+        assert_eq!(parse(&trunk("transport = \"auto\"")).unwrap().0.trunks[0].transport, None);
     }
 
     #[test]
@@ -516,6 +571,9 @@ mod tests {
                 "trunk.a.location.value: the value is empty or holds control characters",
             ),
             ("port = 0", "trunk.a.port: 0 is out of range"),
+            ("certificate = \"c.pem\"", "trunk.a.certificate: key is missing"),
+            ("key = \"k.pem\"", "trunk.a.key: certificate is missing"),
+            ("ca = \"ca.pem\"\ntransport = \"tcp\"", "trunk.a.ca: the trunk is reached over tcp, without TLS"),
             ("[trunk.b]\npstn = false", "trunk.b.host: this key is missing"),
             ("[trunk.b]\nhost = \"b.example\"", "trunk.b.numbers: a trunk that reaches the PSTN has no number"),
             ("[trunk.\"b c\"]\nhost = \"b.example\"\npstn = false", "trunk.b c: the name \"b c\" is not a SIP token"),
@@ -538,6 +596,7 @@ mod tests {
         assert_eq!(warnings(&trunk("transport = \"udp\"")), ["trunk.a.transport"]);
         assert_eq!(warnings(&trunk("transport = \"udp\"\nlocation = \"elin\"")), Vec::<String>::new());
         assert_eq!(warnings(&trunk("transport = \"tcp\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
+        assert_eq!(warnings(&trunk("transport = \"auto\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("").replace(", FLR = \"4\"", "")), ["company.address"]);
         let lan = "[sip]\nudp = [\"192.0.2.10\"]\n";
         assert_eq!(warnings(&format!("{COMPANY}{lan}")), ["server.domain", "media.addresses"]);

@@ -203,6 +203,12 @@ impl<'t> Section<'t> {
         parsed
     }
 
+    /// Whether the key holds a list without elements.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let list = self.table.and_then(|t| t.get(key)).and_then(|v| v.get_ref().as_array());
+        list.is_some_and(|elements| elements.is_empty())
+    }
+
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()
     }
@@ -272,7 +278,7 @@ impl<'t> Section<'t> {
     }
 
     /// The line of a key's value, or of the table where the key is absent or empty.
-    fn line_of(&self, key: &str) -> usize {
+    pub(super) fn line_of(&self, key: &str) -> usize {
         let entry = self.table.and_then(|t| t.get_key_value(key));
         entry.map_or(self.line, |(name, _)| self.report.line(name.span().start))
     }

@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::{
-    Admin, Company, Config, Dialing, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, PidfElement,
-    Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
+    Admin, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, Pbx,
+    PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
     reader::{Fault, Section},
     value,
 };
 use crate::{
-    types::{Private, Transport},
+    types::{Private, Transport, limits::PBX_NUMBERS_MAX},
     wire::pidf,
 };
 
@@ -27,13 +27,19 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let (sip, admin) = listeners(root.section("sip"), root.section("admin"));
     let server = server(root.section("server"), &sip);
     let tls = tls(root.section("tls"));
+    let dns = dns(root.section("dns"));
     let media = media(root.section("media"), &sip);
     let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
+    let pbxs = root.section("pbx").named_sections().into_iter().map(|(name, s)| pbx(&name, s)).collect();
     let company = company(root.section("company"), &trunks);
-    let dialing = dialing(root.section("dialing"));
+    let mut dialing_section = root.section("dialing");
+    let dialing = dialing(&mut dialing_section);
     let emergency = emergency(root.section("emergency"), &company, &trunks);
     let log = log(root.section("log"));
-    Config { server, sip, tls, media, company, emergency, dialing, trunks, admin, log }
+    let groups = groups::read(root.section("group"));
+    let config = Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, log, groups };
+    checks::voicemail(&dialing_section, &config);
+    config
 }
 
 fn server(mut section: Section<'_>, sip: &Sip) -> Server {
@@ -96,6 +102,12 @@ fn tls(mut section: Section<'_>) -> Tls {
     }
     section.finish();
     tls
+}
+
+fn dns(mut section: Section<'_>) -> Dns {
+    let dns = Dns { servers: section.texts("servers", value::dns_server).unwrap_or_default() };
+    section.finish();
+    dns
 }
 
 fn media(mut section: Section<'_>, sip: &Sip) -> Media {
@@ -194,29 +206,57 @@ fn dial_as(emergency: &mut Section<'_>) -> BTreeMap<String, BTreeMap<String, Str
         .collect()
 }
 
-fn dialing(mut section: Section<'_>) -> Dialing {
-    let dialing =
-        Dialing { outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default() };
+fn dialing(section: &mut Section<'_>) -> Dialing {
+    let dialing = Dialing {
+        outside_prefixes: section.texts("outside_prefixes", value::outside_prefix).unwrap_or_default(),
+        voicemail: section.text("voicemail", |text| value::extension(text).or_else(|_| value::e164(text))),
+    };
     section.finish();
     dialing
+}
+
+fn pbx(name: &str, mut section: Section<'_>) -> Pbx {
+    if let Err(fault) = value::token(name) {
+        section.error("", format!("the name {name:?} {}", fault.what), fault.remedy);
+    }
+    let numbers = section.texts("numbers", value::e164).unwrap_or_default();
+    let pbx = Pbx {
+        user: section.text("user", value::token).unwrap_or_default(),
+        main_number: numbers.first().cloned().unwrap_or_default(),
+        numbers: numbers.into_iter().collect(),
+    };
+    if !section.has("user") {
+        section.error("user", "this key is missing", "the name of the user that the PBX registers as");
+    }
+    if pbx.numbers.is_empty() {
+        section.error("numbers", "the PBX has no number", "numbers = [\"+12025550200\"]");
+    }
+    if pbx.numbers.len() > PBX_NUMBERS_MAX {
+        section.error("numbers", format!("{} numbers are listed", pbx.numbers.len()), "10000 numbers or fewer");
+    }
+    section.finish();
+    pbx
 }
 
 fn trunk(name: String, mut section: Section<'_>) -> Trunk {
     if let Err(fault) = value::token(&name) {
         section.error("", format!("the name {name:?} {}", fault.what), fault.remedy);
     }
-    let transports = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
-    let transport = section.choice("transport", &transports).unwrap_or(Transport::Tls);
+    let transports =
+        [("udp", Some(Transport::Udp)), ("tcp", Some(Transport::Tcp)), ("tls", Some(Transport::Tls)), ("auto", None)];
     let encryptions =
         [("required", Encryption::Required), ("preferred", Encryption::Preferred), ("off", Encryption::Off)];
     let request_uris = [("digits", EmergencyRequestUri::Digits), ("urn", EmergencyRequestUri::Urn)];
     let trunk = Trunk {
         name,
         host: section.text("host", value::host).unwrap_or_default(),
-        port: section.integer("port", 1..=u16::MAX).unwrap_or_else(|| transport.default_port()),
-        transport,
+        port: section.integer("port", 1..=u16::MAX),
+        transport: section.choice("transport", &transports).unwrap_or(Some(Transport::Tls)),
         user: section.text("user", value::free_text),
         password_file: section.text("password_file", value::path),
+        ca: section.text("ca", value::path),
+        certificate: section.text("certificate", value::path),
+        key: section.text("key", value::path),
         numbers: section.texts("numbers", value::e164).unwrap_or_default(),
         encryption: section.choice("encryption", &encryptions).unwrap_or(Encryption::Off),
         is_enabled: section.boolean("enabled").unwrap_or(true),

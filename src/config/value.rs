@@ -80,6 +80,18 @@ pub(super) fn listen(text: &str, default_port: u16) -> Result<SocketAddr, Fault>
     Ok(address)
 }
 
+/// One DNS server.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, Fault> {
+    const PORT: u16 = 53;
+    let remedy = "an address such as 192.0.2.53, 192.0.2.53:53 or [2001:db8::53]:53";
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let address = text.parse().or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT)));
+    address
+        .ok()
+        .filter(|address: &SocketAddr| address.port() != 0 && announceable(address.ip()).is_ok())
+        .ok_or_else(|| Fault::new("is not the address of a DNS server", remedy))
+}
+
 /// One address for media.
 pub(super) fn media_address(text: &str) -> Result<IpAddr, Fault> {
     let ip = text.parse().map_err(|_| {
@@ -162,6 +174,14 @@ pub(super) fn e164(text: &str) -> Result<String, Fault> {
 pub(super) fn short_number(text: &str) -> Result<String, Fault> {
     if !number::is_digits(text) || !(2..=number::E164_DIGITS_MAX).contains(&text.len()) {
         return Err(Fault::new("is not a number as it is dialled", "2 to 15 digits in quotes, without separators"));
+    }
+    Ok(text.to_owned())
+}
+
+/// An internal number: 1 to 15 digits.
+pub(super) fn extension(text: &str) -> Result<String, Fault> {
+    if !number::is_digits(text) || text.len() > number::E164_DIGITS_MAX {
+        return Err(Fault::new("is not an extension", "1 to 15 digits in quotes"));
     }
     Ok(text.to_owned())
 }

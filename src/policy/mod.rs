@@ -1,6 +1,8 @@
 //! Pure, total decisions: no state, no clock, no I/O. Each takes facts and returns what to do.
 
+pub mod abuse;
 pub mod emergency;
 pub mod number;
+pub mod reach;
 pub mod routing;
 pub mod security;

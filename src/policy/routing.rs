@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Directory, User};
+use crate::config::{Config, Directory, Group, User};
 
 use super::{
     emergency::{Ordinary, OrdinaryKind, table},
@@ -15,6 +15,8 @@ use super::{
 pub enum Target {
     /// Every registered contact of this user.
     User(Arc<User>),
+    /// A ring group by index into `Config::groups`.
+    Group(usize),
     /// Trunks by index into `Config::trunks`, tried in order, and the number in E.164.
     Trunks { trunks: Vec<usize>, number: String },
     /// The final answer: status and reason phrase.
@@ -31,26 +33,42 @@ pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory
         }
         OrdinaryKind::Extension(user) => match directory.by_dialled(user) {
             Some(user) => Target::User(Arc::clone(user)),
-            None => Target::Refuse(404, "No Such Extension"),
+            None => group(config, |g| g.extension == *user).unwrap_or(Target::Refuse(404, "No Such Extension")),
         },
         OrdinaryKind::External(number) => {
             // An extension may be long, or begin with an outside prefix: the directory knows.
-            match directory.by_dialled(dialled.dialled()).or_else(|| directory.by_direct_line(number)) {
+            match directory.by_dialled(dialled.dialled()).or_else(|| owner(number, config, directory)) {
                 Some(user) => Target::User(Arc::clone(user)),
-                None => outbound(number, config),
+                None => {
+                    let is_it = |g: &Group| g.extension == dialled.dialled() || g.direct_line.as_ref() == Some(number);
+                    group(config, is_it).unwrap_or_else(|| outbound(number, config))
+                }
             }
         }
     }
 }
 
-/// A call from a trunk reaches the user whose direct line it names, in whichever form the carrier writes it.
+/// A call from a trunk reaches the user or group whose direct line it names, in whichever form the carrier writes it.
 fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
     let country_code = table::region(&config.company.region).map_or("", |r| r.country_code);
     let forms = number::inbound_forms(dialled, country_code);
-    match forms.iter().find_map(|form| directory.by_direct_line(form)) {
+    match forms.iter().find_map(|form| owner(form, config, directory)) {
         Some(user) => Target::User(Arc::clone(user)),
-        None => Target::Refuse(404, "No Such Direct Line"),
+        None => {
+            let is_it = |g: &Group| g.direct_line.as_ref().is_some_and(|line| forms.contains(line));
+            group(config, is_it).unwrap_or(Target::Refuse(404, "No Such Direct Line"))
+        }
     }
+}
+
+fn group(config: &Config, is_it: impl Fn(&Group) -> bool) -> Option<Target> {
+    config.groups.iter().position(is_it).map(Target::Group)
+}
+
+/// Whose direct line a number is, or the user that a PBX with this number registers as.
+fn owner<'d>(number: &str, config: &Config, directory: &'d Directory) -> Option<&'d Arc<User>> {
+    let of_pbx = || config.pbx_with(number).and_then(|pbx| directory.by_name(&pbx.user));
+    directory.by_direct_line(number).or_else(of_pbx)
 }
 
 fn outbound(number: &str, config: &Config) -> Target {
@@ -66,7 +84,7 @@ fn outbound(number: &str, config: &Config) -> Target {
 mod tests {
     use super::*;
     use crate::{
-        config::parse,
+        config::{Forwarding, parse},
         policy::emergency::{Dialled, Site, classify},
         types::Secret,
         wire::sip::digest::Credential,
@@ -86,6 +104,13 @@ mod tests {
         [trunk.a]
         host = "a.example"
         numbers = ["+12025550100"]
+        [group.sales]
+        extension = "600"
+        direct_line = "+12025550160"
+        members = ["alice", "bob"]
+        [group.long]
+        extension = "87654321"
+        members = ["alice"]
     "#;
 
     fn config(trunks: &str) -> Config {
@@ -112,6 +137,7 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
         };
         Directory::new([
             user("alice", "1001", Some("+12025550101")),
@@ -128,6 +154,7 @@ mod tests {
         };
         match route(&dialled, is_from_trunk, &config, &directory()) {
             Target::User(user) => user.name.clone(),
+            Target::Group(index) => format!("group {}", config.groups[index].name),
             Target::Trunks { trunks, number } => format!("{number} {trunks:?}"),
             Target::Refuse(status, reason) => format!("{status} {reason}"),
         }
@@ -170,6 +197,22 @@ mod tests {
             let refused = "404 No Such Direct Line";
             assert_eq!(routed(&format!("sip:{uri}@pbx.example.com"), true, TRUNKS), refused, "{uri}");
         }
+    }
+
+    #[test]
+    fn a_group_is_reached_by_its_extension_and_its_direct_line() {
+        for uri in ["sip:600@pbx.example.com", "sip:+12025550160@pbx.example.com", "sip:92025550160@pbx.example.com"] {
+            assert_eq!(routed(uri, false, TRUNKS), "group sales", "{uri}");
+        }
+        assert_eq!(routed("sip:87654321@pbx.example.com", false, TRUNKS), "group long");
+        for uri in ["+12025550160", "2025550160"] {
+            assert_eq!(routed(&format!("sip:{uri}@pbx.example.com"), true, TRUNKS), "group sales", "{uri}");
+        }
+        for uri in ["600", "sales"] {
+            let uri = format!("sip:{uri}@pbx.example.com");
+            assert_eq!(routed(&uri, true, TRUNKS), "404 No Such Direct Line", "{uri}");
+        }
+        assert_eq!(routed("sip:sales@pbx.example.com", false, TRUNKS), "404 No Such Extension");
     }
 
     #[test]

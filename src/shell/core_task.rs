@@ -17,7 +17,7 @@ use crate::{
     call::{CallView, Cdr, Core, Counters, Input, Output},
     media,
     sip::registrar::{Binding, Change},
-    types::{ConnectionId, DropReason, Flow, Instant},
+    types::{ConnectionId, Flow, Instant},
 };
 
 use super::{
@@ -34,8 +34,6 @@ const BATCH_MAX: usize = 256;
 #[derive(Debug)]
 pub enum ToCore {
     Input(Input),
-    /// Something was dropped before it became an input.
-    Dropped(DropReason),
     /// Nothing more can be read from this connection: close it after the answers that are due.
     CloseFlow(Flow),
     Query(Query),
@@ -57,6 +55,7 @@ pub struct Stats {
     pub counters: Counters,
     pub calls: usize,
     pub bindings: usize,
+    pub subscriptions: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -91,7 +90,7 @@ struct Batch {
 #[derive(Debug)]
 enum Outgoing {
     Transmit { flow: Flow, bytes: Bytes },
-    Connect { flow: Flow, server_name: String },
+    Connect { flow: Flow, server_name: String, trunk: usize },
     Close(ConnectionId),
 }
 
@@ -131,7 +130,6 @@ impl CoreTask {
     fn open(&mut self, letter: ToCore) -> Result<Turn, Failure> {
         match letter {
             ToCore::Input(input) => self.input(input)?,
-            ToCore::Dropped(reason) => self.core.count_drop(reason),
             ToCore::CloseFlow(flow) => {
                 self.batch.outgoing.push(Outgoing::Close(flow.connection));
                 self.input(Input::FlowFailed { flow })?;
@@ -151,10 +149,10 @@ impl CoreTask {
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.batch.outgoing.push(Outgoing::Transmit { flow, bytes }),
-                Output::Connect { flow, server_name } => {
-                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name });
+                Output::Connect { flow, server_name, trunk } => {
+                    self.batch.outgoing.push(Outgoing::Connect { flow, server_name, trunk });
                 }
-                Output::Resolve { query, host, port } => self.outside.resolver.resolve(query, host, port),
+                Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
@@ -196,7 +194,7 @@ impl CoreTask {
             Outgoing::Transmit { flow, bytes } => {
                 return self.outside.transports.transmit(&flow, bytes).err().map(|_| flow);
             }
-            Outgoing::Connect { flow, server_name } => self.outside.transports.connect(flow, server_name),
+            Outgoing::Connect { flow, server_name, trunk } => self.outside.transports.connect(flow, server_name, trunk),
             Outgoing::Close(connection) => self.outside.transports.close(connection),
         }
         None
@@ -207,8 +205,9 @@ impl CoreTask {
             Query::Stats(reply) => {
                 let stats = Stats {
                     counters: self.core.counters(),
-                    calls: self.core.calls_len(),
+                    calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
+                    subscriptions: self.core.subscriptions_len(),
                 };
                 let _ = reply.send(stats);
             }

@@ -106,6 +106,7 @@ impl Server {
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
+        let gruu_key = store.gruu_key().map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
             listeners: listeners.addresses(),
@@ -121,8 +122,10 @@ impl Server {
             workers,
             trunk_passwords,
             bindings,
+            gruu_key,
             rng,
         };
+        let dns_servers = config.dns.servers.clone();
         let core = Core::new(clock.now(), setup);
 
         let on_directory = directory_watch(config, to_core.clone());
@@ -138,7 +141,7 @@ impl Server {
             emergency: facts.emergency.clone(),
             started: clock.now(),
         };
-        let resolver = Resolver::new(to_core.clone());
+        let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside = Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
@@ -171,6 +174,13 @@ impl Server {
             Ok(Err(failure)) => failure,
             Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
             Err(panic) => Failure::Internal(format!("the core has failed: {panic}.")),
+        }
+    }
+
+    /// As [`Server::reload_certificates`], if a file has changed.
+    pub fn reload_changed_certificates(&self) {
+        if self.tls.have_files_changed() {
+            self.reload_certificates();
         }
     }
 
@@ -296,7 +306,8 @@ fn make_first_accounts(
 /// The users and the warnings they cause, unless one of them would make an emergency number ambiguous.
 pub fn load_directory(store: &mut Store, config: &Config) -> Result<(Directory, Vec<Problem>), Failure> {
     let directory = store.directory().map_err(|e| store_failure(&e))?;
-    let problems = config::check_directory(config, &directory);
+    let mut problems = config::check_directory(config, &directory);
+    problems.extend(config::check_members(config, &directory));
     settings::refuse_errors(&problems)?;
     Ok((directory, problems))
 }
@@ -316,6 +327,8 @@ fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl F
             return;
         }
         log_warnings(&problems);
+        // A member who is gone is passed over: nothing may keep a removed user alive.
+        log_warnings(&config::check_members(&config, &directory));
         info!(users = directory.len(), "The user directory was reloaded.");
         // A core that has ended needs no users.
         let _ = to_core.blocking_send(ToCore::Input(Input::Directory(Arc::new(directory))));

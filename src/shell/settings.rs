@@ -13,13 +13,22 @@ use std::{
 
 use crate::{
     config::{self, Config, Problem, Severity, Trunk},
-    types::{Secret, Transport},
+    types::{Duration, Instant, Secret, Transport},
 };
 
-use super::{failure::Failure, tls, toml_text};
+use super::{
+    calendar,
+    clock::Clock,
+    failure::Failure,
+    tls::{self, certificate::end_of},
+    toml_text,
+};
 
 /// Port pairs that one call takes.
 const PAIRS_PER_CALL: usize = 2;
+
+/// A certificate that ends sooner is worth a warning.
+const CERTIFICATE_LEFT: Duration = Duration::from_secs(30 * 86_400);
 
 /// A configuration that can be run on this machine.
 #[derive(Debug)]
@@ -51,6 +60,7 @@ impl Settings {
         let further = |config: &Config| {
             let mut problems = Vec::new();
             check_tls(config, &mut problems);
+            check_trunk_tls(config, &mut problems);
             check_addresses(config, &mut problems);
             check_ports(config, &mut problems);
             for trunk in &config.trunks {
@@ -92,7 +102,11 @@ pub fn sentence(problem: &Problem) -> String {
 
 /// The errors among the problems that a set of users causes, as a failure.
 pub fn refuse_errors(problems: &[Problem]) -> Result<(), Failure> {
-    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).map(sentence).collect();
+    let line = |p: &Problem| match p.line {
+        0 => sentence(p),
+        line => format!("line {line} of the configuration: {}", sentence(p)),
+    };
+    let errors: Vec<_> = problems.iter().filter(|p| p.severity == Severity::Error).map(line).collect();
     if errors.is_empty() { Ok(()) } else { Err(Failure::Usage(errors.join("\n"))) }
 }
 
@@ -105,25 +119,58 @@ fn workers(config: &Config) -> u16 {
 }
 
 fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
-    let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) else { return };
+    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
+        check_own_certificate("tls", certificate, key, problems);
+    }
+}
+
+fn check_trunk_tls(config: &Config, problems: &mut Vec<Problem>) {
+    for trunk in &config.trunks {
+        let table = format!("trunk.{}", trunk.name);
+        if let Some(Err(message)) = trunk.ca.as_ref().map(|ca| tls::read_roots(ca)) {
+            problems.push(error(&format!("{table}.ca"), message, "PEM certificates of CAs that ringdown may read"));
+        }
+        if let (Some(certificate), Some(key)) = (&trunk.certificate, &trunk.key) {
+            check_own_certificate(&table, certificate, key, problems);
+        }
+    }
+}
+
+/// A pair of files that this server proves itself with, named by the keys `certificate` and `key` of a table.
+fn check_own_certificate(table: &str, certificate: &Path, key: &PathBuf, problems: &mut Vec<Problem>) {
+    let [certificate_key, key_key] = ["certificate", "key"].map(|name| format!("{table}.{name}"));
     let chain = tls::read_chain(certificate);
     let private = tls::read_key(key);
-    if let Err(message) = &chain {
-        problems.push(error("tls.certificate", message.clone(), "a PEM certificate chain that ringdown may read"));
+    match &chain {
+        Err(message) => {
+            problems.push(error(&certificate_key, message.clone(), "a PEM certificate chain that ringdown may read"));
+        }
+        Ok(chain) => warn_of_end(&certificate_key, certificate, chain.first().and_then(end_of), problems),
     }
     match &private {
         Err(message) => {
             let remedy = "a PEM private key without a passphrase that ringdown may read";
-            problems.push(error("tls.key", message.clone(), remedy));
+            problems.push(error(&key_key, message.clone(), remedy));
         }
-        Ok(_) => warn_if_exposed("tls.key", key, problems),
+        Ok(_) => warn_if_exposed(&key_key, key, problems),
     }
     if chain.is_ok()
         && private.is_ok()
         && let Err(message) = tls::read_certified_key(certificate, key)
     {
-        problems.push(error("tls.key", message, "the key that the certificate was made for"));
+        problems.push(error(&key_key, message, "the key that the certificate was made for"));
     }
+}
+
+fn warn_of_end(key: &str, certificate: &Path, end: Option<Instant>, problems: &mut Vec<Problem>) {
+    let now = Clock::start().now();
+    let Some(end) = end.filter(|end| *end <= now + CERTIFICATE_LEFT) else { return };
+    let word = if end <= now { "has ended" } else { "ends" };
+    problems.push(Problem {
+        severity: Severity::Warning,
+        message: format!("{} {word} on {}", certificate.display(), calendar::rfc3339(end.unix_ms())),
+        ..error(key, String::new(), "a certificate that is good for more than 30 days")
+    });
 }
 
 fn check_addresses(config: &Config, problems: &mut Vec<Problem>) {
@@ -223,12 +270,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display();
         let text = format!("[server]\nstate_dir = \"{path}\"\n[company]\nname = \"x\"\nregion = \"US\"\n");
-        tls::Tls::load(crate::types::Instant::from_unix_ms(0), &config::parse(&text).unwrap().0).unwrap();
+        tls::Tls::load(Instant::from_unix_ms(0), &config::parse(&text).unwrap().0).unwrap();
         let text = text + &format!("[tls]\ncertificate = \"{path}/tls/server.pem\"\nkey = \"{path}/tls/server.key\"\n");
         let warnings = |text: &str| Settings::from_text(text).unwrap().warnings;
         assert!(!warnings(&text).iter().any(|p| p.key == "tls.key"));
         fs::set_permissions(folder.path().join("tls/server.key"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(warnings(&text).iter().any(|p| p.key == "tls.key" && p.line == 8), "{:#?}", warnings(&text));
+    }
+
+    #[test]
+    fn the_files_of_a_trunks_tls_are_named_with_their_line() {
+        let text = "[company]\nname = \"x\"\nregion = \"US\"\n[trunk.a]\nhost = \"127.0.0.1\"\npstn = false\n\
+                    ca = \"/nowhere/ca.pem\"\ncertificate = \"/nowhere/c.pem\"\nkey = \"/nowhere/k.pem\"\n";
+        let problems = Settings::from_text(text).unwrap_err();
+        for (line, key) in [(7, "trunk.a.ca"), (8, "trunk.a.certificate"), (9, "trunk.a.key")] {
+            let named = problems.iter().find(|p| p.key == key).unwrap_or_else(|| panic!("{key} in {problems:#?}"));
+            assert!(named.line == line && named.message.contains("/nowhere/"), "{named:?}");
+        }
+    }
+
+    #[test]
+    fn an_own_certificate_is_warned_of_thirty_days_before_its_end() {
+        let now = Clock::start().now();
+        let mut problems = Vec::new();
+        for left in [CERTIFICATE_LEFT + Duration::from_secs(60), CERTIFICATE_LEFT, Duration::ZERO] {
+            warn_of_end("tls.certificate", Path::new("c.pem"), Some(now + left), &mut problems);
+        }
+        let messages: Vec<_> = problems.iter().map(|p| p.message.split(" on ").next().unwrap()).collect();
+        assert_eq!(messages, ["c.pem ends", "c.pem has ended"]);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //!
 //! Everything lies under `state_dir/tls`; phones need `ca.pem`. The server certificate is renewed by the same CA when it
 //! would not be accepted for 30 more days or not under every name of this server. New connections see a renewed or
-//! reloaded certificate at once; open ones keep theirs.
+//! reloaded certificate at once; open ones keep theirs. Trunks may have certificates of their own, see `client`.
 
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{
@@ -30,10 +30,16 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    types::{Instant, Secret, Transport},
+    types::{Instant, Secret},
 };
 
 use super::{calendar, failure::Failure, files};
+
+pub mod certificate;
+mod client;
+
+use client::Clients;
+pub use client::read_roots;
 
 const CA_DAYS: i64 = 3_652;
 /// Phones refuse certificates that last much longer than a year.
@@ -42,14 +48,20 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 /// Certificates begin a day early, for phones whose clock is wrong.
 const EARLY_DAYS: i64 = -1;
 
-/// The process's TLS: one server and one client configuration for all connections.
+/// The process's TLS: one server configuration for all connections, and one client configuration for each trunk.
 #[derive(Debug)]
 pub struct Tls {
     server: Arc<ServerConfig>,
-    client: Arc<ClientConfig>,
+    clients: RwLock<Clients>,
     resolver: Arc<Resolver>,
     source: Source,
+    config: Config,
+    /// The operator's files as they were when they were last read.
+    seen: RwLock<Vec<Trace>>,
 }
+
+/// What changes when a file does; `None`: it is not there.
+type Trace = Option<(SystemTime, u64)>;
 
 /// Where the server certificate comes from.
 #[derive(Debug)]
@@ -62,42 +74,57 @@ impl Tls {
     /// Loads the configured certificate, or makes (or renews) the local one.
     pub fn load(now: Instant, config: &Config) -> Result<Self, Failure> {
         let source = Source::of(config);
+        let seen = RwLock::new(traces(config));
         let resolver = Arc::new(Resolver(RwLock::new(Arc::new(source.load(now)?))));
         let server = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>);
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for TLS 1.2 and 1.3")
-            .with_root_certificates(trust_anchors(config, &source))
-            .with_no_client_auth();
-        Ok(Self { server: Arc::new(server), client: Arc::new(client), resolver, source })
+        let clients = Clients::load(config, source.local_ca().as_deref()).map_err(Failure::Usage)?;
+        let (server, clients, config) = (Arc::new(server), RwLock::new(clients), config.clone());
+        Ok(Self { server, clients, resolver, source, config, seen })
     }
 
-    /// Reads the certificate again, or renews the local one where that is due. On an error the old one stays in use.
+    /// Reads every certificate again, or renews the local one where that is due. What cannot be used stays as it was.
     pub fn reload(&self, now: Instant) -> Result<(), Failure> {
-        let fresh = Arc::new(self.source.load(now)?);
-        *self.resolver.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = traces(&self.config);
+        let own = self.source.load(now).and_then(|fresh| self.source.refuse_ended(now, fresh)).map(|fresh| {
+            *self.resolver.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        });
+        let mut clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let trunks = clients.reload(now, &self.config, self.source.local_ca().as_deref());
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
+        match (own, trunks) {
+            (Err(own), Err(trunk)) => Err(Failure::Usage(format!("{own}; {trunk}"))),
+            (own, trunks) => own.and_then(|()| trunks.map_err(Failure::Usage)),
+        }
+    }
+
+    /// Whether a file of the operator is another one than at the last load or reload.
+    pub fn have_files_changed(&self) -> bool {
+        *self.seen.read().unwrap_or_else(PoisonError::into_inner) != traces(&self.config)
     }
 
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
 
-    pub fn client_config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.client)
+    /// For connections to a trunk, by its index.
+    pub fn client_config(&self, trunk: usize) -> Arc<ClientConfig> {
+        Arc::clone(self.clients.read().unwrap_or_else(PoisonError::into_inner).of_trunk(trunk))
     }
 
     /// The certificate that phones must trust; `None` where the operator brings their own.
     pub fn ca_file(&self) -> Option<PathBuf> {
-        match &self.source {
-            Source::Operator { .. } => None,
-            Source::Local { folder, .. } => Some(folder.join("ca.pem")),
-        }
+        self.source.local_ca()
     }
+}
+
+fn traces(config: &Config) -> Vec<Trace> {
+    let own = [&config.tls.certificate, &config.tls.key].into_iter().flatten();
+    let trace = |file: &PathBuf| fs::metadata(file).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+    own.chain(client::files(config)).map(trace).collect()
 }
 
 impl Source {
@@ -113,6 +140,21 @@ impl Source {
             Self::Operator { certificate, key } => read_certified_key(certificate, key).map_err(Failure::Usage),
             Self::Local { folder, names } => Local { folder, names }.load(now),
         }
+    }
+
+    fn local_ca(&self) -> Option<PathBuf> {
+        match self {
+            Self::Operator { .. } => None,
+            Self::Local { folder, .. } => Some(folder.join("ca.pem")),
+        }
+    }
+
+    /// No reload exchanges a certificate for one that has ended: nobody would accept it.
+    fn refuse_ended(&self, now: Instant, fresh: CertifiedKey) -> Result<CertifiedKey, Failure> {
+        if let Self::Operator { certificate, .. } = self {
+            certificate::refuse_ended(now, certificate, fresh.cert.first()).map_err(Failure::Usage)?;
+        }
+        Ok(fresh)
     }
 }
 
@@ -172,23 +214,6 @@ fn names(config: &Config) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-fn trust_anchors(config: &Config, source: &Source) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    if config.trunks.iter().any(|t| t.transport == Transport::Tls) {
-        let native = rustls_native_certs::load_native_certs();
-        for error in &native.errors {
-            warn!(%error, "A system trust anchor cannot be read.");
-        }
-        roots.add_parsable_certificates(native.certs);
-    }
-    if let Source::Local { folder, .. } = source
-        && let Ok(ca) = CertificateDer::from_pem_file(folder.join("ca.pem"))
-    {
-        roots.add_parsable_certificates([ca]);
-    }
-    roots
 }
 
 fn provider() -> Arc<CryptoProvider> {

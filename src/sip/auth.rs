@@ -89,14 +89,7 @@ impl Authenticator {
         request: &Message,
         lookup: impl Fn(&str) -> Option<&'a Credential>,
     ) -> Verdict {
-        let header = match role {
-            Role::Registrar => Name::Authorization,
-            Role::Proxy => Name::ProxyAuthorization,
-        };
-        let usable = |response: &Response<'_>| response.realm == self.realm && response.algorithm.is_some();
-        let Some(response) = request.lines(header).filter_map(Response::parse).find(usable) else {
-            return Verdict::Missing;
-        };
+        let Some(response) = self.response(role, request) else { return Verdict::Missing };
         let credential = lookup(&response.username);
         let is_known = credential.is_some();
         let is_match = response.matches(credential.unwrap_or(&self.nobody), request.method_text(), &request.body());
@@ -108,6 +101,20 @@ impl Authenticator {
             Use::Old => Verdict::Stale,
             Use::Repeated => Verdict::Refused,
         }
+    }
+
+    /// The digest username that [`Authenticator::check`] would look up.
+    pub fn claimed_user(&self, role: Role, request: &Message) -> Option<String> {
+        self.response(role, request).map(|response| response.username.into_owned())
+    }
+
+    fn response<'m>(&self, role: Role, request: &'m Message) -> Option<Response<'m>> {
+        let header = match role {
+            Role::Registrar => Name::Authorization,
+            Role::Proxy => Name::ProxyAuthorization,
+        };
+        let is_usable = |response: &Response<'_>| response.realm == self.realm && response.algorithm.is_some();
+        request.lines(header).filter_map(Response::parse).find(is_usable)
     }
 
     /// Records the use of a nonce by someone who knows the password. Only such people can fill the memory.
@@ -329,6 +336,17 @@ mod tests {
         assert_eq!(server.check(&answer(&challenges, "alice", "wrong", URI, 1)), Verdict::Refused);
         assert_eq!(server.check(&answer(&challenges, "mallory", "secret", URI, 1)), Verdict::Refused);
         assert_eq!(server.check(&answer(&challenges, "alice", "secret", URI, 1)), passed(), "and use up no count");
+    }
+
+    #[test]
+    fn the_user_that_credentials_claim_is_known_without_checking_them() {
+        let mut server = Server::new();
+        let challenges = server.challenge();
+        let claimed = |auth: &Authenticator, headers: &str| auth.claimed_user(Role::Registrar, &register(headers));
+        let wrong = answer(&challenges, "mallory", "wrong", URI, 1);
+        assert_eq!(claimed(&server.auth, &wrong).as_deref(), Some("mallory"));
+        assert_eq!(claimed(&server.auth, &wrong.replace(REALM, "elsewhere.org")), None);
+        assert_eq!(claimed(&server.auth, ""), None);
     }
 
     #[test]

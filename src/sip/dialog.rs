@@ -39,8 +39,10 @@ pub enum DialogFault {
 
 impl Dialog {
     /// From an INVITE we answer (UAS, RFC 3261 section 12.1.1); `local_tag` is the tag of our responses. `None` without
-    /// From, To, CSeq or Contact. A peer without From tag (RFC 2543) has the empty one.
+    /// From, To or CSeq. A peer without From tag (RFC 2543) has the empty one, and one without Contact is reached at its
+    /// From.
     pub fn uas(invite: &Message, local_tag: &str) -> Option<Self> {
+        let remote_target = invite.contact().or_else(|| invite.from())?.uri;
         Some(Self {
             id: DialogId {
                 call_id: invite.call_id().to_owned(),
@@ -49,7 +51,7 @@ impl Dialog {
             },
             local: without_params(&invite.to()?),
             remote: without_params(&invite.from()?),
-            remote_target: invite.contact()?.uri.to_owned(),
+            remote_target: remote_target.to_owned(),
             route_set: invite.values(Name::RecordRoute).map(str::to_owned).collect(),
             local_cseq: 0,
             remote_cseq: Some(invite.cseq()?.number),
@@ -292,7 +294,8 @@ mod tests {
     #[test]
     fn what_a_dialog_cannot_do_without() {
         let plain = "sip:1002@example.com";
-        assert!(Dialog::uas(&invite(plain, ""), "bob").is_none(), "no Contact in the INVITE");
+        let without_contact = Dialog::uas(&invite(plain, ""), "bob").unwrap();
+        assert_eq!(without_contact.request_uri(), invite(plain, "").from().unwrap().uri);
         assert!(Dialog::uac(&invite(plain, CONTACT), &response(200, "")).is_none(), "no Contact in the 2xx");
         let early = Dialog::uac(&invite(plain, CONTACT), &response(180, "")).unwrap();
         assert_eq!(early.remote_target, plain);

@@ -2,8 +2,10 @@
 
 pub mod auth;
 pub mod dialog;
+pub mod locate;
 pub mod offer_answer;
 pub mod registrar;
+pub mod session_timer;
 pub mod transaction;
 
 /// Hops a request of ours may take (RFC 3261 section 8.1.1.6).

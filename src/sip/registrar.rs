@@ -4,15 +4,23 @@
 //! `commit` then puts it in place of the old one, updates the indexes and says what to store. A request that
 //! fails changes nothing.
 
+mod extensions;
+mod gruu;
 mod request;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-
-use crate::{
-    types::{ConnectionId, Flow, FlowKey, Instant, TxnId, limits::REGISTRATION_EXPIRES_S_MIN},
-    wire::sip::Message,
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
 };
 
+use crate::{
+    types::{ConnectionId, Flow, FlowKey, Instant, Rng, Secret, TxnId, limits::REGISTRATION_EXPIRES_S_MIN},
+    wire::sip::{Message, Uri},
+};
+
+pub use extensions::EXTENSIONS;
+pub use gruu::Gruu;
+use gruu::Mark;
 use request::{Refusal, Registration};
 
 /// One contact of an address-of-record.
@@ -30,7 +38,46 @@ pub struct Binding {
     pub cseq: u32,
     /// `+sip.instance` of the contact, if any (RFC 5626 section 4.1).
     pub instance: Option<String>,
+    /// This flow's number among those of the instance (RFC 5626 section 4.2); an ordinary contact has none.
+    pub reg_id: Option<u32>,
+    /// Route values of requests to it, the nearest proxy first (RFC 3327).
+    pub path: Vec<String>,
+    /// A proxy handed the REGISTER on: the flow is the proxy's, and proves nothing about who else uses it.
+    pub is_proxied: bool,
     pub user_agent: String,
+}
+
+impl Binding {
+    /// What tells the bindings of one address-of-record apart: the contact, or of a flow the device and the number.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.reg_id == other.reg_id && self.contact == other.contact && self.instance == other.instance
+    }
+
+    /// The URI of one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
+    /// other contact stays as it is.
+    pub fn uri_for(&self, number: &str) -> String {
+        if !self.is_bulk() {
+            return self.contact.clone();
+        }
+        let (scheme, rest) = self.contact.split_once(':').expect("a contact is a URI");
+        let parts: Vec<&str> = rest.split(';').filter(|part| !extensions::is_bnc(part)).collect();
+        format!("{scheme}:{number}@{}", parts.join(";"))
+    }
+
+    /// Whether it stands for all numbers of a PBX.
+    fn is_bulk(&self) -> bool {
+        Uri::parse(&self.contact).is_some_and(|uri| uri.params.has("bnc"))
+    }
+
+    /// Whether it is a flow or contact of this device; `instance` with or without its angle brackets.
+    pub fn is_of_instance(&self, instance: &str) -> bool {
+        self.instance.as_deref().is_some_and(|own| gruu::bare(own) == gruu::bare(instance))
+    }
+
+    /// Whether a TCP or TLS connection leads to the device. Nobody knows that of a datagram's sender.
+    pub fn has_connection(&self) -> bool {
+        self.flow.transport.is_reliable() && self.flow.key().is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +94,8 @@ pub enum Input {
     Restore(Vec<Binding>),
     /// Bindings over this connection are no longer reachable and are removed.
     ConnectionClosed(ConnectionId),
+    /// A proxy says that the flow behind it has failed (RFC 5626 section 11.6, status 430).
+    FlowFailed(Binding),
     /// The user is gone from the directory.
     Forget {
         aor: String,
@@ -66,6 +115,8 @@ pub enum Output {
     },
     /// Write through before the reply is sent, so that a crash loses nothing the device was told.
     Store(Change),
+    /// This binding made room for a new one of the same user.
+    Displaced(Binding),
     Timeout(Option<Instant>),
 }
 
@@ -73,25 +124,50 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Set(Binding),
-    Remove { aor: String, contact: String },
+    Remove(Binding),
+}
+
+impl Change {
+    /// Whose contact it is.
+    pub fn aor(&self) -> &str {
+        let (Self::Set(binding) | Self::Remove(binding)) = self;
+        &binding.aor
+    }
 }
 
 /// All bindings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registrar {
     /// Most recent first; no list is empty.
     aors: HashMap<String, Vec<Binding>>,
     /// How many bindings each address-of-record has on a flow.
     flows: HashMap<FlowKey, BTreeMap<String, usize>>,
+    /// How many bindings there are from each source.
+    sources: HashMap<IpAddr, usize>,
     /// Each address-of-record at the earliest expiry of its bindings.
     expiries: BTreeSet<(Instant, String)>,
+    /// The address-of-record behind each mark of a temporary GRUU.
+    marks: HashMap<Mark, String>,
+    gruus: gruu::Maker,
+    rng: Rng,
     len: usize,
     outputs: VecDeque<Output>,
 }
 
 impl Registrar {
-    pub fn new() -> Self {
-        Self::default()
+    /// `gruu_key` makes the GRUUs of `domain`, and should outlive the process.
+    pub fn new(domain: &str, gruu_key: Secret<[u8; 32]>, rng: Rng) -> Self {
+        Self {
+            aors: HashMap::new(),
+            flows: HashMap::new(),
+            sources: HashMap::new(),
+            expiries: BTreeSet::new(),
+            marks: HashMap::new(),
+            gruus: gruu::Maker::new(domain, gruu_key),
+            rng,
+            len: 0,
+            outputs: VecDeque::new(),
+        }
     }
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
@@ -100,6 +176,7 @@ impl Registrar {
             Input::Register { txn, aor, flow, request } => self.register(now, txn, &aor, flow, &request),
             Input::Restore(bindings) => self.restore(now, bindings),
             Input::ConnectionClosed(connection) => self.disconnect(connection),
+            Input::FlowFailed(failed) => self.retain(&failed.aor, |binding| !binding.is_same(&failed)),
             Input::Forget { aor } => self.commit(&aor, Vec::new()),
             Input::Timeout => {}
         }
@@ -109,22 +186,67 @@ impl Registrar {
         self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.expiries.first().map(|&(at, _)| at)))
     }
 
-    /// Live contacts of a user, most recent first.
+    /// Where to call a user: live contacts, most recent first, of each device only the most recent flow (RFC 5626 section
+    /// 5.3: one device is never called over two at once).
     pub fn contacts(&self, aor: &str) -> impl Iterator<Item = &Binding> {
-        self.bindings(aor).iter()
+        let all = self.bindings(aor);
+        let is_earlier_flow = |binding: &Binding, others: &[Binding]| {
+            binding.instance.is_some() && others.iter().any(|other| other.instance == binding.instance)
+        };
+        all.iter().enumerate().filter(move |(n, binding)| !is_earlier_flow(binding, &all[..*n])).map(|(_, b)| b)
+    }
+
+    /// Every flow of one device, most recent first.
+    pub fn flows_of(&self, aor: &str, instance: &str) -> impl Iterator<Item = &Binding> {
+        self.bindings(aor).iter().filter(move |binding| binding.is_of_instance(instance))
+    }
+
+    /// A user's binding on this flow.
+    pub fn binding_on(&self, aor: &str, flow: &Flow) -> Option<&Binding> {
+        self.bindings(aor).iter().find(|binding| binding.flow.key() == flow.key())
+    }
+
+    /// Users with a live binding on this flow.
+    pub fn users_on(&self, flow: &Flow) -> Vec<String> {
+        let users = flow.key().and_then(|key| self.flows.get(&key));
+        users.into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Which device a URI of our own domain means (RFC 5627 section 5.5); `None` if it is no GRUU.
+    pub fn gruu(&self, uri: &Uri<'_>) -> Option<Gruu> {
+        Some(match gruu::form(uri)? {
+            gruu::Form::Public(instance) => Gruu::Public(instance),
+            gruu::Form::Temporary(user) => {
+                let marked = self.gruus.read(&user).and_then(|mark| {
+                    let bindings = self.bindings(self.marks.get(&mark)?).iter();
+                    bindings.into_iter().find(|binding| self.gruus.mark(binding) == Some(mark))
+                });
+                marked.map_or(Gruu::Invalid, |Binding { aor, instance, .. }| Gruu::Temporary {
+                    aor: aor.clone(),
+                    instance: instance.clone().unwrap_or_default(),
+                })
+            }
+        })
     }
 
     /// Whether `flow` carries a live binding, and whose. For UDP: the same remote address and port; for TCP and TLS: the
-    /// same connection. A flow that several users registered over belongs to none of them.
+    /// same connection. A flow that several users registered over, or a proxy for one, belongs to none of them.
     pub fn owner_of(&self, flow: &Flow) -> Option<&str> {
-        let mut owners = self.flows.get(&flow.key()?)?.keys();
+        let key = flow.key()?;
+        let mut owners = self.flows.get(&key)?.keys();
         let owner = owners.next()?;
-        owners.next().is_none().then_some(owner)
+        let is_own = |binding: &Binding| binding.flow.key() != Some(key) || !binding.is_proxied;
+        (owners.next().is_none() && self.bindings(owner).iter().all(is_own)).then_some(owner)
     }
 
     /// Whether anybody has a live binding on this flow.
     pub fn is_bound(&self, flow: &Flow) -> bool {
         flow.key().is_some_and(|key| self.flows.contains_key(&key))
+    }
+
+    /// Whether anybody has a live binding from this source ([`Flow::source`]).
+    pub fn is_source(&self, source: IpAddr) -> bool {
+        self.sources.contains_key(&source)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
@@ -144,17 +266,20 @@ impl Registrar {
     }
 
     fn register(&mut self, now: Instant, txn: TxnId, aor: &str, flow: Flow, request: &Message) {
-        let result = Registration::read(request).and_then(|r| r.apply(now, aor, flow, self.bindings(aor)));
+        let registration = Registration::read(request, &flow);
+        let result = registration.and_then(|r| Ok((r.apply(now, aor, flow, self.bindings(aor))?, r)));
         let reply = match result {
-            Ok(next) => {
+            Ok((next, registration)) => {
                 if let Some(next) = next {
-                    self.commit(aor, next);
+                    self.commit(aor, next.bindings);
+                    self.outputs.extend(next.displaced.into_iter().map(Output::Displaced));
                 }
-                let contacts = self.contacts(aor).map(|binding| contact_value(now, binding)).collect();
-                Output::Reply { txn, status: 200, reason: "OK", contacts, headers: Vec::new() }
+                let contacts = self.contact_values(now, aor, registration.wants_gruu());
+                Output::Reply { txn, status: 200, reason: "OK", contacts, headers: registration.reply_headers() }
             }
             Err(Refusal { status, reason }) => {
                 let headers = match status {
+                    420 => vec![("Unsupported", "path".to_owned())],
                     423 => vec![("Min-Expires", REGISTRATION_EXPIRES_S_MIN.to_string())],
                     _ => Vec::new(),
                 };
@@ -164,13 +289,25 @@ impl Registrar {
         self.outputs.push_back(reply);
     }
 
+    fn contact_values(&mut self, now: Instant, aor: &str, wants_gruu: bool) -> Vec<String> {
+        let mut values = Vec::new();
+        for binding in self.aors.get(aor).into_iter().flatten() {
+            let mut value = contact_value(now, binding);
+            if wants_gruu && !binding.is_bulk() {
+                value += &self.gruus.params(binding, self.rng.u64());
+            }
+            values.push(value);
+        }
+        values
+    }
+
     /// A connection number of the previous process means nothing to this one, and must not make a stranger's connection
     /// look registered.
     fn restore(&mut self, now: Instant, bindings: Vec<Binding>) {
         for mut binding in bindings {
             let aor = binding.aor.clone();
             if binding.expires_at <= now {
-                self.outputs.push_back(Output::Store(Change::Remove { aor, contact: binding.contact }));
+                self.outputs.push_back(Output::Store(Change::Remove(binding)));
                 continue;
             }
             binding.flow.connection = ConnectionId::NONE;
@@ -206,9 +343,10 @@ impl Registrar {
     fn commit(&mut self, aor: &str, next: Vec<Binding>) {
         let old = self.put(aor, next);
         let new = self.aors.get(aor).map_or(&[][..], Vec::as_slice);
-        let removed = old.iter().filter(|binding| new.iter().all(|other| other.contact != binding.contact));
+        let removed = old.iter().filter(|binding| !new.iter().any(|other| other.is_same(binding)));
         let changes = removed
-            .map(|binding| Change::Remove { aor: aor.to_owned(), contact: binding.contact.clone() })
+            .cloned()
+            .map(Change::Remove)
             .chain(new.iter().filter(|binding| !old.contains(binding)).cloned().map(Change::Set));
         self.outputs.extend(changes.map(Output::Store));
     }
@@ -216,11 +354,23 @@ impl Registrar {
     /// Replaces the bindings of `aor` in the table and all indexes; returns the old ones.
     fn put(&mut self, aor: &str, next: Vec<Binding>) -> Vec<Binding> {
         let old = self.aors.remove(aor).unwrap_or_default();
+        for binding in &old {
+            self.release_source(binding.flow.source());
+        }
+        for binding in &next {
+            *self.sources.entry(binding.flow.source()).or_default() += 1;
+        }
         for key in old.iter().filter_map(|binding| binding.flow.key()) {
             self.release(key, aor);
         }
         for key in next.iter().filter_map(|binding| binding.flow.key()) {
             *self.flows.entry(key).or_default().entry(aor.to_owned()).or_default() += 1;
+        }
+        for mark in old.iter().filter_map(|binding| self.gruus.mark(binding)) {
+            self.marks.remove(&mark);
+        }
+        for mark in next.iter().filter_map(|binding| self.gruus.mark(binding)) {
+            self.marks.insert(mark, aor.to_owned());
         }
         if let Some(at) = earliest(&old) {
             self.expiries.remove(&(at, aor.to_owned()));
@@ -233,6 +383,14 @@ impl Registrar {
             self.aors.insert(aor.to_owned(), next);
         }
         old
+    }
+
+    fn release_source(&mut self, source: IpAddr) {
+        let Some(count) = self.sources.get_mut(&source) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.sources.remove(&source);
+        }
     }
 
     fn release(&mut self, key: FlowKey, aor: &str) {
@@ -256,12 +414,14 @@ fn earliest(bindings: &[Binding]) -> Option<Instant> {
 /// The remaining time is rounded up, so that a fresh binding shows what was granted and a live one never 0.
 fn contact_value(now: Instant, binding: &Binding) -> String {
     let left_s = binding.expires_at.since(now).as_millis().div_ceil(1000);
-    match &binding.instance {
-        Some(instance) => {
-            format!(r#"<{}>;expires={left_s};+sip.instance="{instance}""#, binding.contact)
-        }
-        None => format!("<{}>;expires={left_s}", binding.contact),
+    let mut value = format!("<{}>;expires={left_s}", binding.contact);
+    if let Some(reg_id) = binding.reg_id {
+        value += &format!(";reg-id={reg_id}");
     }
+    if let Some(instance) = &binding.instance {
+        value += &format!(r#";+sip.instance="{instance}""#);
+    }
+    value
 }
 
 #[cfg(test)]
@@ -278,22 +438,34 @@ mod tests {
     };
 
     /// A registrar and the store as it would be on disk.
-    #[derive(Default)]
-    struct Fixture {
-        registrar: Registrar,
+    pub(super) struct Fixture {
+        pub(super) registrar: Registrar,
         now: Instant,
         cseq: u32,
-        stored: BTreeMap<(String, String), Binding>,
+        stored: Vec<Binding>,
+        displaced: Vec<String>,
+    }
+
+    impl Default for Fixture {
+        fn default() -> Self {
+            Self {
+                registrar: Registrar::new("example.com", Secret::new([7; 32]), crate::types::Rng::from_small_seed(3)),
+                now: Instant::default(),
+                cseq: 0,
+                stored: Vec::new(),
+                displaced: Vec::new(),
+            }
+        }
     }
 
     #[derive(Debug, PartialEq, Eq)]
-    struct Answer {
-        status: u16,
-        contacts: Vec<String>,
-        headers: Vec<(&'static str, String)>,
+    pub(super) struct Answer {
+        pub(super) status: u16,
+        pub(super) contacts: Vec<String>,
+        pub(super) headers: Vec<(&'static str, String)>,
     }
 
-    fn udp(remote: &str) -> Flow {
+    pub(super) fn udp(remote: &str) -> Flow {
         Flow {
             transport: Transport::Udp,
             local: "192.0.2.9:5060".parse().unwrap(),
@@ -302,12 +474,12 @@ mod tests {
         }
     }
 
-    fn tls(connection: u64) -> Flow {
+    pub(super) fn tls(connection: u64) -> Flow {
         Flow { transport: Transport::Tls, connection: ConnectionId(connection), ..udp("192.0.2.1:49152") }
     }
 
     impl Fixture {
-        fn feed(&mut self, input: Input) -> Option<Answer> {
+        pub(super) fn feed(&mut self, input: Input) -> Option<Answer> {
             self.registrar.handle_input(self.now, input);
             let mut answer = None;
             loop {
@@ -317,18 +489,20 @@ mod tests {
                     }
                     Output::Store(change) => {
                         assert_eq!(answer, None, "stored after the reply");
-                        match change {
-                            Change::Set(b) => self.stored.insert((b.aor.clone(), b.contact.clone()), b),
-                            Change::Remove { aor, contact } => self.stored.remove(&(aor, contact)),
-                        };
+                        let (Change::Set(changed) | Change::Remove(changed)) = &change;
+                        self.stored.retain(|b| b.aor != changed.aor || !b.is_same(changed));
+                        if let Change::Set(binding) = change {
+                            self.stored.push(binding);
+                        }
                     }
+                    Output::Displaced(binding) => self.displaced.push(binding.contact),
                     Output::Timeout(_) => return answer,
                 }
             }
         }
 
         /// A REGISTER of `aor` with these header lines, each ended by a line feed, and the next CSeq.
-        fn register_on(&mut self, aor: &str, flow: Flow, headers: &str) -> Answer {
+        pub(super) fn register_on(&mut self, aor: &str, flow: Flow, headers: &str) -> Answer {
             self.cseq += 1;
             self.send(aor, flow, "call-1", self.cseq, headers)
         }
@@ -337,7 +511,7 @@ mod tests {
             self.register_on("alice", udp("192.0.2.1:5062"), headers)
         }
 
-        fn send(&mut self, aor: &str, flow: Flow, call_id: &str, cseq: u32, headers: &str) -> Answer {
+        pub(super) fn send(&mut self, aor: &str, flow: Flow, call_id: &str, cseq: u32, headers: &str) -> Answer {
             let text = format!(
                 "REGISTER sip:example.com SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\n\
                  From: <sip:{aor}@example.com>;tag=a\nTo: <sip:{aor}@example.com>\nCall-ID: {call_id}\n\
@@ -352,12 +526,12 @@ mod tests {
             self.feed(Input::Timeout);
         }
 
-        fn contacts(&self, aor: &str) -> Vec<&str> {
-            self.registrar.contacts(aor).map(|binding| binding.contact.as_str()).collect()
+        pub(super) fn contacts(&self, aor: &str) -> Vec<&str> {
+            self.registrar.bindings(aor).iter().map(|binding| binding.contact.as_str()).collect()
         }
 
         /// Every index says what the bindings say, and so does the store.
-        fn check(&self) {
+        pub(super) fn check(&self) {
             let r = &self.registrar;
             assert_eq!(r.len(), r.iter().count());
             assert_eq!(r.is_empty(), r.iter().next().is_none());
@@ -369,14 +543,19 @@ mod tests {
                 assert!(binding.expires_at > self.now, "expired: {binding:?}");
             }
             assert_eq!(r.flows, flows);
+            let mut sources: HashMap<IpAddr, usize> = HashMap::new();
+            r.iter().for_each(|binding| *sources.entry(binding.flow.source()).or_default() += 1);
+            assert_eq!(r.sources, sources);
             let expiries = r.aors.iter().map(|(aor, list)| (earliest(list).expect("no list is empty"), aor.clone()));
             assert_eq!(r.expiries, expiries.collect());
             for (aor, list) in &r.aors {
                 assert!(list.len() <= CONTACTS_PER_AOR_MAX);
                 assert!(list.iter().all(|binding| binding.aor == *aor));
             }
-            let live = r.iter().map(|b| ((b.aor.clone(), b.contact.clone()), b.clone())).collect();
-            assert_eq!(self.stored, live);
+            let marks = r.iter().filter_map(|b| Some((r.gruus.mark(b)?, b.aor.clone()))).collect();
+            assert_eq!(r.marks, marks);
+            assert_eq!(self.stored.len(), r.len());
+            assert!(r.iter().all(|binding| self.stored.contains(binding)));
         }
     }
 
@@ -385,7 +564,7 @@ mod tests {
         Answer { status: 200, contacts, headers: Vec::new() }
     }
 
-    fn refused(status: u16) -> Answer {
+    pub(super) fn refused(status: u16) -> Answer {
         Answer { status, contacts: Vec::new(), headers: Vec::new() }
     }
 
@@ -488,12 +667,45 @@ mod tests {
         for n in 0..CONTACTS_PER_AOR_MAX {
             assert_eq!(f.register(&format!("Contact: <sip:{n}@x>\n")).status, 200);
         }
-        assert_eq!(f.register("Contact: <sip:more@x>\n"), refused(403));
-        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
         assert_eq!(f.register("Contact: <sip:0@x>;expires=0, <sip:more@x>\n").status, 200, "one goes, one comes");
+        assert!(f.displaced.is_empty());
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
         assert_eq!(f.register_on("bob", udp("192.0.2.2:5060"), "Contact: <sip:b@x>\n").status, 200);
         let many: String = (0..=CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@y>;expires=0\n")).collect();
         assert_eq!(f.register(&many), refused(403), "in one request");
+        f.check();
+    }
+
+    #[test]
+    fn the_contact_that_expires_soonest_makes_room_and_one_with_a_connection_last() {
+        let mut f = Fixture::default();
+        f.register_on("alice", tls(1), "Contact: <sip:connected@x>;expires=60\n");
+        for n in 1..CONTACTS_PER_AOR_MAX {
+            f.register(&format!("Contact: <sip:{n}@x>;expires={}\n", 1000 - n));
+        }
+        assert!(f.displaced.is_empty(), "nobody goes at the limit");
+        assert_eq!(f.register("Contact: <sip:more@x>\n").status, 200, "the limit and one");
+        assert_eq!(f.displaced, [format!("sip:{}@x", CONTACTS_PER_AOR_MAX - 1)]);
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
+        assert!(f.contacts("alice").contains(&"sip:connected@x"));
+        f.check();
+        let all: String = (0..CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@y>;expires=60\n")).collect();
+        assert_eq!(f.register(&all).status, 200);
+        assert!(f.contacts("alice").iter().all(|contact| contact.ends_with("@y")), "what was asked for stays");
+        assert_eq!(f.displaced.len(), 1 + CONTACTS_PER_AOR_MAX);
+        f.check();
+    }
+
+    #[test]
+    fn contacts_of_earlier_requests_make_room_even_under_the_same_call_id_and_cseq() {
+        let mut f = Fixture::default();
+        let flow = udp("192.0.2.1:5062");
+        let all: String =
+            (0..CONTACTS_PER_AOR_MAX).map(|n| format!("Contact: <sip:{n}@x>;expires={}\n", 60 + n)).collect();
+        assert_eq!(f.send("alice", flow, "x", 5, &all).status, 200);
+        assert_eq!(f.send("alice", flow, "x", 5, "Contact: <sip:more@x>\n").status, 200);
+        assert_eq!(f.displaced, ["sip:0@x"]);
+        assert_eq!(f.registrar.len(), CONTACTS_PER_AOR_MAX);
         f.check();
     }
 
@@ -561,11 +773,11 @@ mod tests {
         f.register("Contact: <sip:a@x>;expires=60\n");
         f.register_on("bob", tls(1), "Contact: <sip:b@x>\n");
         f.register_on("bob", udp("192.0.2.2:5060"), "Contact: <sip:c@x>\n");
-        let stored: Vec<Binding> = f.stored.values().cloned().collect();
+        let stored = f.stored.clone();
         let mut f = Fixture { now: f.now + Duration::from_secs(60), stored: f.stored, ..Fixture::default() };
         f.feed(Input::Restore(stored));
         assert_eq!(f.contacts("alice"), Vec::<&str>::new(), "expired meanwhile");
-        assert!(!f.stored.keys().any(|(aor, _)| aor == "alice"), "and cleared from the store");
+        assert!(!f.stored.iter().any(|binding| binding.aor == "alice"), "and cleared from the store");
         assert_eq!(f.registrar.len(), 2);
         assert_eq!(f.registrar.owner_of(&tls(1)), None, "a new connection with an old number is a stranger");
         assert_eq!(f.registrar.owner_of(&udp("192.0.2.2:5060")), Some("bob"));
@@ -577,14 +789,19 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Register { aor: usize, connection: u64, contacts: Vec<(u8, u8, u32)> },
+        /// Contacts by name, instance, `reg-id` and expiry; 0 is none.
+        Register {
+            aor: usize,
+            connection: u64,
+            contacts: Vec<(u8, u8, u8, u32)>,
+        },
         Close(u64),
         Forget(usize),
         Wait(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let contact = (0..12_u8, 0..4_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
+        let contact = (0..12_u8, 0..4_u8, 0..3_u8, prop_oneof![Just(0), Just(30), 60..400_u32]);
         prop_oneof![
             4 => (0..3_usize, 0..4_u64, prop::collection::vec(contact, 0..4))
                 .prop_map(|(aor, connection, contacts)| Step::Register { aor, connection, contacts }),
@@ -605,14 +822,16 @@ mod tests {
                         let flow = if connection == 0 { udp("192.0.2.1:5062") } else { tls(connection) };
                         let headers: String = contacts
                             .iter()
-                            .map(|(name, instance, expires)| {
+                            .map(|(name, instance, reg_id, expires)| {
                                 let instance = match instance {
                                     0 => String::new(),
                                     n => format!(";+sip.instance=\"<urn:{n}>\""),
                                 };
-                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}\n")
+                                let flow = if *reg_id == 0 { String::new() } else { format!(";reg-id={reg_id}") };
+                                format!("Contact: <sip:{name}@x>;expires={expires}{instance}{flow}\n")
                             })
                             .collect();
+                        let headers = format!("Supported: outbound\n{headers}");
                         f.register_on(AORS[aor], flow, &headers);
                     }
                     Step::Close(connection) => {

@@ -1,6 +1,9 @@
 //! Where SIP bytes come from and go to.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 /// SIP transports (RFC 3261 section 18; RFC 7118 is not among them yet).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,7 +92,20 @@ pub enum FlowKey {
     Datagram(SocketAddr),
 }
 
+/// Whom limits per source hold for: an IPv4 address, or the /64 network that one IPv6 host has to itself.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
 impl Flow {
+    /// [`source_of`] the peer.
+    pub fn source(&self) -> IpAddr {
+        source_of(self.remote.ip())
+    }
+
     /// `None`: a TCP or TLS flow whose connection is gone, such as one read back from the store after a restart.
     pub fn key(&self) -> Option<FlowKey> {
         match self.transport {
@@ -97,5 +113,18 @@ impl Flow {
             Transport::Tcp | Transport::Tls if self.connection == ConnectionId::NONE => None,
             Transport::Tcp | Transport::Tls => Some(FlowKey::Connection(self.connection)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        let source = |text: &str| source_of(text.parse().unwrap());
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
     }
 }

@@ -1,22 +1,44 @@
 //! Every bound of the server in one place: name, unit, and what happens when it is reached.
 
-/// A SIP message over this size is dropped; on a stream the connection is closed after a 513 (RFC 3261 section 21.5.7).
+/// On a stream, a SIP message over this size is answered 513 (RFC 3261 section 21.5.7), if its header section is no larger,
+/// and the connection is closed. No datagram is larger (RFC 768).
 pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// A request over this size goes over a stream where one leads to the same trunk, else it is sent as a datagram all the
+/// same, and counted (RFC 3261 section 18.1.1).
+pub const SIP_DATAGRAM_BYTES_MAX: usize = 1_300;
 /// A body over this size is answered 513.
 pub const SIP_BODY_BYTES_MAX: usize = 32_768;
 /// More header lines than this are answered 400.
 pub const SIP_HEADERS_MAX: usize = 128;
+/// A header line over this size, the lines that continue it included, is answered 400.
+pub const SIP_HEADER_BYTES_MAX: usize = 8_192;
+/// More parameters behind one address or Via are answered 400.
+pub const SIP_PARAMETERS_MAX: usize = 32;
+/// A longer Request-URI is answered 414 (RFC 3261 section 21.4.12).
+pub const SIP_REQUEST_URI_BYTES_MAX: usize = 2_048;
+/// A request that has come through more hops than a Max-Forwards of 70 allows (RFC 3261 section 8.1.1.6), by its Via
+/// values, is answered 483.
+pub const SIP_VIAS_MAX: usize = 70;
+/// Bytes taken from a connection at once. A connection buffers one incomplete message and no more than this beyond it.
+pub const STREAM_READ_BYTES_MAX: usize = 4_096;
 /// Live transactions; a new request above it is answered 503 without state. Emergency calls and requests of live calls are
 /// exempt.
 pub const TRANSACTIONS_MAX: usize = 200_000;
 /// Live calls; an INVITE above it is answered 503 with Retry-After. Emergency calls are exempt.
 pub const CALLS_MAX: usize = 20_000;
-/// Contacts per address-of-record; a REGISTER above it is answered 403.
+/// Contacts per address-of-record. A further one displaces the one that expires soonest, those without a connection first; a
+/// REGISTER that alone names more is answered 403.
 pub const CONTACTS_PER_AOR_MAX: usize = 10;
 /// Contact URI, instance or Call-ID of a binding; a REGISTER with a longer one is answered 400, a longer User-Agent is cut.
 pub const BINDING_TEXT_BYTES_MAX: usize = 512;
-/// Branches of one fork; further contacts are not called.
-pub const FORK_WIDTH_MAX: usize = 10;
+/// Path values of a binding; a REGISTER with more is answered 400.
+pub const PATH_MAX: usize = 5;
+/// A device must speak this often on a flow that is to be kept (RFC 5626 section 4.4).
+pub const FLOW_TIMER_S: u32 = 120;
+/// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
+pub const PROVISIONALS_WAITING_MAX: usize = 8;
+/// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.
+pub const EARLY_DIALOGS_MAX: usize = 16;
 /// Shortest registration; a shorter one is answered 423 with Min-Expires.
 pub const REGISTRATION_EXPIRES_S_MIN: u32 = 60;
 /// Longest registration; a longer request is shortened to it.
@@ -27,6 +49,15 @@ pub const REGISTRATION_EXPIRES_S_DEFAULT: u32 = 3_600;
 pub const NONCE_LIFETIME_S: u64 = 300;
 /// Digest nonces remembered against replay; the oldest is forgotten, and is then stale.
 pub const NONCES_MAX: usize = 65_536;
+/// Refused credentials of one source within [`REFUSALS_WINDOW_S`]; its requests are then dropped until the window ends, unless
+/// somebody is registered from there.
+pub const REFUSALS_PER_SOURCE_MAX: u32 = 20;
+/// Refused credentials for one user from anywhere; credentials for that user are then dropped likewise.
+pub const REFUSALS_PER_USER_MAX: u32 = 50;
+/// From the first refusal that is counted.
+pub const REFUSALS_WINDOW_S: u64 = 300;
+/// Sources, and users, whose refusals are counted; the oldest is forgotten.
+pub const REFUSAL_ENTRIES_MAX: usize = 65_536;
 /// Media sections of one SDP body; more are answered 488.
 pub const MEDIA_SECTIONS_MAX: usize = 8;
 /// SDP lines of one body; more are answered 488.
@@ -39,6 +70,12 @@ pub const SSRCS_PER_LEG_MAX: usize = 16;
 pub const PACKET_BYTES_MAX: usize = 2_048;
 /// Open TCP and TLS connections; further ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// ... of one source, which may be a whole office behind one address; further ones are closed at once.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
+/// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
+pub const TLS_HANDSHAKES_MAX: usize = 1_000;
+/// ... of one source; a further connection is closed at once.
+pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;
 /// Messages waiting for one slow TCP or TLS peer; the connection is closed above it.
 pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
@@ -48,6 +85,14 @@ pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
+/// Time for the final answer to a re-INVITE of ours; it is then cancelled, and whoever asked for it gets 408.
+pub const REINVITE_S_MAX: u64 = 180;
+/// Time for the answer to an UPDATE with an offer; then 504 (RFC 3311 section 5.2), before its sender gives up after 32 s.
+pub const UPDATE_S_MAX: u64 = 20;
+/// Characters of a user's name, all ASCII; adding a user with more is refused, and credentials for more are for nobody.
+pub const USER_NAME_CHARS_MAX: usize = 64;
+/// Numbers of one `[pbx.NAME]`; a configuration with more is refused.
+pub const PBX_NUMBERS_MAX: usize = 10_000;
 /// Users of one server; adding one more is refused.
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.
@@ -56,6 +101,51 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Ring groups of one configuration; more are refused at load.
+pub const GROUPS_MAX: usize = 200;
+/// Members of one ring group; more are refused at load.
+pub const GROUP_MEMBERS_MAX: usize = 20;
+/// Times that one call is forwarded, here and before it came here; once more is answered 483.
+pub const FORWARD_HOPS_MAX: usize = 5;
+/// Characters of a forwarding target; a longer one is refused.
+pub const FORWARD_TARGET_CHARS_MAX: usize = 64;
+/// Branches that the servers behind this one may make of one call at a time (RFC 5393 section 5.3.2); a caller's larger
+/// Max-Breadth is lowered to it, and branches share it.
+pub const BREADTH_MAX: usize = 60;
+/// Branches that ring at once for a ring group; contacts of members beyond it are not called.
+pub const GROUP_FORK_WIDTH_MAX: usize = 40;
+/// Characters of a display name; a longer one is cut.
+pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
+/// Header values that pass from one leg to the other in one message; one that would exceed it stays behind.
+pub const PASSED_HEADERS_BYTES_MAX: usize = 1_024;
+/// Body of a text message; a longer one is answered 413. RFC 3428 section 8 allows 1300 bytes for the whole request.
+pub const MESSAGE_BODY_BYTES_MAX: usize = 1_024;
+/// Text messages on their way; a further one is answered 503 with Retry-After.
+pub const MESSAGES_MAX: usize = 10_000;
+/// ... of one sender.
+pub const MESSAGES_PER_SENDER_MAX: usize = 16;
+/// Subscriptions to events; a further one is answered 503 with Retry-After.
+pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// ... of one user; a further one is answered 403.
+pub const SUBSCRIPTIONS_PER_USER_MAX: usize = 256;
+/// Shortest subscription; a shorter one is answered 423 with Min-Expires.
+pub const SUBSCRIPTION_EXPIRES_S_MIN: u32 = 60;
+/// Longest subscription; a longer request is shortened to it.
+pub const SUBSCRIPTION_EXPIRES_S_MAX: u32 = 7_200;
+/// Subscription when the subscriber names no time.
+pub const SUBSCRIPTION_EXPIRES_S_DEFAULT: u32 = 3_600;
+/// `id` of an Event header; a longer one is answered 400.
+pub const EVENT_ID_BYTES_MAX: usize = 64;
+/// A SUBSCRIBE, whose dialog is kept; a longer one is answered 513.
+pub const SUBSCRIBE_BYTES_MAX: usize = 4_096;
+/// Calls of one user that a lamp is told of; further ones are not.
+pub const LAMP_DIALOGS_MAX: usize = 32;
+/// Records of one DNS answer, and servers of one destination; further ones are ignored.
+pub const DNS_RECORDS_MAX: usize = 32;
+/// DNS questions to locate one destination; records that would need a further one are ignored.
+pub const DNS_QUESTIONS_MAX: usize = 64;
+/// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
+pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
 /// Transfers by which one person reached another; a REFER for one more is answered 403. Emergency calls are exempt.
 pub const TRANSFERS_MAX: u8 = 8;
 /// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its

@@ -11,6 +11,10 @@ pub enum DropReason {
     SipUnanswerable,
     SipTransactionsFull,
     SipFlowGone,
+    SipScanner,
+    SipBarredSource,
+    SipBarredUser,
+    SipUnorderedProvisional,
     // Media
     PacketTruncated,
     PacketOversized,
@@ -29,7 +33,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -37,6 +41,10 @@ impl DropReason {
         Self::SipUnanswerable,
         Self::SipTransactionsFull,
         Self::SipFlowGone,
+        Self::SipScanner,
+        Self::SipBarredSource,
+        Self::SipBarredUser,
+        Self::SipUnorderedProvisional,
         Self::PacketTruncated,
         Self::PacketOversized,
         Self::PacketNotMedia,
@@ -63,6 +71,10 @@ impl DropReason {
             Self::SipUnanswerable => "sip_unanswerable",
             Self::SipTransactionsFull => "sip_transactions_full",
             Self::SipFlowGone => "sip_flow_gone",
+            Self::SipScanner => "sip_scanner",
+            Self::SipBarredSource => "sip_barred_source",
+            Self::SipBarredUser => "sip_barred_user",
+            Self::SipUnorderedProvisional => "sip_unordered_provisional",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",
             Self::PacketNotMedia => "packet_not_media",

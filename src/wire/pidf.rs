@@ -3,11 +3,9 @@
 //! Printing is total: whatever the address holds, the document is well-formed XML and valid against the schemas of those
 //! RFCs. Nothing here knows whose address it is.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write},
-};
+use std::{collections::BTreeMap, fmt};
 
+use super::xml::Escaped;
 use crate::types::{Duration, Instant};
 
 /// Elements of a civic address in the order of RFC 5139 section 4, which is significant.
@@ -131,26 +129,6 @@ impl Document<'_> {
              <gp:method>Manual</gp:method>\r\n      </gp:geopriv>\r\n",
             rfc3339(self.now + RETENTION)
         )
-    }
-}
-
-/// Text for element content and quoted attributes. Characters XML 1.0 cannot carry (section 2.2) are left out.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\t' | '\n' | '\r' => f.write_char(' ')?,
-                '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {}
-                _ => f.write_char(c)?,
-            }
-        }
-        Ok(())
     }
 }
 

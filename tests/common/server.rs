@@ -123,6 +123,11 @@ impl Ringdown {
         self.process.as_mut().expect("the server was started")
     }
 
+    /// Everything the running server wrote.
+    pub(crate) fn process_text(&self) -> String {
+        self.process.as_ref().map(Process::text).unwrap_or_default()
+    }
+
     /// Ends it without waiting for anything it may still want to do.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().expect("the server was started");

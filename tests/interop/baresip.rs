@@ -37,12 +37,15 @@ pub(crate) struct Setup<'a> {
     pub(crate) ca: Option<&'a Path>,
     /// `srtp-mand`, or `srtp`: SRTP where the other side offers it in a plain profile (RFC 8643).
     pub(crate) encryption: &'a str,
+    /// Asks for its mailbox. This version's module for it now and then subscribes without end as it starts, deaf to
+    /// everything else, so only the test that needs it loads it.
+    pub(crate) subscribes: bool,
 }
 
 impl<'a> Setup<'a> {
     /// SDES over UDP.
     pub(crate) const fn new(account: Account, hz: u32, answers: bool) -> Self {
-        Self { account, transport: "udp", hz, answers, ca: None, encryption: "srtp-mand" }
+        Self { account, transport: "udp", hz, answers, ca: None, encryption: "srtp-mand", subscribes: false }
     }
 
     pub(crate) const fn over(mut self, transport: &'a str, ca: Option<&'a Path>) -> Self {
@@ -75,7 +78,7 @@ impl Baresip {
         let dir = server.dir().join(format!("baresip-{}-{ip}", setup.account.user));
         fs::create_dir(&dir).expect("a fresh folder");
         tone::write_wav(&dir.join("tone.wav"), setup.hz, 60).expect("a writable folder");
-        fs::write(dir.join("config"), config(&dir, ip, setup.ca)).expect("a writable folder");
+        fs::write(dir.join("config"), config(&dir, ip, setup)).expect("a writable folder");
         fs::write(dir.join("accounts"), account(server.ip, setup)).expect("a writable folder");
         fs::write(dir.join("contacts"), "").expect("a writable folder");
         let mut command = Command::new("baresip");
@@ -136,6 +139,11 @@ impl Baresip {
         self.process.text()
     }
 
+    /// Waits for it to print this.
+    pub(crate) fn wait_log(&mut self, text: &str) {
+        self.process.wait_log(text, Duration::from_secs(15));
+    }
+
     /// Bits of audio a second, sent and received, as it showed them last. What does not verify is not counted.
     pub(crate) fn bit_rates(&self) -> (u32, u32) {
         let log = self.log();
@@ -190,10 +198,11 @@ impl Baresip {
     }
 }
 
-fn config(dir: &Path, ip: IpAddr, ca: Option<&Path>) -> String {
+fn config(dir: &Path, ip: IpAddr, setup: &Setup<'_>) -> String {
     let modules: String =
         ["g711", "aufile", "aubridge", "sndfile", "srtp"].into_iter().map(|m| format!("module {m}.so\n")).collect();
-    let ca = ca.map_or_else(String::new, |path| format!("sip_cafile {}\n", path.display()));
+    let mailbox = if setup.subscribes { "module_app mwi.so\n" } else { "" };
+    let ca = setup.ca.map_or_else(String::new, |path| format!("sip_cafile {}\n", path.display()));
     let dir = dir.display();
     // The file source has no player of its own: a bridge that leads nowhere plays, and `sndfile` records.
     // RTP ports are bound on every address, so the range is wide and apart from everybody else's.
@@ -203,7 +212,7 @@ fn config(dir: &Path, ip: IpAddr, ca: Option<&Path>) -> String {
          ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\naudio_buffer 20-160\n\
          rtp_ports 21000-32000\nrtcp_mux no\njitter_buffer_delay 1-10\nnet_interface {ip}\n\
          module_path {MODULES}\n{modules}\
-         module_tmp account.so\nmodule_app menu.so\nmodule_app debug_cmd.so\nmodule_app ctrl_tcp.so\n\
+         module_tmp account.so\nmodule_app menu.so\n{mailbox}module_app debug_cmd.so\nmodule_app ctrl_tcp.so\n\
          ctrl_tcp_listen {ip}:{CONTROL_PORT}\nsnd_path {dir}\n"
     )
 }

@@ -15,12 +15,21 @@ mod baresip;
 mod common;
 mod linphone;
 mod sipp;
+mod sipvicious;
 mod tone;
 
-use std::{net::IpAddr, process::Command, process::Stdio, thread, time::Duration};
+use std::{
+    net::{IpAddr, UdpSocket},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use baresip::{Baresip, Setup};
-use common::server::{ALICE, Account, BOB, Ringdown};
+use common::{
+    process::fresh_ip,
+    server::{ALICE, Account, BOB, Ringdown},
+};
 use linphone::Linphone;
 use sipp::Sipp;
 use tone::{A_HZ, B_HZ, C_HZ, Wanted, assert_heard};
@@ -167,6 +176,7 @@ fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
     let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
     assert!(registrations.contains(ALICE.user), "{registrations}");
     setup.scenario = scenario;
+    setup.echoes = scenario == "device_calls_and_echoes.xml";
     setup.auth_uri = Some(format!("{}@{}", BOB.extension, server.ip));
     Sipp::start(server, &setup)
 }
@@ -179,6 +189,16 @@ fn a_registered_sipp_without_encryption_calls_a_baresip_with_encryption() {
     bob.wait_closed();
     assert!(inline_keys(&bob.log()).len() >= 2, "the encrypted leg is not encrypted");
     assert_heard("bob", &bob.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+/// SIPp cannot record, so what it hears is judged by the phone that gets it back.
+#[test]
+fn a_registered_sipp_without_encryption_hears_the_baresip_it_calls_and_sends_its_tone_back() {
+    let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
+    let bob = Baresip::start(&server, &Setup { encryption: "srtp", ..Setup::new(BOB, A_HZ, true) });
+    registered_sipp(&server, "device_calls_and_echoes.xml").wait_done();
+    bob.wait_closed();
+    assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
 }
 
 #[test]
@@ -267,8 +287,23 @@ fn a_trunk_that_challenges_with_sha_256_gets_its_answer() {
 }
 
 #[test]
-fn a_trunk_calls_a_direct_line_and_is_heard() {
-    let mut setup = sipp::Setup::new("trunk_calls.xml", B_HZ);
+fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
+    let setup = sipp::Setup::new("trunk_answers_reliably.xml", B_HZ);
+    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+    let sipp = Sipp::start(&server, &setup);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    let messages = sipp.wait_done();
+    assert_eq!(messages.matches("\nPRACK sip:").count(), 1, "each reliable response is acknowledged once");
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+/// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it. Returns her log.
+fn a_trunk_is_heard(scenario: &'static str) -> String {
+    let mut setup = sipp::Setup::new(scenario, B_HZ);
     let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
     let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
     setup.remote = Some(server.sip());
@@ -276,6 +311,28 @@ fn a_trunk_calls_a_direct_line_and_is_heard() {
     Sipp::start(&server, &setup).wait_done();
     alice.wait_closed();
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    alice.log()
+}
+
+#[test]
+fn a_trunk_calls_a_direct_line_and_is_heard() {
+    a_trunk_is_heard("trunk_calls.xml");
+}
+
+#[test]
+fn a_trunk_that_makes_no_offer_is_offered_what_the_baresip_speaks() {
+    a_trunk_is_heard("trunk_calls_without_offer.xml");
+}
+
+#[test]
+fn a_trunk_that_requires_reliable_ringing_gets_it() {
+    a_trunk_is_heard("trunk_calls_reliably.xml");
+}
+
+#[test]
+fn a_trunk_refreshes_its_session_and_the_baresip_it_talks_to_hears_the_tone_and_nothing_of_that() {
+    let log = a_trunk_is_heard("trunk_refreshes.xml");
+    assert_eq!((log.matches("\nINVITE sip:").count(), log.matches("\nUPDATE sip:").count()), (1, 0));
 }
 
 #[test]
@@ -357,4 +414,36 @@ fn a_linphone_joins_the_two_baresips_it_talks_to() {
     assert!(both_ways.0.min(both_ways.1) > 16_000, "bob sends and receives {both_ways:?} bit/s");
     assert_heard("carol", &carol.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
     assert!(alice.log().contains("SIP/2.0 202 Accepted"));
+}
+
+/// Bob's phone with its one subscription, and the address of the voice mail system. `None`: it subscribes without end.
+fn subscribed() -> Option<(Ringdown, Baresip, IpAddr)> {
+    let ip = fresh_ip();
+    let server = Ringdown::started("required", &trunk(ip), &[BOB]);
+    let bob = Baresip::launch(&server, &Setup { subscribes: true, ..Setup::new(BOB, B_HZ, true) });
+    thread::sleep(Duration::from_secs(2));
+    let (_, metrics) = server.get("/metrics")?;
+    metrics.contains("ringdown_subscriptions_live 1\n").then_some((server, bob, ip))
+}
+
+#[test]
+fn a_baresip_shows_the_mailbox_that_the_voice_mail_system_reports() {
+    let (server, mut bob, ip) = (0..5).find_map(|_| subscribed()).expect("one baresip of five subscribes once");
+    let system = UdpSocket::bind((ip, 5060)).expect("a free address");
+    system.set_read_timeout(Some(Duration::from_secs(5))).expect("a time above zero");
+    let body = "Messages-Waiting: yes\r\nMessage-Account: sip:bob@mailbox.invalid\r\nVoice-Message: 2/8 (0/2)\r\n";
+    let uri = format!("sip:{}@{}", BOB.direct_line, server.ip);
+    let report = format!(
+        "NOTIFY {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {ip}:5060;branch=z9hG4bKmailbox\r\nMax-Forwards: 70\r\n\
+         From: <sip:mailbox@{ip}>;tag=m\r\nTo: <{uri}>\r\nCall-ID: mailbox\r\nCSeq: 1 NOTIFY\r\n\
+         Contact: <sip:mailbox@{ip}>\r\nEvent: message-summary\r\nSubscription-State: active\r\n\
+         Content-Type: application/simple-message-summary\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    system.send_to(report.as_bytes(), (server.ip, common::server::SIP_PORT)).expect("loopback takes it");
+    let mut answer = [0; 2048];
+    let len = system.recv(&mut answer).expect("an answer");
+    assert!(answer[..len].starts_with(b"SIP/2.0 200"), "{}", String::from_utf8_lossy(&answer[..len]));
+    bob.wait_log("Voice-Message: 2/8 (0/2)");
+    assert!(!bob.log().contains("mailbox.invalid"), "the account of the other system stays there");
 }

@@ -11,13 +11,19 @@
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
+mod dns;
 mod phone;
+mod reach;
 mod selftest;
+mod strangers;
+mod streams;
+mod tls;
+mod torture;
 
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -113,6 +119,37 @@ fn bindings_survive_a_restart_and_a_kill() {
     server.start();
     assert!(registrations(&server).contains("bob"), "{}", registrations(&server));
     call(&mut alice, &mut bob);
+}
+
+/// The only test on the one IPv6 loopback address that every machine has.
+#[test]
+fn a_phone_on_ipv4_and_one_on_ipv6_hear_each_other() {
+    let mut server = Ringdown::configured("preferred", COMPANY);
+    let ip = server.ip;
+    let text = fs::read_to_string(server.config()).expect("it was written");
+    let text = text
+        .replace(&format!("udp = [\"{ip}:5060\"]"), &format!("udp = [\"{ip}:5060\", \"[::1]:5070\"]"))
+        .replace(&format!("addresses = [\"{ip}\"]"), &format!("addresses = [\"{ip}\", \"::1\"]"));
+    assert_eq!(text.matches("::1").count(), 2);
+    fs::write(server.config(), text).expect("a writable folder");
+    for account in [ALICE, BOB] {
+        server.add_user(&account);
+    }
+    server.start();
+    let mut alice = Phone::new(&server, ALICE);
+    let six = "::1".parse().expect("an address");
+    let mut bob = Phone::at(six, &server, BOB).by(SocketAddr::new(six, 5070));
+    assert_eq!((alice.register(), bob.register()), (200, 200));
+    call(&mut alice, &mut bob);
+    // ... and the other way round.
+    let (call_id, cseq) = bob.invite(ALICE.extension);
+    let a = alice.answer();
+    let b = bob.answered(&call_id, cseq);
+    alice.speak(&a, 20);
+    bob.speak(&b, 20);
+    assert!(bob.hear() > 10 && alice.hear() > 10, "audio does not pass");
+    alice.hang_up(&a);
+    bob.wait_bye();
 }
 
 #[test]

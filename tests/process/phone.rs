@@ -22,6 +22,8 @@ pub(crate) struct Phone {
     account: Account,
     ip: IpAddr,
     server: SocketAddr,
+    /// The server's own, whatever address the phone reaches it by.
+    domain: IpAddr,
     sip: UdpSocket,
     rtp: UdpSocket,
     cseq: u32,
@@ -41,7 +43,10 @@ pub(crate) struct Dialog {
 
 impl Phone {
     pub(crate) fn new(server: &Ringdown, account: Account) -> Self {
-        let ip = fresh_ip();
+        Self::at(fresh_ip(), server, account)
+    }
+
+    pub(crate) fn at(ip: IpAddr, server: &Ringdown, account: Account) -> Self {
         let bind = |port: u16| {
             let socket = UdpSocket::bind((ip, port)).expect("a fresh address");
             socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a valid timeout");
@@ -51,6 +56,7 @@ impl Phone {
             account,
             ip,
             server: server.sip(),
+            domain: server.ip,
             sip: bind(5060),
             rtp: bind(10_000),
             cseq: 0,
@@ -59,9 +65,15 @@ impl Phone {
         }
     }
 
+    /// Reaches the server by another address than its usual one.
+    pub(crate) const fn by(mut self, server: SocketAddr) -> Self {
+        self.server = server;
+        self
+    }
+
     /// Registers with digest; returns the final status.
     pub(crate) fn register(&mut self) -> u16 {
-        let domain = self.server.ip();
+        let domain = self.domain;
         let aor = format!("<sip:{}@{domain}>", self.account.user);
         let contact = format!("Contact: {}\r\nExpires: 600\r\n", self.contact());
         let uri = format!("sip:{domain}");
@@ -83,7 +95,7 @@ impl Phone {
 
     /// Sends an INVITE, answers its challenge, and returns how to recognise its answers.
     pub(crate) fn invite(&mut self, whom: &str) -> (String, u32) {
-        let domain = self.server.ip();
+        let domain = self.domain;
         let call_id = format!("call-{}-{}", self.ip, self.cseq);
         let uri = format!("sip:{whom}@{domain}");
         let from = format!("<sip:{}@{domain}>;tag=a", self.account.user);
@@ -111,14 +123,14 @@ impl Phone {
         let (call_id, cseq) = self.invite(whom);
         let answer = self.response("INVITE", cseq);
         assert!(answer.status() >= 300, "the call was answered");
-        let uri = format!("sip:{whom}@{}", self.server.ip());
+        let uri = format!("sip:{whom}@{}", self.domain);
         self.acknowledge_refusal(&uri, &call_id, &answer);
         answer
     }
 
     /// RFC 3261 section 17.1.1.3: with the branch of the INVITE.
     fn acknowledge_refusal(&mut self, uri: &str, call_id: &str, answer: &Message) {
-        let from = format!("<sip:{}@{}>;tag=a", self.account.user, self.server.ip());
+        let from = format!("<sip:{}@{}>;tag=a", self.account.user, self.domain);
         let to = answer.header(Name::To).unwrap_or_default().to_owned();
         self.branches -= 1;
         self.request("ACK", uri, &from, &to, call_id, self.cseq, "", "");
@@ -130,7 +142,7 @@ impl Phone {
         assert_eq!(answer.status(), 200, "{}", answer.reason_phrase());
         let dialog = Dialog {
             call_id: call_id.to_owned(),
-            local: format!("<sip:{}@{}>;tag=a", self.account.user, self.server.ip()),
+            local: format!("<sip:{}@{}>;tag=a", self.account.user, self.domain),
             remote: answer.header(Name::To).expect("To").to_owned(),
             target: answer.contact().expect("Contact").uri.to_owned(),
             media: media_of(&answer),
@@ -190,7 +202,7 @@ impl Phone {
     }
 
     pub(crate) fn contact(&self) -> String {
-        format!("<sip:{}@{}:5060>", self.account.user, self.ip)
+        format!("<sip:{}@{}>", self.account.user, SocketAddr::new(self.ip, 5060))
     }
 
     fn credentials<'a>(&self, challenges: impl Iterator<Item = &'a str>, method: &str, uri: &str) -> String {
@@ -201,8 +213,8 @@ impl Phone {
     }
 
     fn sdp(&self) -> String {
-        let ip = self.ip;
-        format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 10000 RTP/AVP 0\r\n")
+        let (family, ip) = (if self.ip.is_ipv4() { "IP4" } else { "IP6" }, self.ip);
+        format!("v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio 10000 RTP/AVP 0\r\n")
     }
 
     #[expect(clippy::too_many_arguments, reason = "one for each line of the message")]
@@ -218,10 +230,11 @@ impl Phone {
         body: &str,
     ) {
         self.branches += 1;
-        let (ip, branch) = (self.ip, self.branches);
+        let (address, branch) = (SocketAddr::new(self.ip, 5060), self.branches);
+        let name = self.ip.to_string().replace(':', "-");
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {ip}:5060;branch=z9hG4bK-{ip}-{branch};rport\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK-{name}-{branch};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
              {extra}{kind}Content-Length: {}\r\n\r\n{body}",
             body.len()
@@ -282,5 +295,6 @@ fn media_of(message: &Message) -> SocketAddr {
     let text = String::from_utf8_lossy(&body);
     let field = |prefix: &str| text.lines().find_map(|l| l.strip_prefix(prefix)).unwrap_or_default().to_owned();
     let port = field("m=audio ").split(' ').next().and_then(|p| p.parse().ok()).expect("a port");
-    SocketAddr::new(field("c=IN IP4 ").trim().parse().expect("an address"), port)
+    let address = field("c=IN IP");
+    SocketAddr::new(address[1..].trim().parse().expect("an address"), port)
 }

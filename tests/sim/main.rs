@@ -7,10 +7,13 @@
 //! `RINGDOWN_SIM_SEEDS=n` sets how many random runs there are, `RINGDOWN_SIM_SEED=n` replays one.
 #![allow(clippy::disallowed_macros, reason = "a failed test speaks on standard error")]
 
+mod events;
 mod net;
+mod offers;
 mod phone;
 mod privacy;
 mod random;
+mod reach;
 mod scenario;
 mod server;
 mod transfer;

@@ -1,6 +1,8 @@
 //! A simulated SIP user agent: a phone that registers, or (without an account) a trunk's far end. Its transactions are
 //! its own, written straight from RFC 3261 section 17, so that they share no mistake with the server's.
 
+mod early;
+
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use ringdown::{
 };
 
 use crate::voice::{Packet, Voice};
+
+use early::Early;
 
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -110,6 +114,7 @@ pub(crate) struct Call {
     ack: Option<(u32, Bytes)>,
     wants_cancel: bool,
     is_reinviting: bool,
+    early: Early,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +124,9 @@ enum Purpose {
     Reinvite(usize),
     Bye(usize),
     Cancel(usize),
+    /// Outside calls: MESSAGE, SUBSCRIBE.
+    Other,
+    Prack(usize),
     Refer(usize),
 }
 
@@ -190,6 +198,8 @@ pub(crate) struct Phone {
     pub(crate) faults: Vec<String>,
     /// Responses of the server to REGISTER and to requests outside calls.
     pub(crate) responses: Vec<Message>,
+    /// Every MESSAGE and NOTIFY received.
+    pub(crate) events: Vec<Message>,
     /// Every Authorization value sent.
     pub(crate) credentials: Vec<String>,
     pub(crate) connection: Option<ConnectionId>,
@@ -198,6 +208,10 @@ pub(crate) struct Phone {
     pub(crate) framer: Framer,
     /// Keeps its registration alive by itself.
     pub(crate) refreshes: bool,
+    /// Calls without an offer.
+    pub(crate) calls_without_offer: bool,
+    /// Rings with a reliable 183 that settles the session, where the caller knows 100rel.
+    pub(crate) settles_early: bool,
     /// Added to every initial INVITE.
     pub(crate) extra_headers: Vec<(&'static str, String)>,
     expires_s: u32,
@@ -221,11 +235,14 @@ impl Phone {
             packets: Vec::new(),
             faults: Vec::new(),
             responses: Vec::new(),
+            events: Vec::new(),
             credentials: Vec::new(),
             connection: None,
             is_offline: false,
             framer: Framer::new(),
             refreshes: true,
+            calls_without_offer: false,
+            settles_early: false,
             extra_headers: Vec::new(),
             expires_s: 600,
             register_call_id: rng.token(16),
@@ -287,12 +304,54 @@ impl Phone {
         call.remote = format!("<{uri}>");
         call.target.clone_from(&uri);
         call.cseq = 1;
-        let body = call.voice.offer();
-        let draft = self.invite_draft(&call, Some(body));
+        let body = (!self.calls_without_offer).then(|| call.voice.offer());
+        let draft = self.invite_draft(&call, body);
         self.calls.push(call);
         let index = self.calls.len() - 1;
         self.send(now, draft, Purpose::Invite(index), 0);
         index
+    }
+
+    /// Sends a text message to an extension.
+    pub(crate) fn text(&mut self, now: Instant, whom: &str, body: &str) {
+        let draft = self.draft("MESSAGE", whom);
+        self.send(now, Draft { body: Some(body.to_owned()), ..draft }, Purpose::Other, 0);
+    }
+
+    /// Subscribes to an event of an extension; `within` the dialog that this answer to an earlier SUBSCRIBE began.
+    pub(crate) fn subscribe(
+        &mut self,
+        now: Instant,
+        whom: &str,
+        event: &str,
+        expires_s: u32,
+        within: Option<&Message>,
+    ) {
+        let mut draft = self.draft("SUBSCRIBE", whom);
+        if let Some(answer) = within {
+            let header = |name| answer.header(name).unwrap_or_default().to_owned();
+            (draft.from, draft.to, draft.call_id) = (header(Name::From), header(Name::To), header(Name::CallId));
+            draft.cseq = answer.cseq().map_or(0, |cseq| cseq.number) + 1;
+        }
+        let expires = expires_s.to_string();
+        draft.headers = vec![("Contact", self.contact()), ("Event", event.to_owned()), ("Expires", expires)];
+        self.send(now, draft, Purpose::Other, 0);
+    }
+
+    /// A request outside calls, to an extension.
+    fn draft(&mut self, method: &'static str, whom: &str) -> Draft {
+        let uri = format!("sip:{whom}@{}", self.profile.domain);
+        Draft {
+            method,
+            from: format!("<{}>;tag={}", self.aor(), self.rng.token(8)),
+            to: format!("<{uri}>"),
+            uri,
+            call_id: self.rng.token(16),
+            cseq: 1,
+            routes: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     pub(crate) fn accept(&mut self, now: Instant, index: usize) {
@@ -300,15 +359,22 @@ impl Phone {
         if call.is_caller || call.state != State::Ringing {
             return;
         }
-        let offer = call.invite.as_ref().and_then(Message::sdp).unwrap_or_default();
-        let Some(answer) = call.voice.answer(&String::from_utf8_lossy(&offer)) else {
+        let is_settled = call.early.is_settled;
+        if self.awaits_prack(index) {
+            // RFC 3262 section 3: no 2xx before the PRACK.
+            self.at(now + Duration::from_millis(100), Wake::Answer(index));
+            return;
+        }
+        let session = if is_settled { Some(String::new()) } else { self.session_for(index) };
+        let Some(session) = session else {
             self.finish_invite(now, index, 488, None);
             self.end(index, 488, false);
             return;
         };
+        let call = &mut self.calls[index];
         call.state = State::Up;
         call.was_answered = true;
-        self.finish_invite(now, index, 200, Some(&answer));
+        self.finish_invite(now, index, 200, Some(session.as_str()).filter(|session| !session.is_empty()));
         self.start_voice(now, index);
     }
 
@@ -494,7 +560,8 @@ impl Phone {
             builder = builder.header(name, value);
         }
         if let Some(body) = &draft.body {
-            builder = builder.body("application/sdp", body.as_bytes());
+            let kind = if draft.method == "MESSAGE" { "text/plain" } else { "application/sdp" };
+            builder = builder.body(kind, body.as_bytes());
         }
         builder.finish()
     }
@@ -546,9 +613,10 @@ impl Phone {
         if !has_answer || is_sent {
             return;
         }
-        let draft = Self::dialog_draft(&self.calls[index], "CANCEL");
+        let mut draft = Self::dialog_draft(&self.calls[index], "CANCEL");
         if let Some(client) = self.clients.iter_mut().find(|c| c.purpose == Purpose::Invite(index)) {
             client.give_up_at = Some(now + GIVE_UP);
+            draft.cseq = client.draft.cseq;
         }
         self.send(now, draft, Purpose::Cancel(index), 0);
     }
@@ -614,7 +682,7 @@ impl Phone {
                 }
             }
             Purpose::Refer(index) => self.calls[index].refer_status = Some(status),
-            Purpose::Bye(_) | Purpose::Cancel(_) => {}
+            Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) | Purpose::Other => {}
         }
     }
 
@@ -631,6 +699,9 @@ impl Phone {
         let purpose = self.clients[at].purpose;
         if status < 200 {
             self.provisional(now, at, status);
+            if let Purpose::Invite(index) = purpose {
+                self.prack(now, at, index, message);
+            }
             return;
         }
         let is_first = self.clients[at].final_status.is_none();
@@ -657,9 +728,13 @@ impl Phone {
     fn provisional(&mut self, now: Instant, at: usize, status: u16) {
         let is_cancelled = match self.clients[at].purpose {
             Purpose::Invite(index) => self.clients.iter().any(|c| c.purpose == Purpose::Cancel(index)),
-            Purpose::Register | Purpose::Reinvite(_) | Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Refer(_) => {
-                false
-            }
+            Purpose::Register
+            | Purpose::Reinvite(_)
+            | Purpose::Bye(_)
+            | Purpose::Cancel(_)
+            | Purpose::Prack(_)
+            | Purpose::Refer(_)
+            | Purpose::Other => false,
         };
         let client = &mut self.clients[at];
         if client.final_status.is_some() {
@@ -728,10 +803,16 @@ impl Phone {
                 self.register_cseq += 1;
                 self.register_cseq
             }
-            Purpose::Invite(i) | Purpose::Reinvite(i) | Purpose::Bye(i) | Purpose::Cancel(i) | Purpose::Refer(i) => {
+            Purpose::Invite(i)
+            | Purpose::Reinvite(i)
+            | Purpose::Bye(i)
+            | Purpose::Cancel(i)
+            | Purpose::Prack(i)
+            | Purpose::Refer(i) => {
                 self.calls[i].cseq += 1;
                 self.calls[i].cseq
             }
+            Purpose::Other => draft.cseq + 1,
         };
         let attempts = self.clients[at].attempts + 1;
         // The refused request keeps answering retransmitted refusals, but is no longer the call's INVITE.
@@ -757,7 +838,8 @@ impl Phone {
             }
             Purpose::Reinvite(index) => self.reinvited(now, at, index, message),
             Purpose::Refer(index) => self.calls[index].refer_status = Some(status),
-            Purpose::Bye(_) | Purpose::Cancel(_) => {}
+            Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) => {}
+            Purpose::Other => self.responses.push(message.clone()),
         }
     }
 
@@ -790,12 +872,10 @@ impl Phone {
             self.faults.push("a 200 to INVITE came without Contact".into());
         }
         self.calls[index].was_answered = true;
-        self.ack_success(at, index, cseq);
+        let has_offered = self.clients[at].draft.body.is_some();
+        let answer = self.read_final(has_offered, index, message);
+        self.ack_success(at, index, cseq, answer);
         let call = &mut self.calls[index];
-        let body = message.sdp().unwrap_or_default();
-        if let Err(why) = call.voice.read_answer(&String::from_utf8_lossy(&body)) {
-            call.voice.faults.push(why);
-        }
         let was_cancelled = call.wants_cancel;
         call.state = State::Up;
         if was_cancelled {
@@ -806,10 +886,10 @@ impl Phone {
         }
     }
 
-    fn ack_success(&mut self, at: usize, index: usize, cseq: u32) {
+    fn ack_success(&mut self, at: usize, index: usize, cseq: u32, body: Option<String>) {
         let credentials = self.clients[at].draft.headers.iter().filter(|(n, _)| n.ends_with("uthorization"));
         let headers = credentials.cloned().collect();
-        let draft = Draft { cseq, headers, ..Self::dialog_draft(&self.calls[index], "ACK") };
+        let draft = Draft { cseq, headers, body, ..Self::dialog_draft(&self.calls[index], "ACK") };
         let branch = format!("z9hG4bK{}", self.rng.token(16));
         let bytes = self.write(&draft, &branch);
         self.calls[index].ack = Some((cseq, bytes.clone()));
@@ -826,7 +906,7 @@ impl Phone {
             if let Some(contact) = message.contact() {
                 contact.uri.clone_into(&mut self.calls[index].target);
             }
-            self.ack_success(at, index, cseq);
+            self.ack_success(at, index, cseq, None);
             let call = &mut self.calls[index];
             let body = message.sdp().unwrap_or_default();
             if let Err(why) = call.voice.read_answer(&String::from_utf8_lossy(&body)) {
@@ -857,7 +937,7 @@ impl Phone {
         }
         let method = message.method_text();
         if method == "ACK" {
-            self.acknowledged(&branch, message);
+            self.acknowledged(now, &branch, message);
             return;
         }
         if let Some(service) = self.services.iter().find(|s| s.branch == branch && s.request.method_text() == method) {
@@ -881,8 +961,13 @@ impl Phone {
             Some(Method::Invite) => self.reoffered(now, at),
             Some(Method::Bye) => self.bid_farewell(now, at),
             Some(Method::Cancel) => self.cancelled(now, at),
+            Some(Method::Prack) => self.acknowledged_early(now, at),
             Some(Method::Options) => self.reply(now, at, 200, None),
-            Some(Method::Notify) => self.notified(now, at),
+            Some(Method::Notify) if self.calls.iter().any(|c| c.call_id == message.call_id()) => self.notified(now, at),
+            Some(Method::Message | Method::Notify) => {
+                self.events.push(message.clone());
+                self.reply(now, at, 200, None);
+            }
             _ => self.reply(now, at, 501, None),
         }
     }
@@ -900,9 +985,6 @@ impl Phone {
             Some(contact) => contact.uri.clone_into(&mut call.target),
             None => self.faults.push("an INVITE came without Contact".into()),
         }
-        if request.sdp().is_none() {
-            self.faults.push("an INVITE came without an offer".into());
-        }
         call.invite = Some(request);
         self.calls.push(call);
         let index = self.calls.len() - 1;
@@ -915,9 +997,9 @@ impl Phone {
                 self.reply(now, at, status, None);
                 self.end(index, status, false);
             }
-            Answer::Ring => self.reply(now, at, 180, None),
+            Answer::Ring => self.ring(now, at, index),
             Answer::After(wait) => {
-                self.reply(now, at, 180, None);
+                self.ring(now, at, index);
                 self.at(now + wait, Wake::Answer(index));
             }
         }
@@ -995,8 +1077,9 @@ impl Phone {
         }
     }
 
-    fn acknowledged(&mut self, branch: &str, message: &Message) {
+    fn acknowledged(&mut self, now: Instant, branch: &str, message: &Message) {
         let cseq = message.cseq().map(|c| c.number);
+        let mut answered = None;
         for service in &mut self.services {
             let is_invite = service.request.method() == Some(Method::Invite);
             let is_same = service.request.call_id() == message.call_id()
@@ -1006,7 +1089,11 @@ impl Phone {
             if is_invite && service.status >= 200 && matches {
                 service.resend_at = None;
                 service.give_up_at = None;
+                answered = service.call;
             }
+        }
+        if let Some(index) = answered {
+            self.read_late_answer(now, index, message);
         }
     }
 
@@ -1065,8 +1152,10 @@ impl Phone {
         }
         self.services.retain(|s| s.forget_at > now);
         for index in unacknowledged {
-            if self.calls[index].state == State::Up {
-                self.bye(now, index);
+            match self.calls[index].state {
+                State::Up => self.bye(now, index),
+                State::Ringing => self.give_up_early(now, index),
+                State::Calling | State::Ended(_) => {}
             }
         }
     }
@@ -1122,6 +1211,7 @@ impl Phone {
             ack: None,
             wants_cancel: false,
             is_reinviting: false,
+            early: Early::default(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Random runs: people do anything at any time in bad weather; then the network heals, and what is left is judged.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use ringdown::{
     call::Cdr,
@@ -10,6 +13,7 @@ use ringdown::{
 use crate::{
     net::{CALM, STORM, Weather},
     phone::{Answer, Phone, Registration, State},
+    voice::Speaker,
     world::{Plan, SETTLE, World, extension},
 };
 
@@ -68,7 +72,8 @@ fn run(seed: u64) -> (usize, usize) {
     let mut w = World::new(&if has_trunk { Plan::with_trunk(seed) } else { Plan::new(seed) });
     let phones = populate(&mut w, &mut rng);
     if has_trunk {
-        w.trunk(any_answer(&mut rng));
+        let trunk = w.trunk(any_answer(&mut rng));
+        any_offers(&mut w.phones[trunk], &mut rng);
     }
     let has_crash = seed % 7 == 6;
     let storm = any_weather(&mut rng);
@@ -114,6 +119,7 @@ fn populate(w: &mut World, rng: &mut Rng) -> usize {
         let suites = if first == second { vec![first] } else { vec![first, second] };
         let phone = w.phone(user, transport, &suites);
         w.phones[phone].profile.answer = any_answer(rng);
+        any_offers(&mut w.phones[phone], rng);
         w.register(phone);
     }
     usize::try_from(phones).expect("few phones")
@@ -132,7 +138,16 @@ fn any_answer(rng: &mut Rng) -> Answer {
     }
 }
 
-fn any_weather(rng: &mut Rng) -> Weather {
+/// How a phone offers, and what it says and asks of reliable provisional responses.
+fn any_offers(phone: &mut Phone, rng: &mut Rng) {
+    phone.calls_without_offer = rng.below(4) == 0;
+    phone.settles_early = rng.below(2) == 0;
+    if let Some(header) = ["Supported", "Require"].get(index(rng, 4)) {
+        phone.extra_headers.push((header, "100rel".to_owned()));
+    }
+}
+
+pub(crate) fn any_weather(rng: &mut Rng) -> Weather {
     match rng.below(4) {
         0 => CALM,
         1 => Weather { lost_per_mille: 0, doubled_per_mille: 200, delay_ms_min: 1, delay_ms_max: 400 },
@@ -229,7 +244,7 @@ fn resume_all(w: &mut World) {
     w.run(Duration::from_secs(30));
 }
 
-fn hang_up_all(w: &mut World) {
+pub(crate) fn hang_up_all(w: &mut World) {
     for phone in 0..w.phones.len() {
         let live: Vec<usize> = w.phones[phone].live_calls().map(|(i, _)| i).collect();
         for call in live {
@@ -238,20 +253,20 @@ fn hang_up_all(w: &mut World) {
     }
 }
 
-/// Each call that is up hears exactly one other call that is up, and that one hears it.
-fn assert_whole_or_gone(w: &mut World) {
-    let heard_before: Vec<Vec<_>> =
-        w.phones.iter().map(|p| p.calls.iter().map(|c| c.voice.heard.clone()).collect()).collect();
+/// How many packets each call has heard of each other.
+fn heard(w: &World) -> BTreeMap<(Speaker, Speaker), usize> {
+    let calls = w.phones.iter().flat_map(|p| (0..).zip(&p.calls).map(|(call, c)| ((p.profile.id, call), c)));
+    calls.flat_map(|(me, c)| c.voice.heard.iter().map(move |(them, packets)| ((me, *them), packets.len()))).collect()
+}
+
+/// Each call that is up hears exactly one other call that is up, and that one hears it. Earlier it may have heard somebody
+/// else, who spoke before the answer and then lost.
+pub(crate) fn assert_whole_or_gone(w: &mut World) {
+    let before = heard(w);
     w.run(Duration::from_secs(5));
-    // A party may have had others before its transfers.
-    let partners = |w: &World, phone: usize, call: usize| {
-        let before = &heard_before[phone][call];
-        let heard = w.phones[phone].calls[call].voice.heard.iter();
-        heard
-            .filter(|(speaker, numbers)| before.get(speaker) != Some(numbers))
-            .map(|(speaker, _)| *speaker)
-            .collect::<Vec<_>>()
-    };
+    let mut now = heard(w);
+    now.retain(|who, packets| before.get(who) != Some(packets));
+    let heard_by = |me: Speaker| now.keys().filter(move |(by, _)| *by == me).map(|(_, whom)| *whom).collect::<Vec<_>>();
     let mut legs = 0;
     for phone in 0..w.phones.len() {
         let up: Vec<usize> =
@@ -259,12 +274,12 @@ fn assert_whole_or_gone(w: &mut World) {
         for call in up {
             legs += 1;
             let me = (w.phones[phone].profile.id, u32::try_from(call).expect("few calls"));
-            let heard = partners(w, phone, call);
-            let [partner] = heard[..] else { panic!("{me:?} is up and hears {heard:?}") };
+            let partners = heard_by(me);
+            let [partner] = partners[..] else { panic!("{me:?} is up and hears {partners:?}") };
             let (p, c) = (usize::try_from(partner.0).expect("small"), usize::try_from(partner.1).expect("small"));
             let other = &w.phones[p].calls[c];
             assert_eq!(other.state, State::Up, "{me:?} is up but its partner {partner:?} is not");
-            assert_eq!(partners(w, p, c), [me], "{partner:?} does not hear {me:?} alone");
+            assert_eq!(heard_by(partner), [me], "{partner:?} hears somebody else");
         }
     }
     let answered = w.server.core.calls().iter().filter(|c| c.state == "answered").count();
@@ -273,7 +288,7 @@ fn assert_whole_or_gone(w: &mut World) {
 
 /// One CDR with an answer for each call whose caller got a 200. A caller who gave up without any final response cannot
 /// know whether it was answered.
-fn assert_one_record_per_call(w: &World) {
+pub(crate) fn assert_one_record_per_call(w: &World) {
     let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && !c.is_takeover);
     let answered = calls().filter(|c| c.was_answered).count();
     let unknown = calls().filter(|c| c.response.is_none()).count();

@@ -618,6 +618,8 @@ fn an_emergency_call_without_a_trunk_is_refused_at_once_with_the_reason_and_reac
         let refusal = w.response(a, ac);
         assert_eq!(refusal.status(), 403, "{dialled}");
         assert_eq!(refusal.reason_phrase(), "Emergency Calls Not Available");
+        let record = w.server.store.cdrs.last().expect("a refused emergency call is recorded");
+        assert_eq!((record.status, record.reason.as_str()), (403, "Emergency Calls Not Available"));
         assert!(refusal.header(Name::Warning).is_some_and(|v| v.starts_with("399 ")), "{dialled}");
         assert_eq!(
             refusal.header(Name::Reason),
@@ -788,5 +790,23 @@ fn a_stranger_at_another_address_is_no_trunk() {
     until_ended(&mut w, x, xc);
     assert_eq!(final_status(&w, x, xc), 407);
     assert!(w.phones[a].calls.is_empty());
+    w.finish();
+}
+
+#[test]
+fn a_call_outlives_its_session_timers_and_ends_when_a_phone_has_vanished() {
+    let (mut w, a, b) = pair(77);
+    let (ac, bc) = w.connect(a, "1002", b);
+    w.run(s(1_000));
+    assert_talking(&mut w, (a, ac), (b, bc));
+    let ip = w.phones[b].profile.ip;
+    let until = w.now + s(2_000);
+    w.net.cut_off(ip, until);
+    w.until("the caller to hear that nobody is there", s(940), |w| matches!(w.state(a, ac), State::Ended(_)));
+    assert!(w.phones[a].calls[ac].ended_by_peer);
+    w.run(s(1));
+    let cdr = w.server.store.cdrs.first().expect("a CDR");
+    assert_eq!((cdr.ended_by, cdr.status), (EndedBy::Server, 408));
+    w.net.heal();
     w.finish();
 }

@@ -16,7 +16,10 @@ use ringdown::{
         ports::Ports,
         worker::{self, Channel, Port},
     },
-    sip::registrar::{Binding, Change},
+    sip::{
+        locate::{Question, Record, RecordType, Reply},
+        registrar::{Binding, Change},
+    },
     types::{ConnectionId, DropReason, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::frame::{Frame, Framer, PONG, is_keep_alive},
 };
@@ -34,10 +37,10 @@ impl Store {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Set(binding) => {
-                self.bindings.retain(|b| b.aor != binding.aor || b.contact != binding.contact);
+                self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding));
                 self.bindings.push(binding);
             }
-            Change::Remove { aor, contact } => self.bindings.retain(|b| b.aor != aor || b.contact != contact),
+            Change::Remove(binding) => self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding)),
         }
     }
 }
@@ -76,7 +79,7 @@ pub(crate) struct Server {
     /// The rings between core and workers: in order, a little late.
     commands: VecDeque<(Instant, u16, media::Command)>,
     events: VecDeque<(Instant, media::Event)>,
-    resolved: VecDeque<(Instant, u64, Vec<SocketAddr>)>,
+    resolved: VecDeque<(Instant, u64, Question, Reply)>,
     sockets: HashMap<u16, Socket>,
     /// Slots whose ports could not be bound: the worker still unbinds them.
     unbound: HashSet<(u16, u32)>,
@@ -213,12 +216,12 @@ impl Server {
             }
             self.input(now, net, Input::Media(event));
         }
-        while let Some((at, query, addresses)) = self.resolved.pop_front() {
+        while let Some((at, query, question, reply)) = self.resolved.pop_front() {
             if at > now {
-                self.resolved.push_front((at, query, addresses));
+                self.resolved.push_front((at, query, question, reply));
                 break;
             }
-            self.input(now, net, Input::Resolved { query, addresses });
+            self.input(now, net, Input::Resolved { query, question, reply });
         }
         for worker in 0..self.workers.len() {
             if self.worker_timeouts[worker].is_some_and(|at| at <= now) {
@@ -278,8 +281,8 @@ impl Server {
                 Ok(Some(Frame::Ping)) => self.send_stream(now, net, &flow, PONG),
                 Ok(Some(Frame::Pong)) => {}
                 Ok(None) => return,
-                Err(_) => {
-                    self.core.count_drop(DropReason::SipMalformed);
+                Err(error) => {
+                    self.input(now, net, Input::Unframeable { flow, error });
                     self.close(now, net, connection);
                     self.input(now, net, Input::FlowFailed { flow });
                 }
@@ -308,14 +311,18 @@ impl Server {
                         net.datagram(now, flow.local, flow.remote, &bytes);
                     }
                 }
-                Output::Connect { flow, server_name: _ } => {
+                Output::Connect { flow, server_name: _, trunk: _ } => {
                     let from = SocketAddr::new(self.ip, self.ephemeral_port());
                     net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
                     self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
                 }
-                Output::Resolve { query, host, port } => {
-                    let found = self.hosts.get(&host).map(|ip| SocketAddr::new(*ip, port));
-                    self.resolved.push_back((now + Duration::from_millis(3), query, found.into_iter().collect()));
+                Output::Resolve { query, question } => {
+                    let found = self.hosts.get(&question.name).filter(|_| question.record_type == RecordType::A);
+                    let reply = found.map_or(Reply::Absent, |ip| Reply::Found {
+                        records: vec![Record::Address(*ip)],
+                        ttl: Duration::from_secs(300),
+                    });
+                    self.resolved.push_back((now + Duration::from_millis(3), query, question, reply));
                 }
                 Output::Media { worker, command } => {
                     let last = self.commands.back().map_or(now, |(at, ..)| *at);
@@ -431,6 +438,7 @@ fn setup(config: &Arc<Config>, directory: &Arc<Directory>, bindings: Vec<Binding
         workers: config.media.workers,
         trunk_passwords,
         bindings,
+        gruu_key: Secret::new([7; 32]),
         rng,
     }
 }

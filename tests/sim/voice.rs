@@ -53,7 +53,6 @@ struct Settled {
 pub(crate) struct Voice {
     /// Payload bytes that were heard, by speaker and packet number.
     pub(crate) heard: BTreeMap<Speaker, BTreeSet<u32>>,
-    pub(crate) last_heard: Option<Instant>,
     pub(crate) reports_heard: u32,
     pub(crate) sent: u32,
     /// Every key the server ever offered or answered here.
@@ -83,7 +82,6 @@ impl Voice {
     pub(crate) fn new(speaker: Speaker, address: SocketAddr, suites: &[Suite], has_mux: bool, rng: &mut Rng) -> Self {
         Self {
             heard: BTreeMap::new(),
-            last_heard: None,
             reports_heard: 0,
             sent: 0,
             server_keys: BTreeSet::new(),
@@ -226,7 +224,6 @@ impl Voice {
         if is_report {
             self.reports_heard += 1;
         } else if let Some((speaker, number)) = bytes.get(HEADER_BYTES..).and_then(read_payload) {
-            self.last_heard = Some(now);
             if speaker == self.speaker {
                 self.faults.push("the phone hears itself".into());
             }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    config::{self, Directory, User},
+    config::{self, Directory, Forwarding, User},
     types::{Duration, Instant, Rng, Transport},
     wire::{
         sip::{Message, digest::Credential, frame::Frame},
@@ -112,6 +112,7 @@ pub(crate) fn user(n: u32) -> User {
         credential: Credential::derive(&name, DOMAIN, &password(n)),
         extension: extension(n),
         direct_line: Some(format!("+1202555{}", 1000 + n)),
+        forwarding: Forwarding::default(),
         name,
     }
 }

@@ -223,7 +223,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 39] = [
+const WRAPPERS: [(&str, &[&str]); 41] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -256,7 +256,7 @@ const WRAPPERS: [(&str, &[&str]); 39] = [
     ("tokio_rustls", &["shell"]),
     ("rustls", &["shell"]),
     ("rustls_native_certs", &["shell"]),
-    ("rcgen", &["shell/tls.rs"]),
+    ("rcgen", &["shell/tls"]),
     ("dashmap", &["shell"]),
     ("rustix", &["shell"]),
     ("rtrb", &["shell/media_io"]),
@@ -268,6 +268,8 @@ const WRAPPERS: [(&str, &[&str]); 39] = [
     ("sd_notify", &["shell/systemd.rs"]),
     // The library itself, from the thin `main.rs`.
     ("ringdown", &["main.rs"]),
+    ("hickory_resolver", &["shell/resolve.rs"]),
+    ("x509_parser", &["shell/tls/certificate.rs"]),
 ];
 
 /// Crates whose name in code is not their package's name.
@@ -350,13 +352,14 @@ pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     out
 }
 
-const TOP_LEVEL: [&str; 12] = [
+const TOP_LEVEL: [&str; 13] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
     "config",
     "benches",
     "tests",
+    "fuzz",
     "systemd",
     "README.md",
     "ARCHITECTURE.md",

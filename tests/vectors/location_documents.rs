@@ -2,11 +2,7 @@
 //! Method: documents of generated and of hostile addresses through `xmllint` (Debian package `libxml2-utils`) against the
 //! schemas in `xsd/`.
 
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use ringdown::{
@@ -14,19 +10,12 @@ use ringdown::{
     wire::pidf::{CivicAddress, Document, ELEMENTS, EXTENSION_ELEMENTS, Subject, pres_uri},
 };
 
+use crate::xmllint::xmllint;
+
 /// What `xmllint` says against the document; empty if it is valid.
 fn complaints(document: &str) -> String {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/xsd/pidf-lo.xsd");
-    let mut xmllint = Command::new("xmllint")
-        .args(["--noout", "--nonet", "--schema", schema, "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("xmllint is needed for this test: apt-get install libxml2-utils");
-    let mut stdin = xmllint.stdin.take().expect("stdin is piped");
-    stdin.write_all(document.as_bytes()).expect("xmllint reads its input");
-    drop(stdin);
-    let output = xmllint.wait_with_output().expect("xmllint ends");
+    let output = xmllint(&["--noout", "--nonet", "--schema", schema, "-"], document);
     if output.status.success() { String::new() } else { String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alloc;
+mod corpora;
 mod dial_strings;
+mod event_documents;
 mod location_documents;
 mod rfc4475;
 mod rfc5118;
 mod srtp;
+mod xmllint;

@@ -13,7 +13,7 @@
 
 use super::{
     Attempt, Call, Caller, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Peer, Pending, Plan, Refusal, Side,
-    Source, State, called_party, emergency, emergency_call, invite_key, is_sips, limits, routing,
+    State, called_party, emergency, emergency_call, invite_key, is_sips, limits, routing,
 };
 use crate::{
     call::{
@@ -89,6 +89,10 @@ impl Core {
             return Err(refusal(403, "Emergency Calls Are Not Transferred"));
         }
         let stays = call.opposite(side).ok_or_else(|| refusal(403, "Nobody To Transfer"))?;
+        if call.leg(stays).is_none_or(|leg| leg.session.is_none()) {
+            // Its offer or answer is still on the way.
+            return Err(refusal(491, "Call Not Settled Yet"));
+        }
         if let Some(replaces) = &referral.replaces {
             return self.join_calls(call, (side, stays), pending, &referral, replaces);
         }
@@ -104,8 +108,10 @@ impl Core {
                 self.may_transfer(call, call.transfers)?;
                 let is_from_trunk = call.leg(side).is_some_and(|leg| leg.trunk.is_some());
                 let target = routing::route(&dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
-                let plan = self.plan(target, is_sips(&referral.uri));
-                let plan = plan.map_err(|(status, reason)| refusal(status, reason))?;
+                let (target, device) = self.device_target(&referral.uri, is_from_trunk, target);
+                let plan = self.plan(target, &referral.uri, is_sips(&referral.uri));
+                let mut plan = plan.map_err(|(status, reason)| refusal(status, reason))?;
+                plan.hunt.device = device;
                 self.call_target(call, (side, stays), pending, &referral, plan, None);
                 Ok(())
             }
@@ -122,14 +128,14 @@ impl Core {
         if transfers >= limits::TRANSFERS_MAX {
             return Err(refusal(403, "Too Many Transfers"));
         }
-        if self.calls.len() >= limits::CALLS_MAX {
+        if self.live_calls >= self.calls_max {
             return Err(refusal(503, "Too Many Calls"));
         }
         Ok(())
     }
 
     /// The party that stays calls an emergency number by somebody else's hand: a call of its own device like any other, and
-    /// only such a device has a location that is true (emergency RULES 5, 9).
+    /// only such a device has a location that is true (emergency RULES 5, 10).
     fn refer_to_emergency(
         &mut self,
         call: &mut Call,
@@ -143,19 +149,20 @@ impl Core {
         if !matches!(caller.peer, Peer::Device(_)) {
             return Err(refusal(403, "No Location For Emergency Call"));
         }
-        match emergency::decide(class, Source::AuthenticatedDevice, &self.ctx.config) {
+        match emergency::decide(class, emergency::Source::AuthenticatedDevice, &self.ctx.config) {
             emergency::Decision::Route { trunks, as_company } => {
                 self.drop_transfer(call);
                 let info = EmergencyInfo::new(&mut self.ctx, class, dialled, &caller, as_company);
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
+                self.expect_callback(&info);
                 self.call_target(call, (side, stays), pending, referral, plan, Some(info));
             }
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                emergency_call::refuse(&mut self.ctx, pending, dialled);
-                self.record_refusal(&caller, dialled, 403);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, pending, dialled);
+                self.record_refusal(&caller, dialled, status, phrase);
             }
             emergency::Decision::Challenge | emergency::Decision::Loop | emergency::Decision::NoTest => {
                 return Err(refusal(404, ""));
@@ -178,13 +185,14 @@ impl Core {
         let callee = called_party(&referral.uri);
         let (Some(leg), Some(flow)) = (call.leg(transferor), call.leg(stays).map(|leg| leg.flow)) else { return };
         referral.accept(ctx, leg, pending);
-        let a = Leg::absent(ctx, (id, Side::A), flow);
+        let mut a = Leg::absent(ctx, (id, Side::A), flow);
+        a.is_secure = is_sips(&referral.uri);
         let caller = call.party(ctx, stays);
         let parts = Parts { id, a, caller, callee, worker: call.worker, plan, emergency };
         let mut target = Call::referred(ctx, call, stays, parts);
         let referrer = call.party(ctx, transferor);
-        target.referred_by =
-            Some(format!("<sip:{}@{}>", escaped_user(&referrer.user), host(&ctx.config.server.domain)));
+        let address = format!("<sip:{}@{}>", escaped_user(&referrer.user), host(&ctx.config.server.domain));
+        target.referred_by = Some(address).filter(|_| !referrer.is_private);
         target.transfers = call.transfers.saturating_add(1);
         target.cdr.transferred_by = Some(referrer.user);
         target.transfer = Some(Part { transfer: call.id, transferor: None });
@@ -194,7 +202,7 @@ impl Core {
         self.tell(&mut transfer, call, &Failure::new(100, ""));
         self.transfers.insert(call.id, transfer);
         target.next_wave(&mut self.ctx);
-        self.keep(target);
+        self.keep_new(target);
     }
 
     /// REFER to another call of the same user: its other party and that of this call come together.
@@ -244,7 +252,7 @@ impl Core {
     }
 
     /// The call whose leg a Replaces names, out of the map. A call cannot replace itself: it is not in there just now.
-    fn take_replaced(&mut self, replaces: &Replaces) -> Result<(Call, Side), Refusal> {
+    fn take_replaced(&mut self, replaces: &Replaces) -> Result<(Box<Call>, Side), Refusal> {
         let found = self.ctx.dialogs.get(&replaces.to_tag).copied();
         let call = found.and_then(|(id, side)| Some((self.calls.remove(&id)?, side)));
         call.ok_or_else(|| refusal(481, "No Such Call To Replace"))
@@ -263,7 +271,7 @@ impl Core {
         }
     }
 
-    fn replaced(&mut self, pending: &Pending, caller: &Caller) -> Result<(Call, Side, Side), Refusal> {
+    fn replaced(&mut self, pending: &Pending, caller: &Caller) -> Result<(Box<Call>, Side, Side), Refusal> {
         let replaces = Replaces::read(&pending.request)?;
         let Peer::Device(user) = &caller.peer else { return Err(refusal(403, "Not Your Call")) };
         let (call, side) = self.take_replaced(&replaces)?;
@@ -280,7 +288,7 @@ impl Core {
 
     fn begin_replacement(
         &mut self,
-        mut call: Call,
+        mut call: Box<Call>,
         (transferor, stays): (Side, Side),
         pending: Pending,
         caller: Caller,
@@ -308,7 +316,7 @@ impl Core {
         call.transfer = Some(Part { transfer: call.id, transferor: Some(transferor) });
         let transfer = Transfer { transferor, stays, with: With::Newcomer(id), subscription: None, told: 0 };
         self.transfers.insert(call.id, transfer);
-        self.keep(newcomer);
+        self.keep_new(newcomer);
         self.keep(call);
     }
 
@@ -322,7 +330,7 @@ impl Core {
             Peer::Trunk(_) | Peer::Unknown => None,
         };
         let legs =
-            caller.into_iter().chain(plan.first_user()).filter_map(|user| self.ctx.device_legs.get(user)?.first());
+            caller.into_iter().chain(plan.hunt.first_user()).filter_map(|user| self.ctx.device_legs.get(user)?.first());
         let mut workers = legs.filter_map(|(id, _)| self.calls.get(id)).map(|call| call.worker);
         let shared = workers.find(|worker| self.ctx.ports.has_room(*worker));
         shared.unwrap_or_else(|| self.ctx.ports.least_loaded())
@@ -432,7 +440,7 @@ impl Core {
         let (here, there) = (from.party(&self.ctx, transfer.stays), to.party(&self.ctx, other));
         let (Some(leg), Some(partner)) = (from.leg_mut(transfer.stays), to.leg_mut(other)) else { return };
         let Some(offer) = partner.session.as_ref().map(resumed) else { return };
-        // An answering point keeps its caller until the caller hangs up (emergency RULES 9).
+        // An answering point keeps its caller until the caller hangs up (emergency RULES 10).
         if is_caller_free && leg.is_quiet() && partner.is_quiet() {
             leg.show(&self.ctx, &there);
             partner.show(&self.ctx, &here);
@@ -461,7 +469,7 @@ impl Core {
             joined.cdr.transferred_by = Some(referrer);
             from.end_by_transfer(ctx);
             to.end_by_transfer(ctx);
-            self.put(joined);
+            self.keep_new(joined);
         }
     }
 

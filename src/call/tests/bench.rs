@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::super::{Cdr, Core, Input, Output, Setup};
 use crate::{
-    config::{self, Directory, User},
+    config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
-    sip::registrar::Binding,
+    sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
         sip::{
@@ -72,14 +72,17 @@ pub(super) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN 
 pub(super) struct Bench {
     pub(super) core: Core,
     pub(super) now: Instant,
+    /// Records of calls that have ended.
+    pub(super) cdrs: Vec<Cdr>,
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
-    /// Media legs as they were joined.
+    /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
-    pub(super) cdrs: Vec<Cdr>,
     /// Media legs told to go on with the stream of another.
     pub(super) resumed: Vec<(LegId, Position)>,
+    /// Asked of DNS and not yet taken.
+    pub(super) questions: Vec<(u64, Question)>,
     pub(super) serial: u32,
 }
 
@@ -92,16 +95,17 @@ pub(super) fn udp(remote: &str) -> Flow {
     }
 }
 
-fn user(name: &str, extension: &str, direct_line: &str) -> User {
+pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
     User {
         name: name.to_owned(),
         extension: extension.to_owned(),
         direct_line: Some(direct_line.to_owned()),
         credential: Credential::derive(name, "pbx.example.com", "secret"),
+        forwarding: Forwarding::default(),
     }
 }
 
-fn binding(aor: &str, address: &str) -> Binding {
+pub(super) fn binding(aor: &str, address: &str) -> Binding {
     Binding {
         aor: aor.to_owned(),
         contact: format!("sip:{aor}@{address}"),
@@ -110,6 +114,9 @@ fn binding(aor: &str, address: &str) -> Binding {
         call_id: format!("register-{address}"),
         cseq: 1,
         instance: None,
+        reg_id: None,
+        path: Vec::new(),
+        is_proxied: false,
         user_agent: String::new(),
     }
 }
@@ -120,17 +127,18 @@ impl Bench {
     }
 
     pub(super) fn with(config: &str) -> Self {
+        let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
+        Self::with_users(config, users, vec![binding("alice", ALICE), binding("bob", BOB), binding("bob", BOB_TOO)])
+    }
+
+    pub(super) fn with_users(config: &str, users: impl IntoIterator<Item = User>, bindings: Vec<Binding>) -> Self {
         let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let workers = config.media.workers;
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
             config: Arc::new(config),
-            directory: Arc::new(Directory::new([
-                user("alice", "1001", "+12025551001"),
-                user("bob", "1002", "+12025551002"),
-                user("carol", "1003", "+12025551003"),
-            ])),
+            directory: Arc::new(Directory::new(users)),
             listeners: vec![
                 listener(Transport::Udp, "192.0.2.1:5060"),
                 listener(Transport::Tcp, "192.0.2.1:5060"),
@@ -138,23 +146,20 @@ impl Bench {
             ],
             workers,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
-            bindings: vec![
-                binding("alice", ALICE),
-                binding("bob", BOB),
-                binding("bob", BOB_TOO),
-                binding("carol", CAROL),
-            ],
+            bindings,
+            gruu_key: Secret::new([7; 32]),
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
         let mut bench = Self {
             core,
             now,
+            cdrs: Vec::new(),
             sent: Vec::new(),
             open_legs: Vec::new(),
             joined: Vec::new(),
-            cdrs: Vec::new(),
             resumed: Vec::new(),
+            questions: Vec::new(),
             serial: 0,
         };
         bench.drain();
@@ -172,14 +177,15 @@ impl Bench {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
-                Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
+                Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Resume { leg, position }, .. } => {
                     self.resumed.push((leg, position));
                 }
-                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
+                Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
-                Output::Media { .. } | Output::Connect { .. } | Output::Resolve { .. } | Output::StoreBinding(_) => {}
+                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
+                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
             }
         }
         for leg in closed {

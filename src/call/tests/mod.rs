@@ -1,7 +1,25 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
+mod abuse;
 mod bench;
+mod early;
+mod early_updates;
+mod failover;
+mod flows;
+mod headers;
+mod identity;
+mod inspection;
+mod late_offer;
+mod limits;
+mod message;
+mod pbx;
+mod provisional;
+mod reach;
+mod reasons;
+mod sessions;
+mod subscription;
 mod transfer;
+mod updates;
 
 use std::net::SocketAddr;
 
@@ -327,11 +345,11 @@ const BOBS_LINE: &str = "sip:+12025551002@pbx.example.com";
 #[test]
 fn a_required_extension_is_420_and_named_except_in_an_emergency() {
     let mut b = Bench::new();
-    let extra = "Require: 100rel, timer\nProxy-Require: sec-agree\n";
+    let extra = "Require: x-one, timer\nProxy-Require: sec-agree\n";
     invite(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, extra);
     let refusal = b.take_response("INVITE", TRUNK, 200);
     assert_eq!(refusal.status(), 420);
-    assert_eq!(refusal.values(Name::Unsupported).collect::<Vec<_>>(), ["100rel", "timer", "sec-agree"]);
+    assert_eq!(refusal.values(Name::Unsupported).collect::<Vec<_>>(), ["x-one", "sec-agree"]);
     let (trunk, _) = b.trunk_talks_to_bob();
     b.within(&trunk, "INFO", 2, "Require: x\n", "");
     assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 420);
@@ -383,7 +401,7 @@ fn a_telephone_at_a_trunks_address_is_a_telephone() {
     invite(&mut b, flow, "sip:1002@pbx.example.com", ALICE_FROM, "");
     assert_eq!(b.take_response("INVITE", peer, 200).status(), 407, "not yet registered");
     b.register(flow, "alice");
-    invite(&mut b, flow, "sip:1002@pbx.example.com", "<sip:anonymous@anonymous.invalid>", "");
+    invite(&mut b, flow, "sip:1002@pbx.example.com", "<sip:whoever@elsewhere.example>", "");
     let sent = b.take_request("INVITE", BOB).1;
     assert!(sent.header(Name::From).is_some_and(|from| from.starts_with("<sip:1001@pbx.example.com>")));
     invite(&mut b, flow, "sip:911@pbx.example.com", ALICE_FROM, "");
@@ -538,5 +556,41 @@ fn a_trunk_that_refuses_the_password_is_not_asked_again() {
     b.answer(&first, 407, "t", CHALLENGE, "");
     assert!(b.find_request("INVITE", TRUNK).is_none());
     assert_eq!(b.take_response("INVITE", &flow.remote.to_string(), 200).status(), 502);
+    b.finish();
+}
+
+// What counts as a call.
+
+#[test]
+fn a_call_that_only_waits_for_a_dead_contact_is_neither_counted_nor_shown() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let (answering, _dead) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.accept(&answering, "bob", SDP);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    assert_eq!((b.core.live_calls(), b.core.calls().len()), (1, 1));
+    b.within(&trunk, "BYE", 2, "", "");
+    assert_eq!((b.core.live_calls(), b.core.calls().len()), (0, 0), "the INVITE to the dead contact goes on");
+    assert!(!b.core.is_idle());
+    b.finish();
+}
+
+#[test]
+fn a_503_of_the_other_side_is_never_passed_on_as_ours() {
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.answer(&info, 503, "", "", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 500);
+    b.within(&trunk, "INVITE", 3, "", SDP);
+    let invite = b.take_request("INVITE", BOB);
+    b.answer(&invite, 503, "", "", "");
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 500);
+    b.within(&trunk, "ACK", 3, "", "");
+    b.within(&trunk, "BYE", 4, "", "");
+    let bye = b.take_request("BYE", BOB);
+    b.answer(&bye, 200, "", "", "");
     b.finish();
 }

@@ -4,7 +4,7 @@
 //! location is never read.
 
 use crate::{
-    config::{Config, PidfElement, Trunk, TrunkLocation, User},
+    config::{Config, PidfElement, Trunk, TrunkLocation},
     types::{Instant, Rng},
     wire::pidf,
 };
@@ -21,11 +21,11 @@ pub enum Erl {
 }
 
 /// Whom the answering point calls back, E.164: the caller's direct line, or a number of the company. `turn` hands the
-/// company's numbers out one after the other, so that concurrent callers differ (6.3). `caller`: `None` for a device that
-/// did not authenticate. `None`: no callback number is configured.
-pub fn callback<'c>(config: &'c Config, caller: Option<&'c User>, turn: u64) -> Option<&'c str> {
-    if let Some(line) = caller.and_then(|user| user.direct_line.as_deref()) {
-        return Some(line);
+/// company's numbers out one after the other, so that concurrent callers differ (6.3). `direct_line`: `None` also for a
+/// device that did not authenticate. `None`: no callback number is configured.
+pub fn callback<'c>(config: &'c Config, direct_line: Option<&'c str>, turn: u64) -> Option<&'c str> {
+    if direct_line.is_some() {
+        return direct_line;
     }
     let numbers = &config.emergency.callback_numbers;
     let index = turn.checked_rem(u64::try_from(numbers.len()).ok()?)?;
@@ -69,7 +69,7 @@ fn company_address(config: &Config) -> pidf::CivicAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::parse, types::Secret, wire::sip::digest::Credential};
+    use crate::config::parse;
 
     fn config(trunk: &str) -> Config {
         let text = format!(
@@ -96,15 +96,6 @@ mod tests {
         parse(&text).unwrap_or_else(|p| panic!("{p:#?}")).0
     }
 
-    fn user(direct_line: Option<&str>) -> User {
-        User {
-            name: "alice".to_owned(),
-            extension: "1001".to_owned(),
-            direct_line: direct_line.map(str::to_owned),
-            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
-        }
-    }
-
     fn erl_of(config: &Config, callback: &str, seed: u64) -> Erl {
         let now = Instant::from_unix_ms(1_768_469_400_000);
         erl(config, &config.trunks[0], callback, now, &mut Rng::from_small_seed(seed))
@@ -113,8 +104,8 @@ mod tests {
     #[test]
     fn the_direct_line_is_called_back_and_the_company_where_there_is_none() {
         let config = config("");
-        assert_eq!(callback(&config, Some(&user(Some("+12025550177"))), 0), Some("+12025550177"));
-        assert_eq!(callback(&config, Some(&user(None)), 0), Some("+12025550100"));
+        assert_eq!(callback(&config, Some("+12025550177"), 0), Some("+12025550177"));
+        assert_eq!(callback(&config, None, 0), Some("+12025550100"));
         assert_eq!(callback(&config, None, 1), Some("+12025550101"));
         assert_eq!(callback(&config, None, u64::MAX), Some("+12025550101"));
         let mut none = config.clone();

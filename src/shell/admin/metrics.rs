@@ -30,10 +30,12 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     for (name, help, value) in [
         ("sip_requests", "SIP requests received", c.requests),
         ("sip_responses", "SIP responses received", c.responses),
+        ("sip_datagrams_large", "SIP messages sent over UDP that may be fragmented", c.datagrams_large),
         ("calls", "Calls begun", c.calls),
         ("calls_answered", "Calls answered", c.calls_answered),
         ("calls_refused", "Calls refused", c.calls_refused),
         ("registrations_refused", "Registrations refused", c.registrations_refused),
+        ("contacts_displaced", "Contacts that made room for a new one of their user", c.contacts_displaced),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
@@ -41,6 +43,7 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
     registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
     registry.register("calls_live", "Calls now", gauge(stats.calls));
+    registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
 }
 
@@ -58,7 +61,7 @@ fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
 
 fn add_process(registry: &mut Registry, admin: &Admin) {
     let refused = ConstCounter::new(admin.transports.connections_refused());
-    registry.register("connections_refused", "TCP and TLS connections closed at the limit", refused);
+    registry.register("connections_refused", "TCP and TLS connections closed at a limit", refused);
     registry.register("connections_live", "TCP and TLS connections now", gauge(admin.transports.connections()));
     registry.register("store_healthy", "1: the last write reached the disk in time", flag(admin.store.is_healthy()));
     registry.register("ready", "1: serving, not draining", flag(admin.is_ready.load(Ordering::Relaxed)));

@@ -279,13 +279,14 @@ mod tests {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
             let mut counters = crate::call::Counters { calls: 7, emergency_refused: 2, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
-            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2 }).unwrap();
+            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2, subscriptions: 1 }).unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
         for line in [
             "ringdown_calls_total 7",
             "ringdown_calls_live 3",
             "ringdown_bindings_live 2",
+            "ringdown_subscriptions_live 1",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",
             "ringdown_emergency_calls_total{outcome=\"refused\"} 2",
@@ -306,6 +307,7 @@ mod tests {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
             callee: "1002".to_owned(),
+            answered_by: None,
             start_ms: u64::from(n),
             answer_ms: None,
             end_ms: u64::from(n),

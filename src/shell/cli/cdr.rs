@@ -76,7 +76,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 29] = [
+const HEADER: [&str; 30] = [
     "id",
     "caller",
     "callee",
@@ -88,7 +88,6 @@ const HEADER: [&str; 29] = [
     "status",
     "reason",
     "emergency",
-    "transferred_by",
     "trunk",
     "a_transport",
     "a_suite",
@@ -106,6 +105,8 @@ const HEADER: [&str; 29] = [
     "b_packets_refused",
     "b_jitter_ms",
     "b_round_trip_ms",
+    "answered_by",
+    "transferred_by",
 ];
 
 /// One record in the order of [`HEADER`], times as RFC 3339.
@@ -122,10 +123,11 @@ struct Row<'a> {
     status: u16,
     reason: &'a str,
     emergency: bool,
-    transferred_by: Option<&'a str>,
     trunk: Option<&'a str>,
     a: LegColumns<'a>,
     b: LegColumns<'a>,
+    answered_by: Option<&'a str>,
+    transferred_by: Option<&'a str>,
 }
 
 type LegColumns<'a> =
@@ -145,10 +147,11 @@ impl<'a> Row<'a> {
             status: cdr.status,
             reason: &cdr.reason,
             emergency: cdr.emergency,
-            transferred_by: cdr.transferred_by.as_deref(),
             trunk: cdr.trunk.as_deref(),
             a: leg_columns(cdr.a.as_ref()),
             b: leg_columns(cdr.b.as_ref()),
+            answered_by: cdr.answered_by.as_deref(),
+            transferred_by: cdr.transferred_by.as_deref(),
         }
     }
 }
@@ -176,6 +179,7 @@ mod tests {
             id: "x1".to_owned(),
             caller: "alice".to_owned(),
             callee: "a,\"b\"".to_owned(),
+            answered_by: None,
             start_ms: 1_769_846_400_000,
             answer_ms: None,
             end_ms: 1_769_846_401_000,

@@ -17,6 +17,7 @@ use super::{failure::Failure, settings::Settings};
 mod cdr;
 mod check;
 mod dial_test;
+mod forwarding;
 mod init;
 mod run;
 mod selftest;
@@ -41,7 +42,7 @@ enum Command {
     Check,
     /// Write a configuration file for this machine.
     Init(init::Options),
-    /// Add, import, list and remove users; a running server notices within seconds.
+    /// Add, import, list, forward and remove users; a running server notices within seconds.
     #[command(subcommand)]
     User(user::Command),
     /// Read call detail records.

@@ -21,6 +21,8 @@ use crate::{
 
 /// The local certificate is renewed while the server runs, too.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(86_400);
+/// Changed certificate files are noticed after this time at most.
+const FILE_CHECK: Duration = Duration::from_secs(5);
 
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
@@ -43,12 +45,15 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     certificate_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is now, and the certificate is fresh.
     certificate_check.tick().await;
+    let mut file_check = interval(FILE_CHECK);
+    file_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             failure = server.failed() => return Err(failure),
             () = end.asked() => break,
             _ = hang_up.recv() => server.reload_certificates(),
             _ = certificate_check.tick() => server.reload_certificates(),
+            _ = file_check.tick() => server.reload_changed_certificates(),
         }
     }
     info!("Draining: new calls are refused, live ones go on. A second signal ends at once.");

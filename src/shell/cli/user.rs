@@ -10,8 +10,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use super::forwarding;
 use crate::{
-    config::{self, Config, Directory, User},
+    config::{Config, Directory, Forwarding, User, UserRules},
     shell::{
         entropy,
         failure::Failure,
@@ -35,6 +36,15 @@ pub(super) enum Command {
     },
     /// Show all users.
     List,
+    /// Send a user's calls elsewhere, under one or more conditions; without any, show where they go.
+    Forward(forwarding::Options),
+    /// Do not disturb: no phone of the user rings; callers hear that nobody is available, or go to the busy target.
+    Dnd {
+        /// Name of the user.
+        name: String,
+        /// Whether it is on.
+        state: forwarding::Switch,
+    },
     /// Remove a user and forget the phones registered for it.
     Remove {
         /// Name of the user.
@@ -65,7 +75,9 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
         Command::List => list(&mut store),
-        Command::Remove { name } => remove(&mut store, &name),
+        Command::Forward(options) => forwarding::forward(config, &mut store, &options),
+        Command::Dnd { name, state } => forwarding::do_not_disturb(&mut store, &name, state),
+        Command::Remove { name } => remove(config, &mut store, &name),
     }
 }
 
@@ -76,7 +88,8 @@ fn add(config: &Config, store: &mut Store, options: &AddOptions) -> Result<(), F
     let password = Secret::new(password);
     let account = Account::new(&options.name, &extension, options.direct_line.as_deref(), password.clone())
         .map_err(|message| Failure::Usage(format!("{message}.")))?;
-    check_emergency(config, std::slice::from_ref(&account))?;
+    let problems = UserRules::new(config).check(&user_of(config, &account));
+    settings::refuse_errors(&problems)?;
     store.add_users(&config.server.domain, &[account]).map_err(|e| run::store_failure(&e))?;
     let mut text = format!("user {} with extension {extension} was added\n", options.name);
     if !options.password_stdin {
@@ -109,18 +122,26 @@ fn import(config: &Config, store: &mut Store, file: &Path) -> Result<(), Failure
     let fail = |message: String| Failure::Usage(format!("{}: {message}", file.display()));
     let reader = File::open(file).map_err(|e| fail(format!("{e}.")))?;
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
-    let accounts = read_accounts(reader, &directory).map_err(|errors| {
+    let rules = UserRules::new(config);
+    let judge = |account: &Account| match rules.check(&user_of(config, account)).as_slice() {
+        [] => Ok(()),
+        problems => Err(problems.iter().map(settings::sentence).collect::<Vec<_>>().join(" ")),
+    };
+    let accounts = read_accounts(reader, &directory, judge).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(|e| format!("{}:{e}", file.display())).collect();
         Failure::Usage(format!("{}\nNo user was added.", lines.join("\n")))
     })?;
-    check_emergency(config, &accounts)?;
     store.add_users(&config.server.domain, &accounts).map_err(|e| run::store_failure(&e))?;
     super::print(&format!("users added: {}\n", accounts.len()));
     Ok(())
 }
 
-/// All accounts of the file, or every error as `line: message`.
-fn read_accounts(mut input: impl Read, directory: &Directory) -> Result<Vec<Account>, Vec<String>> {
+/// All accounts of the file, or every error as `line: message`. `judge` has the last word on each.
+fn read_accounts(
+    mut input: impl Read,
+    directory: &Directory,
+    judge: impl Fn(&Account) -> Result<(), String>,
+) -> Result<Vec<Account>, Vec<String>> {
     let mut text = Vec::new();
     input.read_to_end(&mut text).map_err(|e| vec![format!("1: {e}.")])?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Fields).from_reader(text.as_slice());
@@ -138,9 +159,9 @@ fn read_accounts(mut input: impl Read, directory: &Directory) -> Result<Vec<Acco
         };
         let line = line_of(&text, row.position());
         let account = columns.account(&row).and_then(|account| taken.take(&account).map(|()| account));
-        match account {
+        match account.map_err(|message| format!("{message}.")).and_then(|account| judge(&account).map(|()| account)) {
             Ok(account) => accounts.push(account),
-            Err(message) => errors.push(format!("{line}: {message}.")),
+            Err(message) => errors.push(format!("{line}: {message}")),
         }
     }
     if errors.is_empty() { Ok(accounts) } else { Err(errors) }
@@ -223,29 +244,37 @@ impl Taken {
     }
 }
 
-/// No user may shadow an emergency number.
-fn check_emergency(config: &Config, accounts: &[Account]) -> Result<(), Failure> {
-    let users = accounts.iter().map(|account| User {
+fn user_of(config: &Config, account: &Account) -> User {
+    User {
         name: account.name.clone(),
         extension: account.extension.clone(),
         direct_line: account.direct_line.clone(),
         credential: account.credential(&config.server.domain),
-    });
-    settings::refuse_errors(&config::check_directory(config, &Directory::new(users)))
+        forwarding: Forwarding::default(),
+    }
 }
 
 fn list(store: &mut Store) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
-    let mut text = format!("{:<24} {:<16} {}\n", "user", "extension", "direct line");
+    let mut text = format!("{:<24} {:<16} {:<18} {}\n", "user", "extension", "direct line", "calls");
     for user in directory.iter() {
         let line = user.direct_line.as_deref().unwrap_or("-");
-        writeln!(text, "{:<24} {:<16} {line}", user.name, user.extension).expect("strings take everything");
+        let way = forwarding::way(&user.forwarding);
+        writeln!(text, "{:<24} {:<16} {line:<18} {way}", user.name, user.extension).expect("strings take everything");
     }
     super::print(&text);
     Ok(())
 }
 
-fn remove(store: &mut Store, name: &str) -> Result<(), Failure> {
+fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure> {
+    let directory = store.directory().map_err(|e| run::store_failure(&e))?;
+    let is_member = |member: &String| directory.by_dialled(member).is_some_and(|user| user.name == name);
+    if let Some(group) = config.groups.iter().find(|group| group.members.iter().any(is_member)) {
+        return Err(Failure::Usage(format!(
+            "user {name} is a member of [group.{}]. Remove it there first.",
+            group.name
+        )));
+    }
     store.remove_user(name).map_err(|e| run::store_failure(&e))?;
     super::print(&format!("user {name} was removed\n"));
     Ok(())
@@ -263,14 +292,20 @@ mod tests {
             extension: extension.to_owned(),
             direct_line: Some(format!("+1555{extension}")),
             credential: credential.clone(),
+            forwarding: Forwarding::default(),
         };
         Directory::new([user("alice", "1001"), user("1002", "1002")])
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of a judge")]
+    fn no_objection(_: &Account) -> Result<(), String> {
+        Ok(())
     }
 
     #[test]
     fn a_good_file_gives_every_account() {
         let text = "extension,user,password,direct_line\n1003, bob ,secret-one,+15550103\n1004,carol,secret-two,\n";
-        let accounts = read_accounts(text.as_bytes(), &directory()).unwrap();
+        let accounts = read_accounts(text.as_bytes(), &directory(), no_objection).unwrap();
         assert_eq!(accounts.len(), 2);
         assert_eq!((accounts[0].name.as_str(), accounts[0].extension.as_str()), ("bob", "1003"));
         assert_eq!(accounts[0].direct_line.as_deref(), Some("+15550103"));
@@ -289,7 +324,7 @@ mod tests {
                     frank,secret-one,1008,+15551001\n\
                     grace,secret-one,1009,5550100\n\
                     heidi\n";
-        let errors = read_accounts(text.as_bytes(), &directory()).unwrap_err();
+        let errors = read_accounts(text.as_bytes(), &directory(), no_objection).unwrap_err();
         let expected = [
             (3, "user `a b`"),
             (4, "password"),
@@ -308,17 +343,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_judge_objects_to_is_named_beside_the_other_errors() {
+        let text = "user,password,extension\nbob,secret-one,911\ncarol,short,1004\n";
+        let judge = |account: &Account| match account.extension.as_str() {
+            "911" => Err("an emergency number.".to_owned()),
+            _ => Ok(()),
+        };
+        let errors = read_accounts(text.as_bytes(), &directory(), judge).unwrap_err();
+        assert_eq!(errors[0], "2: an emergency number.");
+        assert!(errors.len() == 2 && errors[1].starts_with("3: "), "{errors:?}");
+    }
+
+    #[test]
     fn a_field_without_a_column_is_not_lost_and_lines_are_counted_however_they_end() {
         let text = "user,password,extension\r\nbob,secret-one,1003\r\n\r\ncarol,secret-one,1004,+15550104\r\n";
-        let errors = read_accounts(text.as_bytes(), &directory()).unwrap_err();
+        let errors = read_accounts(text.as_bytes(), &directory(), no_objection).unwrap_err();
         assert_eq!(errors, ["4: 4 fields under 3 columns; quote a field that holds a comma."]);
-        assert_eq!(read_accounts(text.replace(",+15550104", "").as_bytes(), &directory()).unwrap().len(), 2);
+        assert_eq!(
+            read_accounts(text.replace(",+15550104", "").as_bytes(), &directory(), no_objection).unwrap().len(),
+            2
+        );
     }
 
     #[test]
     fn a_missing_or_unknown_column_is_named() {
         for (header, cause) in [("user,password\n", "extension"), ("user,password,extension,pin\n", "pin")] {
-            let errors = read_accounts(header.as_bytes(), &directory()).unwrap_err();
+            let errors = read_accounts(header.as_bytes(), &directory(), no_objection).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with("1: ") && errors[0].contains(cause), "{errors:?}");
         }
     }

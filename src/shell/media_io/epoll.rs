@@ -127,38 +127,45 @@ impl Backend {
                 is_due |= self.publish_at.is_none();
                 self.publish_at.get_or_insert(now + PUBLISH_INTERVAL);
             }
-            let is_woken = self.receive(&ready);
+            if self.take_commands(now, &ready) {
+                wake_at = self.perform_outputs(now);
+            }
+            self.receive(&ready);
             self.relay(now);
             self.send();
             ready.clear();
-            if is_woken {
-                self.take_commands(now);
-            }
-            if is_due || is_woken || self.worker.has_output() {
+            if is_due || self.worker.has_output() {
                 self.worker.handle_input(now, Input::Timeout);
                 wake_at = self.perform_outputs(now);
             }
         }
     }
 
-    /// First step of a round: one packet of each socket. Returns whether there are commands.
+    /// Before each round, not only when woken: what a peer sends in answer to our signalling must find the leg as that
+    /// signalling described it, and its command went into the ring first. Returns whether there was any.
+    fn take_commands(&mut self, now: Instant, ready: &[epoll::Event]) -> bool {
+        if ready.iter().any(|event| event.data.u64() == WAKE_TOKEN) {
+            self.wake.clear();
+        }
+        let mut is_any = false;
+        while let Ok(command) = self.commands.pop() {
+            self.worker.handle_input(now, Input::Command(command));
+            is_any = true;
+        }
+        is_any
+    }
+
+    /// First step of a round: one packet of each socket.
     ///
     /// All packets take one step before any takes the next, so that the code and tables of a step stay in the cache for
     /// all of them: relayed one by one, each costs about a tenth more.
-    fn receive(&mut self, ready: &[epoll::Event]) -> bool {
-        let mut is_woken = false;
-        for (buffer, event) in ready.iter().enumerate() {
-            match event.data.u64() {
-                WAKE_TOKEN => is_woken = true,
-                token => {
-                    let port = port_of(token);
-                    if let Some((len, source)) = self.sockets.receive(port, &mut self.round.buffers[buffer]) {
-                        self.round.received.push(Received { buffer, port, source, len });
-                    }
-                }
+    fn receive(&mut self, ready: &[epoll::Event]) {
+        for (buffer, event) in ready.iter().enumerate().filter(|(_, event)| event.data.u64() != WAKE_TOKEN) {
+            let port = port_of(event.data.u64());
+            if let Some((len, source)) = self.sockets.receive(port, &mut self.round.buffers[buffer]) {
+                self.round.received.push(Received { buffer, port, source, len });
             }
         }
-        is_woken
     }
 
     /// Second step: from one leg's protection to the other's.
@@ -179,14 +186,6 @@ impl Backend {
             if send.is_plain {
                 packet.fill(0);
             }
-        }
-    }
-
-    /// After the packets of a round, which may have come in on a socket that a command closes and another opens again.
-    fn take_commands(&mut self, now: Instant) {
-        self.wake.clear();
-        while let Ok(command) = self.commands.pop() {
-            self.worker.handle_input(now, Input::Command(command));
         }
     }
 

@@ -1,8 +1,10 @@
 //! A user to be added: checked before it reaches the database.
 
-use crate::{types::Secret, wire::sip::digest::Credential};
+use crate::{
+    types::{Secret, limits::USER_NAME_CHARS_MAX},
+    wire::sip::digest::Credential,
+};
 
-const NAME_CHARS_MAX: usize = 64;
 const EXTENSION_DIGITS_MAX: usize = 15;
 /// E.164: a country code and a subscriber number of 15 digits together, and no useful number is shorter than 3.
 const DIRECT_LINE_DIGITS: std::ops::RangeInclusive<usize> = 3..=15;
@@ -45,10 +47,10 @@ impl Account {
 
 fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_plain) {
+    if (1..=USER_NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_plain) {
         return Ok(());
     }
-    Err(format!("user `{name}`: a name is 1 to {NAME_CHARS_MAX} letters, digits, `.`, `_` or `-`"))
+    Err(format!("user `{name}`: a name is 1 to {USER_NAME_CHARS_MAX} letters, digits, `.`, `_` or `-`"))
 }
 
 fn check_extension(extension: &str) -> Result<(), String> {

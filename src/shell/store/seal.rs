@@ -73,6 +73,16 @@ impl SealKey {
         })
     }
 
+    /// A key of another purpose, which `name` tells from users: no user name has a colon.
+    pub(super) fn seal_key(&self, name: &str, key: &Secret<[u8; KEY_BYTES]>) -> Vec<u8> {
+        self.seal_bytes(&format!("key:{name}"), key.expose().to_vec())
+    }
+
+    pub(super) fn open_key(&self, name: &str, sealed: &[u8]) -> Option<Secret<[u8; KEY_BYTES]>> {
+        let plain = self.open_bytes(&format!("key:{name}"), sealed)?;
+        plain.expose().as_slice().try_into().ok().map(Secret::new)
+    }
+
     /// Kept in the database, so that a wrong key is noticed before it seals anything.
     pub(super) fn proof(&self) -> Vec<u8> {
         self.seal_bytes("", PROOF.to_vec())

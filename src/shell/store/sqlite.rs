@@ -6,11 +6,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use crate::{
     call::Cdr,
-    config::{Directory, User},
-    shell::files,
+    config::{Directory, Forwarding, User},
+    shell::{entropy, files},
     sip::registrar::{Binding, Change},
     types::{
-        ConnectionId, Flow, Instant, Transport,
+        ConnectionId, Flow, Instant, Secret, Transport,
         limits::{CDRS_MAX, USERS_MAX},
     },
 };
@@ -18,11 +18,13 @@ use crate::{
 use super::{Account, StoreError, seal::SealKey};
 
 const DATABASE_FILE: &str = "ringdown.db";
-const SCHEMA_VERSION: i64 = 1;
 /// How long one process waits for another one's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const SCHEMA: &str = "
+/// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
+pub(super) const MIGRATIONS: [&str; 3] = [TABLES, FLOWS, FORWARDING];
+
+const TABLES: &str = "
 CREATE TABLE meta(
     key   TEXT PRIMARY KEY,
     value ANY NOT NULL
@@ -54,6 +56,46 @@ CREATE TABLE cdrs(
     record   TEXT NOT NULL
 ) STRICT;
 CREATE INDEX cdrs_by_start ON cdrs(start_ms);
+";
+
+const FORWARDING: &str = "
+CREATE TABLE forwarding(
+    user              TEXT PRIMARY KEY,
+    always            TEXT,
+    busy              TEXT,
+    no_answer         TEXT,
+    no_answer_after_s INTEGER,
+    unreachable       TEXT,
+    do_not_disturb    INTEGER NOT NULL
+) STRICT;
+";
+
+/// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
+/// to a line.
+const FLOWS: &str = "
+CREATE TABLE flows(
+    aor             TEXT NOT NULL,
+    contact         TEXT NOT NULL,
+    instance        TEXT NOT NULL,
+    reg_id          INTEGER NOT NULL,
+    transport       TEXT NOT NULL,
+    local           TEXT NOT NULL,
+    remote          TEXT NOT NULL,
+    connection      INTEGER NOT NULL,
+    expires_unix_ns INTEGER NOT NULL,
+    call_id         TEXT NOT NULL,
+    cseq            INTEGER NOT NULL,
+    user_agent      TEXT NOT NULL,
+    path            TEXT NOT NULL,
+    is_proxied      INTEGER NOT NULL,
+    PRIMARY KEY(aor, contact, instance, reg_id)
+) STRICT;
+INSERT INTO flows
+    SELECT aor, contact, coalesce(instance, ''), 0, transport, local, remote, connection, expires_unix_ns, call_id,
+           cseq, user_agent, '', 0
+    FROM bindings;
+DROP TABLE bindings;
+ALTER TABLE flows RENAME TO bindings;
 ";
 
 /// The open database.
@@ -121,10 +163,27 @@ impl Store {
 
     /// Removes a user; a running server notices and forgets its bindings.
     pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
-        match self.connection.execute("DELETE FROM users WHERE name = ?1", [name])? {
-            0 => Err(StoreError::NoSuchUser(name.to_owned())),
-            _ => Ok(()),
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("DELETE FROM forwarding WHERE user = ?1", [name])?;
+        if transaction.execute("DELETE FROM users WHERE name = ?1", [name])? == 0 {
+            return Err(StoreError::NoSuchUser(name.to_owned()));
         }
+        Ok(transaction.commit()?)
+    }
+
+    /// Replaces where a user's calls go; a running server notices.
+    pub fn set_forwarding(&mut self, name: &str, forwarding: &Forwarding) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if !transaction.prepare("SELECT 1 FROM users WHERE name = ?1")?.exists([name])? {
+            return Err(StoreError::NoSuchUser(name.to_owned()));
+        }
+        let Forwarding { always, busy, no_answer, no_answer_after_s, unreachable, is_do_not_disturb } = forwarding;
+        transaction.execute(
+            "INSERT OR REPLACE INTO forwarding(user, always, busy, no_answer, no_answer_after_s, unreachable, \
+             do_not_disturb) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![name, always, busy, no_answer, no_answer_after_s, unreachable, is_do_not_disturb],
+        )?;
+        Ok(transaction.commit()?)
     }
 
     /// Commits binding changes and call detail records in one transaction.
@@ -142,8 +201,10 @@ impl Store {
     /// Every user, opened.
     pub fn directory(&mut self) -> Result<Directory, StoreError> {
         self.read_version = Some(self.data_version()?);
-        let mut statement =
-            self.connection.prepare("SELECT name, extension, direct_line, credential FROM users ORDER BY extension")?;
+        let mut statement = self.connection.prepare(
+            "SELECT name, extension, direct_line, credential, always, busy, no_answer, no_answer_after_s, unreachable, \
+             coalesce(do_not_disturb, 0) FROM users LEFT JOIN forwarding ON user = name ORDER BY extension",
+        )?;
         let mut rows = statement.query([])?;
         let mut users = Vec::new();
         while let Some(row) = rows.next()? {
@@ -151,9 +212,24 @@ impl Store {
             let Some(credential) = self.key.open(&name, &sealed) else {
                 return Err(StoreError::Damaged { user: name });
             };
-            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential });
+            let forwarding = forwarding(row)?;
+            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential, forwarding });
         }
         Ok(Directory::new(users))
+    }
+
+    /// The key that makes GRUUs, sealed in the database; made at the first call.
+    pub fn gruu_key(&mut self) -> Result<Secret<[u8; 32]>, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sealed: Option<Vec<u8>> = meta(&transaction, "gruu_key")?;
+        if let Some(key) = sealed.and_then(|sealed| self.key.open_key("gruu", &sealed)) {
+            return Ok(key);
+        }
+        // A damaged key costs no more than the addresses it made.
+        let key = Secret::new(entropy::rng().bytes());
+        set_meta(&transaction, "gruu_key", self.key.seal_key("gruu", &key))?;
+        transaction.commit()?;
+        Ok(key)
     }
 
     /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
@@ -170,7 +246,7 @@ impl Store {
         self.connection.execute("DELETE FROM bindings WHERE expires_unix_ns <= ?1", [bits(now.unix_ns())])?;
         let mut statement = self.connection.prepare(
             "SELECT aor, contact, transport, local, remote, connection, expires_unix_ns, call_id, cseq, instance, \
-             user_agent FROM bindings ORDER BY expires_unix_ns",
+             user_agent, reg_id, path, is_proxied FROM bindings ORDER BY expires_unix_ns",
         )?;
         let rows = statement.query_map([], binding)?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
@@ -207,13 +283,13 @@ impl std::fmt::Debug for Store {
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        SCHEMA_VERSION => {}
-        0 => {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        }
-        found => return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION }),
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few versions");
+    let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..));
+    for migration in missing.ok_or(StoreError::NewerSchema { found, known })? {
+        transaction.execute_batch(migration)?;
+    }
+    if found != known {
+        transaction.pragma_update(None, "user_version", known)?;
     }
     Ok(transaction.commit()?)
 }
@@ -271,7 +347,8 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
         Change::Set(binding) => {
             let mut statement = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
-                 call_id, cseq, instance, user_agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 call_id, cseq, instance, user_agent, reg_id, path, is_proxied) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?;
             statement.execute(params![
                 binding.aor,
@@ -283,13 +360,19 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
                 bits(binding.expires_at.unix_ns()),
                 binding.call_id,
                 binding.cseq,
-                binding.instance,
+                binding.instance.as_deref().unwrap_or_default(),
                 binding.user_agent,
+                binding.reg_id.unwrap_or(0),
+                binding.path.join("\n"),
+                binding.is_proxied,
             ])?;
         }
-        Change::Remove { aor, contact } => {
-            let mut statement = transaction.prepare_cached("DELETE FROM bindings WHERE aor = ?1 AND contact = ?2")?;
-            statement.execute([aor, contact])?;
+        Change::Remove(binding) => {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM bindings WHERE aor = ?1 AND contact = ?2 AND instance = ?3 AND reg_id = ?4",
+            )?;
+            let instance = binding.instance.as_deref().unwrap_or_default();
+            statement.execute(params![binding.aor, binding.contact, instance, binding.reg_id.unwrap_or(0)])?;
         }
     }
     Ok(())
@@ -305,6 +388,17 @@ fn insert_cdr(transaction: &Transaction<'_>, cdr: &Cdr) -> Result<(), StoreError
         .prepare_cached("DELETE FROM cdrs WHERE number <= (SELECT max(number) FROM cdrs) - ?1")?
         .execute([CDRS_MAX])?;
     Ok(())
+}
+
+fn forwarding(row: &Row<'_>) -> rusqlite::Result<Forwarding> {
+    Ok(Forwarding {
+        always: row.get(4)?,
+        busy: row.get(5)?,
+        no_answer: row.get(6)?,
+        no_answer_after_s: row.get(7)?,
+        unreachable: row.get(8)?,
+        is_do_not_disturb: row.get(9)?,
+    })
 }
 
 fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {
@@ -323,8 +417,11 @@ fn binding(row: &Row<'_>) -> rusqlite::Result<Binding> {
         expires_at: Instant::from_unix_ns(unsigned(row.get(6)?)),
         call_id: row.get(7)?,
         cseq: row.get(8)?,
-        instance: row.get(9)?,
+        instance: row.get(9).map(|instance: String| (!instance.is_empty()).then_some(instance))?,
         user_agent: row.get(10)?,
+        reg_id: row.get(11).map(|reg_id: u32| (reg_id > 0).then_some(reg_id))?,
+        path: row.get(12).map(|path: String| path.lines().map(str::to_owned).collect())?,
+        is_proxied: row.get(13)?,
     })
 }
 

@@ -197,7 +197,7 @@ mod tests {
     use crate::{shell::store::Account, types::Secret};
 
     fn remove(n: usize) -> Change {
-        Change::Remove { aor: "alice".to_owned(), contact: n.to_string() }
+        Change::Remove(crate::shell::store::tests::binding("alice", &n.to_string()))
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     call::Input,
     shell::core_task::ToCore,
-    types::{DropReason, Flow},
+    types::{Flow, limits::STREAM_READ_BYTES_MAX},
     wire::sip::frame::{Frame, FrameError, Framer, PONG},
 };
 
@@ -33,7 +33,6 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A peer that has vanished without a word is noticed after this time and a few probes.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const READ_BYTES: usize = 4_096;
 
 /// A byte stream, plain or TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -93,7 +92,7 @@ struct Connection<'a, S> {
 
 impl<S: Stream> Connection<'_, S> {
     async fn serve(mut self, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
-        let mut buffer = [0; READ_BYTES];
+        let mut buffer = [0; STREAM_READ_BYTES_MAX];
         loop {
             tokio::select! {
                 queued = queue.recv() => match queued {
@@ -136,10 +135,7 @@ impl<S: Stream> Connection<'_, S> {
     /// The core answers the head if it can; then the connection is closed.
     async fn unframeable(&mut self, error: FrameError) -> io::Result<()> {
         self.is_reading = false;
-        match error.head {
-            Some(bytes) => self.tell(Input::Received { flow: self.flow, bytes }).await?,
-            None => self.send(ToCore::Dropped(DropReason::SipMalformed)).await?,
-        }
+        self.tell(Input::Unframeable { flow: self.flow, error }).await?;
         self.send(ToCore::CloseFlow(self.flow)).await
     }
 
@@ -169,7 +165,7 @@ impl<S: Stream> Connection<'_, S> {
             self.stream.shutdown().await
         })
         .await??;
-        let mut discarded = [0; READ_BYTES];
+        let mut discarded = [0; STREAM_READ_BYTES_MAX];
         let until_end = async { while self.stream.read(&mut discarded).await.is_ok_and(|len| len > 0) {} };
         // A peer that goes on sending is cut off.
         let _ = timeout(LINGER, until_end).await;

@@ -24,15 +24,21 @@ use crate::{
     config,
     types::{
         ConnectionId, Flow, Transport,
-        limits::{CONNECTIONS_MAX, SEND_QUEUE_MAX},
+        limits::{
+            CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, SEND_QUEUE_MAX, TLS_HANDSHAKES_MAX,
+            TLS_HANDSHAKES_PER_SOURCE_MAX,
+        },
     },
 };
+
+use sources::Sources;
 
 use super::{clock::Clock, core_task::ToCore, failure::Failure, tls::Tls};
 
 mod bind;
 mod connection;
 mod outbound;
+mod sources;
 mod tcp;
 mod tls;
 mod udp;
@@ -56,7 +62,10 @@ struct Shared {
     connections: DashMap<ConnectionId, mpsc::Sender<Bytes>>,
     next_connection: AtomicU64,
     permits: Arc<Semaphore>,
-    /// Connections closed because `CONNECTIONS_MAX` were open.
+    sources: Arc<Sources>,
+    handshakes: Arc<Semaphore>,
+    handshakes_of_sources: Arc<Sources>,
+    /// Connections closed because one of the limits was reached.
     refused: AtomicU64,
     to_core: mpsc::Sender<ToCore>,
     tls: Arc<Tls>,
@@ -85,6 +94,9 @@ impl Listeners {
             // Ids of an earlier run, kept in stored bindings, must never name a connection of this one.
             next_connection: AtomicU64::new(clock.now().unix_ns()),
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            sources: Sources::new(CONNECTIONS_PER_SOURCE_MAX),
+            handshakes: Arc::new(Semaphore::new(TLS_HANDSHAKES_MAX)),
+            handshakes_of_sources: Sources::new(TLS_HANDSHAKES_PER_SOURCE_MAX),
             refused: AtomicU64::new(0),
             to_core,
             tls,
@@ -134,11 +146,11 @@ impl Transports {
         }
     }
 
-    /// Opens `flow.connection`. What is transmitted to it meanwhile waits; a failure reaches the core as `FlowFailed`.
-    pub fn connect(&self, flow: Flow, server_name: String) {
+    /// Opens `flow.connection` to the trunk with this index. What is transmitted to it meanwhile waits; a failure reaches the core as `FlowFailed`.
+    pub fn connect(&self, flow: Flow, server_name: String, trunk: usize) {
         let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
         self.0.connections.insert(flow.connection, sender);
-        spawn(outbound::open(Arc::clone(&self.0), flow, server_name, queue));
+        spawn(outbound::open(Arc::clone(&self.0), flow, server_name, trunk, queue));
     }
 
     /// Closes a connection after what is queued for it.

@@ -21,8 +21,14 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the connection and serves it to its end.
-pub(super) async fn open(shared: Arc<Shared>, flow: Flow, server_name: String, queue: mpsc::Receiver<Bytes>) {
-    let established = tokio::time::timeout(CONNECT_TIMEOUT, establish(&shared, &flow, &server_name)).await;
+pub(super) async fn open(
+    shared: Arc<Shared>,
+    flow: Flow,
+    server_name: String,
+    trunk: usize,
+    queue: mpsc::Receiver<Bytes>,
+) {
+    let established = tokio::time::timeout(CONNECT_TIMEOUT, establish(&shared, &flow, &server_name, trunk)).await;
     match established.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(Established::Tcp(stream)) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
         Ok(Established::Tls(stream)) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
@@ -38,12 +44,12 @@ enum Established {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-async fn establish(shared: &Shared, flow: &Flow, server_name: &str) -> io::Result<Established> {
+async fn establish(shared: &Shared, flow: &Flow, server_name: &str, trunk: usize) -> io::Result<Established> {
     let stream = connect(flow).await?;
     if flow.transport != Transport::Tls {
         return Ok(Established::Tcp(stream));
     }
-    let stream = tls::connect(shared.tls.client_config(), stream, server_name).await?;
+    let stream = tls::connect(shared.tls.client_config(trunk), stream, server_name).await?;
     Ok(Established::Tls(Box::new(stream)))
 }
 

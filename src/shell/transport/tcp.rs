@@ -4,13 +4,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tracing::warn;
 
-use crate::types::{Flow, Transport, limits::SEND_QUEUE_MAX};
+use crate::types::{Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX};
 
-use super::{Shared, connection, spawn, tls};
+use super::{Shared, connection, sources::Share, spawn, tls};
 
 /// After a failed `accept` (usually no file descriptors left): not in a tight loop.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -32,9 +32,9 @@ pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: Soc
     }
 }
 
-/// Starts the connection's task, or closes it at once where `CONNECTIONS_MAX` are open.
+/// Starts the connection's task, or closes it at once where a limit is reached.
 fn take(shared: &Arc<Shared>, transport: Transport, listening: SocketAddr, remote: SocketAddr, stream: TcpStream) {
-    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
+    let Some(place) = Place::take(shared, transport, remote) else {
         shared.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         return;
     };
@@ -42,22 +42,47 @@ fn take(shared: &Arc<Shared>, transport: Transport, listening: SocketAddr, remot
     // Of a wildcard listener, the address that the peer really reached.
     let local = stream.local_addr().unwrap_or(listening);
     let flow = Flow { transport, local, remote, connection: shared.next_id() };
-    spawn(run(Arc::clone(shared), flow, stream, permit));
+    spawn(run(Arc::clone(shared), flow, stream, place));
 }
 
-async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, permit: OwnedSemaphorePermit) {
-    if flow.transport == Transport::Tls {
-        if let Some(stream) = tls::accept(&shared.tls, stream).await {
-            serve(shared, flow, stream, permit).await;
-        }
-    } else {
-        serve(shared, flow, stream, permit).await;
+/// What one accepted connection takes of the limits, until it is dropped.
+struct Place {
+    _connection: OwnedSemaphorePermit,
+    _of_source: Share,
+    /// Until the handshake is over; none for TCP.
+    handshake: Option<(OwnedSemaphorePermit, Share)>,
+}
+
+impl Place {
+    fn take(shared: &Shared, transport: Transport, remote: SocketAddr) -> Option<Self> {
+        let permit = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
+        let source = source_of(remote.ip());
+        Some(Self {
+            handshake: match transport {
+                Transport::Tls => Some((permit(&shared.handshakes)?, shared.handshakes_of_sources.take(source)?)),
+                Transport::Tcp | Transport::Udp => None,
+            },
+            _connection: permit(&shared.permits)?,
+            _of_source: shared.sources.take(source)?,
+        })
     }
 }
 
-async fn serve<S: connection::Stream>(shared: Arc<Shared>, flow: Flow, stream: S, permit: OwnedSemaphorePermit) {
+async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, mut place: Place) {
+    if flow.transport == Transport::Tls {
+        let stream = tls::accept(&shared.tls, stream).await;
+        drop(place.handshake.take());
+        if let Some(stream) = stream {
+            serve(shared, flow, stream, place).await;
+        }
+    } else {
+        serve(shared, flow, stream, place).await;
+    }
+}
+
+async fn serve<S: connection::Stream>(shared: Arc<Shared>, flow: Flow, stream: S, place: Place) {
     let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
     shared.connections.insert(flow.connection, sender);
     connection::run(&shared, flow, stream, queue, connection::Opened::ByPeer).await;
-    drop(permit);
+    drop(place);
 }

@@ -8,7 +8,12 @@ use tokio::{
 };
 
 use super::*;
-use crate::{call::Input, shell::settings::Settings, types::DropReason};
+use crate::{
+    call::Input,
+    shell::settings::Settings,
+    types::limits::{CONNECTIONS_PER_SOURCE_MAX, TLS_HANDSHAKES_PER_SOURCE_MAX},
+    wire::sip::frame::FrameError,
+};
 
 const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
     From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
@@ -55,6 +60,13 @@ impl Fixture {
         }
     }
 
+    async fn unframeable(&mut self) -> (Flow, FrameError) {
+        match self.mail().await {
+            ToCore::Input(Input::Unframeable { flow, error }) => (flow, error),
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn failed(&mut self) -> Flow {
         match self.mail().await {
             ToCore::Input(Input::FlowFailed { flow }) => flow,
@@ -96,6 +108,21 @@ async fn a_datagram_arrives_and_is_answered_on_its_flow_and_a_keep_alive_is_not_
     let mut buffer = [0; 64];
     let (len, from) = phone.recv_from(&mut buffer).await.unwrap();
     assert_eq!((&buffer[..len], from), (b"answer".as_slice(), server));
+}
+
+#[tokio::test]
+async fn a_stun_keep_alive_is_answered_with_the_phones_address_and_is_not_a_message() {
+    let mut fixture = Fixture::start();
+    let phone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    request.extend([7; 12]);
+    phone.send_to(&request, fixture.address(Transport::Udp)).await.unwrap();
+    let mut buffer = [0; 64];
+    let received = phone.recv_from(&mut buffer);
+    let (len, _) = tokio::time::timeout(Duration::from_secs(5), received).await.unwrap().unwrap();
+    let port = u16::from_be_bytes([buffer[26] ^ 0x21, buffer[27] ^ 0x12]);
+    assert_eq!((len, &buffer[..2], port), (32, &[1, 1][..], phone.local_addr().unwrap().port()));
+    fixture.no_mail();
 }
 
 #[tokio::test]
@@ -148,8 +175,9 @@ async fn a_stream_that_cannot_be_cut_is_answered_and_then_closed() {
     let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     let broken = OPTIONS.replace("Content-Length: 4", "Content-Length: x");
     phone.write_all(broken.as_bytes()).await.unwrap();
-    let (flow, head) = fixture.received().await;
-    assert!(head.starts_with(b"OPTIONS "));
+    let (flow, error) = fixture.unframeable().await;
+    assert_eq!(error.fault.reason, "Content-Length is not a valid number");
+    assert!(error.head.unwrap().starts_with(b"OPTIONS "));
     let ToCore::CloseFlow(closing) = fixture.mail().await else { panic!("the flow is to be closed") };
     assert_eq!(closing, flow);
     // What the peer goes on sending is not read as a message.
@@ -169,11 +197,8 @@ async fn a_stream_of_noise_is_dropped_under_a_name() {
     let noise = vec![b'x'; crate::types::limits::SIP_MESSAGE_BYTES_MAX + 1];
     // The server may close before it has taken everything.
     let _ = phone.write_all(&noise).await;
-    match fixture.mail().await {
-        ToCore::Dropped(DropReason::SipMalformed | DropReason::SipOversized)
-        | ToCore::Input(Input::Received { .. }) => {}
-        other => panic!("{other:?}"),
-    }
+    let (_, error) = fixture.unframeable().await;
+    assert_eq!((error.fault.status, error.head), (513, None));
     assert!(matches!(fixture.mail().await, ToCore::CloseFlow(_)));
 }
 
@@ -224,7 +249,7 @@ async fn a_peer_that_does_not_read_loses_its_connection_at_the_limit() {
 async fn tls_carries_messages_and_the_certificate_is_good_for_the_address() {
     let mut fixture = Fixture::start();
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    let mut phone = tls::connect(fixture.tls.client_config(), stream, "127.0.0.1").await.unwrap();
+    let mut phone = tls::connect(fixture.tls.client_config(0), stream, "127.0.0.1").await.unwrap();
     phone.write_all(OPTIONS.as_bytes()).await.unwrap();
     let (flow, bytes) = fixture.received().await;
     assert_eq!((flow.transport, bytes), (Transport::Tls, Bytes::from(OPTIONS)));
@@ -232,14 +257,14 @@ async fn tls_carries_messages_and_the_certificate_is_good_for_the_address() {
     assert_eq!(read_some(&mut phone).await, b"answer");
 
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    tls::connect(fixture.tls.client_config(), stream, "other.test").await.unwrap_err();
+    tls::connect(fixture.tls.client_config(0), stream, "other.test").await.unwrap_err();
 }
 
 #[tokio::test]
 async fn a_reloaded_certificate_serves_new_connections_and_open_ones_go_on() {
     let mut fixture = Fixture::start();
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    let mut old = tls::connect(fixture.tls.client_config(), stream, "localhost").await.unwrap();
+    let mut old = tls::connect(fixture.tls.client_config(0), stream, "localhost").await.unwrap();
     let certificate =
         |s: &tokio_rustls::client::TlsStream<TcpStream>| s.get_ref().1.peer_certificates().unwrap()[0].clone();
     // A missing certificate is made again.
@@ -248,7 +273,7 @@ async fn a_reloaded_certificate_serves_new_connections_and_open_ones_go_on() {
     old.write_all(OPTIONS.as_bytes()).await.unwrap();
     assert_eq!(fixture.received().await.1, OPTIONS);
     let stream = TcpStream::connect(fixture.address(Transport::Tls)).await.unwrap();
-    let new = tls::connect(fixture.tls.client_config(), stream, "localhost").await.unwrap();
+    let new = tls::connect(fixture.tls.client_config(0), stream, "localhost").await.unwrap();
     assert_ne!(certificate(&new), certificate(&old));
 }
 
@@ -259,7 +284,7 @@ async fn an_asked_for_connection_carries_what_was_queued_before_it_was_open() {
         let remote = fixture.address(transport);
         let local = "127.0.0.1:0".parse().unwrap();
         let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(n) };
-        fixture.transports.connect(flow, "localhost".to_owned());
+        fixture.transports.connect(flow, "localhost".to_owned(), 0);
         fixture.transports.transmit(&flow, Bytes::from(OPTIONS)).unwrap();
         let (accepted, bytes) = fixture.received().await;
         assert_eq!(bytes, OPTIONS);
@@ -283,7 +308,7 @@ async fn a_connection_that_cannot_be_opened_or_proven_fails_its_flow() {
         (3, Transport::Tls, fixture.address(Transport::Tls), "not a name"),
     ] {
         let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(n) };
-        fixture.transports.connect(flow, name.to_owned());
+        fixture.transports.connect(flow, name.to_owned(), 0);
         assert_eq!(fixture.failed().await, flow);
         assert_eq!(fixture.transports.transmit(&flow, Bytes::new()), Err(FlowGone));
     }
@@ -304,6 +329,68 @@ async fn above_the_limit_a_connection_is_closed_at_once() {
     let mut next = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     next.write_all(OPTIONS.as_bytes()).await.unwrap();
     fixture.received().await;
+}
+
+/// Opens a connection and tells whether the server closes it at once.
+async fn is_closed_at_once(server: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut [0; 8])).await;
+    read.is_ok_and(|read| read.unwrap_or(0) == 0)
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_all_connections() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tcp);
+    let sources = Arc::clone(&fixture.transports.0.sources);
+    let take = |_| sources.take("127.0.0.1".parse().unwrap()).unwrap();
+    let others: Vec<_> = (1..CONNECTIONS_PER_SOURCE_MAX).map(take).collect();
+    let mut last = TcpStream::connect(server).await.unwrap();
+    last.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.received().await;
+    assert!(is_closed_at_once(server).await);
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    drop(others);
+    assert!(!is_closed_at_once(server).await);
+}
+
+#[tokio::test]
+async fn one_source_cannot_take_all_handshakes() {
+    let fixture = Fixture::start();
+    let server = fixture.address(Transport::Tls);
+    let handshakes = Arc::clone(&fixture.transports.0.handshakes_of_sources);
+    let take = |_| handshakes.take("127.0.0.1".parse().unwrap()).unwrap();
+    let others: Vec<_> = (0..TLS_HANDSHAKES_PER_SOURCE_MAX).map(take).collect();
+    assert!(is_closed_at_once(server).await);
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    drop(others);
+    assert!(!is_closed_at_once(server).await);
+}
+
+#[tokio::test]
+async fn handshakes_that_are_not_finished_are_limited_and_cut_off() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tls);
+    let all = u32::try_from(TLS_HANDSHAKES_MAX).unwrap();
+    let handshakes = Arc::clone(&fixture.transports.0.handshakes);
+    let others = Arc::clone(&handshakes).try_acquire_many_owned(all - 2).unwrap();
+    // One that is finished counts no more.
+    let stream = TcpStream::connect(server).await.unwrap();
+    let mut phone = tls::connect(fixture.tls.client_config(0), stream, "127.0.0.1").await.unwrap();
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    fixture.received().await;
+    let mut silent = [TcpStream::connect(server).await.unwrap(), TcpStream::connect(server).await.unwrap()];
+    assert!(is_closed_at_once(server).await, "above the limit");
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0, "a silent handshake is cut off");
+    }
+    drop(others);
+    assert!(!is_closed_at_once(server).await);
+    fixture.no_mail();
 }
 
 #[tokio::test]

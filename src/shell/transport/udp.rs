@@ -13,8 +13,8 @@ use tracing::warn;
 use crate::{
     call::Input,
     shell::core_task::ToCore,
-    types::{ConnectionId, DropReason, Flow, Transport, limits::SIP_MESSAGE_BYTES_MAX},
-    wire::sip::frame,
+    types::{ConnectionId, Flow, Transport, limits::SIP_MESSAGE_BYTES_MAX},
+    wire::{sip::frame, stun},
 };
 
 use super::{FlowGone, Shared};
@@ -25,8 +25,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Receives from one socket until the server ends.
 pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
     let (local, socket) = &shared.udp[index];
-    // One byte more than allowed tells an oversized datagram from one that just fits.
-    let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
+    // No datagram is larger: the 16 bits of its length count the headers, too (RFC 768).
+    let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX];
     loop {
         let received = tokio::select! {
             received = socket.recv_from(&mut buffer) => received,
@@ -34,8 +34,12 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
         };
         let message = match received {
             Ok((len, _)) if frame::is_keep_alive(&buffer[..len]) => continue,
-            Ok((len, _)) if len > SIP_MESSAGE_BYTES_MAX => ToCore::Dropped(DropReason::SipOversized),
             Ok((len, remote)) => {
+                if let Some(answer) = stun::answer(&buffer[..len], remote) {
+                    // A keep-alive that is lost is sent again.
+                    let _ = sendto(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &remote);
+                    continue;
+                }
                 let flow = Flow { transport: Transport::Udp, local: *local, remote, connection: ConnectionId::NONE };
                 ToCore::Input(Input::Received { flow, bytes: Bytes::copy_from_slice(&buffer[..len]) })
             }

@@ -11,7 +11,7 @@
 //!     └─────────────────► Received ──────────────────────► ReceivedAnswered
 //! ```
 //!
-//! From either answered state the next exchange begins as from `Idle`. `roll_back()` leads from `Offered` and
+//! From either answered state the next exchange begins as from `Idle`. `repeat()` is an `offer()` of what stands already. `roll_back()` leads from `Offered` and
 //! `Received` back to `Idle` with everything as it was settled before.
 //!
 //! Decisions
@@ -129,6 +129,8 @@ pub struct Leg {
     origin_version: u64,
     /// The description sent last; a different one gets a higher version.
     sent: Option<Secret<String>>,
+    /// The description sent in the exchange that settled what stands.
+    standing: Option<Secret<String>>,
     /// In `o=` where no section has an address of its own.
     address: IpAddr,
     /// Our side of what is settled: ports, profile, multiplexing, and the one crypto line in use.
@@ -169,6 +171,7 @@ impl Leg {
             origin_id,
             origin_version: 0,
             sent: None,
+            standing: None,
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             ours: Vec::new(),
             settled: Vec::new(),
@@ -230,6 +233,21 @@ impl Leg {
         self.describe(sections, &source.bandwidth)
     }
 
+    /// Offers what stands, byte for byte and so with the same version: nothing changes (RFC 4028 section 7.4). The
+    /// peer's answer must keep to the crypto lines in use. `None` before the first answer, and while an offer of the peer
+    /// waits for ours.
+    pub fn repeat(&mut self) -> Option<String> {
+        let standing = match self.exchange {
+            Exchange::Received(_) => None,
+            Exchange::Idle | Exchange::Offered(_) | Exchange::OfferAnswered(_) | Exchange::ReceivedAnswered(_) => {
+                self.standing.clone()
+            }
+        }?;
+        self.sent = Some(standing.clone());
+        self.exchange = Exchange::Offered(self.ours.clone());
+        Some(standing.expose().clone())
+    }
+
     /// Reads the peer's answer to our last offer. Fails without changing state. Returns it without its keys and without
     /// formats that were not offered. A further answer to the same offer (another branch of a fork, or a final
     /// response after a provisional one) replaces the first and must choose the same crypto line.
@@ -255,6 +273,7 @@ impl Leg {
             agreements.push(agreement);
         }
         self.agree(agreements)?;
+        self.standing.clone_from(&self.sent);
         self.exchange = Exchange::OfferAnswered(offer);
         withhold_keys(&mut session);
         Ok((session, self.settled.clone()))
@@ -282,7 +301,15 @@ impl Leg {
         self.agree(agreements)?;
         self.exchange = Exchange::ReceivedAnswered(offer);
         let text = self.describe(self.ours.clone(), &source.bandwidth);
+        self.standing.clone_from(&self.sent);
         Ok((text, self.settled.clone()))
+    }
+
+    /// Our answer that refuses every section of an offer, for a dialog that ends with it. `None`: the offer cannot be read.
+    pub fn decline(&self, offer: &[u8]) -> Option<String> {
+        let media = sdp::parse(offer).ok()?.media.iter().map(rejected).collect();
+        let (origin_id, origin_version) = (self.origin_id, self.origin_version + 1);
+        Some(sdp::print(&Session { origin_id, origin_version, bandwidth: Vec::new(), media }, self.address))
     }
 
     /// The offer in flight failed: back to what was settled before (RFC 3261 section 14.1). An exchange that was
@@ -436,7 +463,8 @@ impl Leg {
             return Err(NegotiationFault::NothingAccepted);
         }
         self.renews_keys = false;
-        (self.ours, self.settled) = agreements.into_iter().map(|a| (a.ours, a.settled)).unzip();
+        self.settled = agreements.iter().map(|a| a.settled.clone()).collect();
+        self.ours = agreements.into_iter().map(|a| a.ours).collect();
         Ok(())
     }
 
@@ -487,6 +515,26 @@ impl Agreement {
         };
         Self { ours: rejected(section), settled }
     }
+}
+
+/// Whether two descriptions say the same of the media: kinds, formats, directions, bandwidth. Addresses, ports and keys
+/// are each leg's own and do not count.
+pub fn is_same_media(one: &Session, other: &Session) -> bool {
+    let bare = |session: &Session| {
+        let section = |section: &MediaSection| MediaSection {
+            port: section.port.min(1),
+            profile: Profile::Avp,
+            address: None,
+            rtcp: None,
+            has_rtcp_mux: false,
+            crypto: Vec::new(),
+            ..section.clone()
+        };
+        let media = session.media.iter().map(section).collect();
+        let session = Session { origin_id: 0, origin_version: 0, bandwidth: session.bandwidth.clone(), media };
+        sdp::print(&session, Ipv4Addr::UNSPECIFIED.into())
+    };
+    bare(one) == bare(other)
 }
 
 /// What this server can relay: RTP audio or video in use.

@@ -6,14 +6,17 @@ use crate::{
     types::{
         Duration, Flow, Instant,
         limits::{
-            BINDING_TEXT_BYTES_MAX, CONTACTS_PER_AOR_MAX, REGISTRATION_EXPIRES_S_DEFAULT, REGISTRATION_EXPIRES_S_MAX,
-            REGISTRATION_EXPIRES_S_MIN,
+            BINDING_TEXT_BYTES_MAX, CONTACTS_PER_AOR_MAX, FLOW_TIMER_S, REGISTRATION_EXPIRES_S_DEFAULT,
+            REGISTRATION_EXPIRES_S_MAX, REGISTRATION_EXPIRES_S_MIN,
         },
     },
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
-use super::Binding;
+use super::{Binding, extensions::Way};
+
+/// `reg-id` is a positive 31-bit number (RFC 5626 section 4.2).
+const REG_ID_MAX: u32 = u32::MAX >> 1;
 
 /// Why a REGISTER fails. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +30,22 @@ impl Refusal {
     const WILDCARD: Self = Self { status: 400, reason: "Contact * Needs Expires 0 And No Other Contact" };
     const TOO_LONG: Self = Self { status: 400, reason: "Contact Or Call-ID Too Long" };
     const CSEQ: Self = Self { status: 400, reason: "Malformed CSeq" };
+    pub(super) const MALFORMED_PATH: Self = Self { status: 400, reason: "Malformed Path" };
+    const REG_ID: Self = Self { status: 400, reason: "Malformed reg-id" };
+    const SEVERAL_FLOWS: Self = Self { status: 400, reason: "Only One Flow Per REGISTER" };
+    pub(super) const NO_PATH: Self = Self { status: 420, reason: "Path Needs Supported: path" };
+    const NO_OUTBOUND: Self = Self { status: 439, reason: "First Hop Lacks Outbound Support" };
     const FULL: Self = Self { status: 403, reason: "Too Many Contacts" };
     const TOO_BRIEF: Self = Self { status: 423, reason: "Interval Too Brief" };
     const OUT_OF_ORDER: Self = Self { status: 500, reason: "CSeq Out Of Order" };
+}
+
+/// What a REGISTER makes of the bindings of an address-of-record.
+#[derive(Debug, Default)]
+pub(super) struct Next {
+    pub(super) bindings: Vec<Binding>,
+    /// Bindings that made room for new ones.
+    pub(super) displaced: Vec<Binding>,
 }
 
 /// What a REGISTER asks for.
@@ -38,6 +54,7 @@ pub(super) struct Registration<'a> {
     call_id: &'a str,
     cseq: u32,
     user_agent: &'a str,
+    way: Way<'a>,
     wish: Wish<'a>,
 }
 
@@ -55,13 +72,16 @@ struct Contact<'a> {
     text: &'a str,
     uri: Uri<'a>,
     instance: Option<&'a str>,
+    /// One of several flows of the instance.
+    reg_id: Option<u32>,
     /// Seconds; 0 removes.
     expires_s: u32,
 }
 
 impl<'a> Registration<'a> {
     /// RFC 3261 section 10.3 steps 6 and 7, as far as the request alone decides.
-    pub(super) fn read(request: &'a Message) -> Result<Self, Refusal> {
+    pub(super) fn read(request: &'a Message, flow: &Flow) -> Result<Self, Refusal> {
+        let way = Way::read(request, flow)?;
         let call_id = request.call_id();
         let cseq = request.cseq().ok_or(Refusal::CSEQ)?.number;
         let user_agent = cut(request.header(Name::UserAgent).unwrap_or_default());
@@ -77,43 +97,63 @@ impl<'a> Registration<'a> {
             [] => Wish::Query,
             [only] if only.uri == "*" && expires == Some(0) => Wish::RemoveAll,
             some if some.iter().any(|contact| contact.uri == "*") => return Err(Refusal::WILDCARD),
-            some => Wish::Update(some.iter().map(|c| Contact::read(c, expires)).collect::<Result<_, _>>()?),
+            some => Wish::Update(some.iter().map(|c| Contact::read(c, expires, &way)).collect::<Result<_, _>>()?),
         };
+        check_flows(&wish, &way)?;
         if call_id.len() > BINDING_TEXT_BYTES_MAX {
             return Err(Refusal::TOO_LONG);
         }
-        Ok(Self { call_id, cseq, user_agent, wish })
+        Ok(Self { call_id, cseq, user_agent, way, wish })
     }
 
-    /// The next bindings of `aor`, or `None` if nothing was asked for.
-    pub(super) fn apply(
-        &self,
-        now: Instant,
-        aor: &str,
-        flow: Flow,
-        old: &[Binding],
-    ) -> Result<Option<Vec<Binding>>, Refusal> {
+    /// Header lines of the 200: the extensions that were used (RFC 5626 section 6, RFC 3327 section 5.3).
+    pub(super) fn reply_headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers: Vec<_> = self.way.path.iter().map(|hop| ("Path", (*hop).to_owned())).collect();
+        let has_flow = self.contacts().iter().any(|contact| contact.reg_id.is_some());
+        if has_flow {
+            headers.push(("Require", "outbound".to_owned()));
+        }
+        if has_flow && self.way.is_timed {
+            headers.push(("Flow-Timer", FLOW_TIMER_S.to_string()));
+        }
+        headers
+    }
+
+    pub(super) const fn wants_gruu(&self) -> bool {
+        self.way.wants_gruu
+    }
+
+    fn contacts(&self) -> &[Contact<'a>] {
+        match &self.wish {
+            Wish::Query | Wish::RemoveAll => &[],
+            Wish::Update(contacts) => contacts,
+        }
+    }
+
+    /// What becomes of the bindings of `aor`, or `None` if nothing was asked for.
+    pub(super) fn apply(&self, now: Instant, aor: &str, flow: Flow, old: &[Binding]) -> Result<Option<Next>, Refusal> {
         let contacts = match &self.wish {
             Wish::Query => return Ok(None),
             Wish::RemoveAll => {
                 old.iter().try_for_each(|binding| self.check_order(binding))?;
-                return Ok(Some(Vec::new()));
+                return Ok(Some(Next::default()));
             }
             Wish::Update(contacts) => contacts,
         };
-        let mut next = old.to_vec();
+        // Both with the latest first.
+        let (mut new, mut kept) = (Vec::new(), old.to_vec());
         for contact in contacts {
-            let replaced = |binding: &Binding| contact.is_same(binding) || contact.is_same_instance(binding);
+            let replaced = |binding: &Binding| contact.replaces(binding);
             old.iter().filter(|binding| replaced(binding)).try_for_each(|binding| self.check_order(binding))?;
-            next.retain(|binding| !replaced(binding));
+            kept.retain(|binding| !replaced(binding));
+            new.retain(|binding| !replaced(binding));
             if contact.expires_s > 0 {
-                next.insert(0, self.binding(now, aor, flow, contact));
+                new.insert(0, self.binding(now, aor, flow, contact));
             }
         }
-        if next.len() > CONTACTS_PER_AOR_MAX {
-            return Err(Refusal::FULL);
-        }
-        Ok(Some(next))
+        let displaced = displaced(&mut kept, CONTACTS_PER_AOR_MAX.saturating_sub(new.len()));
+        new.append(&mut kept);
+        Ok(Some(Next { bindings: new, displaced }))
     }
 
     /// RFC 3261 section 10.3: within one Call-ID, CSeq only goes up.
@@ -133,14 +173,29 @@ impl<'a> Registration<'a> {
             call_id: self.call_id.to_owned(),
             cseq: self.cseq,
             instance: contact.instance.map(str::to_owned),
+            reg_id: contact.reg_id,
+            path: self.way.path.iter().map(|hop| (*hop).to_owned()).collect(),
+            is_proxied: self.way.is_proxied,
             user_agent: self.user_agent.to_owned(),
         }
     }
 }
 
+/// Takes out what is more than `count`: a contact without a live connection before one with, and then the one that expires
+/// soonest. A telephone that lost its contacts in crashes is let in again.
+fn displaced(kept: &mut Vec<Binding>, count: usize) -> Vec<Binding> {
+    let mut displaced = Vec::new();
+    while kept.len() > count {
+        let least = kept.iter().enumerate().min_by_key(|(_, binding)| (binding.has_connection(), binding.expires_at));
+        let Some((index, _)) = least else { break };
+        displaced.push(kept.remove(index));
+    }
+    displaced
+}
+
 impl<'a> Contact<'a> {
     /// `expires`: the Expires header, which an `expires` parameter overrides (RFC 3261 section 10.2.1.1).
-    fn read(contact: &NameAddr<'a>, expires: Option<u32>) -> Result<Self, Refusal> {
+    fn read(contact: &NameAddr<'a>, expires: Option<u32>, way: &Way<'_>) -> Result<Self, Refusal> {
         let uri = Uri::parse(contact.uri).filter(Uri::is_sip).ok_or(Refusal::MALFORMED_CONTACT)?;
         let instance = contact.params.get("+sip.instance").filter(|instance| !instance.is_empty());
         // An instance is a URN (RFC 5626 section 4.1): nothing in it needs an escape, and it is written back in quotes.
@@ -156,7 +211,19 @@ impl<'a> Contact<'a> {
             1..REGISTRATION_EXPIRES_S_MIN => return Err(Refusal::TOO_BRIEF),
             long => long.min(REGISTRATION_EXPIRES_S_MAX),
         };
-        Ok(Self { text: contact.uri, uri, instance, expires_s })
+        // Without instance or support for flows, the number means nothing (RFC 5626 section 6).
+        let reg_id = contact.params.get("reg-id").filter(|_| instance.is_some() && way.has_outbound);
+        let reg_id = reg_id.map(|text| reg_id_of(text).ok_or(Refusal::REG_ID)).transpose()?;
+        Ok(Self { text: contact.uri, uri, instance, reg_id, expires_s })
+    }
+
+    /// A flow replaces the one with its number, and what its device registered without one; any other contact replaces its
+    /// equal and all that its device had.
+    fn replaces(&self, binding: &Binding) -> bool {
+        match self.reg_id {
+            Some(_) => self.is_same_instance(binding) && (binding.reg_id.is_none() || binding.reg_id == self.reg_id),
+            None => self.is_same_instance(binding) || binding.reg_id.is_none() && self.is_same(binding),
+        }
     }
 
     fn is_same(&self, binding: &Binding) -> bool {
@@ -167,6 +234,22 @@ impl<'a> Contact<'a> {
     fn is_same_instance(&self, binding: &Binding) -> bool {
         self.instance.is_some() && self.instance == binding.instance.as_deref()
     }
+}
+
+/// At most one flow, and only over a way that keeps it (RFC 5626 section 6).
+fn check_flows(wish: &Wish<'_>, way: &Way<'_>) -> Result<(), Refusal> {
+    let Wish::Update(contacts) = wish else { return Ok(()) };
+    match contacts.iter().filter(|contact| contact.reg_id.is_some() && contact.expires_s > 0).count() {
+        0 => Ok(()),
+        1 if way.keeps_flow() => Ok(()),
+        1 => Err(Refusal::NO_OUTBOUND),
+        _ => Err(Refusal::SEVERAL_FLOWS),
+    }
+}
+
+fn reg_id_of(text: &str) -> Option<u32> {
+    let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())??;
+    (1..=REG_ID_MAX).contains(&number).then_some(number)
 }
 
 /// RFC 3261 section 20.19: a malformed number counts as 3600.

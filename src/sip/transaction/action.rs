@@ -22,8 +22,8 @@ pub(super) enum Action {
         flow: Flow,
         message: Message,
     },
-    /// The INVITE is to be cancelled for the user of the layer.
-    PassCancel,
+    /// The INVITE is to be cancelled for the user of the layer, for this Reason.
+    PassCancel(String),
     /// Run this CANCEL as a client transaction of the layer's own.
     StartCancel(Bytes),
     TimedOut,

@@ -121,7 +121,7 @@ fn describe(action: &Action) -> String {
         Action::Clear(timer) => format!(", clear {}", timer_name(*timer)),
         Action::PassResponse(message) => format!(", pass {}", message.status()),
         Action::PassAck { .. } => ", pass ACK".to_owned(),
-        Action::PassCancel => ", pass CANCEL".to_owned(),
+        Action::PassCancel(_) => ", pass CANCEL".to_owned(),
         Action::StartCancel(bytes) => format!(", start {}", kind(bytes)),
         Action::TimedOut => ", timed out".to_owned(),
         Action::TransportFailed => ", transport failed".to_owned(),

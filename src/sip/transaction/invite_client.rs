@@ -34,7 +34,8 @@ pub(super) enum InviteClient {
         request: Box<Message>,
         /// Current interval of timer A.
         interval: Duration,
-        is_cancelled: bool,
+        /// The CANCEL that is held back: its Reason, which may be empty.
+        cancel: Option<String>,
     },
     Proceeding {
         request: Box<Message>,
@@ -51,7 +52,8 @@ pub(super) enum InviteClient {
 #[expect(clippy::large_enum_variant, reason = "handed over at once, never kept")]
 pub(super) enum Input {
     Response(Message),
-    Cancel,
+    /// With its Reason (RFC 3326), or an empty one for none.
+    Cancel(String),
     Timer(Timer),
     TransportFailed,
 }
@@ -63,23 +65,23 @@ impl InviteClient {
             out.set(Timer::A, T1);
         }
         out.set(Timer::B, T1_64);
-        Self::Calling { request: Box::new(request), interval: T1, is_cancelled: false }
+        Self::Calling { request: Box::new(request), interval: T1, cancel: None }
     }
 
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
         match self {
-            Self::Calling { request, interval, is_cancelled } => match input {
+            Self::Calling { request, interval, cancel } => match input {
                 Input::Response(response) => {
                     out.clear(Timer::A);
                     out.clear(Timer::B);
                     *self = match Class::of(response.status()) {
-                        Class::Provisional => proceed(request, *is_cancelled, out),
+                        Class::Provisional => proceed(request, cancel.as_deref(), out),
                         Class::Success => accept(out),
                         Class::Failure => complete(request, &response, transport, out),
                     };
                     out.push(Action::PassResponse(response));
                 }
-                Input::Cancel => *is_cancelled = true,
+                Input::Cancel(reason) => *cancel = Some(reason),
                 Input::Timer(Timer::A) => {
                     out.send(request.bytes());
                     *interval *= 2;
@@ -110,10 +112,10 @@ impl InviteClient {
                     }
                     out.push(Action::PassResponse(response));
                 }
-                Input::Cancel if *is_cancelled => {}
-                Input::Cancel => {
+                Input::Cancel(_) if *is_cancelled => {}
+                Input::Cancel(reason) => {
                     *is_cancelled = true;
-                    send_cancel(request, out);
+                    send_cancel(request, &reason, out);
                 }
                 Input::Timer(Timer::Cancel) => {
                     out.push(Action::TimedOut);
@@ -132,7 +134,7 @@ impl InviteClient {
                 }),
                 Input::Timer(Timer::M) => *self = Self::Terminated,
                 // The dialog is up: its own ACK and BYE will find out about the flow.
-                Input::Cancel
+                Input::Cancel(_)
                 | Input::Timer(Timer::A | Timer::B | Timer::D | Timer::Cancel)
                 | Input::TransportFailed => {}
             },
@@ -142,25 +144,25 @@ impl InviteClient {
                     Class::Provisional | Class::Success => out.push(Action::Drop(DropReason::SipStrayResponse)),
                 },
                 Input::Timer(Timer::D) => *self = Self::Terminated,
-                Input::Cancel | Input::Timer(Timer::A | Timer::B | Timer::M | Timer::Cancel) => {}
+                Input::Cancel(_) | Input::Timer(Timer::A | Timer::B | Timer::M | Timer::Cancel) => {}
                 Input::TransportFailed => {
                     out.push(Action::TransportFailed);
                     *self = Self::Terminated;
                 }
             },
             Self::Terminated => match input {
-                Input::Response(_) | Input::Cancel | Input::Timer(_) | Input::TransportFailed => {}
+                Input::Response(_) | Input::Cancel(_) | Input::Timer(_) | Input::TransportFailed => {}
             },
         }
     }
 }
 
 /// A provisional response has come: a CANCEL that was held back may go.
-fn proceed(request: &Message, is_cancelled: bool, out: &mut Actions) -> InviteClient {
-    if is_cancelled {
-        send_cancel(request, out);
+fn proceed(request: &Message, cancel: Option<&str>, out: &mut Actions) -> InviteClient {
+    if let Some(reason) = cancel {
+        send_cancel(request, reason, out);
     }
-    InviteClient::Proceeding { request: Box::new(request.clone()), is_cancelled }
+    InviteClient::Proceeding { request: Box::new(request.clone()), is_cancelled: cancel.is_some() }
 }
 
 fn accept(out: &mut Actions) -> InviteClient {
@@ -179,19 +181,21 @@ fn complete(request: &Message, response: &Message, transport: Transport, out: &m
     InviteClient::Completed { ack }
 }
 
-fn send_cancel(request: &Message, out: &mut Actions) {
-    out.push(Action::StartCancel(same_branch("CANCEL", request, request)));
+fn send_cancel(request: &Message, reason: &str, out: &mut Actions) {
+    let cancel = same_branch("CANCEL", request, request);
+    let cancel = if reason.is_empty() { cancel } else { cancel.header("Reason", reason) };
+    out.push(Action::StartCancel(cancel.finish()));
     out.set(Timer::Cancel, T1_64);
 }
 
 /// RFC 3261 section 17.1.1.3: all of the INVITE, but To from the response.
 fn ack(request: &Message, response: &Message) -> Bytes {
-    same_branch("ACK", request, response)
+    same_branch("ACK", request, response).finish()
 }
 
 /// A request of the INVITE's own branch (sections 9.1 and 17.1.1.3): its top Via, Request-URI, Route, From, Call-ID and
 /// CSeq number; To as `to` has it.
-fn same_branch(method: &str, request: &Message, to: &Message) -> Bytes {
+fn same_branch(method: &str, request: &Message, to: &Message) -> RequestBuilder {
     let via = request.values(Name::Via).next().unwrap_or_default();
     let cseq = request.cseq().map_or(0, |cseq| cseq.number);
     let mut builder =
@@ -204,7 +208,6 @@ fn same_branch(method: &str, request: &Message, to: &Message) -> Bytes {
         .header("To", to.header(Name::To).unwrap_or_default())
         .header("Call-ID", request.call_id())
         .header("CSeq", format_args!("{cseq} {method}"))
-        .finish()
 }
 
 #[cfg(test)]
@@ -216,8 +219,12 @@ mod tests {
     }
 
     const STATES: [fixture::Named<InviteClient>; 7] = [
-        ("Calling", || InviteClient::Calling { request: invite(), interval: T1, is_cancelled: false }),
-        ("Calling cancelled", || InviteClient::Calling { request: invite(), interval: T1, is_cancelled: true }),
+        ("Calling", || InviteClient::Calling { request: invite(), interval: T1, cancel: None }),
+        ("Calling cancelled", || InviteClient::Calling {
+            request: invite(),
+            interval: T1,
+            cancel: Some(String::new()),
+        }),
         ("Proceeding", || InviteClient::Proceeding { request: invite(), is_cancelled: false }),
         ("Proceeding cancelled", || InviteClient::Proceeding { request: invite(), is_cancelled: true }),
         ("Accepted", || InviteClient::Accepted),
@@ -229,7 +236,7 @@ mod tests {
         ("1xx", || Input::Response(fixture::response(&invite(), 180))),
         ("2xx", || Input::Response(fixture::response(&invite(), 200))),
         ("486", || Input::Response(fixture::response(&invite(), 486))),
-        ("cancel", || Input::Cancel),
+        ("cancel", || Input::Cancel(String::new())),
         ("timer A", || Input::Timer(Timer::A)),
         ("timer B", || Input::Timer(Timer::B)),
         ("timer D", || Input::Timer(Timer::D)),

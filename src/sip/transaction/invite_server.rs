@@ -64,7 +64,8 @@ pub(super) enum Input {
         flow: Flow,
         message: Message,
     },
-    Cancel,
+    /// With its Reason, or an empty one for none.
+    Cancel(String),
     Respond {
         status: u16,
         response: Bytes,
@@ -90,10 +91,10 @@ impl InviteServer {
                     }
                 }
                 Input::Ack { .. } => out.push(Action::Drop(DropReason::SipStrayAck)),
-                Input::Cancel if *is_cancelled => {}
-                Input::Cancel => {
+                Input::Cancel(_) if *is_cancelled => {}
+                Input::Cancel(reason) => {
                     *is_cancelled = true;
-                    out.push(Action::PassCancel);
+                    out.push(Action::PassCancel(reason));
                 }
                 Input::Respond { status, response } => {
                     out.clear(Timer::Trying);
@@ -136,7 +137,7 @@ impl InviteServer {
                 }
                 Input::TransportFailed => out.clear(Timer::Success),
                 Input::Request
-                | Input::Cancel
+                | Input::Cancel(_)
                 | Input::Respond { .. }
                 | Input::Timer(Timer::Trying | Timer::G | Timer::H | Timer::I) => {}
             },
@@ -149,7 +150,7 @@ impl InviteServer {
                     out.set(Timer::G, *interval);
                 }
                 Input::Timer(Timer::H) => *self = Self::Terminated,
-                Input::Cancel
+                Input::Cancel(_)
                 | Input::Respond { .. }
                 | Input::Acknowledged
                 | Input::Timer(Timer::Trying | Timer::Success | Timer::I | Timer::L) => {}
@@ -162,7 +163,7 @@ impl InviteServer {
                 Input::Timer(Timer::I) | Input::TransportFailed => *self = Self::Terminated,
                 Input::Request
                 | Input::Ack { .. }
-                | Input::Cancel
+                | Input::Cancel(_)
                 | Input::Respond { .. }
                 | Input::Acknowledged
                 | Input::Timer(Timer::Trying | Timer::Success | Timer::G | Timer::H | Timer::L) => {}
@@ -170,7 +171,7 @@ impl InviteServer {
             Self::Terminated => match input {
                 Input::Request
                 | Input::Ack { .. }
-                | Input::Cancel
+                | Input::Cancel(_)
                 | Input::Respond { .. }
                 | Input::Acknowledged
                 | Input::Timer(_)
@@ -248,7 +249,7 @@ mod tests {
             flow: fixture::flow(Transport::Udp, "192.0.2.1:5062"),
             message: fixture::request("ACK", "z9hG4bKone", "1 ACK"),
         }),
-        ("CANCEL", || Input::Cancel),
+        ("CANCEL", || Input::Cancel(String::new())),
         ("1xx", || Input::Respond { status: 183, response: response(183) }),
         ("2xx", || Input::Respond { status: 200, response: response(200) }),
         ("486", || Input::Respond { status: 486, response: response(486) }),

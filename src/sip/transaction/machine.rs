@@ -35,8 +35,8 @@ pub(super) enum Stimulus {
         flow: Flow,
         message: Message,
     },
-    /// Client: the user gives up. Server: a CANCEL arrived.
-    Cancel,
+    /// Client: the user gives up. Server: a CANCEL arrived. With its Reason.
+    Cancel(String),
     Respond {
         status: u16,
         response: Bytes,
@@ -54,7 +54,7 @@ impl Machine {
                 use invite_client::Input;
                 let input = match stimulus {
                     Stimulus::Response(message) => Input::Response(message),
-                    Stimulus::Cancel => Input::Cancel,
+                    Stimulus::Cancel(reason) => Input::Cancel(reason),
                     Stimulus::Timer(Timer::InviteClient(timer)) => Input::Timer(timer),
                     Stimulus::TransportFailed => Input::TransportFailed,
                     _ => return,
@@ -76,7 +76,7 @@ impl Machine {
                 let input = match stimulus {
                     Stimulus::Request => Input::Request,
                     Stimulus::Ack { flow, message } => Input::Ack { flow, message },
-                    Stimulus::Cancel => Input::Cancel,
+                    Stimulus::Cancel(reason) => Input::Cancel(reason),
                     Stimulus::Respond { status, response } => Input::Respond { status, response },
                     Stimulus::Acknowledged => Input::Acknowledged,
                     Stimulus::Timer(Timer::InviteServer(timer)) => Input::Timer(timer),

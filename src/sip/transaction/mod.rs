@@ -20,3 +20,4 @@ mod simulation;
 mod tests;
 
 pub use table::{Event, Input, Output, Table};
+pub use timers::{T1, T1_64};

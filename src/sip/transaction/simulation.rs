@@ -175,7 +175,7 @@ impl World {
             Event::Request { txn, message, .. } => {
                 self.later(1_000, Due::Respond { txn, status: 200, request: Box::new(message) });
             }
-            Event::Cancelled { txn } => {
+            Event::Cancelled { txn, .. } => {
                 if let Some(request) = self.ringing.get(&txn).cloned() {
                     self.later(1, Due::Respond { txn, status: 487, request: Box::new(request) });
                 }
@@ -214,7 +214,7 @@ impl World {
                         let (flow, message) = (self.flow(side), Message::parse(bytes).unwrap());
                         self.feed(side, Input::Received { flow, message });
                     }
-                    Due::Cancel(txn) => self.feed(0, Input::Cancel { txn }),
+                    Due::Cancel(txn) => self.feed(0, Input::Cancel { txn, reason: String::new() }),
                     Due::Acknowledge(txn) => self.feed(1, Input::Acknowledged { txn }),
                     Due::Respond { txn, status, request } => self.respond(txn, status, &request),
                 }

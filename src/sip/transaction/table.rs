@@ -15,7 +15,7 @@ use crate::{
     types::{DropReason, Flow, FlowKey, Instant, Rng, Secret, TxnId},
     wire::{
         keyed,
-        sip::{Message, Method, Name, ResponseBuilder, build::reason_phrase},
+        sip::{Message, Method, Name, ResponseBuilder, build::reason_phrase, reason},
     },
 };
 
@@ -40,8 +40,9 @@ pub enum Input {
     Send { txn: TxnId, flow: Flow, request: Message },
     /// Give up an INVITE client transaction: the layer sends CANCEL once a provisional response has come (RFC 3261 section
     /// 9.1). The INVITE ends as usual, with 487 or with a 2xx that was faster; without any final response, it times out
-    /// 64*T1 after the CANCEL. No effect on other transactions.
-    Cancel { txn: TxnId },
+    /// 64*T1 after the CANCEL. No effect on other transactions. `reason` is the value of a Reason header (RFC 3326), or
+    /// empty.
+    Cancel { txn: TxnId, reason: String },
     /// Answer a server transaction. The layer retransmits it as its machine demands; a 2xx to INVITE is retransmitted
     /// until [`Input::Acknowledged`] (RFC 3261 section 13.3.1.4).
     Respond { txn: TxnId, status: u16, response: Bytes },
@@ -70,11 +71,13 @@ pub enum Output {
 /// What happened, for the user of the layer.
 #[derive(Debug)]
 pub enum Event {
-    /// A new server transaction. For INVITE the layer sends 100 by itself if no answer follows within 200 ms.
+    /// A new server transaction. The layer sends 100 by itself if no answer follows within 200 ms, or 3.5 s for requests other
+    /// than INVITE. Those it never answers 408, however asked (RFC 4320).
     Request { txn: TxnId, flow: Flow, message: Message },
     /// A CANCEL for a live INVITE server transaction; the layer has answered the CANCEL with 200. The user answers the
-    /// INVITE with 487 unless it has a final response already.
-    Cancelled { txn: TxnId },
+    /// INVITE with 487 unless it has a final response already. `reason` is what the CANCEL says of itself in a form that may
+    /// be passed on, or empty.
+    Cancelled { txn: TxnId, reason: String },
     /// An ACK that belongs to no transaction: for a 2xx.
     Ack { flow: Flow, message: Message },
     /// A response to a client transaction; 2xx to INVITE is passed up again each time it is retransmitted (RFC 6026).
@@ -117,7 +120,7 @@ impl fmt::Debug for Input {
             Self::Received { message, .. } => write!(f, "Received({message:?})"),
             Self::Urgent { message, .. } => write!(f, "Urgent({message:?})"),
             Self::Send { txn, request, .. } => write!(f, "Send({txn:?}, {request:?})"),
-            Self::Cancel { txn } => write!(f, "Cancel({txn:?})"),
+            Self::Cancel { txn, .. } => write!(f, "Cancel({txn:?})"),
             Self::Respond { txn, status, .. } => write!(f, "Respond({txn:?}, {status})"),
             Self::Acknowledged { txn } => write!(f, "Acknowledged({txn:?})"),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
@@ -176,7 +179,7 @@ impl Table {
             Input::Urgent { flow, message } => self.receive_request(now, flow, message, false),
             Input::Received { message, .. } => self.receive_response(now, message),
             Input::Send { txn, flow, request } => self.send(now, txn, flow, request),
-            Input::Cancel { txn } => self.step_client(now, txn, Stimulus::Cancel),
+            Input::Cancel { txn, reason } => self.step_client(now, txn, Stimulus::Cancel(reason)),
             Input::Respond { txn, status, response } => self.step(now, txn, Stimulus::Respond { status, response }),
             Input::Acknowledged { txn } => self.step(now, txn, Stimulus::Acknowledged),
             Input::FlowFailed { flow } => self.fail(now, &flow),
@@ -243,7 +246,7 @@ impl Table {
         // The tags of both answers should agree (section 9.2).
         let tag = self.response_tag(invite).unwrap_or_else(|| self.own_tag(key));
         self.answer(flow, cancel, 200, &tag);
-        self.step(now, invite, Stimulus::Cancel);
+        self.step(now, invite, Stimulus::Cancel(reason::passed_on(cancel).unwrap_or_default()));
     }
 
     fn refuse(&mut self, flow: Flow, key: &Key, request: &Message) {
@@ -266,7 +269,7 @@ impl Table {
         let machine = if message.method() == Some(Method::Invite) {
             Machine::InviteServer(InviteServer::new(message.clone(), flow.remote, &mut actions))
         } else {
-            Machine::NonInviteServer(NonInviteServer::new())
+            Machine::NonInviteServer(NonInviteServer::new(message.clone(), flow.remote, &mut actions))
         };
         self.servers.insert(key.clone(), txn);
         self.insert(txn, Transaction { machine, flow, key, side: Side::Server });
@@ -354,7 +357,7 @@ impl Table {
                 Action::Clear(timer) => self.timers.clear(txn, timer),
                 Action::PassResponse(message) => self.tell(txn, Event::Response { txn, message }),
                 Action::PassAck { flow, message } => self.tell(txn, Event::Ack { flow, message }),
-                Action::PassCancel => self.tell(txn, Event::Cancelled { txn }),
+                Action::PassCancel(reason) => self.tell(txn, Event::Cancelled { txn, reason }),
                 Action::StartCancel(request) => self.start_cancel(now, txn, request),
                 Action::TimedOut => self.tell(txn, Event::TimedOut { txn }),
                 Action::TransportFailed => self.tell(txn, Event::TransportFailed { txn }),

@@ -351,7 +351,7 @@ fn a_cancel_without_invite_is_answered_481_with_a_stable_tag() {
 fn our_cancel_waits_for_a_provisional_response() {
     let mut layer = Layer::new(Transport::Udp);
     let (txn, invite) = layer.start("INVITE");
-    assert!(layer.feed(Input::Cancel { txn }).is_empty());
+    assert!(layer.feed(Input::Cancel { txn, reason: String::new() }).is_empty());
     assert_eq!(layer.receive(response(&invite, 100)), ["send CANCEL", "Response 100"]);
     let cancel = Message::parse(layer.sent.clone()).unwrap();
     assert_eq!(cancel.request_uri(), invite.request_uri());
@@ -370,8 +370,8 @@ fn a_cancelled_invite_without_final_response_times_out_64_t1_after_the_cancel() 
     let (txn, invite) = layer.start("INVITE");
     layer.receive(response(&invite, 180));
     layer.run(10_000);
-    assert_eq!(layer.feed(Input::Cancel { txn }), ["send CANCEL"]);
-    assert!(layer.feed(Input::Cancel { txn }).is_empty(), "one CANCEL is enough");
+    assert_eq!(layer.feed(Input::Cancel { txn, reason: String::new() }), ["send CANCEL"]);
+    assert!(layer.feed(Input::Cancel { txn, reason: String::new() }).is_empty(), "one CANCEL is enough");
     assert_eq!(layer.run_out(), ["42000 TimedOut", "42000 Terminated"]);
 }
 
@@ -380,7 +380,7 @@ fn a_2xx_that_crosses_the_cancel_is_passed_up() {
     let mut layer = Layer::new(Transport::Udp);
     let (txn, invite) = layer.start("INVITE");
     layer.receive(response(&invite, 180));
-    layer.feed(Input::Cancel { txn });
+    layer.feed(Input::Cancel { txn, reason: String::new() });
     assert_eq!(layer.receive(response(&invite, 200)), ["Response 200"]);
     let lines = layer.run_out();
     assert!(lines.iter().all(|line| !line.ends_with("TimedOut")), "{lines:?}");
@@ -390,10 +390,10 @@ fn a_2xx_that_crosses_the_cancel_is_passed_up() {
 fn cancel_has_no_effect_on_transactions_that_are_not_our_invites() {
     let mut layer = Layer::new(Transport::Udp);
     layer.receive(invite());
-    assert!(layer.feed(Input::Cancel { txn: layer.txn }).is_empty());
+    assert!(layer.feed(Input::Cancel { txn: layer.txn, reason: String::new() }).is_empty());
     let (options, _) = layer.start("OPTIONS");
-    assert!(layer.feed(Input::Cancel { txn: options }).is_empty());
-    assert!(layer.feed(Input::Cancel { txn: TxnId(999) }).is_empty());
+    assert!(layer.feed(Input::Cancel { txn: options, reason: String::new() }).is_empty());
+    assert!(layer.feed(Input::Cancel { txn: TxnId(999), reason: String::new() }).is_empty());
 }
 
 #[test]

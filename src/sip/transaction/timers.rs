@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::{Duration, Instant, TxnId};
 
 /// Estimate of the round-trip time (RFC 3261 section 17.1.1.1).
-pub(super) const T1: Duration = Duration::from_millis(500);
+pub const T1: Duration = Duration::from_millis(500);
 /// Longest interval between retransmissions of non-INVITE requests and INVITE responses (section 17.1.2.1).
 pub(super) const T2: Duration = Duration::from_secs(4);
 /// Longest time a message stays in the network (section 17.1.2.2).
 pub(super) const T4: Duration = Duration::from_secs(5);
 /// When either side gives up: 64*T1.
-pub(super) const T1_64: Duration = Duration::from_secs(32);
+pub const T1_64: Duration = Duration::from_secs(32);
 /// How long the user of the layer may take before the layer sends 100 (section 17.2.1).
 pub(super) const TRYING_AFTER: Duration = Duration::from_millis(200);
+/// The same for other requests: when timer E of the client has grown to T2, after 500 ms, 1 s and 2 s (RFC 4320 section 4.1).
+pub(super) const NON_INVITE_TRYING_AFTER: Duration = Duration::from_millis(3_500);
 
 /// Timers of an INVITE client transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +63,12 @@ pub(super) enum InviteServerTimer {
 /// Timers of a non-INVITE server transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum NonInviteServerTimer {
+    /// When to send 100 because the user of the layer has not answered yet (RFC 4320 section 4.1).
+    Trying,
     /// When to stop answering retransmitted requests; unreliable transports only (section 17.2.2).
     J,
+    /// When no answer is of use any more, because the client has given up (RFC 4320 section 4.2).
+    Useless,
 }
 
 /// Any timer, with the kind of machine it belongs to.

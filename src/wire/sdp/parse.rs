@@ -23,7 +23,9 @@ pub fn parse(body: &[u8]) -> Result<Session, SdpFault> {
     if sdp.medias.len() > MEDIA_SECTIONS_MAX {
         return Err(SdpFault::TooManySections);
     }
-    let media = sdp.medias.iter().map(|m| section(m, &sdp)).collect::<Result<_, _>>()?;
+    let mut media = sdp.medias.iter().map(|m| section(m, &sdp)).collect::<Result<Vec<_>, _>>()?;
+    // Calls keep several of these, and most have one section where room was made for four.
+    media.shrink_to_fit();
     Ok(Session {
         origin_id: lines.origin_id,
         origin_version: lines.origin_version,

@@ -87,6 +87,7 @@ impl ResponseBuilder {
                 writer.copy(text, value);
             }
         }
+        writer.blank_bare_nul();
         Self(writer)
     }
 
@@ -207,6 +208,19 @@ impl Writer {
         self.push("\r\n");
     }
 
+    /// Writes each NUL that was copied as a space, but for an escaped one: where a request may not have it, neither may its
+    /// answer.
+    fn blank_bare_nul(&mut self) {
+        let mut at = 0;
+        while let Some(skip) = scan::find(&self.out[at..], [0]) {
+            at += skip;
+            if !self.out[..at].ends_with(b"\\") {
+                self.out[at] = b' ';
+            }
+            at += 1;
+        }
+    }
+
     /// Takes back the last line end.
     fn reopen_line(&mut self) {
         self.out.truncate(self.out.len() - 2);
@@ -222,6 +236,8 @@ impl Writer {
         self.display(self.body.len());
         self.push("\r\n\r\n");
         self.out.extend_from_slice(&self.body);
+        // Transactions and calls keep messages: they should hold what was written, not the room made for it.
+        self.out.shrink_to_fit();
         self.out.into()
     }
 }
@@ -272,6 +288,7 @@ pub const fn reason_phrase(status: u16) -> &'static str {
         437 => "Unsupported Certificate",
         438 => "Invalid Identity Header",
         439 => "First Hop Lacks Outbound Support",
+        440 => "Max-Breadth Exceeded",
         469 => "Bad Info Package",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
@@ -308,6 +325,15 @@ pub const fn reason_phrase(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::{super::validate, *};
+
+    #[test]
+    fn a_nul_that_a_request_may_not_have_does_not_come_back_and_an_escaped_one_does() {
+        let text = "OPTIONS sip:h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nTo: \"\\\0\" <sip:a\0@h>\r\n\r\n";
+        let refused = Message::parse(text.into()).unwrap();
+        let response = ResponseBuilder::to(&refused, 400, "Bad", "t", ([192, 0, 2, 1], 5060).into()).finish();
+        let response = Message::parse(response).unwrap();
+        assert!(response.header(Name::To).unwrap().starts_with("\"\\\0\" <sip:a @h>"), "{:?}", response.bytes());
+    }
 
     fn request(via: &str, to: &str) -> Message {
         let bytes = RequestBuilder::new("INVITE", "sip:a@example.com")

@@ -179,6 +179,7 @@ pub fn is_keep_alive(datagram: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::limits::STREAM_READ_BYTES_MAX;
 
     /// All frames of `stream` pushed in pieces of `size`, and the error that ended it.
     fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<FrameError>) {
@@ -257,6 +258,27 @@ mod tests {
         let (found, error) = frames(b"A b SIP/2.0\nVia: x\nl: 0\n\nA b", 1);
         let head = Some(Bytes::from_static(b"A b SIP/2.0\nVia: x\nl: 0\n\n"));
         assert_eq!((found, error), (vec![], Some(FrameError { fault: Fault::LINE_END, head })));
+    }
+
+    /// A connection holds no more than this, whatever its peer sends.
+    #[test]
+    fn what_waits_for_the_rest_of_a_message_is_no_larger_than_a_message() {
+        let largest = |bytes: usize| {
+            let frame = "A b SIP/2.0\r\nl: 1\r\nX: \r\n\r\n".len();
+            format!("A b SIP/2.0\r\nl: 1\r\nX: {}\r\n\r\n", "x".repeat(bytes - frame - 1))
+        };
+        for bytes in [SIP_MESSAGE_BYTES_MAX, SIP_MESSAGE_BYTES_MAX + 1] {
+            let mut framer = Framer::new();
+            let mut is_open = true;
+            for piece in largest(bytes).as_bytes().chunks(STREAM_READ_BYTES_MAX) {
+                framer.push(piece);
+                assert!(framer.buffer.len() < SIP_MESSAGE_BYTES_MAX + STREAM_READ_BYTES_MAX);
+                is_open = framer.poll().is_ok();
+                assert!(framer.pending_bytes() < SIP_MESSAGE_BYTES_MAX);
+            }
+            assert_eq!(is_open, bytes == SIP_MESSAGE_BYTES_MAX);
+            assert_eq!(framer.pending_bytes(), if is_open { bytes - 1 } else { 0 });
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Typed views of header values. All borrow from the message.
 
 use super::{message::Method, scan};
+use crate::types::limits::SIP_PARAMETERS_MAX;
 
 /// `;name=value` parameters, read lazily. Names compare case-insensitively; quoted values come without quotes
 /// when they hold no escape.
@@ -45,7 +46,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Whether `text` is a list of `;name[=value]` (RFC 3261 section 25.1, `generic-param`). Values may be empty, except that
+/// Whether `text` is a list of at most [`SIP_PARAMETERS_MAX`] `;name[=value]` (RFC 3261 section 25.1, `generic-param`). Values may be empty, except that
 /// of `tag`: an empty tag would be taken for a missing one.
 pub(super) fn is_param_list(text: &[u8]) -> bool {
     is_param_list_of(text, |_, _| true)
@@ -61,11 +62,12 @@ pub(super) fn is_param_list_of(text: &[u8], is_good: impl Fn(&[u8], &[u8]) -> bo
         }
         at
     };
-    let mut at = blanks(0);
+    let (mut at, mut count) = (blanks(0), 0);
     while at < text.len() {
+        count += 1;
         let name = blanks(at + 1);
         let name_end = scan::skip(text, name, scan::TOKEN);
-        if text[at] != b';' || name_end == name {
+        if text[at] != b';' || name_end == name || count > SIP_PARAMETERS_MAX {
             return false;
         }
         at = blanks(name_end);

@@ -13,7 +13,7 @@ use super::{
     name::expand_compact,
     scan,
 };
-use crate::types::limits::{SIP_BODY_BYTES_MAX, SIP_HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
+use crate::types::limits::{SIP_BODY_BYTES_MAX, SIP_HEADER_BYTES_MAX, SIP_HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
 
 /// One SIP message. Cheap to clone: the bytes are shared.
 ///
@@ -88,10 +88,11 @@ impl Message {
         matches!(self.start, Start::Request { .. })
     }
 
-    /// Whether a response can be sent at all: a request other than ACK whose topmost Via can be read. Whatever else is
+    /// Whether a response can be sent at all: a request other than ACK with a Via, which is copied. Whatever else is
     /// missing, the sender can still be told.
     pub fn is_answerable(&self) -> bool {
-        self.method().is_some_and(|method| method != Method::Ack) && self.via().is_some()
+        self.method().is_some_and(|method| method != Method::Ack)
+            && self.header(Name::Via).is_some_and(|via| !via.is_empty())
     }
 
     /// `None` for a response.
@@ -343,6 +344,9 @@ impl Index {
         let value = scan::trim_start(&value[1..]);
         let value_at = at + line.len() - value.len();
         let value = scan::trim_end(value);
+        if line.len() > SIP_HEADER_BYTES_MAX {
+            self.note(Fault::new(400, "Header line too long"));
+        }
         if name == Name::ContentLength
             && let Err(fault) = self.length.add(value)
         {
@@ -519,6 +523,18 @@ mod tests {
         assert_eq!(parse(&with(SIP_HEADERS_MAX)).all().count(), SIP_HEADERS_MAX);
         let fault = Message::parse(with(SIP_HEADERS_MAX + 1).into()).unwrap_err();
         assert_eq!(fault, Fault::new(400, "Too many header lines"));
+    }
+
+    #[test]
+    fn a_header_line_is_bounded_with_its_folds() {
+        let fault = Some(Fault::new(400, "Header line too long"));
+        for fold in ["", "\r\n "] {
+            let with = |bytes: usize| {
+                let text = "y".repeat(bytes - "X: ".len() - fold.len());
+                parse(&format!("A b SIP/2.0\r\nX: {fold}{text}\r\n\r\n")).index_fault
+            };
+            assert_eq!((with(SIP_HEADER_BYTES_MAX), with(SIP_HEADER_BYTES_MAX + 1)), (None, fault), "{fold:?}");
+        }
     }
 
     #[test]

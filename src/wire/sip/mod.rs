@@ -26,6 +26,7 @@ pub mod message;
 mod name;
 #[cfg(test)]
 mod properties;
+pub mod reason;
 mod salvage;
 mod scan;
 pub mod uri;

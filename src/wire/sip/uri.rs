@@ -91,6 +91,11 @@ impl<'a> Uri<'a> {
         is_sip_scheme(self.scheme)
     }
 
+    /// Whether this is the `sip` URI of a domain itself, which is how a certificate names one (RFC 5922 section 7.1).
+    pub fn is_domain(&self, domain: &str) -> bool {
+        self.scheme.eq_ignore_ascii_case("sip") && self.user.is_none() && self.host.eq_ignore_ascii_case(domain)
+    }
+
     /// The user part with percent-escapes decoded; `None` if it is absent or does not decode to UTF-8.
     pub fn user_decoded(&self) -> Option<Cow<'a, str>> {
         let user = self.user?;

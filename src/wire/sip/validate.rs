@@ -6,6 +6,7 @@ use super::{
     message::{Message, Name},
     scan, usual,
 };
+use crate::types::limits::{SIP_REQUEST_URI_BYTES_MAX, SIP_VIAS_MAX};
 
 /// A fault in a message: the status to answer a request with, and a reason phrase that names the fault. For a response,
 /// or where no answer is possible, the message is dropped and counted.
@@ -57,6 +58,9 @@ fn check_request_line(message: &Message, method: &[u8], uri: &[u8]) -> Result<()
     if !scan::is_token(method) || method.len() + uri.len() + version.len() + 2 != message.start_line_len() {
         return Err(Fault::bad("Malformed request line"));
     }
+    if uri.len() > SIP_REQUEST_URI_BYTES_MAX {
+        return Err(Fault::new(414, "Request-URI Too Long"));
+    }
     if usual::is_uri(uri) {
         return Ok(());
     }
@@ -96,13 +100,14 @@ struct Singular<'a> {
     cseq: Option<&'a [u8]>,
     max_forwards: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
-    has_via: bool,
+    /// Via values.
+    vias: usize,
 }
 
 impl Singular<'_> {
     fn check_mandatory(&self, message: &Message) -> Result<(), Fault> {
         let missing = |is_missing: bool, reason| if is_missing { Err(Fault::bad(reason)) } else { Ok(()) };
-        missing(!self.has_via, "Missing Via header")?;
+        missing(self.vias == 0, "Missing Via header")?;
         missing(self.from.is_none(), "Missing From header")?;
         missing(self.to.is_none(), "Missing To header")?;
         missing(self.call_id.is_none(), "Missing Call-ID header")?;
@@ -119,8 +124,8 @@ impl Singular<'_> {
 fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a [u8]) -> Result<(), Fault> {
     match name {
         Name::Via => {
-            let is_first = !std::mem::replace(&mut seen.has_via, true);
-            check_vias(value, is_first)
+            seen.vias += check_vias(value, seen.vias == 0)?;
+            if seen.vias > SIP_VIAS_MAX { Err(Fault::new(483, "Too Many Hops")) } else { Ok(()) }
         }
         Name::From => {
             once(&mut seen.from, value, Fault::bad("Multiple From headers"))?;
@@ -162,18 +167,21 @@ fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], fault: Fault) -> Resul
     }
 }
 
-fn check_vias(line: &[u8], is_first: bool) -> Result<(), Fault> {
+/// How many values the line has.
+fn check_vias(line: &[u8], is_first: bool) -> Result<usize, Fault> {
     if usual::is_via(line) {
-        return Ok(());
+        return Ok(1);
     }
+    let mut count = 0;
     for (i, value) in split_values(text(line)).enumerate() {
         let via = Via::parse(value).ok_or(Fault::bad("Malformed Via header"))?;
         // A magic cookie with nothing behind it would make one transaction of all such requests (RFC 4475 section 3.2.1).
         if is_first && i == 0 && via.branch() == Some("z9hG4bK") {
             return Err(Fault::bad("Via branch has no identifier"));
         }
+        count = i + 1;
     }
-    Ok(())
+    Ok(count)
 }
 
 fn check_addresses(line: &[u8], fault: Fault) -> Result<(), Fault> {
@@ -198,6 +206,7 @@ fn text(value: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::limits::SIP_PARAMETERS_MAX;
 
     const GOOD: &str = "INVITE sip:a@example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:b@h>;tag=1\r\n\
                         To: <sip:a@example.com>\r\nCall-ID: 2\r\nCSeq: 3 INVITE\r\nMax-Forwards: 70\r\n\
@@ -269,6 +278,24 @@ mod tests {
             ("Contact: <sip:b@h>", "Content-Type: sdp", "Malformed Content-Type header"),
             ("Contact: <sip:b@h>", "Date: Sat, 13 Nov 2010 23:29:00 EST", "Date is not in GMT"),
         ]);
+    }
+
+    #[test]
+    fn via_values_parameters_and_request_uri_are_bounded() {
+        let via = "SIP/2.0/UDP h;branch=z9hG4bK1";
+        for separator in [", ", "\r\nVia: "] {
+            let with_vias = |count: usize| with(via, &vec![via; count].join(separator));
+            let verdicts = (with_vias(SIP_VIAS_MAX), with_vias(SIP_VIAS_MAX + 1));
+            assert_eq!(verdicts, (Ok(()), Err(Fault::new(483, "Too Many Hops"))));
+        }
+        for (part, reason) in [(";branch=z9hG4bK1", "Malformed Via header"), (";tag=1", "Malformed From header")] {
+            let with_params = |count: usize| with(part, &vec![part; count].concat());
+            let verdicts = (with_params(SIP_PARAMETERS_MAX), with_params(SIP_PARAMETERS_MAX + 1));
+            assert_eq!(verdicts, (Ok(()), Err(Fault::bad(reason))));
+        }
+        let with_uri = |bytes: usize| with("sip:a@", &format!("sip:{}@", "a".repeat(bytes - "sip:@example.com".len())));
+        let verdicts = (with_uri(SIP_REQUEST_URI_BYTES_MAX), with_uri(SIP_REQUEST_URI_BYTES_MAX + 1));
+        assert_eq!(verdicts, (Ok(()), Err(Fault::new(414, "Request-URI Too Long"))));
     }
 
     #[test]

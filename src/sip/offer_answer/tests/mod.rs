@@ -105,7 +105,7 @@ fn state_of(leg: &Leg) -> &'static str {
 #[test]
 fn every_state_under_every_operation() {
     type Operation = fn(&mut Leg) -> Result<(), NegotiationFault>;
-    let operations: [Operation; 5] = [
+    let operations: [Operation; 6] = [
         |leg| leg.read_offer(body(&["m=audio 7000 RTP/AVP 0"]).as_bytes()).map(drop),
         |leg| {
             leg.offer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
@@ -117,14 +117,15 @@ fn every_state_under_every_operation() {
             leg.roll_back();
             Ok(())
         },
+        |leg| leg.repeat().map(drop).ok_or(OutOfTurn),
     ];
-    // read_offer, offer, read_answer, answer, roll_back
+    // read_offer, offer, read_answer, answer, roll_back, repeat
     let table = [
-        ("Idle", ["Received", "Offered", "-", "-", "Idle"]),
-        ("Offered", ["-", "Offered", "OfferAnswered", "-", "Idle"]),
-        ("OfferAnswered", ["Received", "Offered", "OfferAnswered", "-", "OfferAnswered"]),
-        ("Received", ["-", "Offered", "-", "ReceivedAnswered", "Idle"]),
-        ("ReceivedAnswered", ["Received", "Offered", "-", "ReceivedAnswered", "ReceivedAnswered"]),
+        ("Idle", ["Received", "Offered", "-", "-", "Idle", "-"]),
+        ("Offered", ["-", "Offered", "OfferAnswered", "-", "Idle", "-"]),
+        ("OfferAnswered", ["Received", "Offered", "OfferAnswered", "-", "OfferAnswered", "Offered"]),
+        ("Received", ["-", "Offered", "-", "ReceivedAnswered", "Idle", "-"]),
+        ("ReceivedAnswered", ["Received", "Offered", "-", "ReceivedAnswered", "ReceivedAnswered", "Offered"]),
     ];
     for (state, row) in table {
         for (i, expected) in row.into_iter().enumerate() {
@@ -139,6 +140,26 @@ fn every_state_under_every_operation() {
             }
         }
     }
+}
+
+#[test]
+fn what_stands_is_repeated_byte_for_byte_and_answered_under_the_line_in_use() {
+    let mut leg = leg(SrtpOnly);
+    let first = leg.offer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
+    let line = answer_line(&read(&first), Suite::AeadAes128Gcm);
+    let answer = body(&["m=audio 6000 RTP/SAVP 0", &line]);
+    leg.read_answer(answer.as_bytes()).unwrap();
+    let settled = leg.settled().to_vec();
+    // An offer that comes to nothing is not what stands.
+    offered(&mut leg, &["m=audio 4000 RTP/AVP 0", "a=sendonly"]);
+    leg.roll_back();
+    assert_eq!(leg.repeat().as_ref(), Some(&first));
+    let other = answer_line(&read(&first), Suite::AesCm128HmacSha1_80);
+    let changed = leg.read_answer(body(&["m=audio 6000 RTP/SAVP 0", &other]).as_bytes());
+    assert_eq!(changed.map(drop), Err(AnswerMismatch));
+    assert_eq!(leg.read_answer(answer.as_bytes()).map(|(_, settled)| settled), Ok(settled));
+    let held = leg.offer(&session(&["m=audio 4000 RTP/AVP 0", "a=sendonly"]), &local(&[20_000]));
+    assert_eq!(read(&held).origin_version, 3, "each description that differs has a version of its own");
 }
 
 #[test]

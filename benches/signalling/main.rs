@@ -1,0 +1,100 @@
+//! What the signalling core costs: CPU per registration refresh and per call, heap per contact and per call.
+//!
+//! The whole core runs, as the server runs it, but without sockets, disk and media threads: its peers are written by
+//! hand. Only the time inside the core counts. A refresh is REGISTER, 401, REGISTER with a digest of SHA-256, 200; a call is INVITE, 180,
+//! 200, ACK and BYE through the B2BUA between two devices on TLS, with SDES keys and ports for both legs.
+//!
+//! `cargo bench --bench signalling` takes about half a minute, with `-- --quick` a second or two.
+
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, reads the clock, and may stop when anything fails"
+)]
+
+mod heap;
+mod peers;
+
+use std::time::Duration;
+
+use peers::{Device, Exchange};
+
+/// Between one event and the next, so that transactions and nonces grow old as they do in life.
+const A_MOMENT: Duration = Duration::from_millis(1);
+
+struct Plan {
+    contacts: u32,
+    calls: u32,
+    /// Established at one time.
+    calls_held: u32,
+}
+
+fn main() {
+    // `cargo bench` says so; `cargo test --all-targets` only wants to see it work.
+    let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
+    let plan = if has("--quick") || !has("--bench") {
+        Plan { contacts: 1_000, calls: 200, calls_held: 100 }
+    } else {
+        Plan { contacts: 100_000, calls: 20_000, calls_held: 2_000 }
+    };
+    registrations(&plan);
+    calls(&plan);
+}
+
+fn registrations(plan: &Plan) {
+    let mut exchange = Exchange::new(plan.contacts);
+    let mut devices: Vec<_> = (0..plan.contacts).map(Device::new).collect();
+    let before = heap::bytes_in_use();
+    for device in &mut devices {
+        device.register(&mut exchange);
+        exchange.pass(A_MOMENT);
+    }
+    exchange.pass(Duration::from_secs(60));
+    let heap = heap::bytes_in_use().saturating_sub(before);
+    println!("{} contacts: {} bytes of heap each", plan.contacts, heap / u64::from(plan.contacts));
+
+    exchange.reset_clock();
+    for device in &mut devices {
+        device.register(&mut exchange);
+        exchange.pass(A_MOMENT);
+    }
+    report("registration refresh, challenge included", plan.contacts, exchange.spent());
+}
+
+fn calls(plan: &Plan) {
+    let mut exchange = Exchange::new(2 * plan.calls_held);
+    let mut devices: Vec<_> = (0..2 * plan.calls_held).map(Device::new).collect();
+    for device in &mut devices {
+        device.register(&mut exchange);
+    }
+    exchange.reset_clock();
+    for number in 0..plan.calls {
+        let [a, b] = pair(&mut devices, number % plan.calls_held);
+        let call = a.call(b, &mut exchange);
+        a.hang_up(&call, &mut exchange);
+        exchange.pass(A_MOMENT);
+    }
+    report("call, from INVITE to the end of BYE", plan.calls, exchange.spent());
+    exchange.pass(Duration::from_secs(60));
+    assert!(exchange.is_idle(), "nothing is left of the calls");
+
+    let before = heap::bytes_in_use();
+    for number in 0..plan.calls_held {
+        let [a, b] = pair(&mut devices, number);
+        a.call(b, &mut exchange);
+    }
+    exchange.pass(Duration::from_secs(60));
+    let heap = heap::bytes_in_use().saturating_sub(before);
+    println!("{} calls: {} bytes of heap each", plan.calls_held, heap / u64::from(plan.calls_held));
+}
+
+fn pair(devices: &mut [Device], number: u32) -> [&mut Device; 2] {
+    let first = 2 * number as usize;
+    devices.get_disjoint_mut([first, first + 1]).unwrap()
+}
+
+fn report(what: &str, count: u32, spent: Duration) {
+    let each = spent / count;
+    println!("{what}: {:.1} us of CPU, {:.0} a second on one core", each.as_secs_f64() * 1e6, 1.0 / each.as_secs_f64());
+}

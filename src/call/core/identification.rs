@@ -1,0 +1,143 @@
+//! Step 4: who sends a request, proven by digest, by the connection of a registration or by a trunk's address.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::{
+    super::{
+        admission::{device_caller, trunk_caller},
+        call::Caller,
+        context::Pending,
+        identity,
+        leg::Peer,
+        pbx,
+    },
+    Core,
+};
+use crate::{
+    config::User,
+    policy::{emergency::Source, security},
+    sip::auth::{Role, Verdict},
+    types::{Flow, limits},
+    wire::sip::{Message, Name, Uri},
+};
+
+impl Core {
+    /// Who sends this INVITE; challenged or refused if nobody we know.
+    pub(super) fn identify(&mut self, pending: &Pending) -> Option<Caller> {
+        if let Some(trunk) = self.trunk_of(pending) {
+            return Some(trunk_caller(trunk, &pending.request));
+        }
+        let is_private = identity::asks_for_privacy(&pending.request);
+        if let Some(user) = self.owner_of_connection(&pending.flow) {
+            return Some(Caller { is_private, ..self.caller_of(&user, &pending.request) });
+        }
+        match self.check(Role::Proxy, &pending.request) {
+            Verdict::Passed(name) => {
+                let user = Arc::clone(self.ctx.directory.by_name(&name)?);
+                Some(Caller { is_private, ..self.caller_of(&user, &pending.request) })
+            }
+            verdict => {
+                self.challenge(pending, Role::Proxy, &verdict);
+                None
+            }
+        }
+    }
+
+    fn caller_of(&self, user: &User, request: &Message) -> Caller {
+        pbx::caller(&self.ctx.config, user, request).unwrap_or_else(|| device_caller(user))
+    }
+
+    /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
+    /// the same host: one that somebody has registered over, or on which a user of ours calls, is not the trunk's.
+    pub(super) fn trunk_of(&self, pending: &Pending) -> Option<usize> {
+        let trunk = self.ctx.trunks.owner_of(&pending.flow)?;
+        let is_telephone = || self.registrar.is_bound(&pending.flow) || self.is_from_user(&pending.request);
+        (!(pending.flow.transport.is_reliable() && is_telephone())).then_some(trunk)
+    }
+
+    /// Whether From names a user of this server. Nothing is gained by lying: such a request must be authenticated.
+    fn is_from_user(&self, request: &Message) -> bool {
+        let Some(uri) = request.from().and_then(|from| Uri::parse(from.uri)) else { return false };
+        let user = uri.user_decoded().and_then(|user| self.ctx.directory.by_dialled(&user));
+        user.is_some() && self.site.is_own_host(uri.host)
+    }
+
+    /// The user whose registration came over this very connection. A datagram's source can be forged, so UDP does not
+    /// count here.
+    fn owner_of_connection(&self, flow: &Flow) -> Option<Arc<User>> {
+        flow.transport.is_reliable().then(|| self.owner_of(flow)).flatten()
+    }
+
+    fn owner_of(&self, flow: &Flow) -> Option<Arc<User>> {
+        self.registrar.owner_of(flow).and_then(|name| self.ctx.directory.by_name(name)).cloned()
+    }
+
+    pub(super) fn check(&mut self, role: Role, request: &Message) -> Verdict {
+        let directory = Arc::clone(&self.ctx.directory);
+        let lookup = |name: &str| directory.by_name(name).map(|user| &user.credential);
+        self.authenticator.check(self.ctx.now, role, request, lookup)
+    }
+
+    pub(super) fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
+        if *verdict == Verdict::Refused {
+            self.note_refused(pending, role);
+        }
+        let (status, header) = match role {
+            Role::Registrar => (401, "WWW-Authenticate"),
+            Role::Proxy => (407, "Proxy-Authenticate"),
+        };
+        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
+        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
+        let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
+        self.ctx.refuse_with(pending, status, "", &headers);
+    }
+
+    /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
+    /// not silence the office.
+    fn note_refused(&mut self, pending: &Pending, role: Role) {
+        let source = pending.flow.source();
+        if self.registrar.is_source(source) {
+            return;
+        }
+        let user = self.authenticator.claimed_user(role, &pending.request);
+        let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
+        let reached = self.guard.refused(self.ctx.now, source, user);
+        if reached.source {
+            warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
+        }
+        if let Some(user) = known.filter(|_| reached.user) {
+            warn!(
+                user = user.name,
+                window_s = limits::REFUSALS_WINDOW_S,
+                "Too many refused credentials for one user; only registered sources are answered."
+            );
+        }
+    }
+
+    /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
+    /// in an emergency.
+    pub(super) fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
+        if let Some(trunk) = self.trunk_of(pending) {
+            return (trunk_caller(trunk, &pending.request), Source::Trunk);
+        }
+        let by_flow = self.owner_of(&pending.flow);
+        let user = by_flow.or_else(|| match self.check(Role::Proxy, &pending.request) {
+            Verdict::Passed(name) => self.ctx.directory.by_name(&name).cloned(),
+            Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
+        });
+        if let Some(user) = user {
+            return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice);
+        }
+        let in_site_networks = self.is_in_site_networks(&pending.flow);
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".into(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+        };
+        (caller, Source::UnauthenticatedDevice { in_site_networks })
+    }
+}

@@ -1,0 +1,168 @@
+//! Steps 5 and 6 for calls to people: who is registered, who talks, who has been idle longest, where a user's calls go
+//! instead; and the plans that come of it.
+
+use tracing::{info, warn};
+
+use super::Core;
+use crate::{
+    call::{
+        call::Call,
+        emergency_call::EmergencyInfo,
+        fork::{Attempt, Failure, Plan},
+        hunt::{Hunt, Request},
+        leg::Peer,
+        outgoing::escaped_user,
+        pbx,
+    },
+    config::User,
+    policy::{
+        emergency::Class,
+        reach::{self, Arrival, Forward, Outcome, Step},
+        routing::Target,
+    },
+    sip::registrar::Binding,
+    types::{CallId, Duration, Transport, limits},
+    wire::sip::{Message, Name},
+};
+
+/// How long after an emergency call a call to its callback number is taken for the answering point's.
+const CALLBACK_WINDOW: Duration = Duration::from_secs(30 * 60);
+
+impl Core {
+    /// What a target means in attempts, or the final answer. `dialled`: the URI that led to it.
+    pub(super) fn plan(&self, target: Target, dialled: &str, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
+        match target {
+            Target::User(user) => {
+                let number = pbx::called_number(&self.ctx.config, &user.name, dialled);
+                Ok(Plan::hunt(Hunt::for_user(user).by_number(number)))
+            }
+            Target::Group(index) => {
+                let group = &self.ctx.config.groups[index];
+                let last_call_end = |user: &User| self.last_call_ends.get(&user.name).copied();
+                let steps = reach::steps(group, &self.ctx.directory, last_call_end);
+                Ok(Plan::hunt(Hunt::for_group(group, steps)))
+            }
+            Target::Trunks { trunks, number } => {
+                let is_reachable =
+                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
+                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
+                Ok(Plan::number(&number, trunks.into_iter().filter(is_reachable).map(attempt)))
+            }
+            Target::Refuse(status, reason) => Err((status, reason)),
+        }
+    }
+
+    /// Does what the call has asked for, until it rings somebody or is over.
+    pub(super) fn serve(&mut self, call: &mut Call) {
+        while let Some(request) = call.plan.hunt.take_request() {
+            match request {
+                Request::Ring(step) if call.plan.hunt.group().is_some() => self.ring_members(call, &step),
+                Request::Ring(step) => self.ring_user(call, step),
+                Request::Forward(forward) => self.forward(call, &forward),
+            }
+        }
+    }
+
+    fn ring_user(&mut self, call: &mut Call, step: Step) {
+        let Some(user) = step.users.first() else { return };
+        let arrival = if call.plan.hunt.obeys_wishes() { reach::arrival(user) } else { Arrival::Ring(None) };
+        match arrival {
+            Arrival::Ring(ring) => {
+                let attempts = self.contacts(call, user).collect();
+                call.plan.hunt.begin(step.users, ring.map(|ring| self.ctx.now + ring));
+                call.ring(&mut self.ctx, attempts);
+            }
+            Arrival::Forward(forward) => call.plan.hunt.ask_forward(forward),
+            Arrival::Refuse(status, reason) => call.cannot_go_on(&mut self.ctx, Failure::new(status, reason)),
+        }
+    }
+
+    fn ring_members(&mut self, call: &mut Call, step: &Step) {
+        let obeys_wishes = call.plan.hunt.obeys_wishes();
+        call.plan.hunt.begin(step.users.clone(), step.ring.map(|ring| self.ctx.now + ring));
+        let mut attempts = Vec::new();
+        for user in &step.users {
+            if obeys_wishes && self.is_taken(call, user) {
+                call.plan.hunt.note(&user.name, Outcome::Busy);
+            } else if !obeys_wishes || reach::takes_group_calls(user) {
+                attempts.extend(self.contacts(call, user));
+            }
+        }
+        attempts.truncate(limits::GROUP_FORK_WIDTH_MAX);
+        call.ring(&mut self.ctx, attempts);
+    }
+
+    /// Registered contacts as attempts. A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
+    fn contacts(&self, call: &Call, user: &User) -> impl Iterator<Item = Attempt> {
+        let (is_secure, device) = (call.a.is_secure, call.plan.hunt.device.clone());
+        let is_meant = move |b: &Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+        let is_reachable = move |b: &&Binding| is_meant(b) && (!is_secure || b.flow.transport == Transport::Tls);
+        let contact = |b: &Binding| Attempt::Contact { user: b.aor.clone(), binding: Box::new(b.clone()) };
+        self.registrar.contacts(&user.name).filter(is_reachable).map(contact)
+    }
+
+    /// Whether a member has the receiver in hand: in another call, or as the caller of this one.
+    fn is_taken(&self, call: &Call, user: &User) -> bool {
+        let talks = |(id, side): &(CallId, _)| self.calls.get(id).is_some_and(|other| other.is_talking(*side));
+        call.caller.peer == Peer::Device(user.name.clone())
+            || self.ctx.device_legs.get(&user.name).is_some_and(|legs| legs.iter().any(talks))
+    }
+
+    /// Remembers when the users of a call that has ended became idle.
+    pub(super) fn note_idle(&mut self, call: &Call) {
+        for user in call.talkers() {
+            self.last_call_ends.insert(user.to_owned(), self.ctx.now);
+        }
+    }
+
+    // Forwarding.
+
+    fn forward(&mut self, call: &mut Call, forward: &Forward) {
+        match self.forwarded(call, forward) {
+            Ok(plan) => {
+                info!(call = %call.id, cause = ?forward.cause, "Call forwarded.");
+                let line = call.plan.hunt.line().map(str::to_owned);
+                call.follow(&mut self.ctx, forward.cause, line, plan);
+            }
+            Err(failure) => call.cannot_go_on(&mut self.ctx, failure),
+        }
+    }
+
+    /// The plan for a forwarding target, unless the call has been there or has come a long way already.
+    fn forwarded(&self, call: &Call, forward: &Forward) -> Result<Plan, Failure> {
+        let target = reach::target(&forward.target, &self.ctx.config, &self.ctx.directory, &self.site);
+        let Some(target) = target else {
+            warn!(target: "emergency", stage = "forward", call = %call.id, cause = ?forward.cause,
+                "A forward to an emergency number is not followed.");
+            return Err(Failure::new(480, "Forwarded To An Emergency Number"));
+        };
+        let dialled = format!("sip:{}@{}", escaped_user(&forward.target), self.ctx.config.server.domain);
+        let plan =
+            self.plan(target, &dialled, call.a.is_secure).map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
+        let hunt = &call.plan.hunt;
+        if plan.hunt.party().is_some_and(|party| hunt.has_been_at(party)) {
+            return Err(Failure::new(482, "Forwarding Loop"));
+        }
+        if hunt.hops() >= limits::FORWARD_HOPS_MAX {
+            return Err(Failure::new(483, "Forwarded Too Often"));
+        }
+        Ok(plan)
+    }
+
+    // Emergency services that call back pass do-not-disturb and forwarding (emergency RULES 9).
+
+    pub(super) fn expect_callback(&mut self, info: &EmergencyInfo) {
+        if info.class != Class::Emergency {
+            return;
+        }
+        let now = self.ctx.now;
+        self.callbacks.retain(|_, until| *until > now);
+        self.callbacks.insert(info.callback.clone(), now + CALLBACK_WINDOW);
+    }
+
+    /// A trunk says so (RFC 7090 section 4), or somebody calls the number that an answering point was shown.
+    pub(super) fn is_emergency_callback(&self, request: &Message, line: Option<&str>) -> bool {
+        let is_marked = request.header(Name::Priority).is_some_and(|v| v.eq_ignore_ascii_case("psap-callback"));
+        is_marked || line.and_then(|line| self.callbacks.get(line)).is_some_and(|until| *until > self.ctx.now)
+    }
+}

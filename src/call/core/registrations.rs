@@ -1,0 +1,122 @@
+//! REGISTER, and what the registrar decides: replies, changes to store, devices that come back over another flow.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::{
+    super::{context::Pending, interface::Output, pbx},
+    Core,
+};
+use crate::{
+    config::User,
+    policy::emergency,
+    sip::{
+        auth::{Role, Verdict},
+        registrar::{self, Binding},
+    },
+    types::Flow,
+    wire::sip::{Message, Uri},
+};
+
+impl Core {
+    pub(super) fn register(&mut self, pending: &Pending) {
+        let verdict = self.check(Role::Registrar, &pending.request);
+        let Verdict::Passed(name) = verdict else {
+            if verdict == Verdict::Refused {
+                self.ctx.counters.registrations_refused += 1;
+            }
+            return self.challenge(pending, Role::Registrar, &verdict);
+        };
+        match self.registered_user(&pending.request) {
+            Some(user) if user.name == name => {
+                if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
+                    return self.refuse(pending, &refusal);
+                }
+                let input = registrar::Input::Register {
+                    txn: pending.txn,
+                    aor: name,
+                    flow: pending.flow,
+                    request: pending.request.clone(),
+                };
+                self.registrar.handle_input(self.ctx.now, input);
+                self.drain_registrar(Some(pending));
+                self.device_is_back(user.as_ref(), &pending.flow);
+            }
+            _ => self.ctx.refuse(pending, 403, "Not Your Address-Of-Record"),
+        }
+    }
+
+    /// A device that has registered over a new connection is reached over it in its calls, too.
+    fn device_is_back(&mut self, user: &User, flow: &Flow) {
+        let Some(legs) = self.ctx.device_legs.get(&user.name) else { return };
+        let Some(binding) = self.registrar.binding_on(&user.name, flow) else { return };
+        for &(id, side) in legs {
+            let leg = self.calls.get_mut(&id).and_then(|call| call.leg_mut(side));
+            if let Some(leg) = leg.filter(|leg| !self.registrar.is_bound(&leg.flow) && leg.is_of_device(binding)) {
+                leg.flow = binding.flow;
+            }
+        }
+    }
+
+    /// The user whose address-of-record stands in To (RFC 3261 section 10.3 step 3).
+    fn registered_user(&self, request: &Message) -> Option<Arc<User>> {
+        let to = request.to()?;
+        let uri = Uri::parse(to.uri)?;
+        let name = uri.user_decoded()?;
+        self.ctx.directory.by_dialled(&name).cloned()
+    }
+
+    pub(super) fn drain_registrar(&mut self, pending: Option<&Pending>) {
+        loop {
+            match self.registrar.poll_output() {
+                registrar::Output::Store(change) => {
+                    self.bindings_changed(change.aor());
+                    self.ctx.outputs.push_back(Output::StoreBinding(change));
+                }
+                registrar::Output::Displaced(binding) => self.displaced(&binding),
+                registrar::Output::Reply { status, reason, contacts, headers, .. } => {
+                    let pending = pending.expect("only a REGISTER is replied to, and its reply is drained with it");
+                    self.reply_register(pending, status, reason, &contacts, &headers);
+                }
+                registrar::Output::Timeout(_) => return,
+            }
+        }
+    }
+
+    fn displaced(&mut self, binding: &Binding) {
+        self.ctx.counters.contacts_displaced += 1;
+        let Binding { aor, user_agent, .. } = binding;
+        info!(user = aor, ?user_agent, "A contact made room for a new one of the same user.");
+    }
+
+    fn reply_register(
+        &mut self,
+        pending: &Pending,
+        status: u16,
+        reason: &str,
+        contacts: &[String],
+        headers: &[(&'static str, String)],
+    ) {
+        let tag = self.ctx.tag();
+        let mut response = self.ctx.response(pending, status, reason, &tag);
+        for contact in contacts {
+            response = response.header("Contact", contact);
+        }
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        if let Some(warning) = emergency::refusal::register_warning(&self.ctx.config).filter(|_| status == 200) {
+            response = response.header("Warning", warning);
+        }
+        let bytes = response.finish();
+        self.ctx.respond(pending.txn, status, bytes);
+    }
+
+    /// Calls of a device that lost one of its flows go on over another.
+    pub(super) fn device_has_another_flow(&mut self, user: &str) {
+        let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
+        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
+        flows.iter().for_each(|flow| self.device_is_back(&user, flow));
+    }
+}

@@ -1,0 +1,31 @@
+//! What stands in a certificate beside its key: when it ends, and which SIP domains it names.
+
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+
+use crate::{shell::calendar, types::Instant, wire::sip::Uri};
+
+/// The end of its validity; `None` if it cannot be read.
+pub fn end_of(certificate: &CertificateDer<'_>) -> Option<Instant> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    let end_s = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Some(Instant::from_unix_ms(end_s.saturating_mul(1_000)))
+}
+
+/// An error that names the file if the first certificate in it has ended: nobody would accept it.
+pub(super) fn refuse_ended(now: Instant, file: &Path, first: Option<&CertificateDer<'_>>) -> Result<(), String> {
+    let end = first.and_then(end_of).filter(|end| *end <= now);
+    end.map_or(Ok(()), |end| Err(format!("{} ended on {}", file.display(), calendar::rfc3339(end.unix_ms()))))
+}
+
+/// Whether an alternative name is the SIP URI of this domain (RFC 5922 section 7.1).
+pub(super) fn names_domain(certificate: &CertificateDer<'_>, domain: &str) -> bool {
+    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return false };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
+    names.value.general_names.iter().any(|name| match name {
+        GeneralName::URI(uri) => Uri::parse(uri).is_some_and(|uri| uri.is_domain(domain)),
+        _ => false,
+    })
+}
