@@ -665,6 +665,7 @@ impl Call {
         }
         if status == 200 {
             response = self.a.accept_session(ctx.now, &pending.request, response);
+            response = self.name_answerer(ctx, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());

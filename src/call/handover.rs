@@ -14,6 +14,7 @@ use super::{
     fork::{Attempt, Branch, Failure, Progress},
     identity::Identity,
     leg::{Leg, Peer},
+    pbx,
     provisional::Received,
 };
 use crate::{
@@ -84,7 +85,7 @@ impl Call {
         let branch = self.branches.get(&number);
         let device = branch.and_then(|b| b.leg.device.as_ref());
         if let Some(user) = device.and_then(|device| ctx.directory.by_name(&device.user)) {
-            return device_caller(user);
+            return pbx::party(&ctx.config, user).unwrap_or_else(|| device_caller(user));
         }
         let user = match branch.and_then(|b| b.attempt.as_ref()) {
             Some(Attempt::Trunk { number, .. }) => number.clone(),

@@ -16,7 +16,7 @@ const HELD: &str = "v=0\r\no=- 1 2 IN IP4 198.51.100.9\r\ns=-\r\nc=IN IP4 198.51
                     m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
 
 /// Alice, Bob with two devices, and Carol.
-fn office(config: &str) -> Bench {
+pub(super) fn office(config: &str) -> Bench {
     let users = [
         user("alice", "1001", "+12025551001"),
         user("bob", "1002", "+12025551002"),
@@ -26,7 +26,7 @@ fn office(config: &str) -> Bench {
     Bench::with_users(config, users, bindings.map(|(name, at)| binding(name, at)).to_vec())
 }
 
-fn header(message: &Message, name: Name) -> &str {
+pub(super) fn header(message: &Message, name: Name) -> &str {
     message.header(name).unwrap_or_default()
 }
 
@@ -43,7 +43,7 @@ fn told(b: &mut Bench, to: &str) -> (String, String) {
     (header(&notify.1, Name::SubscriptionState).to_owned(), body(&notify.1).trim_end().to_owned())
 }
 
-fn assert_told(b: &mut Bench, to: &str, line: &str) {
+pub(super) fn assert_told(b: &mut Bench, to: &str, line: &str) {
     let (state, status) = told(b, to);
     assert_eq!(status, line);
     let is_final = !line.starts_with("SIP/2.0 1");
@@ -51,17 +51,17 @@ fn assert_told(b: &mut Bench, to: &str, line: &str) {
 }
 
 /// REFER in a dialog. Returns the final answer.
-fn refer(b: &mut Bench, leg: &Leg, cseq: u32, target: &str, extra: &str) -> Message {
+pub(super) fn refer(b: &mut Bench, leg: &Leg, cseq: u32, target: &str, extra: &str) -> Message {
     b.within(leg, "REFER", cseq, &format!("Refer-To: {target}\n{extra}"), "");
     b.take_response("REFER", &leg.flow.remote.to_string(), 200)
 }
 
-fn assert_taken_on(b: &mut Bench, leg: &Leg, cseq: u32, target: &str) {
+pub(super) fn assert_taken_on(b: &mut Bench, leg: &Leg, cseq: u32, target: &str) {
     assert_eq!(refer(b, leg, cseq, target, "").status(), 202);
     assert_told(b, &leg.flow.remote.to_string(), "SIP/2.0 100 Trying");
 }
 
-fn hang_up(b: &mut Bench, at: &str) {
+pub(super) fn hang_up(b: &mut Bench, at: &str) {
     let bye = b.take_request("BYE", at);
     b.answer(&bye, 200, "", "", "");
 }
