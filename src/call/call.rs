@@ -118,7 +118,7 @@ pub(super) struct Call {
     /// What the caller was told in a provisional response, as the branch said it.
     pub told: Option<Session>,
     pub provisionals: Provisionals,
-    pub early_update: Option<EarlyUpdate>,
+    pub early_update: Option<Box<EarlyUpdate>>,
     /// The branch whose 200 won; stays known after the end.
     pub winner: Option<u32>,
     /// Of the response that is being passed on.
@@ -172,7 +172,7 @@ impl Call {
         a.enter(ctx, id, Side::A);
         a.note_abilities(&pending.request);
         let provisionals = Provisionals::new(&pending.request);
-        a.server_invite = Some(ServerInvite::new(pending));
+        a.server_invite = Some(Box::new(ServerInvite::new(pending)));
         let parts = Parts { id, a, caller, callee, worker, plan, emergency };
         Self { key, provisionals, ..Self::of(ctx, parts) }
     }
@@ -299,7 +299,7 @@ impl Call {
             leg,
             attempt: Some(attempt.clone()),
             txn,
-            invite: Some(invite),
+            invite: Some(Box::new(invite)),
             progress: Progress::Calling,
             sent_at: ctx.now,
             deadline,
@@ -322,7 +322,8 @@ impl Call {
             leg.close_media(ctx);
             return Err(Failure::new(503, "No Media Port Free"));
         }
-        Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
+        let local = leg.local_media(ctx);
+        Ok(leg.negotiation.offer(&mut ctx.rng, session, &local))
     }
 
     pub(super) fn note_failure(&mut self, failure: Failure) {
@@ -557,7 +558,7 @@ impl Call {
             authorization,
         };
         let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
-        (branch.txn, branch.invite) = (txn, Some(invite));
+        (branch.txn, branch.invite) = (txn, Some(Box::new(invite)));
         // It was answered, and has its time anew.
         branch.sent_at = ctx.now;
         if branch.progress == Progress::Calling {
@@ -638,6 +639,20 @@ impl Call {
     fn note_answer_of_nobody(&mut self, number: u32) {
         if let Some(user) = self.branches.get(&number).and_then(|branch| branch.user()) {
             self.plan.hunt.note(user, Outcome::NoAnswer);
+        }
+    }
+
+    /// Nothing more can come to a branch's INVITE. Of a conversation only the branch that won stays.
+    pub(super) fn branch_over(&mut self, ctx: &mut Context, number: u32, txn: TxnId) {
+        let is_lost = matches!(self.state, State::Answered(winner) if winner != number);
+        let Some(branch) = self.branches.get_mut(&number).filter(|b| b.txn == txn && b.progress == Progress::Over)
+        else {
+            return;
+        };
+        branch.forget_invite();
+        if is_lost && branch.leg.is_settled() && !branch.leg.has_open_media() {
+            branch.leg.leave_dialog(ctx);
+            self.branches.remove(&number);
         }
     }
 
@@ -778,7 +793,7 @@ impl Call {
     pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
-        let cseq = branch.invite.as_ref().and_then(Message::cseq);
+        let cseq = branch.invite.as_ref().and_then(|invite| invite.cseq());
         let is_confirmed = cseq.is_some_and(|c| branch.leg.has_acknowledged(c.number));
         if is_confirmed || branch.leg.owes_answer() {
             branch.leg.bye(ctx);

@@ -280,8 +280,14 @@ impl Core {
             Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
-                self.ctx.owners.remove(&txn);
                 self.invites.remove(&txn);
+                match self.ctx.owners.remove(&txn) {
+                    Some(Owner::Branch(id, number)) => {
+                        self.with_call(id, |call, ctx| call.branch_over(ctx, number, txn))
+                    }
+                    Some(Owner::Reinvite(id, side)) => self.with_call(id, |call, _| call.reinvite_over(side, txn)),
+                    Some(_) | None => {}
+                }
             }
         }
     }

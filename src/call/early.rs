@@ -78,7 +78,8 @@ impl Call {
         let answer = if self.has_offer && !self.provisionals.is_settled() {
             let session = self.told.as_ref().or(branch.leg.session.as_ref()).ok_or("no answer was read")?;
             let local = self.a.local_media(ctx);
-            let (answer, settled) = self.a.negotiation.answer(session, &local).map_err(|fault| fault.text())?;
+            let (answer, settled) =
+                self.a.negotiation.answer(&mut ctx.rng, session, &local).map_err(|fault| fault.text())?;
             self.a.configure(ctx, &settled);
             Some(answer)
         } else {

@@ -92,9 +92,10 @@ impl Call {
             }
         }
         if let Some(leg) = self.leg_mut(update.target) {
-            let offer = leg.negotiation.offer(&update.offer, &leg.local_media(ctx));
+            let local = leg.local_media(ctx);
+            let offer = leg.negotiation.offer(&mut ctx.rng, &update.offer, &local);
             leg.modify(ctx, Method::Update, Some(offer));
-            self.early_update = Some(update);
+            self.early_update = Some(Box::new(update));
         }
     }
 
@@ -111,7 +112,7 @@ impl Call {
 
     /// Takes the offer that waits for this side, which has answered or refused.
     pub(super) fn take_early_update(&mut self, side: Side) -> Option<EarlyUpdate> {
-        self.early_update.take_if(|update| update.target == side)
+        self.early_update.take_if(|update| update.target == side).map(|update| *update)
     }
 
     pub(super) fn early_offer_accepted(&mut self, ctx: &mut Context, mut update: EarlyUpdate, response: &Message) {
@@ -135,7 +136,8 @@ impl Call {
 
     fn answer_early_offer(&mut self, ctx: &mut Context, update: EarlyUpdate, pending: &Pending, session: &Session) {
         let Some(leg) = self.leg_mut(update.asker) else { return };
-        match leg.negotiation.answer(session, &leg.local_media(ctx)) {
+        let local = leg.local_media(ctx);
+        match leg.negotiation.answer(&mut ctx.rng, session, &local) {
             Ok((answer, settled)) => {
                 leg.configure(ctx, &settled);
                 leg.session = Some(update.offer.clone());

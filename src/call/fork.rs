@@ -128,7 +128,7 @@ pub(super) struct Branch {
     pub attempt: Option<Attempt>,
     pub txn: TxnId,
     /// As sent, to build the dialog from.
-    pub invite: Option<Message>,
+    pub invite: Option<Box<Message>>,
     pub progress: Progress,
     pub sent_at: Instant,
     /// When this attempt is given up in favour of the next.
@@ -140,9 +140,9 @@ pub(super) struct Branch {
     /// if it was the callee's.
     pub settled: Vec<(String, Bytes)>,
     /// The reliable response with its offer, whose PRACK waits for the caller's answer.
-    pub offered: Option<Message>,
+    pub offered: Option<Box<Message>>,
     /// The last reliable response and what its PRACK carried, in case it must be sent again.
-    pub prack: Option<(Message, Option<String>)>,
+    pub prack: Option<Box<(Message, Option<String>)>>,
 }
 
 impl Branch {
@@ -184,6 +184,17 @@ impl Branch {
 }
 
 impl Branch {
+    /// Nothing more can come to its INVITE.
+    pub(super) fn forget_invite(&mut self) {
+        self.invite = None;
+        self.attempt.take_if(|attempt| attempt.trunk().is_none());
+        self.settled = Vec::new();
+        self.prack = None;
+        if self.leg.last_invite.is_none() {
+            self.leg.invite_over();
+        }
+    }
+
     /// The user whose device is called.
     pub(super) fn user(&self) -> Option<&str> {
         self.attempt.as_ref().and_then(Attempt::user)

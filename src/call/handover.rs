@@ -146,7 +146,8 @@ impl Call {
         if let Some(leg) = self.leg_mut(side) {
             leg.renew_media(worker);
             if leg.open_media(ctx, call, side, worker, offer) {
-                let text = leg.negotiation.offer(offer, &leg.local_media(ctx));
+                let local = leg.local_media(ctx);
+                let text = leg.negotiation.offer(&mut ctx.rng, offer, &local);
                 leg.reinvite(ctx, text);
                 handover.phase = Phase::Offered;
                 handover.offers += 1;

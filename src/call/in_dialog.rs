@@ -165,7 +165,7 @@ impl Call {
         }
         let offer = description(&pending.request);
         let leg = self.leg_mut(side).expect("its dialog was found");
-        leg.server_invite = Some(ServerInvite::new(pending));
+        leg.server_invite = Some(Box::new(ServerInvite::new(pending)));
         let Some(body) = offer else { return self.offer_again(ctx, side, other) };
         let leg = self.leg_mut(side).expect("its dialog was found");
         match leg.negotiation.read_offer(&body) {
@@ -229,7 +229,8 @@ impl Call {
     fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
         let is_update = self.is_for_update(side);
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
-        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
+        let local = leg.local_media(ctx);
+        let offer = leg.negotiation.offer(&mut ctx.rng, session, &local);
         let method = if is_update && leg.allows_update { Method::Update } else { Method::Invite };
         leg.modify(ctx, method, Some(offer));
         if is_update {
@@ -243,7 +244,8 @@ impl Call {
             return self.refuse_reinvite(ctx, side, 488, "");
         };
         let leg = self.leg_mut(side).expect("its dialog was found");
-        let offer = leg.negotiation.offer(&session, &leg.local_media(ctx));
+        let local = leg.local_media(ctx);
+        let offer = leg.negotiation.offer(&mut ctx.rng, &session, &local);
         self.accept_reinvite(ctx, side, &offer);
     }
 
@@ -359,7 +361,8 @@ impl Call {
     fn answer_reinvite(&mut self, ctx: &mut Context, side: Side, source: Side) {
         let Some(session) = self.leg_mut(source).and_then(|l| l.session.clone()) else { return };
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
-        match leg.negotiation.answer(&session, &leg.local_media(ctx)) {
+        let local = leg.local_media(ctx);
+        match leg.negotiation.answer(&mut ctx.rng, &session, &local) {
             Ok((answer, settled)) => {
                 leg.configure(ctx, &settled);
                 leg.session = leg.server_invite.as_mut().and_then(|i| i.offer.take()).or_else(|| leg.session.take());
@@ -416,6 +419,13 @@ impl Call {
         }
     }
 
+    /// Nothing more can come to a re-INVITE or UPDATE of ours.
+    pub(super) fn reinvite_over(&mut self, side: Side, txn: TxnId) {
+        if let Some(leg) = self.leg_mut(side).filter(|leg| leg.last_invite == Some(txn)) {
+            leg.invite_over();
+        }
+    }
+
     // ACK.
 
     /// An ACK for a 2xx of ours.
@@ -435,6 +445,9 @@ impl Call {
             self.read_late_answer(ctx, side, ack);
         }
         self.correct_a(ctx);
+        if let Some(leg) = self.leg_mut(side).filter(|leg| leg.is_quiet()) {
+            leg.negotiation.conclude();
+        }
     }
 
     /// The answer to the offer in our 2xx. An ACK without one leaves what was settled before.

@@ -103,6 +103,31 @@ fn a_200_that_comes_again_after_a_re_invite_does_not_end_the_call() {
 }
 
 #[test]
+fn a_call_whose_invites_are_long_over_can_still_be_held_and_ended() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let (invite, other) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.accept(&invite, "bob", SDP);
+    b.take_request("ACK", BOB);
+    b.answer(&other, 487, "too", "", "");
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    b.pass(60_000);
+    b.sent.clear();
+    b.within(&trunk, "INVITE", 2, "", &format!("{SDP}a=sendonly\r\n"));
+    let hold = b.take_request("INVITE", BOB);
+    b.accept(&hold, "", SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+    b.acknowledge(&trunk, 2, "");
+    assert_eq!(b.open_legs.len(), 2, "those of the device that lost are closed");
+    b.within(&trunk, "BYE", 3, "", "");
+    let bye = b.take_request("BYE", BOB);
+    b.answer(&bye, 200, "", "", "");
+    b.finish();
+}
+
+#[test]
 fn a_200_that_crosses_our_cancel_after_a_603_is_ended_and_not_connected_without_media() {
     let mut b = Bench::new();
     b.trunk_calls_bob();
