@@ -868,6 +868,11 @@ impl Call {
         !self.is_recorded
     }
 
+    /// An emergency call, or the answering point's call back.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.emergency.is_some() || !self.plan.hunt.obeys_wishes()
+    }
+
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
     pub(super) fn is_over(&self) -> bool {
         let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());

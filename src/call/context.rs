@@ -56,6 +56,8 @@ pub(super) enum Owner {
     Notify(u64),
     /// A text message on its way.
     Message(u64),
+    /// `check-sync` to a device, by its place among those asked.
+    Resync(u64, usize),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }

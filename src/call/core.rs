@@ -5,6 +5,7 @@ mod identification;
 mod messages;
 mod reach;
 mod registrations;
+mod resync;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -25,6 +26,7 @@ use super::{
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     message::Messages,
+    resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
@@ -67,6 +69,7 @@ pub struct Core {
     /// Until when emergency services may call back, by the number they were shown.
     callbacks: HashMap<String, Instant>,
     messages: Messages,
+    resyncs: Resyncs,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
@@ -117,6 +120,7 @@ impl Core {
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
             messages: Messages::new(limits::MESSAGES_MAX),
+            resyncs: Resyncs::new(limits::RESYNCS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
@@ -145,6 +149,7 @@ impl Core {
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
+            Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }
@@ -304,6 +309,9 @@ impl Core {
             }
             Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
             Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
+            Owner::Resync(id, index) => {
+                self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
+            }
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -623,6 +631,7 @@ impl Core {
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
         self.messages.timeout(&mut self.ctx);
+        self.resyncs.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
@@ -640,11 +649,12 @@ impl Core {
         };
         let calls = self.timers.first().map(|(at, _)| *at);
         let messages = self.messages.next_timeout();
+        let resyncs = self.resyncs.next_timeout();
         let subscriptions = self.subscriptions.next_timeout();
         let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
             unreachable!("every input ends with drained trunks")
         };
-        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
+        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups].into_iter().flatten().min()
     }
 
     // Views.
@@ -694,6 +704,7 @@ impl Core {
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.messages.is_empty()
+            && self.resyncs.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0

@@ -26,6 +26,7 @@ mod outgoing;
 mod passed_headers;
 mod pbx;
 mod provisional;
+mod resync;
 mod session_timer;
 mod subscription;
 #[cfg(test)]
@@ -35,4 +36,4 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, Input, Output, Setup};
+pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SyncOutcome, SyncRefusal};

@@ -146,3 +146,7 @@ pub const DNS_RECORDS_MAX: usize = 32;
 pub const DNS_QUESTIONS_MAX: usize = 64;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
+/// Users whose devices are asked at a time to fetch their configuration again; one more is refused.
+pub const RESYNCS_MAX: usize = 256;
+/// Time for a device to answer that; then it counts as silent.
+pub const RESYNC_ANSWER_S_MAX: u64 = 10;

@@ -16,6 +16,7 @@ mod pbx;
 mod provisional;
 mod reach;
 mod reasons;
+mod resync;
 mod sessions;
 mod subscription;
 mod updates;
