@@ -551,7 +551,8 @@ impl Call {
             self.note_server_failure(ctx, number, status);
         }
         if is_unexpected {
-            self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
+            let failure = mapped(status, &reason, attempt.trunk().is_some());
+            self.note_failure(Failure { cause: self.passed.cause(), ..failure });
             if let Attempt::Contact { user, .. } = &attempt {
                 self.plan.hunt.note(user, Outcome::of(status, has_rung));
             }
@@ -650,6 +651,9 @@ impl Call {
             let mut response = ctx.response(&pending, failure.status, &failure.reason, &tag);
             if let Some(text) = warning {
                 response = response.header("Warning", ctx.warning(text));
+            }
+            if let Some(cause) = &failure.cause {
+                response = response.header("Reason", cause);
             }
             if failure.status == 503 && self.emergency.is_none() {
                 response = response.header("Retry-After", 5);

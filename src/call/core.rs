@@ -26,6 +26,7 @@ use super::{
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     message::Messages,
+    received_history::ReceivedHistory,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
@@ -459,6 +460,9 @@ impl Core {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
                 plan.hunt.comes_from(&pending.request, is_callback);
+                if is_from_trunk {
+                    plan.hunt.earlier = ReceivedHistory::of(&pending.request);
+                }
                 plan.hunt.device = device;
                 self.start_call(pending, caller, callee, plan, None);
             }

@@ -197,11 +197,13 @@ impl Branch {
 pub(super) struct Failure {
     pub status: u16,
     pub reason: String,
+    /// What the network behind a trunk said of it (RFC 6432): a value of Reason.
+    pub cause: Option<String>,
 }
 
 impl Failure {
     pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+        Self { status, reason: reason.into(), cause: None }
     }
 
     /// The failure the caller hears of the two (RFC 3261 section 16.7 step 6): 6xx before all, then the lower class, and

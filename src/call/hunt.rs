@@ -11,6 +11,7 @@ use super::{
     context::{Context, Side},
     diversion::{self, Party, Stop},
     fork::{Attempt, Branch, Failure, Plan, Progress, redirection},
+    received_history::ReceivedHistory,
 };
 use crate::{
     config::{Group, User},
@@ -40,6 +41,8 @@ pub(super) struct Hunt {
     stops: Vec<Stop>,
     /// How often it was forwarded before it came here.
     earlier_hops: usize,
+    /// Which way it came before, as the trunk that brought it says.
+    pub earlier: ReceivedHistory,
     /// How many branches it may have at a time; `None`: as many as any.
     breadth: Option<usize>,
     /// Emergency services call back: nothing may keep the call from the telephones (emergency RULES 9).
@@ -173,6 +176,7 @@ impl Hunt {
         stops.append(&mut self.stops);
         self.stops = stops;
         self.earlier_hops = earlier.earlier_hops;
+        self.earlier = earlier.earlier;
         self.breadth = earlier.breadth;
     }
 
@@ -228,6 +232,8 @@ impl Call {
         self.failure = None;
         // A caller without a number of ours goes out under that of the user on whose behalf the call goes out.
         self.caller.direct_line = self.caller.direct_line.take().or(line);
+        // Not to whom: that is the business of those who are called.
+        self.tell_ringing(ctx, 181, None);
         self.next_wave(ctx);
     }
 

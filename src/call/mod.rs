@@ -26,6 +26,7 @@ mod outgoing;
 mod passed_headers;
 mod pbx;
 mod provisional;
+mod received_history;
 mod resync;
 mod session_timer;
 mod subscription;

@@ -150,3 +150,7 @@ pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
 pub const RESYNCS_MAX: usize = 256;
 /// Time for a device to answer that; then it counts as silent.
 pub const RESYNC_ANSWER_S_MAX: u64 = 10;
+/// Earlier stops of a call from a trunk that are told on, of each kind of header; further ones are not.
+pub const HISTORY_ENTRIES_MAX: usize = 10;
+/// Index of such a stop; one with a longer index is not told on.
+pub const HISTORY_INDEX_CHARS_MAX: usize = 32;
