@@ -80,6 +80,8 @@ pub(super) struct Context {
     pub trunks: Trunks,
     pub rng: Rng,
     pub counters: Counters,
+    /// What upstream servers are asked to send less (RFC 7339).
+    pub loss_percent: u8,
     pub outputs: VecDeque<Output>,
     pub owners: HashMap<TxnId, Owner>,
     /// By our own tag of a dialog: where an in-dialog request belongs.
@@ -223,6 +225,7 @@ impl Context {
 
     /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.
     pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        let bytes = self.with_load(&flow, bytes);
         if flow.transport == Transport::Udp && bytes.len() > limits::SIP_DATAGRAM_BYTES_MAX {
             self.counters.datagrams_large += 1;
         }

@@ -26,6 +26,7 @@ use super::{
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     message::Messages,
+    overload::loss_percent,
     received_history::ReceivedHistory,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
@@ -104,6 +105,7 @@ impl Core {
             listeners,
             rng,
             counters: Counters::default(),
+            loss_percent: 0,
             outputs: VecDeque::new(),
             owners: HashMap::new(),
             dialogs: HashMap::new(),
@@ -138,6 +140,8 @@ impl Core {
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
+        let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
+        self.ctx.loss_percent = loss_percent(&used);
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
             Input::Unframeable { flow, error } => {

@@ -23,6 +23,7 @@ mod late_offer;
 mod leg;
 mod message;
 mod outgoing;
+mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;

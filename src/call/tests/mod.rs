@@ -12,6 +12,7 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod overload;
 mod pbx;
 mod provisional;
 mod reach;
