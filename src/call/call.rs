@@ -803,6 +803,7 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_early_offer(ctx);
         self.give_up_late(ctx);
         self.sessions_due(ctx);
         if self.state != State::Setup {
@@ -837,12 +838,14 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return [self.sessions_deadline(), self.answers_deadline()].into_iter().flatten().min();
+            let deadlines = [self.sessions_deadline(), self.answers_deadline(), self.early_offer_deadline()];
+            return deadlines.into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
         let branches = self.branches.values().filter_map(|b| b.deadline);
-        branches.chain(ring).chain(self.plan.hunt.deadline).chain(self.provisionals.deadline()).min()
+        let others = [ring, self.plan.hunt.deadline, self.provisionals.deadline(), self.early_offer_deadline()];
+        branches.chain(others.into_iter().flatten()).min()
     }
 
     // For the core.

@@ -3,6 +3,7 @@
 use super::bench::{BOB, BOB_TOO, Bench, Leg, SDP, TRUNK, udp};
 use crate::{
     types::Flow,
+    types::limits::UPDATE_S_MAX,
     wire::sip::{Message, Name},
 };
 
@@ -199,4 +200,73 @@ fn a_caller_whose_early_offer_loses_its_branch_may_try_again() {
     b.acknowledge(&early.trunk, 1, "");
     b.within(&early.trunk, "BYE", 50, "", "");
     b.finish();
+}
+
+#[test]
+fn a_side_that_says_nothing_keeps_the_other_waiting_no_longer_than_it_listens() {
+    for from_trunk in [true, false] {
+        let mut b = Bench::new();
+        let early = settled(&mut b, ALLOWS, ALLOWS);
+        let (asker, asks, target) = if from_trunk { (&early.trunk, TRUNK, BOB) } else { (&early.bob, BOB, TRUNK) };
+        b.within(asker, "UPDATE", 3, "", &held());
+        b.take_request("UPDATE", target);
+        b.pass(UPDATE_S_MAX * 1_000 - 1);
+        let is_answered = |b: &Bench| b.sent.iter().any(|(_, m)| m.method_text() == "UPDATE" && m.status() >= 200);
+        assert!(!is_answered(&b), "there was time left");
+        b.pass(1);
+        assert_eq!(b.take_response("UPDATE", asks, 200).status(), 504);
+        b.pass(20_000);
+        assert!(!is_answered(&b), "answered once");
+        b.sent.clear();
+        answered(&mut b, &early);
+        hung_up(b, &early);
+    }
+}
+
+#[test]
+fn an_answered_call_does_not_forget_an_early_offer_without_an_answer() {
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.trunk, "UPDATE", 3, "", &held());
+    b.take_request("UPDATE", BOB);
+    answered(&mut b, &early);
+    b.pass(UPDATE_S_MAX * 1_000);
+    assert_eq!(b.take_response("UPDATE", TRUNK, 200).status(), 504);
+    hung_up(b, &early);
+}
+
+#[test]
+fn a_side_that_accepts_too_late_is_put_right() {
+    // The callee at once.
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.trunk, "UPDATE", 3, "", &held());
+    let offer = b.take_request("UPDATE", BOB);
+    b.pass(UPDATE_S_MAX * 1_000);
+    assert_eq!(b.take_response("UPDATE", TRUNK, 200).status(), 504);
+    b.sent.clear();
+    b.accept(&offer, "", &listens());
+    let back = b.take_request("UPDATE", BOB);
+    assert!(text(&back.1).contains("a=sendrecv"), "{}", text(&back.1));
+    b.accept(&back, "", SDP);
+    assert!(b.find_request("UPDATE", BOB).is_none(), "once is enough");
+    answered(&mut b, &early);
+    hung_up(b, &early);
+    // The caller when it has acknowledged the answer.
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.bob, "UPDATE", 3, "", &held());
+    let offer = b.take_request("UPDATE", TRUNK);
+    b.pass(UPDATE_S_MAX * 1_000);
+    assert_eq!(b.take_response("UPDATE", BOB, 200).status(), 504);
+    b.sent.clear();
+    b.accept(&offer, "", &listens());
+    b.accept(&early.to_bob, "one", "");
+    b.take_response("INVITE", TRUNK, 200);
+    b.acknowledge(&early.trunk, 1, "");
+    let correction = b.take_request("INVITE", TRUNK);
+    assert!(text(&correction.1).contains("a=sendrecv"));
+    b.accept(&correction, "", SDP);
+    b.answer(&early.to_other, 487, "two", "", "");
+    hung_up(b, &early);
 }
