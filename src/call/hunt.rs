@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    admission::allowed_breadth,
     call::{Call, State},
     context::{Context, Side},
     diversion::{self, Party, Stop},
@@ -95,12 +96,12 @@ impl Hunt {
     /// Reads what the caller's INVITE says of the way behind it and ahead of it.
     pub(super) fn comes_from(&mut self, invite: &Message, is_callback: bool) {
         self.earlier_hops = diversion::count(invite);
-        self.breadth = invite.header_text("Max-Breadth").and_then(|v| v.trim().parse().ok());
+        self.breadth = Some(allowed_breadth(invite));
         self.is_callback = is_callback;
     }
 
     pub(super) fn breadth(&self) -> usize {
-        self.breadth.unwrap_or(BREADTH_MAX).min(BREADTH_MAX)
+        self.breadth.unwrap_or(BREADTH_MAX)
     }
 
     /// The ring group that was called.

@@ -593,8 +593,10 @@ fn a_breadth_above_the_limit_is_lowered_to_it_and_none_is_440() {
         b.request(udp(TRUNK), ("INVITE", &uri), identity, ("c", 1), (&format!("Max-Breadth: {allowed}\n"), SDP));
         let invite = b.take_request("INVITE", ALICE);
         assert_eq!(invite.1.header_text("Max-Breadth"), Some(told.to_string().as_str()));
-        b.request(udp(TRUNK), ("INVITE", &uri), identity, ("d", 1), ("Max-Breadth: 0\n", SDP));
-        assert_eq!(refusal(&mut b).0, 440);
+        for (name, none) in [("d", "0"), ("e", "00")] {
+            b.request(udp(TRUNK), ("INVITE", &uri), identity, (name, 1), (&format!("Max-Breadth: {none}\n"), SDP));
+            assert_eq!(refusal(&mut b).0, 440);
+        }
         b.finish();
     }
 }
@@ -689,4 +691,35 @@ fn whoever_wants_no_history_told_has_none_told_and_a_device_cannot_make_one_up()
     b.request(flow, ("INVITE", "sip:1003@pbx.example.com"), (from, to), ("d", 1), (made_up, SDP));
     let invite = b.take_request("INVITE", CAROL).1;
     assert!(invite.header(Name::Diversion).is_none() && invite.header(Name::HistoryInfo).is_none());
+}
+
+// Loops.
+
+/// Alice's calls go to an outside number whose carrier brings them back. Returns how often they went out, and the status that
+/// ended it. `keeps`: what the carrier leaves in a call.
+fn rounds(keeps: &[(&str, Name)]) -> (usize, u16) {
+    let mut b = forwarding(Forwarding { always: to("92025550177"), ..none() }, none());
+    let mut headers = String::from("Max-Forwards: 20\n");
+    for round in 0..20 {
+        let uri = format!("sip:{TO_ALICE}@pbx.example.com");
+        let head = format!(
+            "INVITE {uri} SIP/2.0\nVia: SIP/2.0/UDP {TRUNK};branch=z9hG4bK-round-{round}\nFrom: {FROM};tag={round}\n\
+             To: <{uri}>\nCall-ID: round-{round}\nCSeq: 1 INVITE\nContact: <sip:x@{TRUNK}>\n{headers}"
+        );
+        b.receive(udp(TRUNK), &head, SDP);
+        let Some((_, out)) = b.find_request("INVITE", TRUNK) else {
+            return (round, b.take_response("INVITE", TRUNK, 300).status());
+        };
+        let kept = |(text, name): &(_, _)| out.lines(*name).map(|v| format!("{text}: {v}\n")).collect::<String>();
+        headers = keeps.iter().map(kept).collect();
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
+fn a_call_that_its_carrier_brings_back_dies_out() {
+    let (hops, way) = (("Max-Forwards", Name::MaxForwards), ("Diversion", Name::Diversion));
+    assert_eq!(rounds(&[hops, way]), (FORWARD_HOPS_MAX, 483));
+    // Each round is two hops here: to the user, and from there out again.
+    assert_eq!(rounds(&[hops]), (10, 483));
 }
