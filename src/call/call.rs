@@ -272,6 +272,8 @@ impl Call {
             is_negotiated: false,
             received: Received::default(),
             settled: Vec::new(),
+            before_update: None,
+            is_behind: false,
             offered: None,
             prack: None,
         })
@@ -416,6 +418,8 @@ impl Call {
         let branch = &self.branches[&number];
         let settled = branch.settled_in(response).cloned();
         let is_settled = settled.is_some();
+        self.recall(number, response);
+        let branch = &self.branches[&number];
         let body = settled.or_else(|| response.sdp()).unwrap_or_default();
         let negotiated = if branch.has_offered() {
             // Some answer in an unreliable response, and not again.

@@ -72,6 +72,7 @@ impl Call {
         if self.leg_mut(target).is_none_or(|leg| !leg.allows_update) {
             return ctx.refuse(&pending, 504, "");
         }
+        self.remember();
         let body = description(&pending.request).unwrap_or_default();
         let Some(leg) = self.leg_mut(side) else { return };
         match leg.negotiation.read_offer(&body) {
@@ -174,7 +175,10 @@ impl Call {
                 let response = leg.accept_session(ctx.now, &pending.request, response);
                 ctx.respond(pending.txn, 200, response.body("application/sdp", answer.as_bytes()).finish());
                 let (number, told) = match (update.asker, update.target) {
-                    (Side::A, Side::B(number)) => (number, session.clone()),
+                    (Side::A, Side::B(number)) => {
+                        self.changed_by_caller(number);
+                        (number, session.clone())
+                    }
                     (Side::B(number), _) => (number, update.offer),
                     (Side::A, Side::A) => return,
                 };

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{context::Context, credentials::Authorization, hunt::Hunt, leg::Leg, provisional::Received};
+use super::{
+    context::Context, credentials::Authorization, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg,
+    provisional::Received,
+};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
@@ -138,6 +141,10 @@ pub(super) struct Branch {
     /// Early dialogs in which offer and answer are settled, a reliable response having had its part: To tag, and the answer
     /// if it was the callee's.
     pub settled: Vec<(String, Bytes)>,
+    /// What held in all of them before an offer in the first one changed that one.
+    pub before_update: Option<Box<BeforeUpdate>>,
+    /// The dialog that answered has not seen what the caller has changed since.
+    pub is_behind: bool,
     /// The reliable response with its offer, whose PRACK waits for the caller's answer.
     pub offered: Option<Message>,
     /// The last reliable response and what its PRACK carried, in case it must be sent again.

@@ -331,6 +331,9 @@ impl Call {
                 leg.is_restoring = true;
             }
         }
+        if was_restoring && side == Side::A {
+            self.correct_a(ctx);
+        }
         self.close_unused_media(ctx);
     }
 

@@ -10,6 +10,7 @@ mod core;
 mod credentials;
 mod diversion;
 mod early;
+mod early_dialogs;
 mod early_update;
 mod emergency_call;
 mod failover;

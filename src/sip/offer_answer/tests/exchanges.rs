@@ -143,6 +143,27 @@ fn a_section_that_was_rejected_in_between_gets_a_new_key() {
 }
 
 #[test]
+fn another_dialog_goes_on_from_before_unless_a_key_was_given_up_since() {
+    for (video, is_possible) in [(6002, true), (0, false)] {
+        let mut leg = leg(SrtpOnly);
+        let source = ["m=audio 4000 RTP/SAVP 0", "m=video 4002 RTP/SAVP 96"];
+        let exchange = |leg: &mut Leg, video: u16| {
+            let offer = offered(leg, &source);
+            let line =
+                |i: usize| offer.media[i].crypto.first().map_or_else(String::new, |line| crypto(1, line.suite, 1));
+            let (audio_line, video, video_line) = (line(0), format!("m=video {video} RTP/SAVP 96"), line(1));
+            let answer = body(&["m=audio 6000 RTP/SAVP 0", &audio_line, &video, &video_line]);
+            leg.read_answer(answer.as_bytes()).unwrap().1
+        };
+        let then = exchange(&mut leg, 6002);
+        let past = leg.past();
+        exchange(&mut leg, video);
+        assert_eq!(leg.return_to(past), is_possible);
+        assert_eq!(leg.settled() == then, is_possible);
+    }
+}
+
+#[test]
 fn a_re_offer_repeats_the_line_in_use_and_its_profile() {
     // The peer offered, in the form called optional, and spelled the suite in its own way.
     let theirs = crypto(9, Suite::AesCm256HmacSha1_80, 1).replace("AES_256_CM", "AES_CM_256");
