@@ -154,3 +154,8 @@ pub const RESYNC_ANSWER_S_MAX: u64 = 10;
 pub const HISTORY_ENTRIES_MAX: usize = 10;
 /// Index of such a stop; one with a longer index is not told on.
 pub const HISTORY_INDEX_CHARS_MAX: usize = 32;
+/// Transfers by which one person reached another; a REFER for one more is answered 403. Emergency calls are exempt.
+pub const TRANSFERS_MAX: u8 = 8;
+/// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its
+/// own; the transfer then fails.
+pub const HANDOVER_OFFERS_MAX: u8 = 5;

@@ -20,6 +20,8 @@ mod reasons;
 mod resync;
 mod sessions;
 mod subscription;
+mod transfer;
+mod transfer_features;
 mod updates;
 
 use std::net::SocketAddr;
