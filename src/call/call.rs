@@ -14,6 +14,7 @@ use super::{
     failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     handover::{Handover, Part},
+    in_dialog::Relayed,
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
@@ -101,9 +102,8 @@ pub(super) struct Call {
     pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
-    /// to it were answered.
-    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on.
+    pub relayed: BTreeMap<TxnId, Relayed>,
     pub plan: Plan,
     pub failover: Failover,
     pub next_branch: u32,
@@ -844,6 +844,7 @@ impl Call {
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
         self.give_up_early_offer(ctx);
+        self.give_up_relayed(ctx);
         self.give_up_late(ctx);
         self.sessions_due(ctx);
         self.repeat_handover(ctx);
@@ -879,7 +880,7 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            let others = [self.handover_deadline(), self.early_offer_deadline()];
+            let others = [self.handover_deadline(), self.early_offer_deadline(), self.relayed_deadline()];
             let deadlines = [self.sessions_deadline(), self.answers_deadline()].into_iter().chain(others);
             return deadlines.flatten().min();
         }

@@ -159,3 +159,6 @@ pub const TRANSFERS_MAX: u8 = 8;
 /// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its
 /// own; the transfer then fails.
 pub const HANDOVER_OFFERS_MAX: u8 = 5;
+/// Time for the answer to a request that passes from one leg of a call to the other; then 504, before its sender gives up after
+/// 32 s.
+pub const RELAYED_S_MAX: u64 = 30;
