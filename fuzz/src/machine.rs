@@ -211,7 +211,8 @@ impl Server {
                 | Output::Connect { .. }
                 | Output::Resolve { .. }
                 | Output::StoreBinding(_)
-                | Output::StoreCdr(_) => {}
+                | Output::StoreCdr(_)
+                | Output::Resynced { .. } => {}
             }
         }
         for leg in closed {

@@ -14,6 +14,7 @@ use super::{
     failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
     handover::{Handover, Part},
+    in_dialog::Relayed,
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
@@ -101,9 +102,8 @@ pub(super) struct Call {
     pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
-    /// to it were answered.
-    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on.
+    pub relayed: BTreeMap<TxnId, Relayed>,
     pub plan: Plan,
     pub failover: Failover,
     pub next_branch: u32,
@@ -306,6 +306,8 @@ impl Call {
             is_negotiated: false,
             received: Received::default(),
             settled: Vec::new(),
+            before_update: None,
+            is_behind: false,
             offered: None,
             prack: None,
         })
@@ -445,6 +447,8 @@ impl Call {
         let branch = &self.branches[&number];
         let settled = branch.settled_in(response).cloned();
         let is_settled = settled.is_some();
+        self.recall(number, response);
+        let branch = &self.branches[&number];
         let body = settled.or_else(|| response.sdp()).unwrap_or_default();
         let negotiated = if branch.has_offered() {
             // Some answer in an unreliable response, and not again.
@@ -583,7 +587,7 @@ impl Call {
         }
         if is_unexpected {
             let is_trunk = attempt.as_ref().is_some_and(|attempt| attempt.trunk().is_some());
-            self.note_failure(mapped(status, &reason, is_trunk));
+            self.note_failure(Failure { cause: self.passed.cause(), ..mapped(status, &reason, is_trunk) });
             if let Some(user) = attempt.as_ref().and_then(Attempt::user) {
                 self.plan.hunt.note(user, Outcome::of(status, has_rung));
             }
@@ -697,6 +701,9 @@ impl Call {
             let mut response = ctx.response(&pending, failure.status, &failure.reason, &tag);
             if let Some(text) = warning {
                 response = response.header("Warning", ctx.warning(text));
+            }
+            if let Some(cause) = &failure.cause {
+                response = response.header("Reason", cause);
             }
             if failure.status == 503 && self.emergency.is_none() {
                 response = response.header("Retry-After", 5);
@@ -851,6 +858,8 @@ impl Call {
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_early_offer(ctx);
+        self.give_up_relayed(ctx);
         self.give_up_late(ctx);
         self.sessions_due(ctx);
         self.repeat_handover(ctx);
@@ -886,13 +895,15 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            let deadlines = [self.sessions_deadline(), self.answers_deadline(), self.handover_deadline()];
-            return deadlines.into_iter().flatten().min();
+            let others = [self.handover_deadline(), self.early_offer_deadline(), self.relayed_deadline()];
+            let deadlines = [self.sessions_deadline(), self.answers_deadline()].into_iter().chain(others);
+            return deadlines.flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
         let branches = self.branches.values().filter_map(|b| b.deadline);
-        branches.chain(ring).chain(self.plan.hunt.deadline).chain(self.provisionals.deadline()).min()
+        let others = [ring, self.plan.hunt.deadline, self.provisionals.deadline(), self.early_offer_deadline()];
+        branches.chain(others.into_iter().flatten()).min()
     }
 
     // For the core.
@@ -927,6 +938,11 @@ impl Call {
     /// Its record is not written yet. What lives longer than that only waits for transactions.
     pub(super) const fn is_live(&self) -> bool {
         !self.is_recorded
+    }
+
+    /// An emergency call, or the answering point's call back.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.emergency.is_some() || !self.plan.hunt.obeys_wishes()
     }
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.

@@ -5,6 +5,7 @@ mod identification;
 mod messages;
 mod reach;
 mod registrations;
+mod resync;
 mod transfer;
 
 use std::{
@@ -27,6 +28,9 @@ use super::{
     interface::{CallView, Counters, Input, Output, Setup},
     leg::Peer,
     message::Messages,
+    overload::loss_percent,
+    received_history::ReceivedHistory,
+    resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
@@ -69,6 +73,7 @@ pub struct Core {
     /// Until when emergency services may call back, by the number they were shown.
     callbacks: HashMap<String, Instant>,
     messages: Messages,
+    resyncs: Resyncs,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
@@ -106,6 +111,7 @@ impl Core {
             listeners,
             rng,
             counters: Counters::default(),
+            loss_percent: 0,
             outputs: VecDeque::new(),
             owners: HashMap::new(),
             dialogs: HashMap::new(),
@@ -123,6 +129,7 @@ impl Core {
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
             messages: Messages::new(limits::MESSAGES_MAX),
+            resyncs: Resyncs::new(limits::RESYNCS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
@@ -141,6 +148,8 @@ impl Core {
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
+        let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
+        self.ctx.loss_percent = loss_percent(&used);
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
             Input::Unframeable { flow, error } => {
@@ -153,6 +162,7 @@ impl Core {
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
+            Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }
@@ -318,6 +328,9 @@ impl Core {
             }
             Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
             Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
+            Owner::Resync(id, index) => {
+                self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
+            }
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -476,6 +489,9 @@ impl Core {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
                 plan.hunt.comes_from(&pending.request, is_callback);
+                if is_from_trunk {
+                    plan.hunt.earlier = ReceivedHistory::of(&pending.request);
+                }
                 plan.hunt.device = device;
                 self.start_call(pending, caller, callee, plan, None);
             }
@@ -663,6 +679,7 @@ impl Core {
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
         self.messages.timeout(&mut self.ctx);
+        self.resyncs.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
@@ -680,11 +697,12 @@ impl Core {
         };
         let calls = self.timers.first().map(|(at, _)| *at);
         let messages = self.messages.next_timeout();
+        let resyncs = self.resyncs.next_timeout();
         let subscriptions = self.subscriptions.next_timeout();
         let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
             unreachable!("every input ends with drained trunks")
         };
-        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
+        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups].into_iter().flatten().min()
     }
 
     // Views.
@@ -735,6 +753,7 @@ impl Core {
             && self.timers.is_empty()
             && self.transfers.is_empty()
             && self.messages.is_empty()
+            && self.resyncs.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0

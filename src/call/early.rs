@@ -25,6 +25,9 @@ impl Call {
             return false;
         }
         let is_final = arrival == Arrival::Reliable;
+        if branch.before_update.is_some() {
+            return self.keep_for_its_dialog(number, response, is_final.then_some(body));
+        }
         if let Err(text) = self.read_answer_of_b(ctx, number, &body) {
             if is_final {
                 tracing::debug!(call = %self.id, reason = text, "The callee's early answer is unusable.");
@@ -118,6 +121,9 @@ impl Call {
     /// The caller has acknowledged the answer, and may now be offered what holds since somebody else answered than it heard
     /// before.
     pub(super) fn correct_a(&mut self, ctx: &mut Context) {
+        if self.catch_up(ctx) {
+            return;
+        }
         let (Some(told), State::Answered(number)) = (self.told.take(), self.state) else { return };
         let session = self.branches.get(&number).and_then(|branch| branch.leg.session.clone());
         let Some(session) = session.filter(|session| !is_same_media(&told, session)) else { return };

@@ -58,6 +58,13 @@ pub enum Input {
     Media(media::Event),
     /// Users were added or removed.
     Directory(Arc<Directory>),
+    /// An operator wants the devices of this user to fetch their configuration again; answered once, by
+    /// [`Output::Resynced`] with this `id`.
+    Resync {
+        id: u64,
+        user: String,
+        is_reboot: bool,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -87,6 +94,10 @@ pub enum Output {
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
     StoreCdr(Cdr),
+    Resynced {
+        id: u64,
+        result: Result<Vec<DeviceSync>, SyncRefusal>,
+    },
     Timeout(Option<Instant>),
 }
 
@@ -100,6 +111,7 @@ impl fmt::Debug for Input {
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
+            Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -116,6 +128,7 @@ impl fmt::Debug for Output {
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
+            Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -137,6 +150,39 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// What became of asking one device to fetch its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceSync {
+    pub transport: &'static str,
+    pub remote: SocketAddr,
+    pub user_agent: String,
+    #[serde(flatten)]
+    pub outcome: SyncOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum SyncOutcome {
+    Answered {
+        status: u16,
+        /// The usual one for the status: what a device writes there is nobody's business.
+        reason: &'static str,
+    },
+    NoAnswer,
+    /// The device has not come back since its connection broke.
+    NoConnection,
+    /// It was not asked: it is in an emergency call, or emergency services may call it back.
+    Emergency,
+}
+
+/// Why no device was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncRefusal {
+    NoSuchUser,
+    /// As many as may be asked at a time have not answered yet.
+    TooMany,
 }
 
 /// Totals since start, for metrics.

@@ -10,6 +10,7 @@ mod core;
 mod credentials;
 mod diversion;
 mod early;
+mod early_dialogs;
 mod early_update;
 mod emergency_call;
 mod failover;
@@ -24,10 +25,13 @@ mod late_offer;
 mod leg;
 mod message;
 mod outgoing;
+mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;
+mod received_history;
 mod refer;
+mod resync;
 mod session_timer;
 mod subscription;
 #[cfg(test)]
@@ -37,4 +41,4 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, Input, Output, Setup};
+pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SyncOutcome, SyncRefusal};

@@ -146,8 +146,19 @@ pub const DNS_RECORDS_MAX: usize = 32;
 pub const DNS_QUESTIONS_MAX: usize = 64;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
+/// Users whose devices are asked at a time to fetch their configuration again; one more is refused.
+pub const RESYNCS_MAX: usize = 256;
+/// Time for a device to answer that; then it counts as silent.
+pub const RESYNC_ANSWER_S_MAX: u64 = 10;
+/// Earlier stops of a call from a trunk that are told on, of each kind of header; further ones are not.
+pub const HISTORY_ENTRIES_MAX: usize = 10;
+/// Index of such a stop; one with a longer index is not told on.
+pub const HISTORY_INDEX_CHARS_MAX: usize = 32;
 /// Transfers by which one person reached another; a REFER for one more is answered 403. Emergency calls are exempt.
 pub const TRANSFERS_MAX: u8 = 8;
 /// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its
 /// own; the transfer then fails.
 pub const HANDOVER_OFFERS_MAX: u8 = 5;
+/// Time for the answer to a request that passes from one leg of a call to the other; then 504, before its sender gives up after
+/// 32 s.
+pub const RELAYED_S_MAX: u64 = 30;

@@ -14,6 +14,7 @@ mod common;
 mod dns;
 mod phone;
 mod reach;
+mod resync;
 mod selftest;
 mod strangers;
 mod streams;

@@ -179,6 +179,13 @@ impl Phone {
         self.respond(&bye, "");
     }
 
+    /// Waits for a NOTIFY and answers it at once. Returns its Event value.
+    pub(crate) fn notified(&self) -> String {
+        let notify = self.wait(|m| m.method() == Some(Method::Notify));
+        self.respond(&notify, "");
+        notify.header(Name::Event).unwrap_or_default().to_owned()
+    }
+
     /// Sends `count` RTP packets into the call.
     pub(crate) fn speak(&self, dialog: &Dialog, count: u16) {
         for sequence in 0..count {

@@ -331,6 +331,7 @@ impl Server {
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
+                Output::Resynced { .. } => {}
                 Output::Timeout(at) => {
                     self.core_timeout = at;
                     for flow in failed {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Cdr, Core, Input, Output, Setup};
+use super::super::{Cdr, Core, DeviceSync, Input, Output, Setup, SyncRefusal};
 use crate::{
     config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
@@ -84,6 +84,8 @@ pub(super) struct Bench {
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
     pub(super) serial: u32,
+    /// What became of orders to devices, and not yet taken.
+    pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
 
 pub(super) fn udp(remote: &str) -> Flow {
@@ -161,6 +163,7 @@ impl Bench {
             resumed: Vec::new(),
             questions: Vec::new(),
             serial: 0,
+            resynced: Vec::new(),
         };
         bench.drain();
         bench
@@ -186,6 +189,7 @@ impl Bench {
                 Output::Timeout(_) => break,
                 Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
+                Output::Resynced { id, result } => self.resynced.push((id, result)),
             }
         }
         for leg in closed {

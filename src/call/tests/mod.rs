@@ -12,10 +12,12 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod overload;
 mod pbx;
 mod provisional;
 mod reach;
 mod reasons;
+mod resync;
 mod sessions;
 mod subscription;
 mod transfer;
@@ -29,7 +31,7 @@ use bench::{ALICE, BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp};
 use super::Input;
 use crate::{
     media,
-    types::{ConnectionId, Flow, Transport},
+    types::{ConnectionId, Flow, Transport, limits::RELAYED_S_MAX},
     wire::sip::{Message, Name},
 };
 
@@ -618,5 +620,28 @@ fn a_503_of_the_other_side_is_never_passed_on_as_ours() {
     b.within(&trunk, "BYE", 4, "", "");
     let bye = b.take_request("BYE", BOB);
     b.answer(&bye, 200, "", "", "");
+    b.finish();
+}
+
+#[test]
+fn who_asks_the_other_side_something_hears_in_time_that_nobody_answers() {
+    // It says 408 itself, which may not be passed on (RFC 4320 section 4.2).
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.answer(&info, 408, "", "", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 504);
+    // It says nothing.
+    b.within(&trunk, "INFO", 3, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.pass(RELAYED_S_MAX * 1_000 - 1);
+    assert!(b.sent.iter().all(|(_, m)| m.status() < 200), "there was time left");
+    b.pass(1);
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 504);
+    b.answer(&info, 200, "", "", "");
+    assert!(b.sent.iter().all(|(_, m)| m.status() < 200), "answered once");
+    assert_eq!(b.core.live_calls(), 1, "the call goes on");
+    b.within(&trunk, "BYE", 4, "", "");
     b.finish();
 }

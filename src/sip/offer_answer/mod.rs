@@ -143,9 +143,20 @@ pub struct Leg {
     renews_keys: bool,
 }
 
+/// What a leg had negotiated at some time ([`Leg::past`]).
+#[derive(Clone, Debug)]
+pub struct Past {
+    origin_version: u64,
+    sent: Option<Arc<Secret<String>>>,
+    standing: Option<Arc<Secret<String>>>,
+    ours: Vec<MediaSection>,
+    settled: Vec<Settled>,
+    exchange: Exchange,
+}
+
 /// Where the last exchange of this leg stands. Offers are kept after their answer, because a forked INVITE may be
 /// answered again, and so may ours: in a provisional response and in the final one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Exchange {
     Idle,
     /// Our offer awaits the peer's answer.
@@ -331,6 +342,43 @@ impl Leg {
             Exchange::OfferAnswered(_) | Exchange::ReceivedAnswered(_) => self.exchange = Exchange::Idle,
             Exchange::Idle | Exchange::Offered(_) | Exchange::Received(_) => {}
         }
+    }
+
+    /// What holds in each dialog of a forked INVITE before a later exchange in one of them.
+    pub fn past(&self) -> Past {
+        Past {
+            origin_version: self.origin_version,
+            sent: self.sent.clone(),
+            standing: self.standing.clone(),
+            ours: self.ours.clone(),
+            settled: self.settled.clone(),
+            exchange: self.exchange.clone(),
+        }
+    }
+
+    /// Goes on where `past` was: in another dialog of the same INVITE, which has not seen what came after. `false`, and
+    /// nothing has changed, if one of our keys of then was given up since: it never comes back.
+    pub fn return_to(&mut self, past: Past) -> bool {
+        let is_in_use = |(i, before): (usize, &MediaSection)| {
+            before.crypto.is_empty() || self.ours.get(i).is_some_and(|ours| ours.crypto == before.crypto)
+        };
+        if !past.ours.iter().enumerate().all(is_in_use) {
+            return false;
+        }
+        let Past { origin_version, sent, standing, ours, settled, exchange } = past;
+        *self = Self {
+            origin_version,
+            sent,
+            standing,
+            ours,
+            settled,
+            exchange,
+            security: self.security,
+            origin_id: self.origin_id,
+            address: self.address,
+            renews_keys: false,
+        };
+        true
     }
 
     /// What is settled now, one entry per section; empty before the first answer.

@@ -15,30 +15,57 @@ fn attribute(direction: Direction) -> &'static str {
     }
 }
 
-/// Goal: the table of RFC 3264 section 6.1 (RFC 6337 section 5.3), for what A is told when B answered. Method: every
-/// offer of A with every answer of B, those that B may not give included.
-#[test]
-fn directions_pass_in_offers_and_are_confined_in_answers() {
+/// What A is told for each of [`DIRECTIONS`] that B answers, by what A offered: RFC 3264 section 6.1, RFC 6337 section 5.3.
+fn answers_told() -> [(Direction, [Direction; 4]); 4] {
     use Direction::{Inactive, RecvOnly, SendOnly, SendRecv};
-    let table = [
+    [
         (SendRecv, [SendRecv, SendOnly, RecvOnly, Inactive]),
         (SendOnly, [RecvOnly, Inactive, RecvOnly, Inactive]),
         (RecvOnly, [SendOnly, SendOnly, Inactive, Inactive]),
         (Inactive, [Inactive, Inactive, Inactive, Inactive]),
-    ];
-    for (stated, row) in table {
+    ]
+}
+
+/// One offer of A with one answer of B, and what A is told.
+fn passed(a: &mut Leg, b: &mut Leg, stated: Direction, answered: Direction) -> Direction {
+    let seen = a.read_offer(body(&["m=audio 6000 RTP/AVP 0", attribute(stated)]).as_bytes()).unwrap();
+    let to_b = read(&b.offer(&mut rng(), &seen, &local(&[20_000])));
+    assert_eq!(to_b.media[0].direction, stated);
+    let answer = body(&["m=audio 7000 RTP/AVP 0", attribute(answered)]);
+    let (from_b, b_settled) = b.read_answer(answer.as_bytes()).unwrap();
+    assert_eq!(b_settled[0].peer_direction, answered);
+    let (to_a, a_settled) = a.answer(&mut rng(), &from_b, &local(&[20_002])).unwrap();
+    assert_eq!(a_settled[0].peer_direction, stated);
+    read(&to_a).media[0].direction
+}
+
+/// Goal: directions pass in offers and are confined in answers. Method: every offer of A with every answer of B, those that B
+/// may not give included.
+#[test]
+fn directions_pass_in_offers_and_are_confined_in_answers() {
+    for (stated, row) in answers_told() {
         for (answered, expected) in DIRECTIONS.into_iter().zip(row) {
-            let mut a = leg(PlainOnly);
-            let mut b = leg(PlainOnly);
-            let seen = a.read_offer(body(&["m=audio 6000 RTP/AVP 0", attribute(stated)]).as_bytes()).unwrap();
-            let to_b = read(&b.offer(&mut rng(), &seen, &local(&[20_000])));
-            assert_eq!(to_b.media[0].direction, stated);
-            let answer = body(&["m=audio 7000 RTP/AVP 0", attribute(answered)]);
-            let (from_b, b_settled) = b.read_answer(answer.as_bytes()).unwrap();
-            assert_eq!(b_settled[0].peer_direction, answered);
-            let (to_a, a_settled) = a.answer(&mut rng(), &from_b, &local(&[20_002])).unwrap();
-            assert_eq!(read(&to_a).media[0].direction, expected, "{stated:?} answered {answered:?}");
-            assert_eq!(a_settled[0].peer_direction, stated);
+            let told = passed(&mut leg(PlainOnly), &mut leg(PlainOnly), stated, answered);
+            assert_eq!(told, expected, "{stated:?} answered {answered:?}");
+        }
+    }
+}
+
+/// Goal: hold and resume by either side, whatever held before. Method: the same table for an offer that follows another
+/// exchange, begun by A or by B, of each direction.
+#[test]
+fn a_new_offer_is_answered_as_the_first_would_be_whoever_made_the_one_before() {
+    for is_by_a in [true, false] {
+        for (before, answers) in answers_told() {
+            for (stated, row) in answers_told() {
+                for (answered, expected) in DIRECTIONS.into_iter().zip(row) {
+                    let (mut a, mut b) = (leg(PlainOnly), leg(PlainOnly));
+                    let (first, second) = if is_by_a { (&mut a, &mut b) } else { (&mut b, &mut a) };
+                    assert_eq!(passed(first, second, before, Direction::SendRecv), answers[0]);
+                    let told = passed(&mut a, &mut b, stated, answered);
+                    assert_eq!(told, expected, "{before:?}, then {stated:?} answered {answered:?}");
+                }
+            }
         }
     }
 }
@@ -114,6 +141,27 @@ fn a_section_that_was_rejected_in_between_gets_a_new_key() {
     assert_ne!(again[1].send, first[1].send);
     assert!([&without, &again].iter().all(|settled| settled[0].send == first[0].send));
     assert_ne!(first[0].send, first[1].send, "each section has a key of its own");
+}
+
+#[test]
+fn another_dialog_goes_on_from_before_unless_a_key_was_given_up_since() {
+    for (video, is_possible) in [(6002, true), (0, false)] {
+        let mut leg = leg(SrtpOnly);
+        let source = ["m=audio 4000 RTP/SAVP 0", "m=video 4002 RTP/SAVP 96"];
+        let exchange = |leg: &mut Leg, video: u16| {
+            let offer = offered(leg, &source);
+            let line =
+                |i: usize| offer.media[i].crypto.first().map_or_else(String::new, |line| crypto(1, line.suite, 1));
+            let (audio_line, video, video_line) = (line(0), format!("m=video {video} RTP/SAVP 96"), line(1));
+            let answer = body(&["m=audio 6000 RTP/SAVP 0", &audio_line, &video, &video_line]);
+            leg.read_answer(answer.as_bytes()).unwrap().1
+        };
+        let then = exchange(&mut leg, 6002);
+        let past = leg.past();
+        exchange(&mut leg, video);
+        assert_eq!(leg.return_to(past), is_possible);
+        assert_eq!(leg.settled() == then, is_possible);
+    }
 }
 
 #[test]
