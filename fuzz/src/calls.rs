@@ -1,10 +1,14 @@
 //! The whole signalling core, fed by peers whose every message is a choice: what is meant is nearly right, so that runs get
 //! deep into calls, transfers of session descriptions, subscriptions and their ends.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use ringdown::{
     call::Input,
+    config::Config,
     media,
     sip::locate::{Record, RecordType, Reply},
     types::Duration,
@@ -13,7 +17,7 @@ use ringdown::{
 
 use super::{
     choices::Choices,
-    machine::{PEERS, Server, flow},
+    machine::{PEERS, Server, configuration, flow},
 };
 
 const CONFIG: &str = r#"
@@ -105,7 +109,7 @@ const HEADERS: [&str; 40] = [
     "History-Info: <sip:1002@pbx.example.com>;index=1",
     "Record-Route: <sip:proxy.example.com;lr>, <sip:[2001:db8::1]>",
     "Retry-After: 5",
-    "Contact: <sip:1001@pbx.example.com>;q=0.5",
+    "Contact: <sip:dev@198.51.100.9?Subject=x>;q=0.5",
     "Path: <sip:proxy.example.com;lr>",
     "Alert-Info: <urn:alert:service:call-waiting>",
 ];
@@ -128,7 +132,8 @@ const BODIES: [(&str, &str); 9] = [
 /// nothing is left of any.
 pub fn calls(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let mut server = Server::new(CONFIG);
+    static CONFIGURATION: LazyLock<Arc<Config>> = LazyLock::new(|| configuration(CONFIG));
+    let mut server = Server::new(Arc::clone(&CONFIGURATION));
     for _ in 0..STEPS_MAX {
         if choices.is_over() {
             break;

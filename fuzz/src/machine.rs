@@ -3,13 +3,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Directory, Forwarding, User},
+    config::{self, Config, Directory, Forwarding, User},
     media::{self, LegReport},
     sip::locate::Question,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -72,7 +72,8 @@ const QUIET: Duration = Duration::from_secs(400);
 ///
 /// Afterwards everybody is silent, and nothing may be left but calls that are up.
 pub fn machine(data: &[u8]) {
-    let mut server = Server::new("");
+    static CONFIGURATION: LazyLock<Arc<Config>> = LazyLock::new(|| configuration(""));
+    let mut server = Server::new(Arc::clone(&CONFIGURATION));
     for step in data.split(|byte| *byte == 0).take(64) {
         let Some((&kind, rest)) = step.split_first() else { continue };
         match kind {
@@ -87,6 +88,11 @@ pub fn machine(data: &[u8]) {
     if server.core.live_calls() == 0 {
         server.check_idle();
     }
+}
+
+/// `extra`: what it has beside [`CONFIG`].
+pub(crate) fn configuration(extra: &str) -> Arc<Config> {
+    Arc::new(config::parse(&format!("{CONFIG}{extra}")).expect("a good configuration").0)
 }
 
 fn number(text: &[u8]) -> u64 {
@@ -120,9 +126,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `extra`: what the configuration has beside [`CONFIG`].
-    pub(crate) fn new(extra: &str) -> Self {
-        let config = config::parse(&format!("{CONFIG}{extra}")).expect("a good configuration").0;
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let user = |name: &str, extension: &str, direct_line: &str| User {
             name: name.to_owned(),
@@ -134,7 +138,7 @@ impl Server {
         let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
         let address: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
         let setup = Setup {
-            config: Arc::new(config),
+            config,
             directory: Arc::new(Directory::new(users)),
             listeners: vec![(Transport::Udp, address), (Transport::Tcp, address)],
             workers: 1,

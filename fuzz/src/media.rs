@@ -101,7 +101,7 @@ impl World {
     }
 
     fn configure(&mut self, leg: LegId, choices: &mut Choices<'_>) {
-        let (receive, send) = (protection(choices), protection(choices));
+        let (receive, send) = (protection(choices, 0), protection(choices, KEYS));
         let address = |choices: &mut Choices<'_>| choices.flag().then(|| source(choices));
         let (rtp, rtcp) = (address(choices), address(choices));
         let remote = Remote { rtp, rtcp, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
@@ -232,10 +232,11 @@ fn suite_and_key(n: usize) -> (Suite, MasterKey) {
     (suite, MasterKey::generate(suite, &mut Rng::from_small_seed(seed)))
 }
 
-fn protection(choices: &mut Choices<'_>) -> Protection {
+/// `first`: where the keys begin. Those of the server are its own, and no phone knows how to encrypt under them.
+fn protection(choices: &mut Choices<'_>, first: usize) -> Protection {
     match choices.below(KEYS + 2) {
         n if n < KEYS => {
-            let (suite, key) = suite_and_key(n);
+            let (suite, key) = suite_and_key(first + n);
             Protection::Srtp { suite, key, mki_bytes: 0 }
         }
         _ => Protection::Plain,

@@ -67,9 +67,21 @@ pub enum Record {
     Address(IpAddr),
 }
 
+impl Record {
+    /// Whether it is of this type. Others that stand in an answer are ignored: they would be in the place of good ones.
+    const fn answers(&self, asked: RecordType) -> bool {
+        match self {
+            Self::Naptr { .. } => matches!(asked, RecordType::Naptr),
+            Self::Srv { .. } => matches!(asked, RecordType::Srv),
+            Self::Address(IpAddr::V4(_)) => matches!(asked, RecordType::A),
+            Self::Address(IpAddr::V6(_)) => matches!(asked, RecordType::Aaaa),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The shortest time to live of the records.
+    /// The shortest time to live of the records, those of another type than the one asked for included.
     Found { records: Vec<Record>, ttl: Duration },
     /// The name does not exist, or has no record of this type.
     Absent,
@@ -200,7 +212,8 @@ impl Locator {
     fn answered(&mut self, now: Instant, question: Question, reply: Reply) {
         let earlier = self.known.remove(&question);
         let known = match reply {
-            Reply::Found { mut records, ttl } if !records.is_empty() => {
+            Reply::Found { mut records, ttl } if records.iter().any(|record| record.answers(question.record_type)) => {
+                records.retain(|record| record.answers(question.record_type));
                 records.truncate(limits::DNS_RECORDS_MAX);
                 let ask_at = now + ttl.clamp(TTL_MIN, TTL_MAX);
                 Known { records, is_stale: false, ask_at, keep_until: ask_at + GRACE, answered_at: now }

@@ -299,6 +299,26 @@ fn answers_nobody_asked_for_change_nothing() {
 }
 
 #[test]
+fn records_of_another_type_are_no_answer_and_displace_none() {
+    let records = ["carrier.example. A 192.0.2.1", "carrier.example. AAAA 2001:db8::1"];
+    let mut locator = Locator::new(START, destination(Some(5060), Some(Transport::Udp)));
+    serve(START, &mut locator, &Zone::new(&records));
+    let known: Vec<_> = locator.targets().copied().collect();
+    assert_eq!(known.len(), 2);
+    let later = START + TTL;
+    locator.handle_input(later, Input::Timeout);
+    let srv = Record::Srv { priority: 0, weight: 0, port: 1, target: "elsewhere.".to_owned() };
+    for address in ["2001:db8::66", "192.0.2.66"] {
+        let Output::Ask(question) = locator.poll_output() else { panic!("the records have expired") };
+        let other = Record::Address(address.parse().unwrap());
+        assert!(!other.answers(question.record_type), "IPv4 is asked for first");
+        let reply = Reply::Found { records: vec![srv.clone(), other], ttl: TTL };
+        locator.handle_input(later, Input::Answered { question, reply });
+    }
+    assert_eq!(locator.targets().copied().collect::<Vec<_>>(), known);
+}
+
+#[test]
 fn a_zone_of_any_size_costs_a_bounded_number_of_questions() {
     let lines = |count: usize| {
         let line = |n| format!("_sip._udp.carrier.example. SRV 1 0 5060 s{n}.example.");
