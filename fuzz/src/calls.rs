@@ -129,7 +129,7 @@ const BODIES: [(&str, &str); 9] = [
 ];
 
 /// Each step is a choice of who does what. Whatever happens, when everybody is silent for long enough every call ends, and
-/// nothing is left of any.
+/// nothing is left of any. Only an emergency call rings and goes on for as long as its ends do not say otherwise.
 pub fn calls(data: &[u8]) {
     let mut choices = Choices::new(data);
     static CONFIGURATION: LazyLock<Arc<Config>> = LazyLock::new(|| configuration(CONFIG));
@@ -141,8 +141,11 @@ pub fn calls(data: &[u8]) {
         step(&mut server, &mut choices);
     }
     server.pass(QUIET);
-    assert_eq!(server.core.live_calls(), 0, "a call outlives everybody's silence");
-    server.check_idle();
+    let left = server.core.calls();
+    assert!(left.iter().all(|call| call.emergency), "a call outlives everybody's silence");
+    if left.is_empty() {
+        server.check_idle();
+    }
 }
 
 fn step(server: &mut Server, choices: &mut Choices<'_>) {

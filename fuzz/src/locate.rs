@@ -32,6 +32,8 @@ struct World {
     now: Instant,
     asked: BTreeSet<Question>,
     rng: Rng,
+    /// A record said that there is no such service.
+    is_refused: bool,
 }
 
 /// The first choices are the destination; each further one answers a question or lets time pass. However the answers are,
@@ -47,7 +49,7 @@ pub fn locate(data: &[u8]) {
     let now = Instant::from_unix_ms(1_700_000_000_000);
     let rng = Rng::from_small_seed(7);
     let locator = Locator::new(now, destination);
-    let mut world = World { locator, health: Health::default(), now, asked: BTreeSet::new(), rng };
+    let mut world = World { locator, health: Health::default(), now, asked: BTreeSet::new(), rng, is_refused: false };
     world.drain();
     for _ in 0..STEPS_MAX {
         if choices.is_over() {
@@ -66,13 +68,12 @@ impl World {
                 let had_targets = self.locator.targets().next().is_some();
                 let reply = reply(question.record_type, choices);
                 let is_negative = matches!(reply, Reply::Absent | Reply::Failed);
+                self.is_refused |= refuses(&reply);
                 self.asked.remove(&question);
                 self.input(Input::Answered { question, reply });
                 let has_targets = self.locator.targets().next().is_some();
-                assert!(
-                    has_targets || !had_targets || !is_negative || self.is_days_later(),
-                    "a refusal takes a target away"
-                );
+                let is_kept = has_targets || !had_targets || !is_negative || self.is_refused || self.is_a_day_later();
+                assert!(is_kept, "a refusal takes a target away");
             }
             5 => {
                 let question = Question { name: choices.text(), record_type: RecordType::A };
@@ -92,7 +93,7 @@ impl World {
     }
 
     /// The grace of old records may have ended.
-    fn is_days_later(&self) -> bool {
+    fn is_a_day_later(&self) -> bool {
         self.now >= Instant::from_unix_ms(1_700_000_000_000) + Duration::from_secs(86_400)
     }
 
@@ -128,6 +129,11 @@ impl World {
             assert!(!self.health.is_skipped(later, target), "a target is skipped for ever");
         }
     }
+}
+
+fn refuses(reply: &Reply) -> bool {
+    let is_dot = |record: &Record| matches!(record, Record::Srv { target, .. } if target == ".");
+    matches!(reply, Reply::Found { records, .. } if records.iter().any(is_dot))
 }
 
 fn reply(record_type: RecordType, choices: &mut Choices<'_>) -> Reply {
