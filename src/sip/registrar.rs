@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     types::{ConnectionId, Flow, FlowKey, Instant, Rng, Secret, TxnId, limits::REGISTRATION_EXPIRES_S_MIN},
-    wire::sip::{Message, Uri},
+    wire::sip::{Message, Uri, uri::without_headers},
 };
 
 pub use extensions::EXTENSIONS;
@@ -53,15 +53,20 @@ impl Binding {
         self.reg_id == other.reg_id && self.contact == other.contact && self.instance == other.instance
     }
 
-    /// The URI of one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
+    /// Request-URI for one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
     /// other contact stays as it is.
     pub fn uri_for(&self, number: &str) -> String {
         if !self.is_bulk() {
-            return self.contact.clone();
+            return self.request_uri().to_owned();
         }
-        let (scheme, rest) = self.contact.split_once(':').expect("a contact is a URI");
+        let (scheme, rest) = self.request_uri().split_once(':').expect("a contact is a URI");
         let parts: Vec<&str> = rest.split(';').filter(|part| !extensions::is_bnc(part)).collect();
         format!("{scheme}:{number}@{}", parts.join(";"))
+    }
+
+    /// The contact as it may stand in a Request-URI.
+    pub fn request_uri(&self) -> &str {
+        without_headers(&self.contact)
     }
 
     /// Whether it stands for all numbers of a PBX.
