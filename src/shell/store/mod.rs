@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    fn cdr(n: u64) -> Cdr {
+    pub(super) fn cdr(n: u64) -> Cdr {
         Cdr {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
