@@ -184,9 +184,10 @@ impl CoreTask {
         self.outside.media.send(worker, command).map_err(|_| worker_ended())
     }
 
-    /// Disk first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
+    /// Media and disk first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
     async fn finish_batch(&mut self) -> Result<(), Failure> {
         loop {
+            self.outside.media.wake();
             let Batch { changes, cdrs, outgoing } = std::mem::take(&mut self.batch);
             if !changes.is_empty() || !cdrs.is_empty() {
                 self.outside.store.commit(changes, cdrs).await;

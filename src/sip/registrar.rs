@@ -244,6 +244,13 @@ impl Registrar {
         (owners.next().is_none() && self.bindings(owner).iter().all(is_own)).then_some(owner)
     }
 
+    /// What registered over this flow calls itself; `None` where [`Registrar::owner_of`] knows nobody.
+    pub fn user_agent_of(&self, flow: &Flow) -> Option<&str> {
+        let owner = self.owner_of(flow)?;
+        let own = self.bindings(owner).iter().find(|binding| binding.flow.key() == flow.key())?;
+        Some(&own.user_agent)
+    }
+
     /// Whether anybody has a live binding on this flow.
     pub fn is_bound(&self, flow: &Flow) -> bool {
         flow.key().is_some_and(|key| self.flows.contains_key(&key))
@@ -581,6 +588,8 @@ mod tests {
         assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5062")), Some("alice"));
         assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5063")), None);
         assert_eq!(f.registrar.contacts("alice").next().unwrap().user_agent, "Phone/1");
+        assert_eq!(f.registrar.user_agent_of(&udp("192.0.2.1:5062")), Some("Phone/1"));
+        assert_eq!(f.registrar.user_agent_of(&udp("192.0.2.1:5063")), None);
         f.pass_time(119_001);
         assert_eq!(f.register(""), ok(&["<sip:alice@192.0.2.1:5062>;expires=1"]), "a query");
         f.pass_time(999);

@@ -88,7 +88,10 @@ impl Core {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
         };
-        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
+        // A telephone system that registered itself answers for the phones behind it, whatever they are called.
+        let registered = self.registrar.user_agent_of(&pending.flow);
+        let answers = registered.or_else(|| pending.request.header(Name::UserAgent)).unwrap_or_default();
+        let algorithms = security::digest_algorithms(answers);
         let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);
