@@ -13,10 +13,10 @@ use crate::shell::tls::Tls;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `None`: the peer failed or was too slow.
-pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Option<server::TlsStream<TcpStream>> {
+pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Option<Box<server::TlsStream<TcpStream>>> {
     let handshake = TlsAcceptor::from(tls.server_config()).accept(stream);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => Some(stream),
+        Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
             debug!(%error, "A TLS handshake failed.");
             None
