@@ -1,5 +1,6 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod certificates;
 mod events;
 mod identification;
 mod messages;
@@ -66,6 +67,8 @@ pub struct Core {
     last_call_ends: HashMap<String, Instant>,
     /// Until when emergency services may call back, by the number they were shown.
     callbacks: HashMap<String, Instant>,
+    /// The users whom the certificate of an open connection names, where it names any of ours.
+    certified_users: HashMap<ConnectionId, Vec<String>>,
     messages: Messages,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
@@ -116,6 +119,7 @@ impl Core {
             live_calls: 0,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
+            certified_users: HashMap::new(),
             messages: Messages::new(limits::MESSAGES_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
@@ -139,6 +143,7 @@ impl Core {
                 self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
             }
             Input::FlowFailed { flow } => self.flow_failed(flow),
+            Input::Certified { flow, names } => self.certified(flow, &names),
             Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
                 self.ctx.trunks.resolved(now, trunk, question, reply);
@@ -588,6 +593,7 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            self.certified_users.remove(&flow.connection);
             let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
             self.subscribers_lost(flow.connection);

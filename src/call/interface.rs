@@ -13,7 +13,7 @@ use crate::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
     wire::sip::frame::FrameError,
 };
 
@@ -48,6 +48,12 @@ pub enum Input {
     /// The connection closed or could not be opened, or a datagram could not be sent.
     FlowFailed {
         flow: Flow,
+    },
+    /// The peer of a new connection has proven to own a certificate with these names. Comes before the connection's first
+    /// message.
+    Certified {
+        flow: Flow,
+        names: SubjectNames,
     },
     /// The answer to [`Output::Resolve`]; each is answered once.
     Resolved {
@@ -97,6 +103,7 @@ impl fmt::Debug for Input {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
             Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Certified { flow, names } => write!(f, "Certified({flow:?}, {names:?})"),
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),

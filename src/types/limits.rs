@@ -72,6 +72,8 @@ pub const PACKET_BYTES_MAX: usize = 2_048;
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
+/// Alternative names that are read from a peer's certificate; further ones are ignored.
+pub const CERTIFICATE_NAMES_MAX: usize = 128;
 /// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
 pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 /// ... of one source; a further connection is closed at once.

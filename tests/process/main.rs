@@ -8,6 +8,7 @@
     reason = "tests of a real process read the clock, write files and speak on standard error"
 )]
 
+mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;

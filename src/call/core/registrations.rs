@@ -30,6 +30,9 @@ impl Core {
         };
         match self.registered_user(&pending.request) {
             Some(user) if user.name == name => {
+                if self.contradicts_certificate(&pending.flow, &user) {
+                    return self.ctx.refuse(pending, 403, "Certificate Of Another User");
+                }
                 if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
                     return self.refuse(pending, &refusal);
                 }

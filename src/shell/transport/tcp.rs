@@ -8,7 +8,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::types::{Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX};
+use crate::{
+    call::Input,
+    shell::core_task::ToCore,
+    types::{Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX},
+};
 
 use super::{
     Shared,
@@ -74,17 +78,21 @@ impl Place {
 }
 
 async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, mut place: Place) {
-    let stream: BoxedStream = if flow.transport == Transport::Tls {
+    let (stream, names): (BoxedStream, _) = if flow.transport == Transport::Tls {
         // Boxed, so that its room is given back when it is over.
         let stream = Box::pin(tls::accept(&shared.tls, stream)).await;
         drop(place.handshake.take());
         let Some(stream) = stream else { return };
-        stream
+        let names = tls::client_names(&stream);
+        (stream, names)
     } else {
-        Box::new(stream)
+        (Box::new(stream), None)
     };
     let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
     shared.connections.insert(flow.connection, sender);
+    if let Some(names) = names {
+        shared.tell_core(ToCore::Input(Input::Certified { flow, names })).await;
+    }
     connection::run(&shared, flow, stream, queue, connection::Opened::ByPeer).await;
     drop(place);
 }

@@ -7,7 +7,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::debug;
 
-use crate::shell::tls::Tls;
+use crate::{
+    shell::tls::{Tls, certificate::names_of},
+    types::certificate::SubjectNames,
+};
 
 /// A peer that does not finish its handshake in this time is cut off.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +26,11 @@ pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Option<Box<server::T
         }
         Err(_) => None,
     }
+}
+
+/// What a client's certificate names; `None` for a client without one.
+pub(super) fn client_names(stream: &server::TlsStream<TcpStream>) -> Option<SubjectNames> {
+    stream.get_ref().1.peer_certificates()?.first().map(names_of)
 }
 
 /// The peer must prove `server_name`, a DNS name or an address.
