@@ -209,6 +209,7 @@ impl Server {
                 Output::Timeout(_) => break,
                 Output::Media { .. }
                 | Output::Connect { .. }
+                | Output::Close { .. }
                 | Output::Resolve { .. }
                 | Output::StoreBinding(_)
                 | Output::StoreCdr(_) => {}

@@ -24,6 +24,7 @@ use super::{
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
+    keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
@@ -69,6 +70,7 @@ pub struct Core {
     callbacks: HashMap<String, Instant>,
     /// The users whom the certificate of an open connection names, where it names any of ours.
     certified_users: HashMap<ConnectionId, Vec<String>>,
+    keep_alives: KeepAlives,
     messages: Messages,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
@@ -120,6 +122,7 @@ impl Core {
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
             certified_users: HashMap::new(),
+            keep_alives: KeepAlives::default(),
             messages: Messages::new(limits::MESSAGES_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
@@ -143,6 +146,7 @@ impl Core {
                 self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
             }
             Input::FlowFailed { flow } => self.flow_failed(flow),
+            Input::Alive { flow } => self.keep_alives.heard(now, &flow),
             Input::Certified { flow, names } => self.certified(flow, &names),
             Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
@@ -167,6 +171,7 @@ impl Core {
     // 1. A message arrives.
 
     fn received(&mut self, flow: Flow, bytes: Bytes) {
+        self.keep_alives.heard(self.ctx.now, &flow);
         let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
@@ -594,6 +599,7 @@ impl Core {
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
             self.certified_users.remove(&flow.connection);
+            self.keep_alives.forget(flow.connection);
             let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
             self.subscribers_lost(flow.connection);
@@ -631,6 +637,7 @@ impl Core {
         self.messages.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
+        self.end_silent_flows();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -650,7 +657,8 @@ impl Core {
         let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
             unreachable!("every input ends with drained trunks")
         };
-        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
+        let flows = self.keep_alives.next_timeout();
+        [transactions, bindings, calls, messages, subscriptions, lookups, flows].into_iter().flatten().min()
     }
 
     // Views.

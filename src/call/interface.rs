@@ -49,6 +49,10 @@ pub enum Input {
     FlowFailed {
         flow: Flow,
     },
+    /// A keep-alive arrived on this connection.
+    Alive {
+        flow: Flow,
+    },
     /// The peer of a new connection has proven to own a certificate with these names. Comes before the connection's first
     /// message.
     Certified {
@@ -81,6 +85,10 @@ pub enum Output {
         server_name: String,
         trunk: usize,
     },
+    /// Close this connection; the core has forgotten it.
+    Close {
+        flow: Flow,
+    },
     /// Ask DNS where a trunk is.
     Resolve {
         query: u64,
@@ -103,6 +111,7 @@ impl fmt::Debug for Input {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
             Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Alive { flow } => write!(f, "Alive({flow:?})"),
             Self::Certified { flow, names } => write!(f, "Certified({flow:?}, {names:?})"),
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
@@ -119,6 +128,7 @@ impl fmt::Debug for Output {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
             Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Close { flow } => write!(f, "Close({flow:?})"),
             Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),

@@ -35,6 +35,8 @@ pub const BINDING_TEXT_BYTES_MAX: usize = 512;
 pub const PATH_MAX: usize = 5;
 /// A device must speak this often on a flow that is to be kept (RFC 5626 section 4.4).
 pub const FLOW_TIMER_S: u32 = 120;
+/// ... and may be late by this much; then its connection is closed, unless its user is in a call.
+pub const FLOW_TIMER_GRACE_S: u64 = 30;
 /// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
 pub const PROVISIONALS_WAITING_MAX: usize = 8;
 /// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.

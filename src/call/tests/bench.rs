@@ -74,6 +74,8 @@ pub(super) struct Bench {
     pub(super) joined: Vec<(LegId, LegId)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
+    /// Connections that the server has closed.
+    pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
 }
 
@@ -149,6 +151,7 @@ impl Bench {
             open_legs: Vec::new(),
             joined: Vec::new(),
             questions: Vec::new(),
+            closed: Vec::new(),
             serial: 0,
         };
         bench.drain();
@@ -170,6 +173,7 @@ impl Bench {
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
+                Output::Close { flow } => self.closed.push(flow),
                 Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
             }

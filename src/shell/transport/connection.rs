@@ -127,8 +127,11 @@ impl Connection<'_> {
                     is_new_message = true;
                     self.tell(Input::Received { flow: self.flow, bytes }).await?;
                 }
-                Ok(Some(Frame::Ping)) => self.write(PONG).await?,
-                Ok(Some(Frame::Pong)) => {}
+                Ok(Some(Frame::Ping)) => {
+                    self.write(PONG).await?;
+                    self.tell(Input::Alive { flow: self.flow }).await?;
+                }
+                Ok(Some(Frame::Pong)) => self.tell(Input::Alive { flow: self.flow }).await?,
                 Ok(None) => break,
                 Err(error) => return self.unframeable(error).await,
             }
