@@ -80,7 +80,7 @@ impl Place {
 async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, mut place: Place) {
     let (stream, names): (BoxedStream, _) = if flow.transport == Transport::Tls {
         // Boxed, so that its room is given back when it is over.
-        let stream = Box::pin(tls::accept(&shared.tls, stream)).await;
+        let stream = Box::pin(tls::accept(&shared.tls, stream, flow.remote)).await;
         drop(place.handshake.take());
         let Some(stream) = stream else { return };
         let names = tls::client_names(&stream);

@@ -1,6 +1,6 @@
 //! TLS handshakes, in both directions.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
@@ -16,12 +16,16 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `None`: the peer failed or was too slow.
-pub(super) async fn accept(tls: &Tls, stream: TcpStream) -> Option<Box<server::TlsStream<TcpStream>>> {
+pub(super) async fn accept(
+    tls: &Tls,
+    stream: TcpStream,
+    remote: SocketAddr,
+) -> Option<Box<server::TlsStream<TcpStream>>> {
     let handshake = TlsAcceptor::from(tls.server_config()).accept(stream);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
         Ok(Err(error)) => {
-            debug!(%error, "A TLS handshake failed.");
+            debug!(%remote, %error, "A TLS handshake failed.");
             None
         }
         Err(_) => None,
