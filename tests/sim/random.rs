@@ -5,7 +5,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use ringdown::types::{Duration, Rng, Transport};
+use ringdown::{
+    call::Cdr,
+    types::{Duration, Rng, Transport},
+};
 
 use crate::{
     net::{CALM, STORM, Weather},
@@ -27,16 +30,18 @@ fn after_any_confusion_every_call_is_whole_or_gone_and_nothing_is_left() {
     let seeds = number("RINGDOWN_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = u64::try_from(threads).expect("few cores");
-    let answered = AtomicUsize::new(0);
+    let (answered, transferred) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|first| {
-                let answered = &answered;
+                let (answered, transferred) = (&answered, &transferred);
                 scope.spawn(move || {
                     let step = usize::try_from(threads).expect("few cores");
                     (first..seeds).step_by(step).find(|seed| {
                         let calls = std::panic::catch_unwind(|| run(*seed));
-                        answered.fetch_add(*calls.as_ref().unwrap_or(&0), Ordering::Relaxed);
+                        let (talked, moved) = *calls.as_ref().unwrap_or(&(0, 0));
+                        answered.fetch_add(talked, Ordering::Relaxed);
+                        transferred.fetch_add(moved, Ordering::Relaxed);
                         calls.is_err()
                     })
                 })
@@ -50,7 +55,9 @@ fn after_any_confusion_every_call_is_whole_or_gone_and_nothing_is_left() {
         assert!(failed.is_empty(), "seeds {failed:?} failed. Replay with:\n{}", commands.join("\n"));
     });
     // Runs in which nobody talks would prove nothing.
-    assert!(answered.into_inner() >= usize::try_from(2 * seeds).expect("few seeds"), "hardly a call was answered");
+    let seeds = usize::try_from(seeds).expect("few seeds");
+    assert!(answered.into_inner() >= 2 * seeds, "hardly a call was answered");
+    assert!(transferred.into_inner() >= seeds / 4, "hardly a call was transferred");
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -58,8 +65,8 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|e| panic!("{variable}={text}: {e}")))
 }
 
-/// One run; returns how many calls were answered.
-fn run(seed: u64) -> usize {
+/// One run; returns how many calls were answered, and how many came of a transfer.
+fn run(seed: u64) -> (usize, usize) {
     let mut rng = Rng::from_small_seed(seed ^ 0x5eed);
     let has_trunk = seed.is_multiple_of(3);
     let mut w = World::new(&if has_trunk { Plan::with_trunk(seed) } else { Plan::new(seed) });
@@ -83,6 +90,8 @@ fn run(seed: u64) -> usize {
     }
     w.net.heal();
     w.run(SETTLE);
+    // Whoever was transferred to somebody who does not answer waits until that telephone has rung long enough.
+    stop_ringing(&mut w);
     resume_all(&mut w);
     if !has_crash {
         assert_whole_or_gone(&mut w);
@@ -93,8 +102,10 @@ fn run(seed: u64) -> usize {
         assert_one_record_per_call(&w);
     }
     let answered = w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && c.was_answered).count();
+    let is_transferred = |c: &&Cdr| c.answer_ms.is_some() && c.transferred_by.is_some();
+    let transferred = w.server.store.cdrs.iter().filter(is_transferred).count();
     w.finish();
-    answered
+    (answered, transferred)
 }
 
 fn populate(w: &mut World, rng: &mut Rng) -> usize {
@@ -150,7 +161,7 @@ fn act(w: &mut World, rng: &mut Rng, phones: usize, has_trunk: bool) {
     let is_trunk = who >= phones;
     let live: Vec<usize> = w.phones[who].live_calls().map(|(i, _)| i).collect();
     let any_call = |rng: &mut Rng| live.get(index(rng, u32::try_from(live.len().max(1)).expect("few"))).copied();
-    match rng.below(12) {
+    match rng.below(15) {
         0..=3 if live.len() < 2 => {
             let whom = 1 + rng.below(7);
             let number = match rng.below(10) {
@@ -192,7 +203,34 @@ fn act(w: &mut World, rng: &mut Rng, phones: usize, has_trunk: bool) {
         10 if !is_trunk => w.act(who, |p, now| p.register(now, 600)),
         // Both ends of everything at once.
         11 if rng.below(4) == 0 => hang_up_all(w),
+        12 if !is_trunk => {
+            if let Some(call) = any_call(rng) {
+                w.act(who, |p, now| p.transfer(now, call, &extension(1 + rng.below(7))));
+            }
+        }
+        13 if !is_trunk => {
+            if let [first, second] = live[..] {
+                w.act(who, |p, now| p.join(now, first, second));
+            }
+        }
+        14 if !is_trunk => {
+            let is_mine =
+                |p: &&Phone| p.profile.user == w.phones[who].profile.user && p.profile.id != w.phones[who].profile.id;
+            let call = |p: &Phone| p.live_calls().find(|(_, c)| c.state == State::Up).map(|(call, _)| p.replaces(call));
+            if let Some(replaces) = w.phones[..phones].iter().filter(is_mine).find_map(call) {
+                w.act(who, |p, now| p.take_over(now, &replaces));
+            }
+        }
         _ => {}
+    }
+}
+
+fn stop_ringing(w: &mut World) {
+    for phone in 0..w.phones.len() {
+        let ringing = w.phones[phone].live_calls().filter(|(_, c)| c.state == State::Ringing);
+        for call in ringing.map(|(i, _)| i).collect::<Vec<_>>() {
+            w.hang_up(phone, call);
+        }
     }
 }
 
@@ -251,10 +289,11 @@ pub(crate) fn assert_whole_or_gone(w: &mut World) {
 /// One CDR with an answer for each call whose caller got a 200. A caller who gave up without any final response cannot
 /// know whether it was answered.
 pub(crate) fn assert_one_record_per_call(w: &World) {
-    let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller);
+    let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && !c.is_takeover);
     let answered = calls().filter(|c| c.was_answered).count();
     let unknown = calls().filter(|c| c.response.is_none()).count();
-    let recorded = w.server.store.cdrs.iter().filter(|c| c.answer_ms.is_some()).count();
+    let is_dialled = |c: &&Cdr| c.answer_ms.is_some() && c.transferred_by.is_none();
+    let recorded = w.server.store.cdrs.iter().filter(is_dialled).count();
     assert!(
         (answered..=answered + unknown).contains(&recorded),
         "{answered} calls were answered (and perhaps {unknown} more), {recorded} CDRs have an answer"
