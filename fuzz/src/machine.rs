@@ -237,6 +237,7 @@ impl Server {
                 Output::Timeout(_) => break,
                 Output::Media { .. }
                 | Output::Connect { .. }
+                | Output::Close { .. }
                 | Output::StoreBinding(_)
                 | Output::StoreCdr(_)
                 | Output::Resynced { .. } => {}

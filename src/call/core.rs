@@ -1,5 +1,6 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod certificates;
 mod events;
 mod identification;
 mod messages;
@@ -26,6 +27,7 @@ use super::{
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
     interface::{CallView, Counters, Input, Output, Setup},
+    keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
     overload::loss_percent,
@@ -72,6 +74,9 @@ pub struct Core {
     last_call_ends: HashMap<String, Instant>,
     /// Until when emergency services may call back, by the number they were shown.
     callbacks: HashMap<String, Instant>,
+    /// The users whom the certificate of an open connection names, where it names any of ours.
+    certified_users: HashMap<ConnectionId, Vec<String>>,
+    keep_alives: KeepAlives,
     messages: Messages,
     resyncs: Resyncs,
     subscriptions: Subscriptions,
@@ -128,6 +133,8 @@ impl Core {
             live_calls: 0,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
+            certified_users: HashMap::new(),
+            keep_alives: KeepAlives::default(),
             messages: Messages::new(limits::MESSAGES_MAX),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
@@ -156,6 +163,8 @@ impl Core {
                 self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
             }
             Input::FlowFailed { flow } => self.flow_failed(flow),
+            Input::Alive { flow } => self.keep_alives.heard(now, &flow),
+            Input::Certified { flow, names } => self.certified(flow, &names),
             Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
                 self.ctx.trunks.resolved(now, trunk, question, reply);
@@ -180,6 +189,7 @@ impl Core {
     // 1. A message arrives.
 
     fn received(&mut self, flow: Flow, bytes: Bytes) {
+        self.keep_alives.heard(self.ctx.now, &flow);
         let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
@@ -644,6 +654,8 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            self.certified_users.remove(&flow.connection);
+            self.keep_alives.forget(flow.connection);
             let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
             self.subscribers_lost(flow.connection);
@@ -682,6 +694,7 @@ impl Core {
         self.resyncs.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
+        self.end_silent_flows();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -702,7 +715,8 @@ impl Core {
         let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
             unreachable!("every input ends with drained trunks")
         };
-        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups].into_iter().flatten().min()
+        let flows = self.keep_alives.next_timeout();
+        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows].into_iter().flatten().min()
     }
 
     // Views.

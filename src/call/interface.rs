@@ -13,7 +13,7 @@ use crate::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
     wire::sip::frame::FrameError,
 };
 
@@ -49,6 +49,16 @@ pub enum Input {
     FlowFailed {
         flow: Flow,
     },
+    /// A keep-alive arrived on this connection.
+    Alive {
+        flow: Flow,
+    },
+    /// The peer of a new connection has proven to own a certificate with these names. Comes before the connection's first
+    /// message.
+    Certified {
+        flow: Flow,
+        names: SubjectNames,
+    },
     /// The answer to [`Output::Resolve`]; each is answered once.
     Resolved {
         query: u64,
@@ -82,6 +92,10 @@ pub enum Output {
         server_name: String,
         trunk: usize,
     },
+    /// Close this connection; the core has forgotten it.
+    Close {
+        flow: Flow,
+    },
     /// Ask DNS where a trunk is.
     Resolve {
         query: u64,
@@ -108,6 +122,8 @@ impl fmt::Debug for Input {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
             Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Alive { flow } => write!(f, "Alive({flow:?})"),
+            Self::Certified { flow, names } => write!(f, "Certified({flow:?}, {names:?})"),
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
@@ -124,6 +140,7 @@ impl fmt::Debug for Output {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
             Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Close { flow } => write!(f, "Close({flow:?})"),
             Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),

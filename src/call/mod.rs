@@ -21,6 +21,7 @@ mod hunt;
 mod identity;
 mod in_dialog;
 mod interface;
+mod keep_alive;
 mod late_offer;
 mod leg;
 mod message;

@@ -163,6 +163,7 @@ impl CoreTask {
                 Output::Connect { flow, server_name, trunk } => {
                     self.batch.outgoing.push(Outgoing::Connect { flow, server_name, trunk });
                 }
+                Output::Close { flow } => self.batch.outgoing.push(Outgoing::Close(flow.connection)),
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),

@@ -35,6 +35,8 @@ pub const BINDING_TEXT_BYTES_MAX: usize = 512;
 pub const PATH_MAX: usize = 5;
 /// A device must speak this often on a flow that is to be kept (RFC 5626 section 4.4).
 pub const FLOW_TIMER_S: u32 = 120;
+/// ... and may be late by this much; then its connection is closed, unless its user is in a call.
+pub const FLOW_TIMER_GRACE_S: u64 = 30;
 /// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
 pub const PROVISIONALS_WAITING_MAX: usize = 8;
 /// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.
@@ -72,6 +74,8 @@ pub const PACKET_BYTES_MAX: usize = 2_048;
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
+/// Alternative names that are read from a peer's certificate; further ones are ignored.
+pub const CERTIFICATE_NAMES_MAX: usize = 128;
 /// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
 pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 /// ... of one source; a further connection is closed at once.

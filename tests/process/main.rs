@@ -9,6 +9,7 @@
 )]
 
 mod canaries;
+mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;

@@ -278,8 +278,11 @@ impl Server {
         while let Some(stream) = self.streams.get_mut(&connection) {
             match stream.framer.poll() {
                 Ok(Some(Frame::Message(bytes))) => self.input(now, net, Input::Received { flow, bytes }),
-                Ok(Some(Frame::Ping)) => self.send_stream(now, net, &flow, PONG),
-                Ok(Some(Frame::Pong)) => {}
+                Ok(Some(Frame::Ping)) => {
+                    self.send_stream(now, net, &flow, PONG);
+                    self.input(now, net, Input::Alive { flow });
+                }
+                Ok(Some(Frame::Pong)) => self.input(now, net, Input::Alive { flow }),
                 Ok(None) => return,
                 Err(error) => {
                     self.input(now, net, Input::Unframeable { flow, error });
@@ -316,6 +319,7 @@ impl Server {
                     net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
                     self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
                 }
+                Output::Close { flow } => self.close(now, net, flow.connection),
                 Output::Resolve { query, question } => {
                     let found = self.hosts.get(&question.name).filter(|_| question.record_type == RecordType::A);
                     let reply = found.map_or(Reply::Absent, |ip| Reply::Found {

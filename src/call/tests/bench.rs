@@ -83,6 +83,8 @@ pub(super) struct Bench {
     pub(super) resumed: Vec<(LegId, Position)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
+    /// Connections that the server has closed.
+    pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
     /// What became of orders to devices, and not yet taken.
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
@@ -162,6 +164,7 @@ impl Bench {
             joined: Vec::new(),
             resumed: Vec::new(),
             questions: Vec::new(),
+            closed: Vec::new(),
             serial: 0,
             resynced: Vec::new(),
         };
@@ -187,6 +190,7 @@ impl Bench {
                 }
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
+                Output::Close { flow } => self.closed.push(flow),
                 Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod bench;
+mod certificates;
 mod early;
 mod early_updates;
 mod failover;
