@@ -53,9 +53,7 @@ impl Resyncs {
         if self.open.len() >= self.resyncs_max {
             return ctx.outputs.push_back(Output::Resynced { id, result: Err(SyncRefusal::TooMany) });
         }
-        let device =
-            |(binding, is_needed): (_, bool)| Device { binding, outcome: is_needed.then_some(SyncOutcome::Emergency) };
-        let devices: Vec<_> = contacts.map(device).collect();
+        let devices: Vec<_> = contacts.map(|(binding, is_needed)| Device::new(binding, is_needed)).collect();
         for (index, device) in devices.iter().enumerate().filter(|(_, device)| device.outcome.is_none()) {
             let owner = Owner::Resync(id, index);
             ctx.send(device.binding.flow, owner, |ctx, via| build(ctx, via, &device.binding, is_reboot));
@@ -107,6 +105,17 @@ impl Resyncs {
 }
 
 impl Device {
+    /// Some need not be asked: their outcome is known.
+    fn new(binding: Binding, is_needed: bool) -> Self {
+        let outcome = match binding.flow.key() {
+            _ if is_needed => Some(SyncOutcome::Emergency),
+            // Restored after a restart, and not heard of since.
+            None => Some(SyncOutcome::NoConnection),
+            Some(_) => None,
+        };
+        Self { binding, outcome }
+    }
+
     fn report(self) -> DeviceSync {
         let Binding { flow, user_agent, .. } = self.binding;
         DeviceSync {

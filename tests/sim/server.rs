@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    call::{Cdr, Core, Input, Output, Setup},
+    call::{Cdr, Core, DeviceSync, Input, Output, Setup},
     config::{Config, Directory},
     media::{
         self, Worker,
@@ -69,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
     /// Binding any media port fails: another process has them all.
     pub(crate) refuses_binds: bool,
+    /// What became of each order to a user's devices.
+    pub(crate) resynced: Vec<Vec<DeviceSync>>,
     config: Arc<Config>,
     directory: Arc<Directory>,
     hosts: HashMap<String, IpAddr>,
@@ -106,6 +108,7 @@ impl Server {
             store: Store::default(),
             transmitted: Vec::new(),
             refuses_binds: false,
+            resynced: Vec::new(),
             config,
             directory,
             hosts,
@@ -176,6 +179,10 @@ impl Server {
     pub(crate) fn set_directory(&mut self, now: Instant, net: &mut Net, directory: Directory) {
         self.directory = Arc::new(directory);
         self.input(now, net, Input::Directory(Arc::clone(&self.directory)));
+    }
+
+    pub(crate) fn resync(&mut self, now: Instant, net: &mut Net, user: &str) {
+        self.input(now, net, Input::Resync { id: 0, user: user.to_owned(), is_reboot: false });
     }
 
     pub(crate) fn drain(&mut self, now: Instant, net: &mut Net) {
@@ -335,7 +342,7 @@ impl Server {
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
-                Output::Resynced { .. } => {}
+                Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
                     self.core_timeout = at;
                     for flow in failed {

@@ -723,3 +723,17 @@ fn a_call_that_its_carrier_brings_back_dies_out() {
     // Each round is two hops here: to the user, and from there out again.
     assert_eq!(rounds(&[hops]), (10, 483));
 }
+
+#[test]
+fn a_contact_whose_connection_a_restart_has_cut_is_unreachable_at_once() {
+    let forwarding = Forwarding { unreachable: to("1003"), ..none() };
+    let alice = User { forwarding, ..user("alice", "1001", TO_ALICE) };
+    let mut restored = binding("alice", ALICE);
+    restored.flow = Flow { transport: Transport::Tls, connection: ConnectionId::NONE, ..restored.flow };
+    let users = [alice, user("carol", "1003", "+12025551003")];
+    let mut b = Bench::with_users(CONFIG, users, vec![restored, binding("carol", CAROL)]);
+    call(&mut b, TO_ALICE, "c");
+    let (trunk, _) = connect(&mut b, CAROL);
+    hang_up(&mut b, &trunk, CAROL);
+    b.finish();
+}
