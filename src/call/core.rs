@@ -8,6 +8,7 @@ mod reach;
 mod registrations;
 mod resync;
 mod transfer;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -26,7 +27,7 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
-    interface::{CallView, Counters, Input, Output, Setup},
+    interface::{Counters, Input, Output, Setup},
     keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
@@ -719,58 +720,10 @@ impl Core {
         [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows].into_iter().flatten().min()
     }
 
-    // Views.
-
-    pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
-    }
-
-    pub fn bindings(&self) -> Vec<Binding> {
-        self.registrar.iter().cloned().collect()
-    }
-
-    pub fn counters(&self) -> Counters {
-        self.ctx.counters.clone()
-    }
-
-    pub const fn bindings_len(&self) -> usize {
-        self.registrar.len()
-    }
-
-    pub fn subscriptions_len(&self) -> usize {
-        self.subscriptions.len()
-    }
-
-    /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
-    /// as the INVITE to a device that answers nothing, and does not count.
-    pub const fn live_calls(&self) -> usize {
-        self.live_calls
-    }
-
     /// Limits that a test can reach.
     #[cfg(test)]
     pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
         self.messages = Messages::new(messages_max);
         self.subscriptions = Subscriptions::new(subscriptions_max);
-    }
-
-    /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
-    pub fn is_idle(&self) -> bool {
-        let nothing_owned = self.ctx.owners.is_empty()
-            && self.ctx.dialogs.is_empty()
-            && self.ctx.device_legs.is_empty()
-            && self.ctx.media.is_empty();
-        self.calls.is_empty()
-            && self.live_calls == 0
-            && self.invites.is_empty()
-            && self.invite_keys.is_empty()
-            && self.timers.is_empty()
-            && self.transfers.is_empty()
-            && self.messages.is_empty()
-            && self.resyncs.is_empty()
-            && self.subscriptions.is_empty()
-            && self.ctx.table.is_empty()
-            && self.ctx.ports.taken() == 0
-            && nothing_owned
     }
 }

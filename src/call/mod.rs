@@ -3,6 +3,7 @@
 mod abuse;
 mod admission;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
+mod branches;
 mod call;
 pub mod cdr;
 mod context;
@@ -13,6 +14,7 @@ mod early;
 mod early_dialogs;
 mod early_update;
 mod emergency_call;
+mod ending;
 mod failover;
 mod flows;
 mod fork;
