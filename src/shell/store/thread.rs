@@ -305,7 +305,7 @@ mod tests {
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
         assert!(started.elapsed() < Duration::from_secs(3), "the core waited for the disk");
         assert!(!handle.is_healthy());
