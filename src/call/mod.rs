@@ -2,8 +2,8 @@
 
 mod abuse;
 mod admission;
-#[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod branches;
+#[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
 pub mod cdr;
 mod context;
