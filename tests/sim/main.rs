@@ -16,6 +16,7 @@ mod random;
 mod reach;
 mod scenario;
 mod server;
+mod steps;
 mod trunk;
 mod voice;
 mod world;

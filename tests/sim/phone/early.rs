@@ -10,6 +10,8 @@ pub(super) struct Early {
     rseq: Option<u32>,
     /// A reliable response and its PRACK have settled the session.
     pub(super) is_settled: bool,
+    /// Media plays before the answer.
+    pub(super) speaks: bool,
     /// We have offered, and the ACK or PRACK answers.
     awaits_answer: bool,
 }
