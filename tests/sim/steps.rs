@@ -1,7 +1,5 @@
 //! Scenarios as step files, which need no Rust: `tests/sim/scenarios/*.steps`, one scenario a file, described in the
 //! README beside them. Each is read whole, then played under several seeds, and ends with [`World::finish`].
-//!
-//! `RINGDOWN_SIM_STEPS=hold` plays only files whose name contains `hold`.
 
 mod forms;
 mod reader;

@@ -56,6 +56,8 @@ impl Phone {
     pub(crate) fn restart(&mut self, now: Instant) {
         for index in 0..self.calls.len() {
             self.end(index, 0, false);
+            // Nothing that still comes for it is recognised.
+            self.calls[index].call_id.clear();
         }
         self.clients.clear();
         self.services.clear();
