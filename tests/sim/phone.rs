@@ -957,7 +957,8 @@ impl Phone {
             return;
         };
         self.services[at].call = Some(index);
-        if self.calls[index].is_reinviting {
+        // RFC 3261 section 14.2: also while an offer of ours, in a 200, waits for its answer.
+        if self.calls[index].is_reinviting || self.calls[index].early.awaits_answer {
             self.reply(now, at, 491, None);
             return;
         }
@@ -1015,7 +1016,7 @@ impl Phone {
             if is_invite && service.status >= 200 && matches {
                 service.resend_at = None;
                 service.give_up_at = None;
-                answered = service.call;
+                answered = service.call.filter(|_| service.status < 300);
             }
         }
         if let Some(index) = answered {
@@ -1156,6 +1157,7 @@ impl Phone {
         if self.refreshes && self.profile.password.is_some() {
             self.register(now, self.expires_s);
         }
+        self.repeat_farewells();
         let live: Vec<usize> = self.live_calls().map(|(i, _)| i).collect();
         for index in live {
             self.hang_up(now, index);

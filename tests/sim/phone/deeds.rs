@@ -52,6 +52,12 @@ impl Phone {
         self.send(now, draft, Purpose::Other, 0);
     }
 
+    /// What the old connection may have swallowed.
+    pub(super) fn repeat_farewells(&mut self) {
+        let is_unanswered = |c: &&Client| matches!(c.purpose, Purpose::Bye(_)) && c.final_status.is_none();
+        self.outbox.extend(self.clients.iter().filter(is_unanswered).map(|c| c.bytes.clone()));
+    }
+
     /// Loses power: nobody is told. It starts again with an empty memory and registers.
     pub(crate) fn restart(&mut self, now: Instant) {
         for index in 0..self.calls.len() {

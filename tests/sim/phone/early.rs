@@ -13,7 +13,7 @@ pub(super) struct Early {
     /// Media plays before the answer.
     pub(super) speaks: bool,
     /// We have offered, and the ACK or PRACK answers.
-    awaits_answer: bool,
+    pub(super) awaits_answer: bool,
 }
 
 fn text(message: &Message) -> String {
