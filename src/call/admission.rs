@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// A final answer, with the header that tells the sender what would be accepted.
+#[derive(Debug)]
 pub(super) struct Refusal {
     pub status: u16,
     /// Empty: the standard phrase.

@@ -13,6 +13,7 @@ use super::{
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
     fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
+    handover::{Handover, Part},
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing::{self, with_offer},
@@ -64,6 +65,18 @@ pub(super) struct NewCall {
     /// As dialled, for the record.
     pub callee: String,
     pub security: LegSecurity,
+    pub worker: u16,
+    pub plan: Plan,
+    pub emergency: Option<EmergencyInfo>,
+}
+
+/// The same without the INVITE: what is left of it once the caller's leg is made.
+pub(super) struct Parts {
+    pub id: CallId,
+    pub a: Leg,
+    pub caller: Caller,
+    pub callee: String,
+    pub worker: u16,
     pub plan: Plan,
     pub emergency: Option<EmergencyInfo>,
 }
@@ -93,7 +106,7 @@ pub(super) struct Call {
     pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
     pub plan: Plan,
     pub failover: Failover,
-    next_branch: u32,
+    pub next_branch: u32,
     /// Why it ends, told to those who are being called (RFC 3326); may be empty.
     pub reason: String,
     /// The best failure so far.
@@ -111,8 +124,18 @@ pub(super) struct Call {
     /// Of the response that is being passed on.
     pub passed: PassedHeaders,
     ring_deadline: Instant,
-    cdr: Cdr,
+    pub(super) cdr: Cdr,
     is_recorded: bool,
+    /// Media worker of all legs of this call.
+    pub worker: u16,
+    /// The transfer that this call is part of now.
+    pub transfer: Option<Part>,
+    /// How many transfers led to this call.
+    pub transfers: u8,
+    /// Referred-By (RFC 3892) for the devices this call goes to.
+    pub referred_by: Option<String>,
+    /// One leg is being offered the media of another call, which it shall move to.
+    pub handover: Option<Handover>,
     /// The deadline the core has set for this call.
     pub timer: Option<Instant>,
 }
@@ -129,8 +152,8 @@ impl Call {
         call
     }
 
-    fn new(ctx: &mut Context, new: NewCall) -> Self {
-        let NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency } = new;
+    pub(super) fn new(ctx: &mut Context, new: NewCall) -> Self {
+        let NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency } = new;
         let mut a = Leg::new(ctx, (id, Side::A), pending.flow, security, outgoing::escaped_user(&callee));
         a.is_secure = is_sips(pending.request.request_uri());
         a.session_timer = SessionTimer::new(emergency.is_none());
@@ -150,12 +173,19 @@ impl Call {
         a.note_abilities(&pending.request);
         let provisionals = Provisionals::new(&pending.request);
         a.server_invite = Some(ServerInvite::new(pending));
+        let parts = Parts { id, a, caller, callee, worker, plan, emergency };
+        Self { key, provisionals, ..Self::of(ctx, parts) }
+    }
+
+    /// A call whose caller's leg is there, or will be moved here from another call.
+    pub(super) fn of(ctx: &mut Context, parts: Parts) -> Self {
+        let Parts { id, a, caller, callee, worker, plan, emergency } = parts;
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, plan.hunt.group().unwrap_or(&callee), emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
         Self {
             id,
-            key,
+            key: String::new(),
             state: State::Setup,
             a,
             branches: BTreeMap::new(),
@@ -170,19 +200,24 @@ impl Call {
             has_offer: false,
             early: None,
             told: None,
-            provisionals,
+            provisionals: Provisionals::default(),
             early_update: None,
             winner: None,
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             cdr,
             is_recorded: false,
+            worker,
+            transfer: None,
+            transfers: 0,
+            referred_by: None,
+            handover: None,
             timer: None,
         }
     }
 
     /// The failure comes with the text of its Warning header, where it has one.
-    fn read_offer(&mut self, ctx: &mut Context) -> Result<(), (Failure, Option<String>)> {
+    pub(super) fn read_offer(&mut self, ctx: &mut Context) -> Result<(), (Failure, Option<String>)> {
         let invite = self.a.server_invite.as_ref().map(|i| i.pending.request.clone());
         let body = invite.as_ref().and_then(Message::sdp).unwrap_or_default();
         if body.is_empty() {
@@ -190,8 +225,7 @@ impl Call {
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
-        let worker = self.worker(ctx);
-        if !self.a.open_media(ctx, self.id, Side::A, worker, &session) {
+        if !self.a.open_media(ctx, self.id, Side::A, self.worker, &session) {
             return Err((Failure::new(503, "No Media Port Free"), None));
         }
         self.a.session = Some(session);
@@ -263,9 +297,9 @@ impl Call {
         let deadline = self.silence_deadline(ctx, attempt, &leg.flow);
         Ok(Branch {
             leg,
-            attempt: attempt.clone(),
+            attempt: Some(attempt.clone()),
             txn,
-            invite,
+            invite: Some(invite),
             progress: Progress::Calling,
             sent_at: ctx.now,
             deadline,
@@ -284,19 +318,11 @@ impl Call {
         leg: &mut Leg,
         session: &Session,
     ) -> Result<String, Failure> {
-        let worker = self.worker(ctx);
-        if !leg.open_media(ctx, self.id, Side::B(number), worker, session) {
+        if !leg.open_media(ctx, self.id, Side::B(number), self.worker, session) {
             leg.close_media(ctx);
             return Err(Failure::new(503, "No Media Port Free"));
         }
         Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
-    }
-
-    /// The media worker that has this call's legs, or shall have them: only legs of one worker can be joined.
-    pub(super) fn worker(&self, ctx: &Context) -> u16 {
-        let legs = std::iter::once(&self.a).chain(self.branches.values().map(|branch| &branch.leg));
-        let in_use = legs.flat_map(|leg| leg.media.iter().flatten()).next();
-        in_use.map_or_else(|| ctx.ports.least_loaded(), |leg| leg.worker)
     }
 
     pub(super) fn note_failure(&mut self, failure: Failure) {
@@ -338,8 +364,8 @@ impl Call {
         if self.state != State::Setup || matches!(branch.progress, Progress::Cancelled | Progress::Over) {
             return;
         }
-        if response.to_tag().is_some() {
-            branch.leg.enter_dialog(ctx, self.id, Side::B(number), &branch.invite, response);
+        if let (Some(_), Some(invite)) = (response.to_tag(), &branch.invite) {
+            branch.leg.enter_dialog(ctx, self.id, Side::B(number), invite, response);
             branch.leg.note_abilities(response);
         }
         let is_given_up = branch.progress == Progress::GivenUp;
@@ -370,7 +396,8 @@ impl Call {
             return;
         }
         let Some(branch) = self.branches.get_mut(&number) else { return };
-        if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), &branch.invite, response) {
+        let Some(invite) = &branch.invite else { return };
+        if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), invite, response) {
             return self.branch_refused(ctx, number, 502, "Answer Without Contact");
         }
         branch.leg.session_timer.answered(ctx.now, response);
@@ -402,7 +429,8 @@ impl Call {
             }
             return;
         }
-        let Some(mut stray) = Dialog::uac(&branch.invite, response) else { return };
+        let invite = branch.invite.as_ref();
+        let Some(mut stray) = invite.and_then(|invite| Dialog::uac(invite, response)) else { return };
         stray.local_cseq = branch.leg.dialog.as_ref().map_or(stray.local_cseq, |d| d.local_cseq.max(stray.local_cseq));
         let offer = response.sdp().filter(|_| !branch.has_offered());
         let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
@@ -445,13 +473,14 @@ impl Call {
         }
     }
 
-    fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
+    pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
-        let trunk = self.branches[&number].attempt.trunk();
+        let trunk =
+            self.branches[&number].leg.trunk.or_else(|| self.a.trunk.filter(|_| self.a.server_invite.is_none()));
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
-        self.cdr.answered_by = self.branches[&number].attempt.party().map(str::to_owned);
+        self.cdr.answered_by = self.branches[&number].party().map(str::to_owned);
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
@@ -516,22 +545,23 @@ impl Call {
 
     /// Sends a branch's INVITE again, with these credentials.
     fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
-        let sent = branch.invite.clone();
+        let (Some(sent), Some(attempt)) = (branch.invite.clone(), &branch.attempt) else { return };
         let offer = sent.sdp();
         let offer = offer.as_deref().map(String::from_utf8_lossy);
         let again = outgoing::Invite {
             call: self,
             leg: &branch.leg,
-            attempt: &branch.attempt,
+            attempt,
             offer: offer.as_deref(),
             cseq: sent.cseq().map_or(1, |c| c.number) + 1,
             authorization,
         };
-        (branch.txn, branch.invite) = again.send(ctx, Owner::Branch(self.id, number));
+        let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
+        (branch.txn, branch.invite) = (txn, Some(invite));
         // It was answered, and has its time anew.
         branch.sent_at = ctx.now;
         if branch.progress == Progress::Calling {
-            branch.deadline = self.silence_deadline(ctx, &branch.attempt, &branch.leg.flow);
+            branch.deadline = self.silence_deadline(ctx, attempt, &branch.leg.flow);
         }
     }
 
@@ -551,8 +581,9 @@ impl Call {
             self.note_server_failure(ctx, number, status);
         }
         if is_unexpected {
-            self.note_failure(mapped(status, &reason, attempt.trunk().is_some()));
-            if let Attempt::Contact { user, .. } = &attempt {
+            let is_trunk = attempt.as_ref().is_some_and(|attempt| attempt.trunk().is_some());
+            self.note_failure(mapped(status, &reason, is_trunk));
+            if let Some(user) = attempt.as_ref().and_then(Attempt::user) {
                 self.plan.hunt.note(user, Outcome::of(status, has_rung));
             }
             self.after_refusal(ctx, attempt, status);
@@ -570,25 +601,25 @@ impl Call {
     }
 
     /// What a refusal means for the rest of the plan.
-    fn after_refusal(&mut self, ctx: &mut Context, attempt: Attempt, status: u16) {
+    fn after_refusal(&mut self, ctx: &mut Context, attempt: Option<Attempt>, status: u16) {
         match attempt {
-            Attempt::Emergency { trunk, has_location: true } if emergency_call::may_be_the_location(status) => {
+            Some(Attempt::Emergency { trunk, has_location: true }) if emergency_call::may_be_the_location(status) => {
                 tracing::error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
                     "The trunk refused the call with its location; trying once without.");
                 self.plan.retry(Attempt::Emergency { trunk, has_location: false });
             }
-            Attempt::Emergency { .. } => {}
-            Attempt::Trunk { .. } => {
+            Some(Attempt::Emergency { .. }) | None => {}
+            Some(Attempt::Trunk { .. }) => {
                 // Another trunk helps when this one is in trouble, not when the callee has spoken.
                 if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
                     self.plan.give_up();
                 }
             }
             // One device has spoken for the whole user, but not for other members of a group.
-            Attempt::Contact { user, .. } => {
+            Some(Attempt::Contact { user, .. }) => {
                 if status >= 600 {
                     self.reason = reason::sip(status, "");
-                    self.cancel_where(ctx, |b| b.attempt.user() == Some(&user));
+                    self.cancel_where(ctx, |b| b.user() == Some(&user));
                     self.reason.clear();
                 }
             }
@@ -605,7 +636,7 @@ impl Call {
 
     /// Somebody was there, and yet no call came of it: the user is not unreachable.
     fn note_answer_of_nobody(&mut self, number: u32) {
-        if let Some(Attempt::Contact { user, .. }) = self.branches.get(&number).map(|branch| &branch.attempt) {
+        if let Some(user) = self.branches.get(&number).and_then(|branch| branch.user()) {
             self.plan.hunt.note(user, Outcome::NoAnswer);
         }
     }
@@ -634,6 +665,7 @@ impl Call {
         }
         if status == 200 {
             response = self.a.accept_session(ctx.now, &pending.request, response);
+            response = self.name_answerer(ctx, response);
         }
         if let Some(sdp) = sdp {
             response = response.body("application/sdp", sdp.as_bytes());
@@ -746,7 +778,8 @@ impl Call {
     pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get_mut(&number) else { return };
         // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
-        let is_confirmed = branch.invite.cseq().is_some_and(|c| branch.leg.has_acknowledged(c.number));
+        let cseq = branch.invite.as_ref().and_then(Message::cseq);
+        let is_confirmed = cseq.is_some_and(|c| branch.leg.has_acknowledged(c.number));
         if is_confirmed || branch.leg.owes_answer() {
             branch.leg.bye(ctx);
         }
@@ -762,9 +795,9 @@ impl Call {
         match event {
             media::Event::Flowing { .. } => {}
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
-            media::Event::Closed { report, .. } => {
+            media::Event::Closed { leg: closed, report } => {
                 if let Some(leg) = self.leg_mut(side) {
-                    leg.media_closed(report);
+                    leg.media_closed(ctx, *closed, report);
                 }
             }
         }
@@ -785,22 +818,27 @@ impl Call {
 
     /// Ends an answered call from our side.
     pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
+        self.hang_up(ctx, EndedBy::Server, status, reason);
+    }
+
+    pub(super) fn hang_up(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
         self.refuse_open_invites(ctx);
-        self.reason = reason::sip(status, reason);
+        self.reason = if status < 300 { String::new() } else { reason::sip(status, reason) };
         if let State::Answered(number) = self.state {
-            self.a.bye_reason = Some(self.reason.clone());
+            self.a.bye_reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
             self.a.bye(ctx);
             if let Some(branch) = self.branches.get_mut(&number) {
                 branch.leg.bye_reason.clone_from(&self.a.bye_reason);
                 branch.leg.bye(ctx);
             }
         }
-        self.finish(ctx, EndedBy::Server, status, reason);
+        self.finish(ctx, ended_by, status, reason);
     }
 
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
         self.give_up_late(ctx);
         self.sessions_due(ctx);
+        self.repeat_handover(ctx);
         if self.state != State::Setup {
             return;
         }
@@ -833,7 +871,8 @@ impl Call {
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            return [self.sessions_deadline(), self.answers_deadline()].into_iter().flatten().min();
+            let deadlines = [self.sessions_deadline(), self.answers_deadline(), self.handover_deadline()];
+            return deadlines.into_iter().flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
@@ -842,6 +881,13 @@ impl Call {
     }
 
     // For the core.
+
+    pub(super) fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::A => Some(&self.a),
+            Side::B(number) => self.branches.get(&number).map(|b| &b.leg),
+        }
+    }
 
     pub(super) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
         match side {
@@ -859,7 +905,7 @@ impl Call {
         self.is_recorded = true;
         let winner = self.winner.and_then(|number| self.branches.get(&number));
         self.cdr.a = Some(self.a.record.clone());
-        self.cdr.b = winner.map(|b| b.leg.record.clone());
+        self.cdr.b = winner.map(|b| b.leg.record.clone()).or_else(|| self.cdr.b.take());
         Some(self.cdr.clone())
     }
 

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{call::Caller, context::Context};
 use crate::media::LegReport;
 
-/// One call, written when it ends. Times in milliseconds since the Unix epoch.
+/// One call between two parties, written when it ends. Times in milliseconds since the Unix epoch.
+///
+/// A record never changes its parties: a transfer ends the record of each call it takes apart (`ended_by` is `transfer`) and
+/// begins one for the call it makes, with `transferred_by`. The packets of a leg that moved on are counted where it ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cdr {
     /// Unique for ever: start time and random digits.
@@ -26,6 +29,9 @@ pub struct Cdr {
     pub status: u16,
     pub reason: String,
     pub emergency: bool,
+    /// The user whose transfer made this call.
+    #[serde(default)]
+    pub transferred_by: Option<String>,
     pub trunk: Option<String>,
     pub a: Option<LegRecord>,
     pub b: Option<LegRecord>,
@@ -37,6 +43,8 @@ pub enum EndedBy {
     Caller,
     Callee,
     Server,
+    /// One party left and the other is in a call with somebody else, which has a record of its own.
+    Transfer,
 }
 
 /// One leg's transport and media quality. Counts are sums over its media sections.
@@ -86,6 +94,7 @@ impl Cdr {
             status: 0,
             reason: String::new(),
             emergency,
+            transferred_by: None,
             trunk: None,
             a: None,
             b: None,

@@ -5,6 +5,7 @@ mod identification;
 mod messages;
 mod reach;
 mod registrations;
+mod transfer;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -14,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use tracing::{debug, warn};
 
+use self::transfer::Transfer;
 use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
@@ -76,6 +78,10 @@ pub struct Core {
     invite_keys: HashSet<String>,
     /// When each call wants to be told the time.
     timers: BTreeSet<(Instant, CallId)>,
+    /// By the call whose party shall come to another one.
+    transfers: BTreeMap<CallId, Transfer>,
+    /// Transfers one of whose calls has moved.
+    moved: BTreeSet<CallId>,
     next_call: u64,
     /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
     pub(super) calls_max: usize,
@@ -122,6 +128,8 @@ impl Core {
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
             timers: BTreeSet::new(),
+            transfers: BTreeMap::new(),
+            moved: BTreeSet::new(),
             next_call: 1,
             calls_max: limits::CALLS_MAX,
             is_draining: false,
@@ -241,7 +249,7 @@ impl Core {
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
                 transaction::Output::Timeout(_) => {
                     self.drain_registrar(None);
-                    if !self.notify() {
+                    if !self.advance_transfers() && !self.notify() {
                         break;
                     }
                 }
@@ -349,6 +357,7 @@ impl Core {
             Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
                 self.ctx.refuse(&pending, 481, "");
             }
+            Some(Method::Refer) => self.ctx.refuse(&pending, 403, "Transfers Within A Call Only"),
             Some(Method::Other) => self.ctx.refuse_with(&pending, 501, "", &[("Allow", ALLOW)]),
             _ => self.ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
         }
@@ -362,7 +371,14 @@ impl Core {
         if pending.request.method() == Some(Method::Invite) {
             self.invites.insert(pending.txn, (id, side));
         }
-        self.with_call(id, |call, ctx| call.request(ctx, side, pending));
+        if pending.request.method() == Some(Method::Refer) {
+            return self.refer(id, side, &pending);
+        }
+        self.with_call(id, |call, ctx| {
+            if call.admits(ctx, side, &pending) {
+                call.request(ctx, side, pending);
+            }
+        });
     }
 
     fn ack(&mut self, ack: &Message) {
@@ -395,6 +411,9 @@ impl Core {
         if self.is_draining || self.live_calls >= self.calls_max {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
+        }
+        if pending.request.header(Name::Replaces).is_some() {
+            return self.replace(pending, caller);
         }
         self.route(pending, caller, dialled);
     }
@@ -488,17 +507,27 @@ impl Core {
         plan: Plan,
         emergency: Option<EmergencyInfo>,
     ) {
-        let id = CallId(self.next_call);
-        self.next_call += 1;
+        let id = self.next_id();
         self.invites.insert(pending.txn, (id, Side::A));
         let security = self.caller_security(&caller, emergency.is_some());
         let key = invite_key(&pending.request);
         self.invite_keys.insert(key.clone());
         let is_registered = self.registrar.is_bound(&pending.flow);
-        let new = NewCall { id, key, pending, is_registered, caller, callee, security, plan, emergency };
-        let call = Box::new(Call::start(&mut self.ctx, new));
+        let worker = self.worker_for(&caller, &plan);
+        let new = NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency };
+        let call = Call::start(&mut self.ctx, new);
+        self.keep_new(call);
+    }
+
+    fn keep_new(&mut self, call: Call) {
         self.live_calls += 1;
-        self.keep(call);
+        self.keep(Box::new(call));
+    }
+
+    const fn next_id(&mut self) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        id
     }
 
     fn caller_security(&self, caller: &Caller, is_emergency: bool) -> LegSecurity {
@@ -527,7 +556,12 @@ impl Core {
     }
 
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
-    fn keep(&mut self, mut call: Box<Call>) {
+    fn keep(&mut self, call: Box<Call>) {
+        self.moved.extend(call.transfer.map(|part| part.transfer));
+        self.put(call);
+    }
+
+    fn put(&mut self, mut call: Box<Call>) {
         self.serve(&mut call);
         for user in call.users() {
             self.subscriptions.touch(Package::Dialog, user);
@@ -540,7 +574,7 @@ impl Core {
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
-        if call.is_over() {
+        if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
             self.invite_keys.remove(&call.key);
             return;
@@ -693,6 +727,7 @@ impl Core {
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
+            && self.transfers.is_empty()
             && self.messages.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()

@@ -80,7 +80,7 @@ impl Call {
     }
 
     fn pass_early_offer(&mut self, ctx: &mut Context, update: EarlyUpdate) {
-        let (call, worker) = (self.id, self.worker(ctx));
+        let (call, worker) = (self.id, self.worker);
         if let Some(branch) = self.early.and_then(|number| self.branches.get_mut(&number)) {
             branch.outdate_settled();
         }

@@ -39,7 +39,7 @@ impl Call {
     /// Any answer but 503 ends what was held against a server.
     pub(super) fn note_server_answer(&self, ctx: &mut Context, number: u32, status: u16) {
         let Some(branch) = self.branches.get(&number) else { return };
-        if let Some(trunk) = branch.attempt.trunk().filter(|_| status != 503) {
+        if let Some(trunk) = branch.trunk().filter(|_| status != 503) {
             ctx.trunks.target_answered(trunk, target_of(&branch.leg.flow));
         }
     }
@@ -63,8 +63,10 @@ impl Call {
 
     fn next_server(&mut self, ctx: &mut Context, number: u32, server: Server) {
         let Some(branch) = self.branches.get(&number) else { return };
-        let Some(trunk) = branch.attempt.trunk() else { return };
-        let (attempt, target) = (branch.attempt.clone(), target_of(&branch.leg.flow));
+        let Some((attempt, trunk)) = branch.attempt.clone().and_then(|a| a.trunk().map(|trunk| (a, trunk))) else {
+            return;
+        };
+        let target = target_of(&branch.leg.flow);
         self.failover.0.push((trunk, target));
         if server == Server::Down {
             ctx.trunks.target_failed(ctx.now, trunk, target);

@@ -4,7 +4,7 @@
 use super::{
     call::{Call, State},
     context::Context,
-    fork::{Attempt, Progress},
+    fork::Attempt,
 };
 use crate::{
     sip::{dialog::is_sips, registrar::Binding},
@@ -15,20 +15,13 @@ impl Call {
     /// The binding of a branch that is still wanted, if its device can have other flows.
     pub(super) fn binding_of_branch(&self, number: u32) -> Option<&Binding> {
         let branch = self.branches.get(&number).filter(|_| self.state == State::Setup)?;
-        match (&branch.attempt, branch.progress) {
-            (Attempt::Contact { binding, .. }, Progress::Calling | Progress::Ringing) => {
-                binding.instance.is_some().then_some(&**binding)
-            }
-            (Attempt::Contact { .. } | Attempt::Trunk { .. } | Attempt::Emergency { .. }, _) => None,
-        }
+        branch.binding().filter(|binding| branch.is_open() && binding.instance.is_some())
     }
 
     /// Whether this flow may still be tried: it was not yet, and it is as secure as the call.
     pub(super) fn may_try(&self, flow: &Binding) -> bool {
-        let is_tried = self.branches.values().any(|branch| match &branch.attempt {
-            Attempt::Contact { binding, .. } => binding.is_same(flow) && binding.flow.key() == flow.flow.key(),
-            Attempt::Trunk { .. } | Attempt::Emergency { .. } => false,
-        });
+        let is_it = |tried: &Binding| tried.is_same(flow) && tried.flow.key() == flow.flow.key();
+        let is_tried = self.branches.values().filter_map(|branch| branch.binding()).any(is_it);
         let must_be_secure = self.a.server_invite.as_ref().is_some_and(|i| is_sips(i.pending.request.request_uri()));
         !is_tried && (!must_be_secure || flow.flow.transport == Transport::Tls)
     }

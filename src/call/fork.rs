@@ -124,10 +124,11 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Branch {
     pub leg: Leg,
-    pub attempt: Attempt,
+    /// `None`: the leg was set up in another call, and a transfer brought it here.
+    pub attempt: Option<Attempt>,
     pub txn: TxnId,
     /// As sent, to build the dialog from.
-    pub invite: Message,
+    pub invite: Option<Message>,
     pub progress: Progress,
     pub sent_at: Instant,
     /// When this attempt is given up in favour of the next.
@@ -147,7 +148,7 @@ pub(super) struct Branch {
 impl Branch {
     /// Whether our INVITE had an offer, so that the callee answers; otherwise it offers, and we answer.
     pub(super) fn has_offered(&self) -> bool {
-        self.invite.sdp().is_some()
+        self.invite.as_ref().is_some_and(|invite| invite.sdp().is_some())
     }
 
     /// What was settled in this response's dialog, for good: a session description in it says nothing new.
@@ -177,7 +178,34 @@ impl Branch {
 impl Branch {
     /// Our answer to the trunk's last challenge, for this branch's INVITE.
     pub(super) fn authorization(&mut self, ctx: &mut Context) -> Option<Authorization> {
-        self.leg.authorization(ctx, Method::Invite, self.invite.request_uri(), &self.invite.body())
+        let invite = self.invite.as_ref()?;
+        self.leg.authorization(ctx, Method::Invite, invite.request_uri(), &invite.body())
+    }
+}
+
+impl Branch {
+    /// The user whose device is called.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.attempt.as_ref().and_then(Attempt::user)
+    }
+
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        match self.attempt.as_ref()? {
+            Attempt::Contact { binding, .. } => Some(binding),
+            Attempt::Trunk { .. } | Attempt::Emergency { .. } => None,
+        }
+    }
+
+    pub(super) fn trunk(&self) -> Option<usize> {
+        self.attempt.as_ref().and_then(Attempt::trunk)
+    }
+
+    /// Whom the record names when this branch is answered.
+    pub(super) fn party(&self) -> Option<&str> {
+        match &self.attempt {
+            Some(attempt) => attempt.party(),
+            None => self.leg.device.as_ref().map(|device| device.user.as_str()),
+        }
     }
 }
 

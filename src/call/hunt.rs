@@ -100,6 +100,14 @@ impl Hunt {
         self.breadth.unwrap_or(BREADTH_MAX).min(BREADTH_MAX)
     }
 
+    /// The one user who is called first.
+    pub(super) fn first_user(&self) -> Option<&str> {
+        match self.steps.front()?.users.as_slice() {
+            [user] => Some(&user.name),
+            _ => None,
+        }
+    }
+
     /// The ring group that was called.
     pub(super) fn group(&self) -> Option<&str> {
         self.group.as_ref().map(|group| group.name.as_str())
@@ -241,7 +249,7 @@ impl Call {
     /// `false`: nothing to follow.
     pub(super) fn deflect(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
         let Some(branch) = self.branches.get(&number).filter(|b| b.is_open()) else { return false };
-        let (Some(user), Some(target)) = (branch.attempt.user(), redirection(response)) else { return false };
+        let (Some(user), Some(target)) = (branch.user(), redirection(response)) else { return false };
         if self.state != State::Setup || !self.plan.hunt.deflect(user, target) {
             return false;
         }
@@ -257,7 +265,7 @@ impl Call {
         let open: Vec<u32> = self.branches.iter().filter(|(_, b)| is_open(b)).map(|(number, _)| *number).collect();
         for number in open {
             let branch = &self.branches[&number];
-            if let Some(user) = branch.attempt.user() {
+            if let Some(user) = branch.user() {
                 self.plan.hunt.note(user, Outcome::of(408, branch.progress == Progress::Ringing));
             }
             self.stop_waiting(ctx, number);

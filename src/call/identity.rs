@@ -1,17 +1,19 @@
 //! Whom a leg shows as its sender (RFC 3323, RFC 3325): what this server knows of it, never what a device claims.
 //!
-//! From and P-Asserted-Identity of every outgoing request are written here from a [`Caller`], which authentication made.
+//! From and P-Asserted-Identity of everything sent are written here from a [`Caller`], which authentication made.
 //! P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID of devices are not read at all. Configured trunks are in
 //! the trust domain: theirs is read, and they are told who an anonymous caller is, with `Privacy: id`.
 
 use super::{
-    call::Caller,
+    call::{Call, Caller},
+    context::{Context, Side},
+    leg::Peer,
     outgoing::{caller_number, escaped_user, host},
 };
 use crate::{
     config::{Config, Trunk},
     types::limits::DISPLAY_NAME_CHARS_MAX,
-    wire::sip::{Message, Name, RequestBuilder, Uri},
+    wire::sip::{Message, Name, RequestBuilder, ResponseBuilder, Uri},
 };
 
 /// From of a caller who asked for privacy (RFC 3323 section 4.1.1.3).
@@ -53,11 +55,30 @@ impl Identity {
         Self { from: ANONYMOUS.to_owned(), contact_user: "anonymous".to_owned(), asserted, is_private: true }
     }
 
+    /// P-Asserted-Identity; `None`: the peer is told nothing.
+    pub(super) fn asserted(self) -> Option<String> {
+        self.asserted
+    }
+
     /// Adds what goes beside From.
     pub(super) fn assert(&self, request: RequestBuilder) -> RequestBuilder {
         let Some(asserted) = &self.asserted else { return request };
         let request = request.header("P-Asserted-Identity", asserted);
         if self.is_private { request.header("Privacy", "id") } else { request }
+    }
+}
+
+impl Call {
+    /// Completes our 2xx to a user's device: which user has answered (RFC 3325 section 9.1). A number outside is not told,
+    /// since it may be one that a user forwards to.
+    pub(super) fn name_answerer(&self, ctx: &Context, response: ResponseBuilder) -> ResponseBuilder {
+        let Some(number) = self.winner.filter(|_| self.a.device.is_some()) else { return response };
+        let party = self.party(ctx, Side::B(number));
+        let answerer = matches!(party.peer, Peer::Device(_)).then(|| Identity::to_device(&ctx.config, &party));
+        match answerer.and_then(Identity::asserted) {
+            Some(asserted) => response.header("P-Asserted-Identity", asserted),
+            None => response,
+        }
     }
 }
 

@@ -36,25 +36,37 @@ pub(super) fn refuse_for_now(ctx: &mut Context, pending: &Pending, status: u16) 
 }
 
 impl Call {
-    /// A request that carries one of our dialog tags.
-    pub(super) fn request(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
+    /// Whether a request that carries one of our dialog tags belongs to this call; refused if it does not.
+    pub(super) fn admits(&mut self, ctx: &mut Context, side: Side, pending: &Pending) -> bool {
+        let refusal = self.check(side, pending);
+        if let Err((status, reason)) = refusal {
+            ctx.refuse(pending, status, reason);
+        }
+        refusal.is_ok()
+    }
+
+    fn check(&mut self, side: Side, pending: &Pending) -> Result<(), (u16, &'static str)> {
         let has_ended = self.state == State::Ended;
-        let Some(leg) = self.leg_mut(side) else { return ctx.refuse(&pending, 481, "") };
+        let Some(leg) = self.leg_mut(side) else { return Err((481, "")) };
         let is_ours = leg.dialog.as_ref().is_some_and(|d| {
             d.id.call_id == pending.request.call_id() && Some(d.id.remote_tag.as_str()) == pending.request.from_tag()
         });
         let is_over = has_ended && !(leg.owes_bye && pending.request.method() == Some(Method::Bye));
         if !is_ours || is_over {
-            return ctx.refuse(&pending, 481, "");
+            return Err((481, ""));
         }
-        let leg = self.leg_mut(side).expect("found above");
         let in_order = leg.dialog.as_mut().is_some_and(|d| d.receive(&pending.request).is_ok());
         if !in_order {
-            return ctx.refuse(&pending, 500, "CSeq Out Of Order");
+            return Err((500, "CSeq Out Of Order"));
         }
         // The peer may have moved to a new connection; answers and later requests follow it.
         leg.flow = pending.flow;
         leg.note_abilities(&pending.request);
+        Ok(())
+    }
+
+    /// A request of this call.
+    pub(super) fn request(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
         match pending.request.method() {
             Some(Method::Bye) => self.bye(ctx, side, &pending),
             Some(Method::Invite) => self.reinvite(ctx, side, pending),
@@ -63,6 +75,8 @@ impl Call {
             Some(Method::Update) => self.update(ctx, side, pending),
             Some(Method::Prack) => self.prack(ctx, side, &pending),
             Some(Method::Options) => self.confirm(ctx, &pending),
+            // We subscribe to nothing.
+            Some(Method::Notify) => ctx.refuse(&pending, 481, ""),
             _ => ctx.refuse_with(&pending, 405, "", &[("Allow", ALLOW)]),
         }
     }
@@ -79,6 +93,9 @@ impl Call {
             leg.owes_bye = false;
         }
         let reason = reason::passed_on(&pending.request);
+        if self.transferor_left(ctx, side) {
+            return;
+        }
         match (self.state, side) {
             (State::Answered(number), Side::A) => {
                 self.refuse_open_invites(ctx);
@@ -127,12 +144,13 @@ impl Call {
         }
     }
 
-    /// The other leg of an answered call.
+    /// The other leg of an answered call, if somebody is there: not while a transfer is under way.
     pub(super) fn opposite(&self, side: Side) -> Option<Side> {
-        match side {
+        let other = match side {
             Side::A => self.answered_side(),
             Side::B(_) => (Some(side) == self.answered_side()).then_some(Side::A),
-        }
+        };
+        other.filter(|other| self.leg(*other).is_some_and(Leg::is_present))
     }
 
     // Re-INVITE (RFC 3261 section 14), and UPDATE with an offer.
@@ -195,7 +213,7 @@ impl Call {
     /// Offers to the other leg what this one offered.
     pub(super) fn pass_offer(&mut self, ctx: &mut Context, side: Side, other: Side, session: &Session) {
         let call = self.id;
-        let worker = self.worker(ctx);
+        let worker = self.worker;
         for each in [side, other] {
             let leg = self.leg_mut(each).expect("both legs of an answered call are there");
             if !leg.open_media(ctx, call, each, worker, session) {
@@ -297,6 +315,9 @@ impl Call {
     }
 
     fn reinvite_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
+        if self.is_handing_over(side) {
+            return self.handover_accepted(ctx, side, response);
+        }
         if let Some(update) = self.take_early_update(side) {
             return self.early_offer_accepted(ctx, update, response);
         }
@@ -354,6 +375,9 @@ impl Call {
 
     /// The other side keeps what was settled before; so do we (RFC 3261 section 14.1).
     pub(super) fn reinvite_failed(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
+        if self.is_handing_over(side) {
+            return self.handover_refused(ctx, side, status, reason);
+        }
         let other = self.opposite(side);
         if let Some(leg) = self.leg_mut(side) {
             leg.client_invite = None;

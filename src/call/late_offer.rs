@@ -22,7 +22,7 @@ impl Call {
     /// Reads a callee's offer and makes ours to the caller of it; both legs take their ports.
     pub(super) fn offer_for_a(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<String, &'static str> {
         self.read_offer_of_b(ctx, number, body)?;
-        let (call, worker) = (self.id, self.worker(ctx));
+        let (call, worker) = (self.id, self.worker);
         let session = self.branches.get(&number).and_then(|branch| branch.leg.session.as_ref());
         let session = session.ok_or("no offer was read")?;
         if !self.a.open_media(ctx, call, Side::A, worker, session) {
@@ -32,7 +32,7 @@ impl Call {
     }
 
     pub(super) fn read_offer_of_b(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<(), &'static str> {
-        let (call, worker) = (self.id, self.worker(ctx));
+        let (call, worker) = (self.id, self.worker);
         let leg = &mut self.branches.get_mut(&number).ok_or("the branch is gone")?.leg;
         let session = leg.negotiation.read_offer(body).map_err(|fault| fault.text())?;
         if !leg.open_media(ctx, call, Side::B(number), worker, &session) {

@@ -98,6 +98,10 @@ pub(super) struct Leg {
     pub session: Option<Session>,
     /// One per media section; `None` where nothing is relayed.
     pub media: Vec<Option<LegId>>,
+    /// Those in use while the peer is offered others in their place.
+    pub former_media: Vec<Option<LegId>>,
+    /// Media legs that are closing, with those that go on with their streams under the same key.
+    pub heirs: Vec<(LegId, LegId)>,
     pub server_invite: Option<ServerInvite>,
     /// Our INVITE or UPDATE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
@@ -105,6 +109,8 @@ pub(super) struct Leg {
     pub client_method: Method,
     /// When it is given up.
     pub client_deadline: Option<Instant>,
+    /// Our last re-INVITE, whose 2xx may come again.
+    pub last_invite: Option<TxnId>,
     /// Its body, in case it must be sent again.
     pub offer: Option<Secret<String>>,
     /// The peer's last Allow has it.
@@ -124,7 +130,12 @@ pub(super) struct Leg {
     ack: Option<(u32, Bytes)>,
     /// The peer's 2xx with an offer, whose ACK waits for the answer.
     unanswered: Option<Message>,
-    open_media: usize,
+    /// Until their worker has reported them closed.
+    open_media: Vec<LegId>,
+    /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
+    pub has_left: bool,
+    /// P-Asserted-Identity of what changes the session: who is at the other end since a transfer.
+    pub partner: Option<String>,
     pub record: LegRecord,
 }
 
@@ -153,10 +164,13 @@ impl Leg {
             negotiation: offer_answer::Leg::new(security, ctx.rng.fork()),
             session: None,
             media: Vec::new(),
+            former_media: Vec::new(),
+            heirs: Vec::new(),
             server_invite: None,
             client_invite: None,
             client_method: Method::Invite,
             client_deadline: None,
+            last_invite: None,
             offer: None,
             allows_update: false,
             is_bye_open: false,
@@ -167,7 +181,9 @@ impl Leg {
             bye_reason: None,
             ack: None,
             unanswered: None,
-            open_media: 0,
+            open_media: Vec::new(),
+            has_left: false,
+            partner: None,
             record,
         }
     }
@@ -199,7 +215,7 @@ impl Leg {
             }
             let Some(leg) = ctx.ports.take(worker) else { return false };
             *slot = Some(leg);
-            self.open_media += 1;
+            self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));
             ctx.command(leg, Command::Open { leg, address });
         }
@@ -243,19 +259,26 @@ impl Leg {
     }
 
     pub(super) fn close_media(&mut self, ctx: &mut Context) {
-        for leg in std::mem::take(&mut self.media).into_iter().flatten() {
+        let former = std::mem::take(&mut self.former_media);
+        for leg in std::mem::take(&mut self.media).into_iter().chain(former).flatten() {
             ctx.command(leg, Command::Close { leg });
         }
     }
 
     /// A worker reported one of this leg's media legs closed.
-    pub(super) fn media_closed(&mut self, report: &LegReport) {
-        self.open_media = self.open_media.saturating_sub(1);
+    pub(super) fn media_closed(&mut self, ctx: &mut Context, leg: LegId, report: &LegReport) {
+        self.open_media.retain(|open| *open != leg);
+        if let Some(at) = self.heirs.iter().position(|(closing, _)| *closing == leg) {
+            let (_, heir) = self.heirs.swap_remove(at);
+            if let Some(position) = report.position {
+                ctx.command(heir, Command::Resume { leg: heir, position });
+            }
+        }
         self.record.add(report);
     }
 
     pub(super) const fn has_open_media(&self) -> bool {
-        self.open_media > 0
+        !self.open_media.is_empty()
     }
 
     /// Sends a request in the dialog; `None` before there is one.
@@ -285,6 +308,9 @@ impl Leg {
             }
             if let Some((name, value)) = &authorization {
                 request = request.header(name, value.expose());
+            }
+            if let Some(partner) = self.partner.as_ref().filter(|_| matches!(method, Method::Invite | Method::Update)) {
+                request = request.header("P-Asserted-Identity", partner);
             }
             if let Some(reason) = self.bye_reason.as_ref().filter(|_| method == Method::Bye) {
                 request = request.header("Reason", reason);
@@ -317,6 +343,7 @@ impl Leg {
         let body = offer.as_ref().map(|offer| ("application/sdp", offer.expose().as_bytes()));
         let (call, side) = self.id;
         self.client_invite = self.request(ctx, self.client_method, Owner::Reinvite(call, side), body);
+        self.last_invite = self.client_invite;
     }
 
     /// What the peer says it can do.
@@ -328,6 +355,9 @@ impl Leg {
 
     /// Ends the dialog from our side; if our 2xx is not acknowledged yet, then only after that (RFC 3261 section 15).
     pub(super) fn bye(&mut self, ctx: &mut Context) {
+        if self.has_left {
+            return;
+        }
         self.decline(ctx);
         self.owes_bye = self.server_invite.as_ref().is_some_and(|invite| invite.is_answered);
         if !self.owes_bye {
@@ -480,6 +510,21 @@ impl Leg {
         if !self.owes_bye {
             ctx.leave_dialog(&self.local_tag, self.user());
         }
+    }
+
+    /// Takes the leg to another call or side: dialog, media reports and the device that comes back find it there.
+    pub(super) fn move_to(&mut self, ctx: &mut Context, id: (CallId, Side)) {
+        ctx.leave_dialog(&self.local_tag, self.user());
+        self.id = id;
+        self.enter(ctx, id.0, id.1);
+        for leg in &self.open_media {
+            ctx.media.insert(*leg, id);
+        }
+    }
+
+    /// The peer is in its call: the dialog is there and the peer has not hung up.
+    pub(super) const fn is_present(&self) -> bool {
+        self.dialog.is_some() && !self.has_left
     }
 
     /// No transaction of this leg needs its call any more.

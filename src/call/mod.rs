@@ -15,6 +15,7 @@ mod emergency_call;
 mod failover;
 mod flows;
 mod fork;
+mod handover;
 mod hunt;
 mod identity;
 mod in_dialog;
@@ -26,6 +27,7 @@ mod outgoing;
 mod passed_headers;
 mod pbx;
 mod provisional;
+mod refer;
 mod session_timer;
 mod subscription;
 #[cfg(test)]

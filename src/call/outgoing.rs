@@ -182,6 +182,9 @@ impl Invite<'_> {
                 with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
             }
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
+                if let Some(referrer) = &self.call.referred_by {
+                    request = request.header("Referred-By", referrer);
+                }
                 let identity = Identity::to_device(&ctx.config, &self.call.caller);
                 with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
             }

@@ -53,12 +53,20 @@ pub(super) fn caller(config: &Config, user: &User, request: &Message) -> Option<
         [Name::PPreferredIdentity, Name::PAssertedIdentity].map(|name| request.values(name).find_map(NameAddr::parse));
     let identities = named.into_iter().flatten().chain(request.from());
     let own = identities.filter_map(|identity| own_number(config, pbx, &Uri::parse(identity.uri)?)).next();
-    let number = own.unwrap_or(&pbx.main_number);
-    Some(Caller {
+    Some(as_number(user, own.unwrap_or(&pbx.main_number)))
+}
+
+/// A user that is a PBX, where nobody has said which of its numbers it is.
+pub(super) fn party(config: &Config, user: &User) -> Option<Caller> {
+    config.pbx_of(&user.name).map(|pbx| as_number(user, &pbx.main_number))
+}
+
+fn as_number(user: &User, number: &str) -> Caller {
+    Caller {
         peer: Peer::Device(user.name.clone()),
         user: number.to_owned(),
         display: String::new(),
         direct_line: Some(number.to_owned()),
         is_private: false,
-    })
+    }
 }

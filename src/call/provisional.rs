@@ -363,7 +363,7 @@ impl Call {
         let (Some(rseq), Some(tag)) = (reliable_number(response), response.to_tag()) else {
             return Arrival::Unreliable;
         };
-        if !supports(&branch.invite) {
+        if !branch.invite.as_ref().is_some_and(supports) {
             return Arrival::Unreliable;
         }
         match branch.received.order(tag, rseq) {
@@ -430,7 +430,9 @@ impl Call {
     fn send_prack(&mut self, ctx: &mut Context, number: u32, response: &Message, answer: Option<&str>) {
         if let Some(branch) = self.branches.get_mut(&number) {
             branch.leg.answers = 0;
-            branch.leg.prack(ctx, number, &branch.invite, response, answer);
+            if let Some(invite) = &branch.invite {
+                branch.leg.prack(ctx, number, invite, response, answer);
+            }
             branch.prack = Some((response.clone(), answer.map(str::to_owned)));
         }
     }
@@ -442,9 +444,9 @@ impl Call {
             return;
         };
         if response.is_some_and(|response| branch.leg.is_challenged(response))
-            && let Some((acknowledged, answer)) = &branch.prack
+            && let (Some((acknowledged, answer)), Some(invite)) = (&branch.prack, &branch.invite)
         {
-            branch.leg.prack(ctx, number, &branch.invite, acknowledged, answer.as_deref());
+            branch.leg.prack(ctx, number, invite, acknowledged, answer.as_deref());
         }
     }
 }

@@ -49,8 +49,9 @@ impl Leg {
         headers.into_iter().fold(response, |response, (name, value)| response.header(name, value))
     }
 
-    const fn is_busy(&self) -> bool {
-        self.client_invite.is_some() || self.server_invite.is_some()
+    /// No INVITE or UPDATE of either side waits for an answer or for its ACK.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.client_invite.is_none() && self.server_invite.is_none() && !self.owes_answer()
     }
 }
 
@@ -82,7 +83,7 @@ impl Call {
 
     pub(super) fn refresh(&mut self, ctx: &mut Context, side: Side) {
         let Some(leg) = self.leg_mut(side) else { return };
-        if leg.is_busy() {
+        if !leg.is_quiet() {
             return leg.session_timer.retry_at(ctx.now, Some(ctx.now + BUSY));
         }
         if leg.allows_update {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     types::LegId,
-    wire::srtp::{MasterKey, Suite},
+    wire::srtp::{MasterKey, Position, Suite},
 };
 
 /// From the core to one worker. Commands for a generation that is no longer current are ignored.
@@ -17,6 +17,8 @@ pub enum Command {
     Configure { leg: LegId, remote: Remote, receive: Protection, send: Protection },
     /// Packets of each are relayed to the other (both on this worker). Replaces an earlier connection of either.
     Connect { a: LegId, b: LegId },
+    /// Go on with the stream that a closed leg received under the same key.
+    Resume { leg: LegId, position: Position },
     /// Close the ports, wipe the keys, report once more. Its peer stays open.
     Close { leg: LegId },
 }
@@ -65,4 +67,6 @@ pub struct LegReport {
     pub round_trip_ms: Option<f64>,
     /// Packets dropped for a failed tag, replay or foreign source.
     pub packets_refused: u64,
+    /// How far the peer's stream has come, for a leg that goes on with it.
+    pub position: Option<Position>,
 }

@@ -204,6 +204,7 @@ impl Leg {
             jitter_ms: self.quality.jitter_ms(),
             round_trip_ms: self.quality.round_trip_ms(),
             packets_refused: self.packets_refused,
+            position: self.receiving.position(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::RangeInclusive};
 
-use crate::types::LegId;
+use crate::types::{LegId, limits};
 
 /// The core's view of all workers' ports. A slot is an even port and the odd one above it (RFC 3550 section 11); freed
 /// slots are reused last, so that a late packet of an ended call finds a closed port for as long as possible.
@@ -72,6 +72,11 @@ impl Ports {
             }
         }
         best
+    }
+
+    /// Whether this worker has slots for a whole call, however many media sections it has.
+    pub fn has_room(&self, worker: u16) -> bool {
+        self.shares[usize::from(worker)].free.len() >= 2 * limits::MEDIA_SECTIONS_MAX
     }
 
     /// The RTP port of a leg; RTCP without multiplexing is one above.

@@ -2,7 +2,7 @@
 
 use crate::{
     types::{DropReason, Duration, Instant},
-    wire::srtp::{self, Inbound, MasterKey, Outbound, Suite},
+    wire::srtp::{self, Inbound, MasterKey, Outbound, Position, Suite},
 };
 
 use super::command::Protection;
@@ -104,6 +104,19 @@ impl Receiving {
         }
         let len = self.unprotect_rtp(now, buffer, len)?;
         sending.protect_rtp(buffer, len)
+    }
+
+    pub(super) fn position(&self) -> Option<Position> {
+        match &self.mode {
+            Some(Mode::Srtp(keyed)) => keyed.context.position(),
+            Some(Mode::Plain) | None => None,
+        }
+    }
+
+    pub(super) fn resume(&mut self, position: Position) {
+        if let Some(Mode::Srtp(keyed)) = &mut self.mode {
+            keyed.context.resume(position);
+        }
     }
 
     pub(super) const fn is_srtp(&self) -> bool {

@@ -189,6 +189,11 @@ impl Worker {
                 }
             }
             Command::Connect { a, b } => self.legs.join(a, b),
+            Command::Resume { leg, position } => {
+                if let Some(leg) = self.legs.get(leg) {
+                    leg.receiving.resume(position);
+                }
+            }
             Command::Close { leg } => self.close(leg),
         }
     }

@@ -146,3 +146,8 @@ pub const DNS_RECORDS_MAX: usize = 32;
 pub const DNS_QUESTIONS_MAX: usize = 64;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
+/// Transfers by which one person reached another; a REFER for one more is answered 403. Emergency calls are exempt.
+pub const TRANSFERS_MAX: u8 = 8;
+/// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its
+/// own; the transfer then fails.
+pub const HANDOVER_OFFERS_MAX: u8 = 5;

@@ -114,6 +114,12 @@ impl Baresip {
         self.command("resume", "");
     }
 
+    /// Transfers the other end of the call, which it puts on hold first.
+    pub(crate) fn transfer(&mut self, number: &str) {
+        let uri = format!("sip:{number}@{}", self.domain);
+        self.command("transfer", &uri);
+    }
+
     pub(crate) fn wait_established(&self) {
         self.wait_event("CALL_ESTABLISHED");
     }
@@ -136,6 +142,14 @@ impl Baresip {
     /// Waits for it to print this.
     pub(crate) fn wait_log(&mut self, text: &str) {
         self.process.wait_log(text, Duration::from_secs(15));
+    }
+
+    /// Bits of audio a second, sent and received, as it showed them last. What does not verify is not counted.
+    pub(crate) fn bit_rates(&self) -> (u32, u32) {
+        let log = self.log();
+        let shown = log.rsplit("audio=").find_map(|rest| rest.split_once(" (bit/s)")).expect("its figures").0;
+        let (sent, received) = shown.split_once('/').expect("two figures");
+        (sent.parse().expect("a number"), received.parse().expect("a number"))
     }
 
     /// What it heard, in order: each time a stream starts anew, after a hold for instance, so does a recording.

@@ -64,8 +64,28 @@ impl Linphone {
         self.say("terminate");
     }
 
+    pub(crate) fn pause(&mut self) {
+        self.say("pause");
+        self.wait_debug("to LinphoneCallPaused");
+    }
+
+    /// Brings the other ends of its first and its second call together.
+    pub(crate) fn join(&mut self) {
+        self.say("transfer 1 --to-call 2");
+    }
+
     pub(crate) fn wait_established(&self) {
         self.wait_debug("to LinphoneCallStreamsRunning");
+    }
+
+    /// Both calls that were joined are over for it.
+    pub(crate) fn wait_transferred(&self) {
+        self.wait_debug("to LinphoneCallReleased");
+    }
+
+    /// Everything it logged, SIP messages included.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join("debug")).expect("its log")).into_owned()
     }
 
     pub(crate) fn recording(&self) -> PathBuf {

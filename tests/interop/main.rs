@@ -28,15 +28,18 @@ use std::{
 use baresip::{Baresip, Setup};
 use common::{
     process::fresh_ip,
-    server::{ALICE, BOB, Ringdown},
+    server::{ALICE, Account, BOB, Ringdown},
 };
 use linphone::Linphone;
 use sipp::Sipp;
-use tone::{A_HZ, B_HZ, Wanted, assert_heard};
+use tone::{A_HZ, B_HZ, C_HZ, Wanted, assert_heard};
 
 const TALK: Duration = Duration::from_secs(4);
 /// Media may begin this much after the answer.
 const HEARD_S_MIN: f64 = 3.5;
+
+const CAROL: Account =
+    Account { user: "carol", extension: "2003", direct_line: "+12025550103", password: "carol-password-canary-5d2e" };
 
 /// Fails unless a client is installed.
 pub(crate) fn need(program: &str, package: &str) {
@@ -363,6 +366,54 @@ fn a_linphone_calls_a_baresip() {
     thread::sleep(Duration::from_millis(700));
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_baresip_transfers_its_caller_to_a_third_one() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
+    let carol = Baresip::start(&server, &Setup::new(CAROL, C_HZ, true).over("tls", Some(&server.ca())));
+    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tcp", None));
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    thread::sleep(Duration::from_secs(1));
+    bob.transfer(CAROL.extension);
+    carol.wait_established();
+    bob.wait_closed();
+    thread::sleep(TALK);
+    alice.hang_up();
+    carol.wait_closed();
+    server.wait_no_calls();
+    assert_heard("alice", &alice.recording(), Wanted::whole(C_HZ, HEARD_S_MIN));
+    assert_heard("carol", &carol.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+    assert!(bob.log().contains("SIP/2.0 202 Accepted") && bob.log().contains("terminated;reason=noresource"));
+}
+
+#[test]
+fn a_linphone_joins_the_two_baresips_it_talks_to() {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
+    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
+    let carol = Baresip::start(&server, &Setup::new(CAROL, C_HZ, true));
+    let mut alice = Linphone::start(&server, &ALICE, A_HZ, false);
+    alice.dial(BOB.extension);
+    bob.wait_established();
+    alice.wait_established();
+    alice.pause();
+    alice.dial(CAROL.extension);
+    carol.wait_established();
+    thread::sleep(Duration::from_secs(1));
+    alice.join();
+    alice.wait_transferred();
+    thread::sleep(TALK);
+    // It stopped recording when it was put on hold; its own figures tell.
+    let both_ways = bob.bit_rates();
+    bob.hang_up();
+    carol.wait_closed();
+    server.wait_no_calls();
+    assert!(both_ways.0.min(both_ways.1) > 16_000, "bob sends and receives {both_ways:?} bit/s");
+    assert_heard("carol", &carol.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    assert!(alice.log().contains("SIP/2.0 202 Accepted"));
 }
 
 /// Bob's phone with its one subscription, and the address of the voice mail system. `None`: it subscribes without end.

@@ -13,6 +13,8 @@ use std::{
 pub(crate) const A_HZ: u32 = 440;
 /// The callee's tone.
 pub(crate) const B_HZ: u32 = 1013;
+/// The microphone of the third.
+pub(crate) const C_HZ: u32 = 677;
 
 const RATE: u32 = 8_000;
 /// Samples of 20 ms, one packet.

@@ -18,6 +18,7 @@ mod reach;
 mod scenario;
 mod server;
 mod steps;
+mod transfer;
 mod trunk;
 mod voice;
 mod world;

@@ -95,6 +95,12 @@ pub(crate) struct Call {
     pub(crate) is_held_by_us: bool,
     /// How the last re-INVITE of ours ended.
     pub(crate) reinvite_status: Option<u16>,
+    /// How the last REFER of ours was answered.
+    pub(crate) refer_status: Option<u16>,
+    /// Status lines of the NOTIFYs about it, in order.
+    pub(crate) news: Vec<String>,
+    /// It took the place of another device's call.
+    pub(crate) is_takeover: bool,
     rtp: SocketAddr,
     call_id: String,
     local: String,
@@ -122,6 +128,7 @@ enum Purpose {
     /// Outside calls: MESSAGE, SUBSCRIBE.
     Other,
     Prack(usize),
+    Refer(usize),
 }
 
 impl Purpose {
@@ -402,6 +409,49 @@ impl Phone {
         self.reinvite(now, index);
     }
 
+    /// Transfers whoever is at the other end to a user part of the server's domain.
+    pub(crate) fn transfer(&mut self, now: Instant, index: usize, whom: &str) {
+        let target = format!("<sip:{whom}@{}>", self.profile.domain);
+        self.refer(now, index, target);
+    }
+
+    /// Brings the other ends of two calls together.
+    pub(crate) fn join(&mut self, now: Instant, index: usize, other: usize) {
+        let call = &self.calls[other];
+        let Some(tag) = &call.remote_tag else { return };
+        let replaces = format!("{}%3Bto-tag%3D{tag}%3Bfrom-tag%3D{}", call.call_id, call.local_tag);
+        let target = format!("<{}?Replaces={replaces}>", call.target);
+        self.refer(now, index, target);
+    }
+
+    fn refer(&mut self, now: Instant, index: usize, target: String) {
+        let call = &mut self.calls[index];
+        if call.state != State::Up {
+            return;
+        }
+        call.refer_status = Some(0);
+        call.cseq += 1;
+        let headers = vec![("Contact", self.contact()), ("Refer-To", target)];
+        let draft = Draft { headers, ..Self::dialog_draft(&self.calls[index], "REFER") };
+        self.send(now, draft, Purpose::Refer(index), 0);
+    }
+
+    /// Takes a call over from another device of the same user. Returns the number of the call here.
+    pub(crate) fn take_over(&mut self, now: Instant, replaces: &str) -> usize {
+        self.extra_headers.push(("Replaces", replaces.to_owned()));
+        let index = self.dial(now, &self.profile.user.clone());
+        self.extra_headers.pop();
+        self.calls[index].is_takeover = true;
+        index
+    }
+
+    /// How another device names this call to take it over (RFC 3891).
+    pub(crate) fn replaces(&self, index: usize) -> String {
+        let call = &self.calls[index];
+        let tag = call.remote_tag.as_deref().unwrap_or_default();
+        format!("{};to-tag={tag};from-tag={}", call.call_id, call.local_tag)
+    }
+
     /// Loses its connection: reconnects, registers again and gives up its calls.
     pub(crate) fn connection_lost(&mut self, now: Instant) {
         self.connection = None;
@@ -635,6 +685,7 @@ impl Phone {
                     self.bye(now, index);
                 }
             }
+            Purpose::Refer(index) => self.calls[index].refer_status = Some(status),
             Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) | Purpose::Other => {}
         }
     }
@@ -686,6 +737,7 @@ impl Phone {
             | Purpose::Bye(_)
             | Purpose::Cancel(_)
             | Purpose::Prack(_)
+            | Purpose::Refer(_)
             | Purpose::Other => false,
         };
         let client = &mut self.clients[at];
@@ -755,7 +807,12 @@ impl Phone {
                 self.register_cseq += 1;
                 self.register_cseq
             }
-            Purpose::Invite(i) | Purpose::Reinvite(i) | Purpose::Bye(i) | Purpose::Cancel(i) | Purpose::Prack(i) => {
+            Purpose::Invite(i)
+            | Purpose::Reinvite(i)
+            | Purpose::Bye(i)
+            | Purpose::Cancel(i)
+            | Purpose::Prack(i)
+            | Purpose::Refer(i) => {
                 self.calls[i].cseq += 1;
                 self.calls[i].cseq
             }
@@ -784,6 +841,7 @@ impl Phone {
                 }
             }
             Purpose::Reinvite(index) => self.reinvited(now, at, index, message),
+            Purpose::Refer(index) => self.calls[index].refer_status = Some(status),
             Purpose::Bye(_) | Purpose::Cancel(_) | Purpose::Prack(_) => {}
             Purpose::Other => self.responses.push(message.clone()),
         }
@@ -909,6 +967,7 @@ impl Phone {
             Some(Method::Cancel) => self.cancelled(now, at),
             Some(Method::Prack) => self.acknowledged_early(now, at),
             Some(Method::Options) => self.reply(now, at, 200, None),
+            Some(Method::Notify) if self.calls.iter().any(|c| c.call_id == message.call_id()) => self.notified(now, at),
             Some(Method::Message | Method::Notify) => {
                 self.events.push(message.clone());
                 self.reply(now, at, 200, None);
@@ -985,6 +1044,25 @@ impl Phone {
             }
             None => self.reply(now, at, 481, None),
         }
+    }
+
+    /// News of a transfer, also after we have hung up.
+    fn notified(&mut self, now: Instant, at: usize) {
+        let request = self.services[at].request.clone();
+        let is_its = |c: &Call| {
+            c.call_id == request.call_id()
+                && request.to_tag() == Some(c.local_tag.as_str())
+                && request.from_tag() == c.remote_tag.as_deref()
+        };
+        let call = self.calls.iter_mut().find(|c| is_its(c) && c.refer_status.is_some_and(|status| status != 200));
+        let status = match call {
+            Some(call) => {
+                call.news.push(String::from_utf8_lossy(&request.body()).trim_end().to_owned());
+                200
+            }
+            None => 481,
+        };
+        self.reply(now, at, status, None);
     }
 
     fn cancelled(&mut self, now: Instant, at: usize) {
@@ -1122,6 +1200,9 @@ impl Phone {
             voice: Voice::new((p.id, serial), rtp, &p.suites, p.has_mux, &mut self.rng),
             is_held_by_us: false,
             reinvite_status: None,
+            refer_status: None,
+            news: Vec::new(),
+            is_takeover: false,
             rtp,
             call_id: self.rng.token(20),
             local: format!("<sip:{}@{}>", p.user, p.domain),

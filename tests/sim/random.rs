@@ -4,7 +4,10 @@ mod disasters;
 
 use std::collections::BTreeMap;
 
-use ringdown::types::{Duration, Rng, Transport};
+use ringdown::{
+    call::Cdr,
+    types::{Duration, Rng, Transport},
+};
 
 use crate::{
     net::{CALM, STORM, Weather},
@@ -41,16 +44,18 @@ fn play(share: u64) {
         return;
     }
     let seeds = (0..number("RINGDOWN_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT)).filter(|seed| seed % SHARES == share);
-    let (mut runs, mut answered) = (0, 0);
+    let (mut runs, mut answered, mut transferred) = (0, 0, 0);
     for seed in seeds {
-        let Ok(calls) = std::panic::catch_unwind(|| run(seed)) else {
+        let Ok((talked, moved)) = std::panic::catch_unwind(|| run(seed)) else {
             panic!("seed {seed} failed. Replay with:\nRINGDOWN_SIM_SEED={seed} cargo test --locked --test sim random")
         };
         runs += 1;
-        answered += calls;
+        answered += talked;
+        transferred += moved;
     }
     // Runs in which nobody talks would prove nothing.
     assert!(answered >= 2 * runs, "hardly a call was answered");
+    assert!(transferred >= runs / 4, "hardly a call was transferred");
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -58,8 +63,8 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|e| panic!("{variable}={text}: {e}")))
 }
 
-/// One run; returns how many calls were answered.
-fn run(seed: u64) -> usize {
+/// One run; returns how many calls were answered, and how many came of a transfer.
+fn run(seed: u64) -> (usize, usize) {
     let mut rng = Rng::from_small_seed(seed ^ 0x5eed);
     let has_trunk = seed.is_multiple_of(3);
     let mut w = World::new(&if has_trunk { Plan::with_trunk(seed) } else { Plan::new(seed) });
@@ -80,6 +85,8 @@ fn run(seed: u64) -> usize {
     }
     w.net.heal();
     w.run(SETTLE);
+    // Whoever was transferred to somebody who does not answer waits until that telephone has rung long enough.
+    stop_ringing(&mut w);
     disasters.settle(&mut w);
     resume_all(&mut w);
     assert_whole_or_gone(&mut w);
@@ -89,8 +96,10 @@ fn run(seed: u64) -> usize {
         assert_one_record_per_call(&w);
     }
     let answered = w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && c.was_answered).count();
+    let is_transferred = |c: &&Cdr| c.answer_ms.is_some() && c.transferred_by.is_some();
+    let transferred = w.server.store.cdrs.iter().filter(is_transferred).count();
     w.finish();
-    answered
+    (answered, transferred)
 }
 
 fn populate(w: &mut World, rng: &mut Rng) -> usize {
@@ -146,7 +155,7 @@ fn act(w: &mut World, rng: &mut Rng, phones: usize, has_trunk: bool) {
     let is_trunk = who >= phones;
     let live: Vec<usize> = w.phones[who].live_calls().map(|(i, _)| i).collect();
     let any_call = |rng: &mut Rng| live.get(index(rng, u32::try_from(live.len().max(1)).expect("few"))).copied();
-    match rng.below(12) {
+    match rng.below(15) {
         0..=3 if live.len() < 2 => {
             let whom = 1 + rng.below(7);
             let number = match rng.below(10) {
@@ -188,7 +197,34 @@ fn act(w: &mut World, rng: &mut Rng, phones: usize, has_trunk: bool) {
         10 if !is_trunk => w.act(who, |p, now| p.register(now, 600)),
         // Both ends of everything at once.
         11 if rng.below(4) == 0 => hang_up_all(w),
+        12 if !is_trunk => {
+            if let Some(call) = any_call(rng) {
+                w.act(who, |p, now| p.transfer(now, call, &extension(1 + rng.below(7))));
+            }
+        }
+        13 if !is_trunk => {
+            if let [first, second] = live[..] {
+                w.act(who, |p, now| p.join(now, first, second));
+            }
+        }
+        14 if !is_trunk => {
+            let is_mine =
+                |p: &&Phone| p.profile.user == w.phones[who].profile.user && p.profile.id != w.phones[who].profile.id;
+            let call = |p: &Phone| p.live_calls().find(|(_, c)| c.state == State::Up).map(|(call, _)| p.replaces(call));
+            if let Some(replaces) = w.phones[..phones].iter().filter(is_mine).find_map(call) {
+                w.act(who, |p, now| p.take_over(now, &replaces));
+            }
+        }
         _ => {}
+    }
+}
+
+fn stop_ringing(w: &mut World) {
+    for phone in 0..w.phones.len() {
+        let ringing = w.phones[phone].live_calls().filter(|(_, c)| c.state == State::Ringing);
+        for call in ringing.map(|(i, _)| i).collect::<Vec<_>>() {
+            w.hang_up(phone, call);
+        }
     }
 }
 
@@ -247,10 +283,11 @@ pub(crate) fn assert_whole_or_gone(w: &mut World) {
 /// One CDR with an answer for each call whose caller got a 200. A caller who gave up without any final response cannot
 /// know whether it was answered.
 pub(crate) fn assert_one_record_per_call(w: &World) {
-    let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller);
+    let calls = || w.phones.iter().flat_map(|p| &p.calls).filter(|c| c.is_caller && !c.is_takeover);
     let answered = calls().filter(|c| c.was_answered).count();
     let unknown = calls().filter(|c| c.response.is_none()).count();
-    let recorded = w.server.store.cdrs.iter().filter(|c| c.answer_ms.is_some()).count();
+    let is_dialled = |c: &&Cdr| c.answer_ms.is_some() && c.transferred_by.is_none();
+    let recorded = w.server.store.cdrs.iter().filter(is_dialled).count();
     assert!(
         (answered..=answered + unknown).contains(&recorded),
         "{answered} calls were answered (and perhaps {unknown} more), {recorded} CDRs have an answer"

@@ -77,6 +77,8 @@ pub(crate) struct Voice {
     sequence: u16,
     timestamp: u32,
     settled: Option<Settled>,
+    /// Where the server's packets came from before; some may still be on their way.
+    former: BTreeSet<SocketAddr>,
 }
 
 impl Voice {
@@ -103,6 +105,7 @@ impl Voice {
             sequence: if (speaker.0 + speaker.1).is_multiple_of(2) { 65_300 } else { 100 },
             timestamp: rng.u32(),
             settled: None,
+            former: BTreeSet::new(),
         }
     }
 
@@ -206,6 +209,9 @@ impl Voice {
         let Some(settled) = self.settled.as_mut() else { return };
         let is_report = bytes.get(1).is_some_and(|b| (192..=223).contains(b));
         let want = if is_report { settled.rtcp } else { settled.rtp };
+        if from != want && self.former.contains(&from) {
+            return;
+        }
         if from != want {
             self.faults.push(format!("a packet came from {from}, wanted {want}"));
             return;
@@ -243,6 +249,9 @@ impl Voice {
         receiving: Option<(Suite, MasterKey)>,
     ) {
         let old = self.settled.take();
+        if let Some(old) = old.as_ref().filter(|old| old.rtp != peer.rtp) {
+            self.former.extend([old.rtp, old.rtcp]);
+        }
         let (old_sending, old_receiving) = old.map_or((None, None), |s| (Some(s.sending), Some(s.receiving)));
         let mut made = 0;
         let sending = sending.map_or(Sending::Plain, |(suite, key)| match old_sending {

@@ -10,9 +10,12 @@ use crate::{
     media::{self, LegReport},
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
-    wire::sip::{
-        Message, Name,
-        digest::{self, Credential},
+    wire::{
+        sip::{
+            Message, Name,
+            digest::{self, Credential},
+        },
+        srtp::Position,
     },
 };
 
@@ -52,11 +55,15 @@ encryption = "off"
 pstn = false
 "#;
 
+/// Where every peer's stream stands when its media leg closes.
+pub(super) const POSITION: Position = Position { ssrc: 7, index: 0x3_8000 };
+
 pub(super) const TRUNK: &str = "203.0.113.5:5060";
 /// Alice's and Bob's devices; Bob has two.
 pub(super) const ALICE: &str = "198.51.100.1:5060";
 pub(super) const BOB: &str = "198.51.100.2:5060";
 pub(super) const BOB_TOO: &str = "198.51.100.3:5060";
+pub(super) const CAROL: &str = "198.51.100.4:5060";
 
 pub(super) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN IP4 198.51.100.9\r\nt=0 0\r\n\
                               m=audio 4000 RTP/AVP 0\r\n";
@@ -72,6 +79,8 @@ pub(super) struct Bench {
     pub(super) open_legs: Vec<LegId>,
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
+    /// Media legs told to go on with the stream of another.
+    pub(super) resumed: Vec<(LegId, Position)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
     pub(super) serial: u32,
@@ -125,6 +134,7 @@ impl Bench {
     pub(super) fn with_users(config: &str, users: impl IntoIterator<Item = User>, bindings: Vec<Binding>) -> Self {
         let config = config::parse(config).unwrap_or_else(|problems| panic!("{problems:?}")).0;
         let now = Instant::from_unix_ms(1_700_000_000_000);
+        let workers = config.media.workers;
         let listener = |t, a: &str| (t, a.parse::<SocketAddr>().unwrap());
         let setup = Setup {
             config: Arc::new(config),
@@ -134,7 +144,7 @@ impl Bench {
                 listener(Transport::Tcp, "192.0.2.1:5060"),
                 listener(Transport::Tls, "192.0.2.1:5061"),
             ],
-            workers: 1,
+            workers,
             trunk_passwords: HashMap::from([("carrier".to_owned(), Secret::new("trunk-secret".to_owned()))]),
             bindings,
             gruu_key: Secret::new([7; 32]),
@@ -148,6 +158,7 @@ impl Bench {
             sent: Vec::new(),
             open_legs: Vec::new(),
             joined: Vec::new(),
+            resumed: Vec::new(),
             questions: Vec::new(),
             serial: 0,
         };
@@ -168,6 +179,9 @@ impl Bench {
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Media { command: media::Command::Resume { leg, position }, .. } => {
+                    self.resumed.push((leg, position));
+                }
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
                 Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
@@ -176,7 +190,8 @@ impl Bench {
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+            let report = LegReport { position: Some(POSITION), ..LegReport::default() };
+            self.input(Input::Media(media::Event::Closed { leg, report }));
         }
     }
 

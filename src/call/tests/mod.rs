@@ -18,6 +18,8 @@ mod reach;
 mod reasons;
 mod sessions;
 mod subscription;
+mod transfer;
+mod transfer_features;
 mod updates;
 
 use std::net::SocketAddr;

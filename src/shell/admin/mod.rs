@@ -316,6 +316,7 @@ mod tests {
             status: 487,
             reason: "cancelled".to_owned(),
             emergency: false,
+            transferred_by: None,
             trunk: None,
             a: None,
             b: None,

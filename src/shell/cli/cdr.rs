@@ -76,7 +76,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 29] = [
+const HEADER: [&str; 30] = [
     "id",
     "caller",
     "callee",
@@ -106,6 +106,7 @@ const HEADER: [&str; 29] = [
     "b_jitter_ms",
     "b_round_trip_ms",
     "answered_by",
+    "transferred_by",
 ];
 
 /// One record in the order of [`HEADER`], times as RFC 3339.
@@ -126,6 +127,7 @@ struct Row<'a> {
     a: LegColumns<'a>,
     b: LegColumns<'a>,
     answered_by: Option<&'a str>,
+    transferred_by: Option<&'a str>,
 }
 
 type LegColumns<'a> =
@@ -149,6 +151,7 @@ impl<'a> Row<'a> {
             a: leg_columns(cdr.a.as_ref()),
             b: leg_columns(cdr.b.as_ref()),
             answered_by: cdr.answered_by.as_deref(),
+            transferred_by: cdr.transferred_by.as_deref(),
         }
     }
 }
@@ -185,6 +188,7 @@ mod tests {
             status: 486,
             reason: "busy".to_owned(),
             emergency: false,
+            transferred_by: Some("bob".to_owned()),
             trunk: None,
             a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
             b: None,
@@ -202,6 +206,7 @@ mod tests {
         assert_eq!(column("start"), "2026-01-31T08:00:00.000Z");
         assert_eq!(column("answer"), "");
         assert_eq!(column("ended_by"), "callee");
+        assert_eq!(column("transferred_by"), "bob");
         assert_eq!((column("a_suite"), column("b_suite")), ("plain", ""));
     }
 

@@ -137,6 +137,8 @@ pub struct Leg {
     ours: Vec<MediaSection>,
     settled: Vec<Settled>,
     exchange: Exchange,
+    /// The next offer has new keys.
+    renews_keys: bool,
 }
 
 /// Where the last exchange of this leg stands. Offers are kept after their answer, because a forked INVITE may be
@@ -174,7 +176,14 @@ impl Leg {
             ours: Vec::new(),
             settled: Vec::new(),
             exchange: Exchange::Idle,
+            renews_keys: false,
         }
+    }
+
+    /// Our next offer has new keys instead of those in use, because the media goes to another place, where their contexts
+    /// are not. If it fails, the old ones stay.
+    pub const fn renew_keys(&mut self) {
+        self.renews_keys = true;
     }
 
     /// Reads and checks the peer's offer: returns it for the other leg to copy formats from, without its keys and with
@@ -306,6 +315,7 @@ impl Leg {
     /// The offer in flight failed: back to what was settled before (RFC 3261 section 14.1). An exchange that was
     /// answered stands (RFC 6141 section 3.4).
     pub fn roll_back(&mut self) {
+        self.renews_keys = false;
         match self.exchange {
             Exchange::Offered(_) | Exchange::Received(_) => self.exchange = Exchange::Idle,
             Exchange::Idle | Exchange::OfferAnswered(_) | Exchange::ReceivedAnswered(_) => {}
@@ -325,9 +335,12 @@ impl Leg {
     fn offer_section(&mut self, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
         let before = self.ours.get(i);
         let was_muxed = before.is_some_and(|ours| ours.has_rtcp_mux);
-        let (is_secure, crypto) = match before {
-            Some(before) if !before.crypto.is_empty() => (before.profile.is_secure(), before.crypto.clone()),
-            Some(_) | None => match self.security {
+        let in_use =
+            before.filter(|ours| !ours.crypto.is_empty()).map(|ours| (ours.profile.is_secure(), ours.crypto.clone()));
+        let (is_secure, crypto) = match in_use {
+            Some((is_secure, _)) if self.renews_keys => (is_secure, self.fresh_lines()),
+            Some(in_use) => in_use,
+            None => match self.security {
                 LegSecurity::PlainOnly => (false, Vec::new()),
                 LegSecurity::SrtpPreferred => (false, self.fresh_lines()),
                 LegSecurity::SrtpOnly => (true, self.fresh_lines()),
@@ -449,6 +462,7 @@ impl Leg {
         if agreements.iter().all(|agreement| agreement.ours.port == 0) {
             return Err(NegotiationFault::NothingAccepted);
         }
+        self.renews_keys = false;
         self.settled = agreements.iter().map(|a| a.settled.clone()).collect();
         self.ours = agreements.into_iter().map(|a| a.ours).collect();
         Ok(())

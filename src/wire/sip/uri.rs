@@ -105,6 +105,19 @@ impl<'a> Uri<'a> {
         String::from_utf8(percent_decode(user.as_bytes())?).ok().map(Cow::Owned)
     }
 
+    /// The text of the URI without its headers, as a request to it carries it.
+    pub fn without_headers(text: &'a str) -> &'a str {
+        let headers = Self::parse(text).map_or("", |uri| uri.headers);
+        text.strip_suffix(headers).map_or(text, |bare| bare.strip_suffix('?').unwrap_or(bare))
+    }
+
+    /// The first header of this name, decoded (RFC 3261 section 19.1.1); `None` if it is absent or does not decode to UTF-8.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let fields = self.headers.split('&').filter_map(|field| field.split_once('='));
+        let (_, value) = fields.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name))?;
+        String::from_utf8(percent_decode(value.as_bytes())?).ok()
+    }
+
     /// The host as an IP address, brackets removed.
     pub fn host_ip(&self) -> Option<IpAddr> {
         match bracketed(self.host) {
@@ -189,6 +202,19 @@ mod tests {
         assert_eq!(uri.host_ip(), Some("2001:db8::1".parse().unwrap()));
         assert_eq!((uri.params.get("Transport"), uri.params.has("lr")), (Some("tcp"), true));
         assert_eq!(uri.headers, "Subject=a&b=c");
+    }
+
+    #[test]
+    fn headers_of_a_uri_are_read_and_cut_off() {
+        let text =
+            "sip:carol?x@pbx.example.com;transport=tcp?Subject=a&replaces=one%40two%3Bto-tag%3D1&bad=%ff&worse=%2";
+        let uri = Uri::parse(text).unwrap();
+        assert_eq!(uri.header("Replaces").as_deref(), Some("one@two;to-tag=1"));
+        assert_eq!((uri.header("Subject").as_deref(), uri.header("Require")), (Some("a"), None));
+        assert_eq!((uri.header("bad"), uri.header("worse")), (None, None));
+        assert_eq!(Uri::without_headers(text), "sip:carol?x@pbx.example.com;transport=tcp");
+        assert_eq!(Uri::without_headers("sip:carol?x@pbx.example.com"), "sip:carol?x@pbx.example.com");
+        assert_eq!(Uri::without_headers("sip:carol@pbx.example.com?"), "sip:carol@pbx.example.com");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     gcm::{self, Gcm},
     kdf::{Cipher, SessionKeys},
     srtcp::{self, HEADER_BYTES, INDEX_BYTES, Trailer},
-    streams::Streams,
+    streams::{Position, Streams},
 };
 
 /// One direction of one leg under one master key, receiving: verifies and decrypts. Contexts per SSRC are created only
@@ -35,6 +35,16 @@ impl Inbound {
 
     pub(super) fn from_session_keys(keys: SessionKeys, mki_bytes: usize) -> Self {
         Self { keys, mki_bytes, rtp: Streams::new(), rtcp: Streams::new() }
+    }
+
+    /// How far its last RTP stream has come.
+    pub fn position(&self) -> Option<Position> {
+        self.rtp.position()
+    }
+
+    /// Goes on where another context of the same key stood.
+    pub fn resume(&mut self, position: Position) {
+        self.rtp.resume(position);
     }
 
     /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.

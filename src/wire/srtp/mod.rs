@@ -33,6 +33,7 @@ mod transcrypt;
 
 pub use inbound::Inbound;
 pub use outbound::Outbound;
+pub use streams::Position;
 pub use suite::{MasterKey, Suite};
 pub use transcrypt::transcrypt_rtp;
 

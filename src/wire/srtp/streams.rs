@@ -20,6 +20,13 @@ const SEQUENCE_MEDIAN: u16 = 1 << 15;
 /// thousand legs each pointer followed is a cache miss.
 pub(super) struct Streams(SmallVec<[Stream; 1]>);
 
+/// How far a stream has come: its rollover counter is in the index (RFC 3711 section 3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub ssrc: u32,
+    pub index: u64,
+}
+
 struct Stream {
     ssrc: u32,
     window: Window,
@@ -90,6 +97,18 @@ impl Streams {
             return Ok(0);
         };
         admit_known(window, window.highest() + 1, RTCP_INDEX_MAX, |_| true)
+    }
+
+    /// The stream that appeared last, and its highest index.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.0.last().map(|stream| Position { ssrc: stream.ssrc, index: stream.window.highest() })
+    }
+
+    /// Goes on with a stream from where it stood in another context of the same key.
+    pub(super) fn resume(&mut self, position: Position) {
+        if self.window(position.ssrc).is_none() && self.check_room().is_ok() {
+            self.start(position.ssrc, position.index);
+        }
     }
 
     fn window(&mut self, ssrc: u32) -> Option<&mut Window> {
@@ -168,6 +187,23 @@ mod tests {
     fn an_unknown_ssrc_gets_one_second_try_and_only_after_a_wrap() {
         assert_eq!(first_indexes(3).collect::<Vec<_>>(), [3, 0x1_0003]);
         assert_eq!(first_indexes(0x8000).collect::<Vec<_>>(), [0x8000]);
+    }
+
+    #[test]
+    fn a_stream_goes_on_elsewhere_at_its_rollover_counter() {
+        let at = 0x3_8000_u64;
+        let mut old = Streams::new();
+        old.start(1, at);
+        let mut new = Streams::new();
+        assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Err(DropReason::SrtpBadTag), "nobody can guess it");
+        new.resume(old.position().unwrap());
+        assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Ok(at + 1));
+        new.resume(old.position().unwrap());
+        assert_eq!(
+            new.admit(1, 0x8001, |_| true),
+            Err(DropReason::SrtpReplayed),
+            "a stream that is known stays as it is"
+        );
     }
 
     #[test]
