@@ -15,7 +15,7 @@ use crate::{
     sip::session_timer::SessionTimer,
     types::{Duration, Instant, TxnId, limits::RELAYED_S_MAX},
     wire::{
-        sdp::Session,
+        sdp::{Direction, Session},
         sip::{Message, Method, Name, reason},
     },
 };
@@ -251,7 +251,7 @@ impl Call {
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
     fn offer_again(&mut self, ctx: &mut Context, side: Side, other: Side) {
-        let Some(session) = self.leg_mut(other).and_then(|l| l.session.clone()) else {
+        let Some(session) = self.session_towards(side, other) else {
             return self.refuse_reinvite(ctx, side, 488, "");
         };
         let leg = self.leg_mut(side).expect("its dialog was found");
@@ -372,8 +372,18 @@ impl Call {
     }
 
     /// Answers the re-INVITE of `side` with what `source` last said.
+    /// What `side` hears of the session that the leg `source` has.
+    fn session_towards(&mut self, side: Side, source: Side) -> Option<Session> {
+        let mut session = self.leg_mut(source)?.session.clone()?;
+        // A device's hold is not the answering point's business (emergency RULES, section 6).
+        if self.emergency.is_some() && side != Side::A {
+            session.media.iter_mut().for_each(|section| section.direction = Direction::SendRecv);
+        }
+        Some(session)
+    }
+
     fn answer_reinvite(&mut self, ctx: &mut Context, side: Side, source: Side) {
-        let Some(session) = self.leg_mut(source).and_then(|l| l.session.clone()) else { return };
+        let Some(session) = self.session_towards(side, source) else { return };
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
         let local = leg.local_media(ctx);
         match leg.negotiation.answer(&mut ctx.rng, &session, &local) {
