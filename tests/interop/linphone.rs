@@ -111,13 +111,14 @@ fn config(server: &Ringdown, account: &Account, ca: &Path) -> String {
     let (ip, domain) = (fresh_ip(), server.ip);
     let (user, password) = (account.user, account.password);
     let proxy = format!("sip:{domain}:{TLS_PORT};transport=tls");
+    // It binds RTP to every address, and two that share a port take each other's packets: the system chooses one.
     // Its TLS library does not match addresses in a certificate: the chain is checked, the name is not.
     format!(
         "[sip]\nsip_port=0\nsip_tcp_port=0\nsip_tls_port=5061\nbind_address={ip}\ncontact=sip:{user}@{ip}\n\
          media_encryption=srtp\nmedia_encryption_mandatory=1\ndefault_proxy=0\nguess_hostname=0\nuse_ipv6=0\n\
          root_ca={ca}\nverify_server_certs=1\nverify_server_cn=0\nregister_only_when_network_is_up=0\n\
          ping_with_options=0\ndns_srv_enabled=0\n\n[net]\nfirewall_policy=0\n\n\
-         [rtp]\naudio_rtp_port=10000\naudio_rtp_addr={ip}\n\n[sound]\nechocancellation=0\n\n[video]\nenabled=0\n\n\
+         [rtp]\naudio_rtp_port=-1\naudio_rtp_addr={ip}\n\n[sound]\nechocancellation=0\n\n[video]\nenabled=0\n\n\
          [auth_info_0]\nusername={user}\npasswd={password}\n\n\
          [proxy_0]\nreg_proxy=<{proxy}>\nreg_route=<{proxy}>\nreg_identity=sip:{user}@{domain}\nreg_expires=300\n\
          reg_sendregister=1\npublish=0\nquality_reporting_enabled=0\n\n\
