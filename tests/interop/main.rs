@@ -13,7 +13,9 @@ mod baresip;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the process tests use more of it")]
 mod common;
+mod features;
 mod linphone;
+mod phone;
 mod sipp;
 mod sipvicious;
 mod tone;
@@ -32,7 +34,7 @@ use common::{
 };
 use linphone::Linphone;
 use sipp::Sipp;
-use tone::{A_HZ, B_HZ, C_HZ, Wanted, assert_heard};
+use tone::{A_HZ, B_HZ, Wanted, assert_heard};
 
 const TALK: Duration = Duration::from_secs(4);
 /// Media may begin this much after the answer.
@@ -106,42 +108,11 @@ fn two_baresips_talk_encrypted_over_tls() {
 fn a_linphone_that_trusts_another_ca_does_not_register() {
     let server = Ringdown::started("required", COMPANY, &[ALICE]);
     let other = Ringdown::started("required", COMPANY, &[]);
-    let _phone = Linphone::launch(&server, &ALICE, &other.ca(), A_HZ, false);
+    let setup = linphone::Setup { ca: Some(&other.ca()), ..linphone::Setup::new(ALICE, A_HZ, false) };
+    let _phone = Linphone::launch(&server, &setup);
     thread::sleep(Duration::from_secs(4));
     let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
     assert!(!registrations.contains(ALICE.user), "it registered over a connection it could not trust: {registrations}");
-}
-
-#[test]
-fn a_call_between_tcp_and_udp_can_be_held_and_resumed_by_either_side() {
-    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tcp", None));
-    alice.dial(BOB.extension);
-    alice.wait_established();
-    bob.wait_established();
-    thread::sleep(TALK);
-    alice.hold();
-    thread::sleep(Duration::from_secs(2));
-    alice.resume();
-    thread::sleep(Duration::from_secs(2));
-    bob.hold();
-    thread::sleep(Duration::from_secs(2));
-    bob.resume();
-    thread::sleep(TALK);
-    bob.hang_up();
-    alice.wait_closed();
-    server.wait_no_calls();
-    // Each hold reached the other side, and the talk before the first and after the last is whole.
-    for phone in [&alice, &bob] {
-        let log = phone.log();
-        assert!(log.contains("a=sendonly") && log.contains("a=recvonly"), "a hold was not passed on");
-    }
-    for (who, phone, hz) in [("alice", &alice, B_HZ), ("bob", &bob, A_HZ)] {
-        let recordings = phone.recordings();
-        assert_heard(who, recordings.first().expect("a recording"), Wanted::whole(hz, HEARD_S_MIN));
-        assert_heard(who, recordings.last().expect("a recording"), Wanted::whole(hz, HEARD_S_MIN));
-    }
 }
 
 #[test]
@@ -366,54 +337,6 @@ fn a_linphone_calls_a_baresip() {
     thread::sleep(Duration::from_millis(700));
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
-}
-
-#[test]
-fn a_baresip_transfers_its_caller_to_a_third_one() {
-    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
-    let carol = Baresip::start(&server, &Setup::new(CAROL, C_HZ, true).over("tls", Some(&server.ca())));
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tcp", None));
-    alice.dial(BOB.extension);
-    alice.wait_established();
-    bob.wait_established();
-    thread::sleep(Duration::from_secs(1));
-    bob.transfer(CAROL.extension);
-    carol.wait_established();
-    bob.wait_closed();
-    thread::sleep(TALK);
-    alice.hang_up();
-    carol.wait_closed();
-    server.wait_no_calls();
-    assert_heard("alice", &alice.recording(), Wanted::whole(C_HZ, HEARD_S_MIN));
-    assert_heard("carol", &carol.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
-    assert!(bob.log().contains("SIP/2.0 202 Accepted") && bob.log().contains("terminated;reason=noresource"));
-}
-
-#[test]
-fn a_linphone_joins_the_two_baresips_it_talks_to() {
-    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    let carol = Baresip::start(&server, &Setup::new(CAROL, C_HZ, true));
-    let mut alice = Linphone::start(&server, &ALICE, A_HZ, false);
-    alice.dial(BOB.extension);
-    bob.wait_established();
-    alice.wait_established();
-    alice.pause();
-    alice.dial(CAROL.extension);
-    carol.wait_established();
-    thread::sleep(Duration::from_secs(1));
-    alice.join();
-    alice.wait_transferred();
-    thread::sleep(TALK);
-    // It stopped recording when it was put on hold; its own figures tell.
-    let both_ways = bob.bit_rates();
-    bob.hang_up();
-    carol.wait_closed();
-    server.wait_no_calls();
-    assert!(both_ways.0.min(both_ways.1) > 16_000, "bob sends and receives {both_ways:?} bit/s");
-    assert_heard("carol", &carol.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
-    assert!(alice.log().contains("SIP/2.0 202 Accepted"));
 }
 
 /// Bob's phone with its one subscription, and the address of the voice mail system. `None`: it subscribes without end.
