@@ -45,7 +45,7 @@ pub fn events(data: &[u8]) {
 
 fn dialogs(id: &str, entity: &str) -> String {
     let (direction, state) = (dialog_info::Direction::Initiator, dialog_info::State::Early);
-    let dialogs = [dialog_info::Dialog { id: id.to_owned(), direction, state }];
+    let dialogs = [dialog_info::Dialog { id: id.to_owned(), direction, state, names: None }];
     dialog_info::Document { entity, version: 1, is_full: true, dialogs: &dialogs }.to_string()
 }
 

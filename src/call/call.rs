@@ -408,8 +408,8 @@ impl Call {
         legs.filter_map(|leg| leg.device.as_ref().map(|device| device.user.as_str()))
     }
 
-    /// What the user of one side's device is told of the call by a lamp: nothing before it rings.
-    pub(super) fn lamp(&self, side: Side) -> Option<dialog_info::Dialog> {
+    /// What a lamp tells of the call of one side's device: nothing before it rings. `is_own`: the lamp is its user's.
+    pub(super) fn lamp(&self, side: Side, is_own: bool) -> Option<dialog_info::Dialog> {
         let state = match (self.state, side) {
             (State::Setup, Side::A) if self.branches.values().any(|b| b.is_ringing()) => dialog_info::State::Early,
             (State::Setup, Side::B(number)) if self.branches.get(&number).is_some_and(|b| b.is_ringing()) => {
@@ -423,7 +423,13 @@ impl Call {
             Side::A => (0, dialog_info::Direction::Initiator),
             Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
         };
-        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state })
+        let dialog = self.leg(side)?.dialog.as_ref().filter(|_| is_own);
+        let names = dialog.map(|Dialog { id, .. }| dialog_info::Names {
+            call_id: id.call_id.clone(),
+            local_tag: id.remote_tag.clone(),
+            remote_tag: id.local_tag.clone(),
+        });
+        Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state, names })
     }
 
     pub(super) fn view(&self) -> CallView {

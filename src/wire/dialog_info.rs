@@ -1,4 +1,6 @@
-//! Documents of the dialog event package (RFC 4235): which calls a user has. No remote party stands in them.
+//! Documents of the dialog event package (RFC 4235): which calls a user has. No remote party stands in them. The user's own
+//! other telephones are told the names of its dialogs, so that they can take one over by Replaces (RFC 3891), which is what
+//! makes one line of several telephones.
 
 use std::fmt;
 
@@ -26,6 +28,16 @@ pub struct Dialog {
     pub id: String,
     pub direction: Direction,
     pub state: State,
+    /// `None`: not for this watcher.
+    pub names: Option<Names>,
+}
+
+/// What names a dialog, as the telephone that is in it sees it (RFC 4235 section 4.1.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    pub call_id: String,
+    pub local_tag: String,
+    pub remote_tag: String,
 }
 
 /// One document, printed with `Display`.
@@ -71,12 +83,14 @@ impl fmt::Display for Document<'_> {
             self.version,
             Escaped(self.entity)
         )?;
-        for Dialog { id, direction, state } in self.dialogs {
-            let (id, direction, state) = (Escaped(id), direction.as_str(), state.as_str());
-            write!(
-                f,
-                "  <dialog id=\"{id}\" direction=\"{direction}\">\r\n    <state>{state}</state>\r\n  </dialog>\r\n"
-            )?;
+        for Dialog { id, direction, state, names } in self.dialogs {
+            write!(f, "  <dialog id=\"{}\"", Escaped(id))?;
+            if let Some(Names { call_id, local_tag, remote_tag }) = names {
+                let (call_id, local, remote) = (Escaped(call_id), Escaped(local_tag), Escaped(remote_tag));
+                write!(f, " call-id=\"{call_id}\" local-tag=\"{local}\" remote-tag=\"{remote}\"")?;
+            }
+            let (direction, state) = (direction.as_str(), state.as_str());
+            write!(f, " direction=\"{direction}\">\r\n    <state>{state}</state>\r\n  </dialog>\r\n")?;
         }
         f.write_str("</dialog-info>\r\n")
     }
@@ -88,14 +102,15 @@ mod tests {
 
     #[test]
     fn a_document_is_printed_line_by_line() {
+        let names = Names { call_id: "c&1".into(), local_tag: "l".into(), remote_tag: "r".into() };
         let dialogs = [
-            Dialog { id: "1-a".into(), direction: Direction::Initiator, state: State::Confirmed },
-            Dialog { id: "2-0".into(), direction: Direction::Recipient, state: State::Terminated },
+            Dialog { id: "1-a".into(), direction: Direction::Initiator, state: State::Confirmed, names: Some(names) },
+            Dialog { id: "2-0".into(), direction: Direction::Recipient, state: State::Terminated, names: None },
         ];
         let document = Document { entity: "sip:a&b@example.com", version: 7, is_full: false, dialogs: &dialogs };
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
 <dialog-info xmlns="urn:ietf:params:xml:ns:dialog-info" version="7" state="partial" entity="sip:a&amp;b@example.com">
-  <dialog id="1-a" direction="initiator">
+  <dialog id="1-a" call-id="c&amp;1" local-tag="l" remote-tag="r" direction="initiator">
     <state>confirmed</state>
   </dialog>
   <dialog id="2-0" direction="recipient">

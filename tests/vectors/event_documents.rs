@@ -41,7 +41,7 @@ fn the_check_can_fail() {
 fn dialog_documents_are_well_formed_and_say_what_was_put_in() {
     for text in HOSTILE {
         let dialogs = [(State::Early, Direction::Initiator), (State::Terminated, Direction::Recipient)]
-            .map(|(state, direction)| Dialog { id: text.to_owned(), direction, state });
+            .map(|(state, direction)| Dialog { id: text.to_owned(), direction, state, names: None });
         let document = dialog_info::Document { entity: text, version: u32::MAX, is_full: true, dialogs: &dialogs };
         let document = document.to_string();
         assert_eq!(find(&document, "string(/*/@entity)"), Ok(readable(text)), "{text:?}");

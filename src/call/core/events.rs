@@ -124,10 +124,10 @@ impl Core {
     /// Tells subscribers what has changed. Returns whether anything was sent.
     pub(super) fn notify(&mut self) -> bool {
         let Self { ctx, subscriptions, calls, registrar, mailboxes, .. } = self;
-        subscriptions.flush(ctx, |ctx: &Context, package, user| match package {
+        subscriptions.flush(ctx, |ctx: &Context, package, user, is_own| match package {
             Package::Dialog => {
                 let legs = ctx.device_legs.get(user).into_iter().flatten();
-                let dialogs = legs.filter_map(|(id, side)| calls.get(id)?.lamp(*side));
+                let dialogs = legs.filter_map(|(id, side)| calls.get(id)?.lamp(*side, is_own));
                 Snapshot::Dialogs(dialogs.take(LAMP_DIALOGS_MAX).collect())
             }
             Package::MessageSummary => Snapshot::Summary(mailboxes.get(user).cloned()),

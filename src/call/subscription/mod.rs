@@ -208,11 +208,11 @@ impl Subscriptions {
         }
     }
 
-    /// Sends what is due; `state` tells how a user is now. Returns whether anything was sent.
+    /// Sends what is due; `state` tells how a user is now, also to itself (`true`). Returns whether anything was sent.
     pub(super) fn flush(
         &mut self,
         ctx: &mut Context,
-        mut state: impl FnMut(&Context, Package, &str) -> Snapshot,
+        mut state: impl FnMut(&Context, Package, &str, bool) -> Snapshot,
     ) -> bool {
         let mut has_sent = false;
         for id in std::mem::take(&mut self.due) {
@@ -220,7 +220,8 @@ impl Subscriptions {
             if subscription.is_held_back(ctx.now) {
                 subscription.is_touched = true;
             } else {
-                let now = state(ctx, subscription.package, &subscription.watched);
+                let is_own = subscription.user == subscription.watched;
+                let now = state(ctx, subscription.package, &subscription.watched, is_own);
                 has_sent |= subscription.notify(ctx, id, now);
             }
             if subscription.ending.is_some() {

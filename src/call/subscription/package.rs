@@ -20,7 +20,7 @@ pub(in crate::call) const ALLOW_EVENTS: &str = "dialog, message-summary, reg";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::call) enum Package {
-    /// A user's calls (RFC 4235), for the lamps of other users.
+    /// A user's calls (RFC 4235), for the lamps of other users and the user's own other telephones.
     Dialog,
     /// The user's own voice mailbox (RFC 3842).
     MessageSummary,

@@ -49,7 +49,7 @@ mod tests {
     use crate::wire::dialog_info::Direction;
 
     fn dialog(id: &str, state: State) -> Dialog {
-        Dialog { id: id.to_owned(), direction: Direction::Recipient, state }
+        Dialog { id: id.to_owned(), direction: Direction::Recipient, state, names: None }
     }
 
     #[test]

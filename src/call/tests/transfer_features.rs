@@ -226,3 +226,49 @@ fn a_caller_is_told_which_user_has_answered_and_no_number_outside() {
     hang_up(&mut b, TRUNK);
     b.finish();
 }
+
+/// What a NOTIFY of the dialog package says of the one dialog: Call-ID, tag of the telephone, our tag.
+fn names(notify: &str) -> Option<[&str; 3]> {
+    let value = |name: &str| {
+        let start = notify.find(&format!(" {name}=\""))? + name.len() + 3;
+        notify[start..].split('"').next()
+    };
+    Some([value("call-id")?, value("local-tag")?, value("remote-tag")?])
+}
+
+#[test]
+fn telephones_of_one_user_share_its_line_and_take_each_others_calls_over() {
+    let mut b = office(CONFIG);
+    let other = from_alice(3000, 3);
+    b.register(other, "bob");
+    let at = other.remote.to_string();
+    let watch = |b: &mut Bench, of: &str, call_id: &str| {
+        let uri = format!("sip:{of}@pbx.example.com");
+        let from = "<sip:bob@pbx.example.com>;tag=watch";
+        b.request(other, ("SUBSCRIBE", &uri), (from, &format!("<{uri}>")), (call_id, 1), ("Event: dialog\n", ""));
+        let notify = b.take_request("NOTIFY", &at);
+        b.answer(&notify, 200, "", "", "");
+        String::from_utf8_lossy(&notify.1.body()).into_owned()
+    };
+    let (trunk, bob) = b.trunk_talks_to_bob();
+    let own = watch(&mut b, "1002", "own-line");
+    let Some([call_id, local, remote]) = names(&own) else { panic!("{own}") };
+    assert_eq!((call_id, bob.local.ends_with(&format!("tag={local}"))), (bob.call_id.as_str(), true));
+    let replaces = format!("Replaces: {call_id};to-tag={remote};from-tag={local}\n");
+    invite(&mut b, other, "sip:1002@pbx.example.com", "<sip:bob@pbx.example.com>", &replaces);
+    let reoffer = b.take_request("INVITE", TRUNK);
+    b.accept(&reoffer, "", SDP);
+    let ok = b.take_response("INVITE", &at, 200);
+    assert_eq!(ok.status(), 200);
+    b.acknowledge(&Leg::of_caller(other, &ok), 1, "");
+    hang_up(&mut b, BOB);
+    // Nobody else learns the names.
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    invite(&mut b, alice, "sip:1003@pbx.example.com", ALICE_FROM, "");
+    let to_carol = b.take_request("INVITE", CAROL);
+    b.answer(&to_carol, 180, "carol", "", "");
+    let carols = watch(&mut b, "1003", "other-line");
+    assert!(carols.contains("<state>early</state>") && names(&carols).is_none(), "{carols}");
+    drop(trunk);
+}
