@@ -7,7 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -18,12 +18,13 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A loopback address that no other test uses: all of 127/8 is this host, so ports need not be looked for.
 pub(crate) fn fresh_ip() -> IpAddr {
-    static USED: AtomicU8 = AtomicU8::new(1);
+    static USED: AtomicU16 = AtomicU16::new(0);
     let n = USED.fetch_add(1, Ordering::Relaxed);
-    assert!(n < 255, "more than 253 loopback addresses in one test binary");
+    assert!(n < 2 * 253, "more than 506 loopback addresses in one test binary");
     let [_, _, high, low] = std::process::id().to_be_bytes();
+    let [half, last] = [n / 253, n % 253 + 1].map(|part| u8::try_from(part).expect("it was divided"));
     // 127.0.x.y and 127.1.x.y hold what other programs use.
-    IpAddr::V4(Ipv4Addr::new(127, 2 + high % 250, low, n))
+    IpAddr::V4(Ipv4Addr::new(127, 2 + 125 * half + high % 125, low, last))
 }
 
 /// Waits until `probe` gives something; panics with `what` after `limit`.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     common::{
-        process::{Process, fresh_ip},
+        process::{Process, fresh_ip, wait_for},
         server::{Account, Ringdown, TLS_PORT},
     },
     tone,
@@ -24,6 +24,8 @@ use crate::{
 
 const MODULES: &str = "/usr/lib/baresip/modules";
 const CONTROL_PORT: u16 = 4444;
+/// How long it may take to show something.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How one baresip is set up.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,28 @@ impl Baresip {
         self.command("hangup", "");
     }
 
+    pub(crate) fn answer(&mut self) {
+        self.command("accept", "");
+    }
+
+    /// Presses a key.
+    pub(crate) fn press(&mut self, key: char) {
+        self.command("sndcode", &key.to_string());
+    }
+
+    /// Waits for it to have shown, this often, a key that the other end pressed.
+    pub(crate) fn wait_key(&self, key: char, times: usize) {
+        let is_it = |event: &&Value| event["type"] == "CALL_DTMF_START" && event["param"] == key.to_string();
+        wait_for(&format!("baresip's key {key}, {times} times"), PATIENCE, || {
+            (self.with_events(|events| events.iter().filter(is_it).count()) >= times).then_some(())
+        });
+    }
+
+    /// What it told so far answers no wait any more.
+    pub(crate) fn forget(&mut self) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) fn hold(&mut self) {
         self.command("hold", "");
     }
@@ -118,6 +142,10 @@ impl Baresip {
     pub(crate) fn transfer(&mut self, number: &str) {
         let uri = format!("sip:{number}@{}", self.domain);
         self.command("transfer", &uri);
+    }
+
+    pub(crate) fn wait_incoming(&self) {
+        self.wait_event("CALL_INCOMING");
     }
 
     pub(crate) fn wait_established(&self) {
@@ -144,15 +172,27 @@ impl Baresip {
         self.process.wait_log(text, Duration::from_secs(15));
     }
 
-    /// Bits of audio a second, sent and received, as it showed them last. What does not verify is not counted.
-    pub(crate) fn bit_rates(&self) -> (u32, u32) {
-        let log = self.log();
-        let shown = log.rsplit("audio=").find_map(|rest| rest.split_once(" (bit/s)")).expect("its figures").0;
-        let (sent, received) = shown.split_once('/').expect("two figures");
-        (sent.parse().expect("a number"), received.parse().expect("a number"))
+    /// Waits until its figures, three seconds from now, show that it receives speech. What does not verify is not counted.
+    pub(crate) fn wait_receiving(&self) {
+        let (start, _) = self.received().expect("a call");
+        wait_for("speech to be received", PATIENCE, || {
+            let (second, bits) = self.received()?;
+            (second >= start + 3 && bits > 40_000).then_some(())
+        });
     }
 
-    /// What it heard, in order: each time a stream starts anew, after a hold for instance, so does a recording.
+    /// The second of its call and the bits of audio received in one, as it showed them last:
+    /// `[0:00:08] audio=51626/51200 (bit/s)`, sent first.
+    fn received(&self) -> Option<(u32, u32)> {
+        let log = self.log();
+        let (before, shown) = log.rsplit_once("] audio=")?;
+        let mut clock = before.rsplit_once('[')?.1.split(':').map(|part| part.parse::<u32>());
+        let second = clock.try_fold(0, |sum, part| Some(sum * 60 + part.ok()?))?;
+        let bits = shown.split_once(" (bit/s)")?.0.split_once('/')?.1.parse().ok()?;
+        Some((second, bits))
+    }
+
+    /// What it heard in each call. It stops recording at the first hold and does not begin again.
     pub(crate) fn recordings(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(&self.dir).expect("its folder").flatten().map(|f| f.path());
         let mut found: Vec<_> = files.filter(|f| f.to_string_lossy().ends_with("-dec.wav")).collect();
@@ -161,7 +201,7 @@ impl Baresip {
         found
     }
 
-    /// What it heard in a call without a hold.
+    /// What it heard in its last call.
     pub(crate) fn recording(&self) -> PathBuf {
         self.recordings().pop().unwrap_or_else(|| self.dir.join("no-recording.wav"))
     }
@@ -173,8 +213,7 @@ impl Baresip {
     }
 
     fn wait_event(&self, kind: &str) -> String {
-        let limit = Duration::from_secs(20);
-        let end = Instant::now() + limit;
+        let end = Instant::now() + PATIENCE;
         loop {
             let find = |kind: &str| {
                 self.with_events(|events| {
@@ -188,7 +227,7 @@ impl Baresip {
             if let Some(reason) = find("CALL_CLOSED") {
                 panic!("the call was closed ({reason}) before {kind}");
             }
-            assert!(Instant::now() < end, "no {kind} within {limit:?}");
+            assert!(Instant::now() < end, "no {kind} within {PATIENCE:?}");
             thread::sleep(Duration::from_millis(20));
         }
     }

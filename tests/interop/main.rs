@@ -13,7 +13,10 @@ mod baresip;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the process tests use more of it")]
 mod common;
+mod features;
+mod kamailio;
 mod linphone;
+mod phone;
 mod sipp;
 mod sipvicious;
 mod tone;
@@ -27,12 +30,12 @@ use std::{
 
 use baresip::{Baresip, Setup};
 use common::{
-    process::fresh_ip,
+    process::{fresh_ip, wait_for},
     server::{ALICE, Account, BOB, Ringdown},
 };
 use linphone::Linphone;
 use sipp::Sipp;
-use tone::{A_HZ, B_HZ, C_HZ, Wanted, assert_heard};
+use tone::{A_HZ, B_HZ, Wanted, assert_heard};
 
 const TALK: Duration = Duration::from_secs(4);
 /// Media may begin this much after the answer.
@@ -50,13 +53,17 @@ pub(crate) fn need(program: &str, package: &str) {
     );
 }
 
-/// The table of a trunk at `ip` that takes and gives plain RTP.
+/// The table of a trunk at `ip` that takes and gives plain RTP, over UDP.
 fn trunk(ip: IpAddr) -> String {
+    trunk_over("udp", ip)
+}
+
+fn trunk_over(transport: &str, ip: IpAddr) -> String {
     format!(
         "[company]\nname = \"Example Corp\"\nregion = \"US\"\n[company.address]\ncountry = \"US\"\nA1 = \"DC\"\n\
          A3 = \"Washington\"\nRD = \"Example\"\nSTS = \"Avenue\"\nHNO = \"500\"\nPC = \"20001\"\n\
          [emergency]\ncallback_numbers = [\"+12025550100\"]\n\
-         [trunk.carrier]\nhost = \"{ip}\"\nport = 5060\ntransport = \"udp\"\nnumbers = [\"+12025550100\"]\n\
+         [trunk.carrier]\nhost = \"{ip}\"\nport = 5060\ntransport = \"{transport}\"\nnumbers = [\"+12025550100\"]\n\
          encryption = \"off\"\npstn = true\n"
     )
 }
@@ -106,42 +113,11 @@ fn two_baresips_talk_encrypted_over_tls() {
 fn a_linphone_that_trusts_another_ca_does_not_register() {
     let server = Ringdown::started("required", COMPANY, &[ALICE]);
     let other = Ringdown::started("required", COMPANY, &[]);
-    let _phone = Linphone::launch(&server, &ALICE, &other.ca(), A_HZ, false);
+    let setup = linphone::Setup { ca: Some(&other.ca()), ..linphone::Setup::new(ALICE, A_HZ, false) };
+    let _phone = Linphone::launch(&server, &setup);
     thread::sleep(Duration::from_secs(4));
     let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
     assert!(!registrations.contains(ALICE.user), "it registered over a connection it could not trust: {registrations}");
-}
-
-#[test]
-fn a_call_between_tcp_and_udp_can_be_held_and_resumed_by_either_side() {
-    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tcp", None));
-    alice.dial(BOB.extension);
-    alice.wait_established();
-    bob.wait_established();
-    thread::sleep(TALK);
-    alice.hold();
-    thread::sleep(Duration::from_secs(2));
-    alice.resume();
-    thread::sleep(Duration::from_secs(2));
-    bob.hold();
-    thread::sleep(Duration::from_secs(2));
-    bob.resume();
-    thread::sleep(TALK);
-    bob.hang_up();
-    alice.wait_closed();
-    server.wait_no_calls();
-    // Each hold reached the other side, and the talk before the first and after the last is whole.
-    for phone in [&alice, &bob] {
-        let log = phone.log();
-        assert!(log.contains("a=sendonly") && log.contains("a=recvonly"), "a hold was not passed on");
-    }
-    for (who, phone, hz) in [("alice", &alice, B_HZ), ("bob", &bob, A_HZ)] {
-        let recordings = phone.recordings();
-        assert_heard(who, recordings.first().expect("a recording"), Wanted::whole(hz, HEARD_S_MIN));
-        assert_heard(who, recordings.last().expect("a recording"), Wanted::whole(hz, HEARD_S_MIN));
-    }
 }
 
 #[test]
@@ -160,9 +136,10 @@ fn a_baresip_that_dials_911_without_a_trunk_is_refused_at_once_and_nobody_is_run
     assert!(metrics.contains("emergency"), "{metrics}");
 }
 
-/// A SIPp that has registered as Alice and then follows `scenario` towards Bob.
-fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
+/// A SIPp that has registered as Alice, and one that then follows `scenario` towards Bob.
+fn registered_sipp(server: &Ringdown, scenario: &'static str, transport: &'static str) -> Sipp {
     let mut setup = sipp::Setup {
+        transport,
         keys: vec![
             ("domain", server.ip.to_string()),
             ("user", ALICE.user.to_owned()),
@@ -173,8 +150,11 @@ fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
         ..sipp::Setup::new("register.xml", B_HZ)
     };
     Sipp::start(server, &setup).wait_done();
-    let (_, registrations) = server.get("/v1/registrations").expect("the admin interface");
-    assert!(registrations.contains(ALICE.user), "{registrations}");
+    // What was registered over TCP ends with its connection, and that SIPp is gone.
+    wait_for("the registration to stand or to end", Duration::from_secs(10), || {
+        let (_, registrations) = server.get("/v1/registrations")?;
+        (registrations.contains(ALICE.user) == (transport == "udp")).then_some(())
+    });
     setup.scenario = scenario;
     setup.echoes = scenario == "device_calls_and_echoes.xml";
     setup.auth_uri = Some(format!("{}@{}", BOB.extension, server.ip));
@@ -185,27 +165,36 @@ fn registered_sipp(server: &Ringdown, scenario: &'static str) -> Sipp {
 fn a_registered_sipp_without_encryption_calls_a_baresip_with_encryption() {
     let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
     let bob = Baresip::start(&server, &Setup { encryption: "srtp", ..Setup::new(BOB, A_HZ, true) });
-    registered_sipp(&server, "device_calls.xml").wait_done();
+    registered_sipp(&server, "device_calls.xml", "udp").wait_done();
     bob.wait_closed();
     assert!(inline_keys(&bob.log()).len() >= 2, "the encrypted leg is not encrypted");
     assert_heard("bob", &bob.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
 }
 
 /// SIPp cannot record, so what it hears is judged by the phone that gets it back.
-#[test]
-fn a_registered_sipp_without_encryption_hears_the_baresip_it_calls_and_sends_its_tone_back() {
+fn a_registered_sipp_sends_back_what_it_hears(transport: &'static str) {
     let server = Ringdown::started("preferred", COMPANY, &[ALICE, BOB]);
     let bob = Baresip::start(&server, &Setup { encryption: "srtp", ..Setup::new(BOB, A_HZ, true) });
-    registered_sipp(&server, "device_calls_and_echoes.xml").wait_done();
+    registered_sipp(&server, "device_calls_and_echoes.xml", transport).wait_done();
     bob.wait_closed();
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_registered_sipp_without_encryption_hears_the_baresip_it_calls_and_sends_its_tone_back() {
+    a_registered_sipp_sends_back_what_it_hears("udp");
+}
+
+#[test]
+fn a_registered_sipp_does_so_over_tcp() {
+    a_registered_sipp_sends_back_what_it_hears("tcp");
 }
 
 #[test]
 fn a_required_encryption_refuses_the_sipp_that_has_none() {
     let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
     let bob = Baresip::start(&server, &Setup::new(BOB, A_HZ, true));
-    registered_sipp(&server, "device_is_refused.xml").wait_done();
+    registered_sipp(&server, "device_is_refused.xml", "udp").wait_done();
     assert!(!bob.was_called());
 }
 
@@ -223,10 +212,9 @@ fn a_baresip_hears_a_plain_trunk_through_its_encrypted_leg() {
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
 }
 
-#[test]
-fn a_plain_trunk_hears_the_baresip_and_sends_its_tone_back() {
-    let setup = sipp::Setup { echoes: true, ..sipp::Setup::new("trunk_answers_with_echo.xml", B_HZ) };
-    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+fn a_trunk_sends_back_what_it_hears(transport: &'static str) {
+    let setup = sipp::Setup { transport, echoes: true, ..sipp::Setup::new("trunk_answers_with_echo.xml", B_HZ) };
+    let server = Ringdown::started("required", &trunk_over(transport, setup.ip), &[ALICE]);
     let sipp = Sipp::start(&server, &setup);
     let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
     alice.dial("+14155550123");
@@ -235,6 +223,16 @@ fn a_plain_trunk_hears_the_baresip_and_sends_its_tone_back() {
     alice.hang_up();
     sipp.wait_done();
     assert_heard("alice", &alice.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_plain_trunk_hears_the_baresip_and_sends_its_tone_back() {
+    a_trunk_sends_back_what_it_hears("udp");
+}
+
+#[test]
+fn a_plain_trunk_does_so_over_tcp() {
+    a_trunk_sends_back_what_it_hears("tcp");
 }
 
 /// Goal: a trunk that asks who we are gets an answer that only its password gives. Method: what the trunk received is
@@ -286,10 +284,9 @@ fn a_trunk_that_challenges_with_sha_256_gets_its_answer() {
     trunk_by_digest("SHA-256", "sha256sum");
 }
 
-#[test]
-fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
-    let setup = sipp::Setup::new("trunk_answers_reliably.xml", B_HZ);
-    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+fn a_trunk_answers_reliably(transport: &'static str) {
+    let setup = sipp::Setup { transport, ..sipp::Setup::new("trunk_answers_reliably.xml", B_HZ) };
+    let server = Ringdown::started("required", &trunk_over(transport, setup.ip), &[ALICE]);
     let sipp = Sipp::start(&server, &setup);
     let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
     alice.dial("+14155550123");
@@ -301,10 +298,20 @@ fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
 }
 
+#[test]
+fn a_trunk_that_answers_in_a_reliable_183_is_acknowledged_and_heard() {
+    a_trunk_answers_reliably("udp");
+}
+
+#[test]
+fn a_trunk_that_answers_in_a_reliable_183_over_tcp_is_acknowledged_and_heard() {
+    a_trunk_answers_reliably("tcp");
+}
+
 /// A trunk calls Alice's direct line as `scenario` says and plays its tone; she must hear it. Returns her log.
-fn a_trunk_is_heard(scenario: &'static str) -> String {
-    let mut setup = sipp::Setup::new(scenario, B_HZ);
-    let server = Ringdown::started("required", &trunk(setup.ip), &[ALICE]);
+fn a_trunk_is_heard(scenario: &'static str, transport: &'static str) -> String {
+    let mut setup = sipp::Setup { transport, ..sipp::Setup::new(scenario, B_HZ) };
+    let server = Ringdown::started("required", &trunk_over(transport, setup.ip), &[ALICE]);
     let alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, true));
     setup.remote = Some(server.sip());
     setup.keys = vec![("domain", server.ip.to_string()), ("callee", ALICE.direct_line.to_owned())];
@@ -316,23 +323,42 @@ fn a_trunk_is_heard(scenario: &'static str) -> String {
 
 #[test]
 fn a_trunk_calls_a_direct_line_and_is_heard() {
-    a_trunk_is_heard("trunk_calls.xml");
+    a_trunk_is_heard("trunk_calls.xml", "udp");
 }
 
 #[test]
 fn a_trunk_that_makes_no_offer_is_offered_what_the_baresip_speaks() {
-    a_trunk_is_heard("trunk_calls_without_offer.xml");
+    a_trunk_is_heard("trunk_calls_without_offer.xml", "udp");
 }
 
 #[test]
 fn a_trunk_that_requires_reliable_ringing_gets_it() {
-    a_trunk_is_heard("trunk_calls_reliably.xml");
+    a_trunk_is_heard("trunk_calls_reliably.xml", "udp");
+}
+
+#[test]
+fn a_trunk_over_tcp_is_heard_too() {
+    a_trunk_is_heard("trunk_calls.xml", "tcp");
+}
+
+#[test]
+fn a_trunk_over_tcp_that_requires_reliable_ringing_gets_it() {
+    a_trunk_is_heard("trunk_calls_reliably.xml", "tcp");
+}
+
+fn a_trunk_refreshes_its_session(transport: &'static str) {
+    let log = a_trunk_is_heard("trunk_refreshes.xml", transport);
+    assert_eq!((log.matches("\nINVITE sip:").count(), log.matches("\nUPDATE sip:").count()), (1, 0));
 }
 
 #[test]
 fn a_trunk_refreshes_its_session_and_the_baresip_it_talks_to_hears_the_tone_and_nothing_of_that() {
-    let log = a_trunk_is_heard("trunk_refreshes.xml");
-    assert_eq!((log.matches("\nINVITE sip:").count(), log.matches("\nUPDATE sip:").count()), (1, 0));
+    a_trunk_refreshes_its_session("udp");
+}
+
+#[test]
+fn a_trunk_that_refreshes_its_session_over_tcp_changes_nothing_either() {
+    a_trunk_refreshes_its_session("tcp");
 }
 
 #[test]
@@ -366,54 +392,6 @@ fn a_linphone_calls_a_baresip() {
     thread::sleep(Duration::from_millis(700));
     assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
     assert_heard("bob", &bob.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
-}
-
-#[test]
-fn a_baresip_transfers_its_caller_to_a_third_one() {
-    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
-    let carol = Baresip::start(&server, &Setup::new(CAROL, C_HZ, true).over("tls", Some(&server.ca())));
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false).over("tcp", None));
-    alice.dial(BOB.extension);
-    alice.wait_established();
-    bob.wait_established();
-    thread::sleep(Duration::from_secs(1));
-    bob.transfer(CAROL.extension);
-    carol.wait_established();
-    bob.wait_closed();
-    thread::sleep(TALK);
-    alice.hang_up();
-    carol.wait_closed();
-    server.wait_no_calls();
-    assert_heard("alice", &alice.recording(), Wanted::whole(C_HZ, HEARD_S_MIN));
-    assert_heard("carol", &carol.recording(), Wanted::whole(A_HZ, HEARD_S_MIN));
-    assert!(bob.log().contains("SIP/2.0 202 Accepted") && bob.log().contains("terminated;reason=noresource"));
-}
-
-#[test]
-fn a_linphone_joins_the_two_baresips_it_talks_to() {
-    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
-    let mut bob = Baresip::start(&server, &Setup::new(BOB, B_HZ, true));
-    let carol = Baresip::start(&server, &Setup::new(CAROL, C_HZ, true));
-    let mut alice = Linphone::start(&server, &ALICE, A_HZ, false);
-    alice.dial(BOB.extension);
-    bob.wait_established();
-    alice.wait_established();
-    alice.pause();
-    alice.dial(CAROL.extension);
-    carol.wait_established();
-    thread::sleep(Duration::from_secs(1));
-    alice.join();
-    alice.wait_transferred();
-    thread::sleep(TALK);
-    // It stopped recording when it was put on hold; its own figures tell.
-    let both_ways = bob.bit_rates();
-    bob.hang_up();
-    carol.wait_closed();
-    server.wait_no_calls();
-    assert!(both_ways.0.min(both_ways.1) > 16_000, "bob sends and receives {both_ways:?} bit/s");
-    assert_heard("carol", &carol.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
-    assert!(alice.log().contains("SIP/2.0 202 Accepted"));
 }
 
 /// Bob's phone with its one subscription, and the address of the voice mail system. `None`: it subscribes without end.

@@ -1,4 +1,4 @@
-//! Drives SIPp 3.6 (Debian package `sip-tester`): UDP, plain RTP, scenarios of our own under `tests/interop/sipp`.
+//! Drives SIPp 3.6 (Debian package `sip-tester`, which has no TLS): plain RTP, scenarios of our own under `tests/interop/sipp`.
 
 use std::{
     fs,
@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct Setup<'a> {
     /// File name under `tests/interop/sipp`.
     pub(crate) scenario: &'a str,
+    /// `udp` or `tcp`.
+    pub(crate) transport: &'a str,
     pub(crate) ip: IpAddr,
     pub(crate) hz: u32,
     /// Sends received RTP back.
@@ -39,6 +41,7 @@ impl<'a> Setup<'a> {
     pub(crate) fn new(scenario: &'a str, hz: u32) -> Self {
         Self {
             scenario,
+            transport: "udp",
             ip: fresh_ip(),
             hz,
             echoes: false,
@@ -69,7 +72,8 @@ impl Sipp {
             .arg("-sf")
             .arg(scenario)
             .args(["-i", &ip, "-p", "5060", "-mi", &ip, "-mp", "10000"]);
-        command.args(["-m", "1", "-t", "u1", "-timeout", "40s", "-timeout_error", "-nostdin"]);
+        let transport = if setup.transport == "tcp" { "t1" } else { "u1" };
+        command.args(["-m", "1", "-t", transport, "-timeout", "40s", "-timeout_error", "-nostdin"]);
         command.args(["-trace_msg", "-message_file", "messages", "-trace_err", "-error_file", "errors"]);
         if let Some(account) = setup.account {
             command.args(["-au", account.user, "-ap", account.password]);

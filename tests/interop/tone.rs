@@ -116,10 +116,24 @@ pub(crate) fn assert_heard(who: &str, recording: &Path, wanted: Wanted) {
     assert!(is_tone && is_whole, "{who} should hear {wanted:?} and hears {found:?} ({})", recording.display());
 }
 
+/// Samples of a recording, and the seconds of a tone in those after the first `from`. None of either before it exists.
+pub(crate) fn heard_since(recording: &Path, from: usize, hz: u32) -> (usize, f64) {
+    let samples = read_wav(recording).unwrap_or_default();
+    let new = samples.get(from..).unwrap_or(&samples);
+    (samples.len(), count(new.chunks_exact(FRAME).filter(|frame| carries(frame, hz)).count()) * 0.02)
+}
+
 /// The first channel of a 16-bit or 32-bit-float WAV file at 8 kHz, -1 to 1. A header whose lengths were never filled
-/// in, because the recorder was stopped, is read to the end of the file.
+/// in, because the recorder was stopped, is read to the end of the file. A linphone that still records has written zeros
+/// in the place of the whole header; it records 16 bits.
 fn read_wav(path: &Path) -> io::Result<Vec<f64>> {
+    const HEADER: usize = 44;
     let raw = fs::read(path)?;
+    let pcm =
+        |data: &[u8]| data.chunks_exact(2).map(|s| f64::from(i16::from_le_bytes([s[0], s[1]])) / 32_768.0).collect();
+    if raw.get(..HEADER).is_some_and(|header| header.iter().all(|b| *b == 0)) {
+        return Ok(pcm(&raw[HEADER..]));
+    }
     let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     if raw.get(..4) != Some(b"RIFF".as_slice()) || raw.get(8..12) != Some(b"WAVE".as_slice()) {
         return Err(bad("no RIFF/WAVE file"));
@@ -143,10 +157,7 @@ fn read_wav(path: &Path) -> io::Result<Vec<f64>> {
             }
             let step = usize::from(channels) * usize::from(bits) / 8;
             return match (tag, bits) {
-                (1, 16) => Ok(data
-                    .chunks_exact(step)
-                    .map(|s| f64::from(i16::from_le_bytes([s[0], s[1]])) / 32_768.0)
-                    .collect()),
+                (1, 16) if channels == 1 => Ok(pcm(data)),
                 (3, 32) => Ok(data
                     .chunks_exact(step)
                     .map(|s| f64::from(f32::from_le_bytes([s[0], s[1], s[2], s[3]])))
@@ -166,8 +177,7 @@ fn measure(samples: &[f64], hz: u32) -> Measures {
     let second = RATE as usize;
     let from = (middle * FRAME).saturating_sub(second / 2);
     let hz_found = dominant(&samples[from..(from + second).min(samples.len())]);
-    let carries = |f: &[f64]| energy(f) > SILENCE && goertzel(f, f64::from(hz)) > 0.8 * energy(f);
-    let good: Vec<bool> = frames.iter().map(|f| carries(f)).collect();
+    let good: Vec<bool> = frames.iter().map(|frame| carries(frame, hz)).collect();
     let (Some(first), Some(last)) = (good.iter().position(|g| *g), good.iter().rposition(|g| *g)) else {
         return Measures { hz: hz_found, ..Measures::default() };
     };
@@ -183,6 +193,10 @@ fn measure(samples: &[f64], hz: u32) -> Measures {
         gap_ms: longest * 20,
         leaps: leaps(&frames[settled..=last], f64::from(hz)),
     }
+}
+
+fn carries(frame: &[f64], hz: u32) -> bool {
+    energy(frame) > SILENCE && goertzel(frame, f64::from(hz)) > 0.8 * energy(frame)
 }
 
 fn count(n: usize) -> f64 {

@@ -1,0 +1,186 @@
+//! What phones do in calls, each feature over each transport, by both makes of phone.
+
+use std::time::Duration;
+
+use crate::{
+    CAROL, COMPANY,
+    baresip::{self, Baresip},
+    common::{
+        process::wait_for,
+        server::{ALICE, BOB, Ringdown},
+    },
+    linphone::{self, Linphone},
+    phone::{Make, Phone},
+    tone::{A_HZ, B_HZ, C_HZ},
+};
+
+/// Each feature as three tests, which run and fail apart from one another.
+macro_rules! over_each_transport {
+    ($($feature:ident)*) => {
+        $(mod $feature {
+            #[test]
+            fn over_udp() {
+                super::$feature("udp");
+            }
+
+            #[test]
+            fn over_tcp() {
+                super::$feature("tcp");
+            }
+
+            #[test]
+            fn over_tls() {
+                super::$feature("tls");
+            }
+        })*
+    };
+}
+
+over_each_transport!(hold_and_resume blind_transfer attended_transfer forking keys);
+
+/// The direction that the last session description in a phone's log gives, sent or received.
+fn direction(log: &str) -> &str {
+    let all = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
+    let last = all.iter().filter_map(|name| Some((log.rfind(name)?, *name))).max();
+    last.map_or("", |(_, name)| name)
+}
+
+/// One holds the other and resumes.
+fn hold(holder: &mut Phone, held: &Phone) {
+    let wait = |directions: &[&str]| {
+        let is_one = || directions.contains(&direction(&held.log())).then_some(());
+        wait_for(&format!("one of {directions:?}"), Duration::from_secs(20), is_one);
+    };
+    holder.hold();
+    wait(&["a=recvonly", "a=inactive"]);
+    holder.resume();
+    wait(&["a=sendrecv"]);
+}
+
+/// Each holds the other, and they hear each other again.
+fn hold_and_resume(transport: &str) {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let mut bob = Phone::start(&server, Make::Linphone, transport, BOB, B_HZ, true);
+    let mut alice = Phone::start(&server, Make::Baresip, transport, ALICE, A_HZ, false);
+    let talk = |alice: &Phone, bob: &Phone| {
+        let Phone::Baresip(phone) = alice else { panic!("it is a baresip") };
+        phone.wait_receiving();
+        bob.wait_heard(A_HZ);
+    };
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    alice.wait_heard(B_HZ);
+    talk(&alice, &bob);
+    hold(&mut alice, &bob);
+    talk(&alice, &bob);
+    hold(&mut bob, &alice);
+    talk(&alice, &bob);
+    alice.hang_up();
+    bob.wait_closed();
+    server.wait_no_calls();
+}
+
+fn blind_transfer(transport: &str) {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
+    let mut carol = Phone::start(&server, Make::Linphone, transport, CAROL, C_HZ, true);
+    let mut bob = Phone::start(&server, Make::Baresip, transport, BOB, B_HZ, true);
+    let mut alice = Phone::start(&server, Make::Linphone, transport, ALICE, A_HZ, false);
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    bob.transfer(CAROL.extension);
+    carol.wait_established();
+    bob.wait_closed();
+    bob.forget();
+    alice.wait_heard(C_HZ);
+    carol.wait_heard(A_HZ);
+    carol.transfer(BOB.extension);
+    bob.wait_established();
+    carol.wait_closed();
+    alice.wait_heard(B_HZ);
+    bob.wait_heard(A_HZ);
+    alice.hang_up();
+    bob.wait_closed();
+    server.wait_no_calls();
+    for phone in [&bob, &carol] {
+        let log = phone.log();
+        assert!(log.contains("SIP/2.0 202 Accepted") && log.contains("terminated;reason=noresource"));
+    }
+}
+
+fn attended_transfer(transport: &str) {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB, CAROL]);
+    let mut bob = Phone::start(&server, Make::Linphone, transport, BOB, B_HZ, true);
+    let carol = Phone::start(&server, Make::Baresip, transport, CAROL, C_HZ, true);
+    let mut alice = Phone::start(&server, Make::Linphone, transport, ALICE, A_HZ, false);
+    alice.dial(BOB.extension);
+    bob.wait_established();
+    alice.wait_established();
+    alice.hold();
+    alice.dial(CAROL.extension);
+    alice.wait_heard(C_HZ);
+    let Phone::Linphone(phone) = &mut alice else { panic!("it is a linphone") };
+    phone.join();
+    phone.wait_transferred();
+    bob.wait_heard(C_HZ);
+    carol.wait_heard(B_HZ);
+    bob.hang_up();
+    carol.wait_closed();
+    server.wait_no_calls();
+    assert!(alice.log().contains("SIP/2.0 202 Accepted"));
+}
+
+/// Both devices of Bob ring, one answers, and the other is told to stop; then the other way round.
+fn forking(transport: &str) {
+    let other = match transport {
+        "udp" => "tcp",
+        "tcp" => "tls",
+        _ => "udp",
+    };
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let desk = Phone::start(&server, Make::Baresip, transport, BOB, B_HZ, false);
+    let soft = Phone::start(&server, Make::Linphone, other, BOB, C_HZ, false);
+    let mut alice = Phone::start(&server, Make::Linphone, transport, ALICE, A_HZ, false);
+    let mut devices = [desk, soft];
+    for hz in [B_HZ, C_HZ] {
+        let [first, second] = &mut devices;
+        alice.dial(BOB.extension);
+        first.wait_incoming();
+        second.wait_incoming();
+        first.answer();
+        first.wait_established();
+        second.wait_closed();
+        assert!(second.log().contains("\nCANCEL sip:"), "the device that did not answer is told so");
+        alice.wait_heard(hz);
+        first.wait_heard(A_HZ);
+        alice.hang_up();
+        first.wait_closed();
+        server.wait_no_calls();
+        for phone in [&mut *first, second, &mut alice] {
+            phone.forget();
+        }
+        devices.reverse();
+    }
+}
+
+/// Keys in the audio (RFC 4733) both ways, and by INFO from the linphone, which sends each of its keys both ways.
+fn keys(transport: &str) {
+    let server = Ringdown::started("required", COMPANY, &[ALICE, BOB]);
+    let ca = server.ca();
+    let sip = "use_info=1\nuse_rfc2833=1\n";
+    let setup = linphone::Setup { transport, sip, ..linphone::Setup::new(BOB, B_HZ, true) };
+    let mut bob = Linphone::start_as(&server, &setup);
+    let mut alice = Baresip::start(&server, &baresip::Setup::new(ALICE, A_HZ, false).over(transport, Some(&ca)));
+    alice.dial(BOB.extension);
+    alice.wait_established();
+    bob.wait_established();
+    alice.press('7');
+    bob.wait_key('7');
+    bob.press('4');
+    alice.wait_log("received DTMF: '4'");
+    alice.wait_key('4', 2);
+    alice.hang_up();
+    server.wait_no_calls();
+    assert!(alice.log().contains("\nINFO sip:"));
+}
