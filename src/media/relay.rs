@@ -280,6 +280,7 @@ mod tests {
         assert!(rig.receive(rtp(0), at("203.0.113.1:5000"), &packet).is_some(), "another port of the same host");
         rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.1:5001"), &packet);
         assert_eq!(rig.connects, [], "the socket must hear the signalled port");
+        let packet = a.rtp(1);
         assert!(rig.receive(rtp(0), a.address, &packet).is_some());
         rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.1:5000"), &packet);
         rig.advance(60_000);

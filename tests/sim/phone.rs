@@ -22,6 +22,8 @@ use early::Early;
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 const GIVE_UP: Duration = Duration::from_secs(32);
+/// How long a re-INVITE may take once it was heard of.
+const REINVITE_MAX: Duration = Duration::from_secs(180);
 /// How long a finished transaction still answers retransmissions.
 const LINGER: Duration = Duration::from_secs(40);
 pub(crate) const VOICE_EVERY: Duration = Duration::from_millis(100);
@@ -746,7 +748,10 @@ impl Phone {
         }
         if client.purpose.is_invite() {
             client.resend_at = None;
-            if !is_cancelled {
+            if let Purpose::Reinvite(_) = client.purpose {
+                // Whoever said 100 may have died since.
+                client.give_up_at = Some(now + REINVITE_MAX);
+            } else if !is_cancelled {
                 client.give_up_at = None;
             }
         } else if client.resend_at.is_some() {

@@ -9,8 +9,8 @@ use crate::{
     world::{SERVER_IP, World},
 };
 
-/// Half the interval of a session (RFC 4028), and time for what a refresh finds out.
-const REFRESHED: Duration = Duration::from_secs(900 + 100);
+/// The interval of a session (RFC 4028), after which one whose refreshes fail is over, and time for its end.
+const REFRESHED: Duration = Duration::from_secs(1_800 + 100);
 /// While nobody listens, voices need not cost anything.
 const SLOW_VOICE: Duration = Duration::from_secs(10);
 
