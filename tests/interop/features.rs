@@ -192,21 +192,29 @@ fn trunk_transport(transport: &str) -> &'static str {
     if transport == "udp" { "udp" } else { "tcp" }
 }
 
-/// Both makes hear what a trunk plays before it answers; afterwards it plays nothing.
+/// A phone hears what a trunk plays before it answers; afterwards it plays nothing.
+fn announced(server: &Ringdown, carrier: &sipp::Setup<'_>, phone: &mut Phone) {
+    let carrier = Sipp::start(server, carrier);
+    phone.dial("+14155550123");
+    phone.wait_heard(C_HZ);
+    phone.wait_established();
+    phone.hang_up();
+    carrier.wait_done();
+    server.wait_no_calls();
+}
+
+/// Both makes hear it; the linphone can acknowledge that it does, and is asked to.
 fn early_media(transport: &str) {
     let beside = trunk_transport(transport);
-    let setup = sipp::Setup { transport: beside, ..sipp::Setup::new("trunk_plays_before_it_answers.xml", C_HZ) };
-    let server = Ringdown::started("required", &trunk_over(beside, setup.ip), &[ALICE, BOB]);
-    for (make, account) in [(Make::Baresip, ALICE), (Make::Linphone, BOB)] {
-        let carrier = Sipp::start(&server, &setup);
-        let mut phone = Phone::start(&server, make, transport, account, A_HZ, false);
-        phone.dial("+14155550123");
-        phone.wait_heard(C_HZ);
-        phone.wait_established();
-        phone.hang_up();
-        carrier.wait_done();
-        server.wait_no_calls();
-    }
+    let carrier = sipp::Setup { transport: beside, ..sipp::Setup::new("trunk_plays_before_it_answers.xml", C_HZ) };
+    let server = Ringdown::started("required", &trunk_over(beside, carrier.ip), &[ALICE, BOB]);
+    let mut alice = Phone::start(&server, Make::Baresip, transport, ALICE, A_HZ, false);
+    announced(&server, &carrier, &mut alice);
+    let sip = "100rel_support_level=1\n";
+    let bob = linphone::Setup { transport, sip, ..linphone::Setup::new(BOB, B_HZ, false) };
+    let mut bob = Phone::Linphone(Linphone::start_as(&server, &bob));
+    announced(&server, &carrier, &mut bob);
+    assert!(bob.log().contains("\nPRACK sip:"), "a provisional response with a session description is reliable");
 }
 
 /// A linphone that refreshes its session calls a trunk that wants ours refreshed, which takes `methods`. Both happens after
