@@ -69,6 +69,7 @@ impl Ringdown {
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();
         }
+        plane.wake();
         let ports = legs.iter().map(|leg| SocketAddr::new(LOCALHOST, slots.rtp_port(*leg))).collect();
         // The commands need no answer; the first packets must not come before they are carried out.
         std::thread::sleep(Duration::from_millis(500));

@@ -1,13 +1,18 @@
 //! The whole signalling core, fed by peers that say anything.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Directory, Forwarding, User},
+    config::{self, Config, Directory, Forwarding, User},
     media::{self, LegReport},
-    types::{ConnectionId, Duration, Flow, Instant, Rng, Secret, Transport},
+    sip::locate::Question,
+    types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
         digest::{self, Credential},
@@ -46,7 +51,7 @@ pstn = true
 
 /// Who speaks, by the first byte of a step: Alice's and Bob's devices over UDP, the trunk, a stranger, and Alice's device
 /// over TCP. All but the stranger are known to the server.
-const PEERS: [(u8, &str); 5] = [
+pub(crate) const PEERS: [(u8, &str); 5] = [
     (b'A', "198.51.100.1:5060"),
     (b'B', "198.51.100.2:5060"),
     (b'T', "203.0.113.5:5060"),
@@ -67,7 +72,8 @@ const QUIET: Duration = Duration::from_secs(400);
 ///
 /// Afterwards everybody is silent, and nothing may be left but calls that are up.
 pub fn machine(data: &[u8]) {
-    let mut server = Server::new();
+    static CONFIGURATION: LazyLock<Arc<Config>> = LazyLock::new(|| configuration(""));
+    let mut server = Server::new(Arc::clone(&CONFIGURATION));
     for step in data.split(|byte| *byte == 0).take(64) {
         let Some((&kind, rest)) = step.split_first() else { continue };
         match kind {
@@ -80,16 +86,20 @@ pub fn machine(data: &[u8]) {
     }
     server.pass(QUIET);
     if server.core.live_calls() == 0 {
-        assert!(server.core.is_idle(), "no call is up, and something is left");
-        assert!(server.open_legs.is_empty(), "no call is up, and media legs are open");
+        server.check_idle();
     }
+}
+
+/// `extra`: what it has beside [`CONFIG`].
+pub(crate) fn configuration(extra: &str) -> Arc<Config> {
+    Arc::new(config::parse(&format!("{CONFIG}{extra}")).expect("a good configuration").0)
 }
 
 fn number(text: &[u8]) -> u64 {
     std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-fn flow(peer: u8) -> Flow {
+pub(crate) fn flow(peer: u8) -> Flow {
     let address = PEERS.iter().find(|(known, _)| *known == peer).expect("one of the peers").1;
     let (transport, connection) =
         if peer == b'C' { (Transport::Tcp, ConnectionId(1)) } else { (Transport::Udp, ConnectionId::NONE) };
@@ -97,18 +107,26 @@ fn flow(peer: u8) -> Flow {
     Flow { transport, local, remote: address.parse().expect("an address"), connection }
 }
 
-struct Server {
-    core: Core,
+/// How many requests of the server are kept for peers to answer.
+const REQUESTS_MAX: usize = 32;
+
+pub(crate) struct Server {
+    pub(crate) core: Core,
     now: Instant,
     framer: Framer,
     /// The last message sent to each peer.
-    last: HashMap<SocketAddr, Message>,
-    open_legs: Vec<ringdown::types::LegId>,
+    pub(crate) last: HashMap<SocketAddr, Message>,
+    /// The last 401 or 407 sent to each peer.
+    pub(crate) challenges: HashMap<SocketAddr, Message>,
+    /// Requests of the server and to whom, the latest last.
+    pub(crate) requests: VecDeque<(SocketAddr, Message)>,
+    pub(crate) open_legs: Vec<LegId>,
+    /// What DNS was asked and has not answered.
+    pub(crate) questions: Vec<(u64, Question)>,
 }
 
 impl Server {
-    fn new() -> Self {
-        let config = config::parse(CONFIG).expect("a good configuration").0;
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         let now = Instant::from_unix_ms(1_700_000_000_000);
         let user = |name: &str, extension: &str, direct_line: &str| User {
             name: name.to_owned(),
@@ -120,7 +138,7 @@ impl Server {
         let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
         let address: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
         let setup = Setup {
-            config: Arc::new(config),
+            config,
             directory: Arc::new(Directory::new(users)),
             listeners: vec![(Transport::Udp, address), (Transport::Tcp, address)],
             workers: 1,
@@ -130,7 +148,16 @@ impl Server {
             rng: Rng::from_small_seed(7),
         };
         let core = Core::new(now, setup);
-        let mut server = Self { core, now, framer: Framer::new(), last: HashMap::new(), open_legs: Vec::new() };
+        let mut server = Self {
+            core,
+            now,
+            framer: Framer::new(),
+            last: HashMap::new(),
+            challenges: HashMap::new(),
+            requests: VecDeque::new(),
+            open_legs: Vec::new(),
+            questions: Vec::new(),
+        };
         server.drain();
         server.register(b'A', "alice");
         server.register(b'B', "bob");
@@ -156,7 +183,7 @@ impl Server {
         assert_eq!(self.last[&flow(peer).remote].status(), 200, "the peers of the target are registered");
     }
 
-    fn hear(&mut self, peer: u8, text: &[u8]) {
+    pub(crate) fn hear(&mut self, peer: u8, text: &[u8]) {
         let flow = flow(peer);
         let bytes = self.substitute(flow.remote, text);
         if flow.transport == Transport::Udp {
@@ -194,7 +221,7 @@ impl Server {
         out
     }
 
-    fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         self.core.handle_input(self.now, input);
         self.drain();
     }
@@ -206,12 +233,14 @@ impl Server {
                 Output::Transmit { flow, bytes } => self.sent(flow, bytes),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
                 Output::Media { .. }
                 | Output::Connect { .. }
-                | Output::Resolve { .. }
+                | Output::Close { .. }
                 | Output::StoreBinding(_)
-                | Output::StoreCdr(_) => {}
+                | Output::StoreCdr(_)
+                | Output::Resynced { .. } => {}
             }
         }
         for leg in closed {
@@ -225,17 +254,28 @@ impl Server {
         let message = Message::parse(bytes).expect("what the server sends can be indexed");
         if message.is_request() {
             assert_eq!(validate(&message), Ok(()), "a request of the server: {:?}", message.bytes());
+            self.requests.push_back((flow.remote, message.clone()));
+            if self.requests.len() > REQUESTS_MAX {
+                self.requests.pop_front();
+            }
+        } else if matches!(message.status(), 401 | 407) {
+            self.challenges.insert(flow.remote, message.clone());
         }
         self.last.insert(flow.remote, message);
     }
 
-    fn fail_newest_leg(&mut self) {
+    pub(crate) fn check_idle(&self) {
+        assert!(self.core.is_idle(), "no call is up, and something is left");
+        assert!(self.open_legs.is_empty(), "no call is up, and media legs are open");
+    }
+
+    pub(crate) fn fail_newest_leg(&mut self) {
         if let Some(&leg) = self.open_legs.last() {
             self.input(Input::Media(media::Event::OpenFailed { leg }));
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..20_000 {
             let Output::Timeout(at) = self.core.poll_output() else { unreachable!("every input ends drained") };

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::User,
     sip::{registrar, session_timer::SessionTimer},
+    types::limits::BREADTH_MAX,
     wire::sip::{Message, Method, Name, NameAddr, Uri},
 };
 
@@ -96,7 +97,13 @@ fn no_hops_left(request: &Message) -> Option<Refusal> {
 
 /// RFC 5393 section 5.3.3.
 fn no_breadth_left(request: &Message) -> Option<Refusal> {
-    request.header_text("Max-Breadth").is_some_and(|value| value.trim() == "0").then(|| Refusal::of(440))
+    (allowed_breadth(request) == 0).then(|| Refusal::of(440))
+}
+
+/// Branches that the sender of a request allows it to have at a time, here and beyond, as far as this server goes along.
+pub(super) fn allowed_breadth(request: &Message) -> usize {
+    let stated = request.header_text("Max-Breadth").and_then(|value| value.trim().parse().ok());
+    stated.unwrap_or(BREADTH_MAX).min(BREADTH_MAX)
 }
 
 /// RFC 4028 section 9.

@@ -1,42 +1,34 @@
-//! One call: the caller's leg, the branches tried, the answered leg. Set-up and ending; what happens in between is
-//! `in_dialog`'s.
+//! One call: the caller's leg, the branches tried, the answered leg. How it begins and is answered, its media and its
+//! time; whom it tries is `branches`', what happens in its dialogs `in_dialog`'s, and how it ends `ending`'s.
 
 use std::collections::BTreeMap;
 
-use tracing::{debug, info};
+use tracing::info;
 
 use super::{
-    cdr::{Cdr, EndedBy},
-    context::{ALLOW, Context, Owner, Pending, Side},
-    credentials::Authorization,
+    cdr::Cdr,
+    context::{ALLOW, Context, Pending, Side},
     early_update::EarlyUpdate,
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
-    fork::{Attempt, Branch, Failure, Plan, Progress, mapped},
+    fork::{Branch, Failure, Plan, Progress},
     handover::{Handover, Part},
+    in_dialog::Relayed,
     interface::CallView,
     leg::{Device, Leg, Peer, ServerInvite},
-    outgoing::{self, with_offer},
+    outgoing,
     passed_headers::PassedHeaders,
-    provisional::{Arrival, Provisionals, Received},
+    provisional::Provisionals,
 };
 use crate::{
     media,
-    policy::{reach::Outcome, security::LegSecurity},
+    policy::security::LegSecurity,
     sip::{
         dialog::{Dialog, is_sips},
         session_timer::SessionTimer,
     },
     types::{CallId, Duration, Instant, LegId, TxnId, limits},
-    wire::{
-        dialog_info,
-        sdp::Session,
-        sip::{
-            Message, Method,
-            build::reason_phrase,
-            reason::{self, COMPLETED_ELSEWHERE},
-        },
-    },
+    wire::{dialog_info, sdp::Session, sip::Message},
 };
 
 /// Who calls, as established by the server, never by the device.
@@ -101,9 +93,8 @@ pub(super) struct Call {
     pub branches: BTreeMap<u32, Box<Branch>>,
     pub caller: Caller,
     pub emergency: Option<EmergencyInfo>,
-    /// Requests relayed between the legs, by the client transaction that carries them on: whose, and how many challenges
-    /// to it were answered.
-    pub relayed: BTreeMap<TxnId, (Side, Pending, u8)>,
+    /// Requests relayed between the legs, by the client transaction that carries them on.
+    pub relayed: BTreeMap<TxnId, Relayed>,
     pub plan: Plan,
     pub failover: Failover,
     pub next_branch: u32,
@@ -118,7 +109,7 @@ pub(super) struct Call {
     /// What the caller was told in a provisional response, as the branch said it.
     pub told: Option<Session>,
     pub provisionals: Provisionals,
-    pub early_update: Option<EarlyUpdate>,
+    pub early_update: Option<Box<EarlyUpdate>>,
     /// The branch whose 200 won; stays known after the end.
     pub winner: Option<u32>,
     /// Of the response that is being passed on.
@@ -172,7 +163,7 @@ impl Call {
         a.enter(ctx, id, Side::A);
         a.note_abilities(&pending.request);
         let provisionals = Provisionals::new(&pending.request);
-        a.server_invite = Some(ServerInvite::new(pending));
+        a.server_invite = Some(Box::new(ServerInvite::new(pending)));
         let parts = Parts { id, a, caller, callee, worker, plan, emergency };
         Self { key, provisionals, ..Self::of(ctx, parts) }
     }
@@ -233,246 +224,6 @@ impl Call {
         Ok(())
     }
 
-    // Outwards: waves, branches.
-
-    /// Tries what the plan holds next; with nothing left, the call fails.
-    pub(super) fn next_wave(&mut self, ctx: &mut Context) {
-        while let Some(wave) = self.plan.next_wave() {
-            for attempt in wave {
-                self.launch(ctx, attempt);
-            }
-            if self.has_live_branch() {
-                return;
-            }
-        }
-        if self.state == State::Setup && !self.plan.hunt.go_on() {
-            let failure = self.plan.hunt.verdict().or_else(|| self.failure.clone());
-            let failure = failure.unwrap_or_else(|| Failure::new(480, "Not Registered"));
-            let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
-            self.fail(ctx, &failure, None);
-        }
-    }
-
-    fn has_live_branch(&self) -> bool {
-        self.branches.values().any(|b| matches!(b.progress, Progress::Calling | Progress::Ringing))
-    }
-
-    pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
-        let number = self.next_branch;
-        self.next_branch += 1;
-        match self.send_invite(ctx, number, &attempt) {
-            Ok(branch) => {
-                debug!(call = %self.id, branch = number, "INVITE sent.");
-                if let Some(trunk) = attempt.trunk() {
-                    self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
-                }
-                self.branches.insert(number, Box::new(branch));
-            }
-            Err(failure) => self.note_failure(failure),
-        }
-        if let (Some(info), Some(trunk)) = (&self.emergency, attempt.trunk()) {
-            emergency_call::log_attempt(ctx, self.id, info, trunk, number);
-        }
-    }
-
-    fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {
-        let mut leg = outgoing::leg_for(
-            ctx,
-            (self.id, Side::B(number)),
-            attempt,
-            &self.caller,
-            self.emergency.as_ref(),
-            &self.failover,
-        )?;
-        let offer = match &self.a.session {
-            Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
-            None => None,
-        };
-        let offer = offer.as_deref();
-        if let Some(flow) = outgoing::stream_for_large(ctx, self, &leg, attempt, offer) {
-            leg.follow(flow);
-        }
-        let invite = outgoing::Invite { call: self, leg: &leg, attempt, offer, cseq: 1, authorization: None };
-        let (txn, invite) = invite.send(ctx, Owner::Branch(self.id, number));
-        let deadline = self.silence_deadline(ctx, attempt, &leg.flow);
-        Ok(Branch {
-            leg,
-            attempt: Some(attempt.clone()),
-            txn,
-            invite: Some(invite),
-            progress: Progress::Calling,
-            sent_at: ctx.now,
-            deadline,
-            is_negotiated: false,
-            received: Received::default(),
-            settled: Vec::new(),
-            offered: None,
-            prack: None,
-        })
-    }
-
-    fn offer_for_branch(
-        &self,
-        ctx: &mut Context,
-        number: u32,
-        leg: &mut Leg,
-        session: &Session,
-    ) -> Result<String, Failure> {
-        if !leg.open_media(ctx, self.id, Side::B(number), self.worker, session) {
-            leg.close_media(ctx);
-            return Err(Failure::new(503, "No Media Port Free"));
-        }
-        Ok(leg.negotiation.offer(session, &leg.local_media(ctx)))
-    }
-
-    pub(super) fn note_failure(&mut self, failure: Failure) {
-        self.failure = Some(match self.failure.take() {
-            Some(earlier) => earlier.better_of(failure),
-            None => failure,
-        });
-    }
-
-    // Back: responses to our INVITEs.
-
-    /// A response to a branch's INVITE.
-    pub(super) fn branch_response(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        self.note_server_answer(ctx, number, response.status());
-        self.passed = PassedHeaders::of_answer(response);
-        match response.status() {
-            100 => self.branch_trying(number),
-            101..200 => self.branch_ringing(ctx, number, response),
-            200..300 => self.branch_answered(ctx, number, response),
-            401 | 407 if self.show_password(ctx, number, response) => {}
-            300..=302 if self.deflect(ctx, number, response) => {}
-            422 if self.offer_longer_session(ctx, number, response) => {}
-            status => self.branch_refused(ctx, number, status, response.reason_phrase()),
-        }
-        self.passed = PassedHeaders::default();
-    }
-
-    fn branch_trying(&mut self, number: u32) {
-        if let Some(branch) =
-            self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
-        {
-            // The trunk lives; in an emergency it has a little longer to say more than 100.
-            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
-        }
-    }
-
-    fn branch_ringing(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        if self.state != State::Setup || matches!(branch.progress, Progress::Cancelled | Progress::Over) {
-            return;
-        }
-        if let (Some(_), Some(invite)) = (response.to_tag(), &branch.invite) {
-            branch.leg.enter_dialog(ctx, self.id, Side::B(number), invite, response);
-            branch.leg.note_abilities(response);
-        }
-        let is_given_up = branch.progress == Progress::GivenUp;
-        if !is_given_up {
-            branch.progress = Progress::Ringing;
-            branch.deadline = None;
-        }
-        match self.provisional_arrived(ctx, number, response) {
-            Arrival::Ignored => {}
-            Arrival::Offer => self.offered_early(ctx, number, response),
-            arrival @ (Arrival::Unreliable | Arrival::Reliable) => {
-                let is_heard = self.early_media(ctx, number, response, arrival);
-                if !is_given_up {
-                    self.tell_ringing(ctx, response.status(), is_heard.then_some(number));
-                }
-            }
-        }
-    }
-
-    /// A 2xx to a branch's INVITE.
-    pub(super) fn branch_answered(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        let cseq = response.cseq().map_or(0, |c| c.number);
-        if branch.leg.has_acknowledged(cseq) || branch.leg.owes_answer() {
-            return self.answered_again(ctx, number, cseq, response);
-        }
-        if branch.progress != Progress::Cancelled && self.is_answer_held(number, response) {
-            return;
-        }
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        let Some(invite) = &branch.invite else { return };
-        if !branch.leg.confirm_dialog(ctx, self.id, Side::B(number), invite, response) {
-            return self.branch_refused(ctx, number, 502, "Answer Without Contact");
-        }
-        branch.leg.session_timer.answered(ctx.now, response);
-        branch.leg.note_abilities(response);
-        if branch.has_offered() || branch.settled_in(response).is_some() {
-            branch.leg.acknowledge(ctx, cseq);
-        } else {
-            branch.leg.acknowledge_later(response);
-        }
-        let was_cancelled = branch.progress == Progress::Cancelled;
-        branch.progress = Progress::Over;
-        branch.deadline = None;
-        if self.state == State::Setup && !was_cancelled {
-            self.connect(ctx, number, response);
-        } else {
-            // It crossed our CANCEL, or the caller's hang-up.
-            self.drop_branch(ctx, number);
-        }
-    }
-
-    /// A retransmitted 200 gets its ACK again; a 200 of a further dialog (a proxy forked) is acknowledged and ended.
-    fn answered_again(&mut self, ctx: &mut Context, number: u32, cseq: u32, response: &Message) {
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        let ours = branch.leg.dialog.as_ref().map(|d| d.id.remote_tag.as_str());
-        if response.to_tag() == ours {
-            // One that waits for its answer is acknowledged with it.
-            if !branch.leg.owes_answer() {
-                branch.leg.acknowledge(ctx, cseq);
-            }
-            return;
-        }
-        let invite = branch.invite.as_ref();
-        let Some(mut stray) = invite.and_then(|invite| Dialog::uac(invite, response)) else { return };
-        stray.local_cseq = branch.leg.dialog.as_ref().map_or(stray.local_cseq, |d| d.local_cseq.max(stray.local_cseq));
-        let offer = response.sdp().filter(|_| !branch.has_offered());
-        let answer = offer.and_then(|offer| branch.leg.negotiation.decline(&offer));
-        let flow = branch.leg.flow;
-        let via = ctx.ack_via(&flow);
-        ctx.transmit(flow, with_offer(stray.ack(cseq, &via), answer.as_deref()).finish());
-        ctx.send(flow, Owner::Nobody, |_, via| stray.request(Method::Bye, via));
-    }
-
-    fn connect(&mut self, ctx: &mut Context, number: u32, response: &Message) {
-        let branch = &self.branches[&number];
-        let settled = branch.settled_in(response).cloned();
-        let is_settled = settled.is_some();
-        let body = settled.or_else(|| response.sdp()).unwrap_or_default();
-        let negotiated = if branch.has_offered() {
-            // Some answer in an unreliable response, and not again.
-            let is_read = branch.is_negotiated && body.is_empty();
-            let read = if is_read { Ok(()) } else { self.read_answer_of_b(ctx, number, &body) };
-            read.and_then(|()| self.settle_a(ctx, number))
-        } else if is_settled {
-            self.settle_a(ctx, number)
-        } else if self.a.session.is_some() {
-            let read = self.read_offer_of_b(ctx, number, &body);
-            read.and_then(|()| self.answer_in_ack(ctx, number)).map(|()| None)
-        } else {
-            self.offer_for_a(ctx, number, &body).map(Some)
-        };
-        match negotiated {
-            Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
-            Err(text) => {
-                if let Some(branch) = self.branches.get_mut(&number) {
-                    branch.leg.bye_reason = Some(reason::sip(488, ""));
-                }
-                self.drop_branch(ctx, number);
-                self.note_answer_of_nobody(number);
-                self.note_failure(Failure::new(488, "Not Acceptable Here"));
-                debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
-                self.next_wave_if_idle(ctx);
-            }
-        }
-    }
-
     pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
@@ -513,140 +264,6 @@ impl Call {
         }
     }
 
-    /// Answers a 401 or 407 of a trunk. `false`: not possible, or refused already.
-    fn show_password(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
-        let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_asked = self.may_invite_again(&branch) && branch.leg.is_challenged(response);
-        let authorization = is_asked.then(|| branch.authorization(ctx)).flatten();
-        let is_shown = authorization.is_some();
-        if is_shown {
-            self.invite_again(ctx, number, &mut branch, authorization);
-        }
-        self.branches.insert(number, branch);
-        is_shown
-    }
-
-    fn may_invite_again(&self, branch: &Branch) -> bool {
-        self.state == State::Setup && branch.is_open()
-    }
-
-    /// Answers a 422 by an INVITE with a longer session interval (RFC 4028 section 7.4). `false`: not possible, or done
-    /// already.
-    fn offer_longer_session(&mut self, ctx: &mut Context, number: u32, response: &Message) -> bool {
-        let Some(mut branch) = self.branches.remove(&number) else { return false };
-        let is_longer = self.may_invite_again(&branch) && branch.leg.session_timer.may_retry(response);
-        if is_longer {
-            let authorization = branch.authorization(ctx);
-            self.invite_again(ctx, number, &mut branch, authorization);
-        }
-        self.branches.insert(number, branch);
-        is_longer
-    }
-
-    /// Sends a branch's INVITE again, with these credentials.
-    fn invite_again(&self, ctx: &mut Context, number: u32, branch: &mut Branch, authorization: Option<Authorization>) {
-        let (Some(sent), Some(attempt)) = (branch.invite.clone(), &branch.attempt) else { return };
-        let offer = sent.sdp();
-        let offer = offer.as_deref().map(String::from_utf8_lossy);
-        let again = outgoing::Invite {
-            call: self,
-            leg: &branch.leg,
-            attempt,
-            offer: offer.as_deref(),
-            cseq: sent.cseq().map_or(1, |c| c.number) + 1,
-            authorization,
-        };
-        let (txn, invite) = again.send(ctx, Owner::Branch(self.id, number));
-        (branch.txn, branch.invite) = (txn, Some(invite));
-        // It was answered, and has its time anew.
-        branch.sent_at = ctx.now;
-        if branch.progress == Progress::Calling {
-            branch.deadline = self.silence_deadline(ctx, attempt, &branch.leg.flow);
-        }
-    }
-
-    /// A final response from 300 up, or a status that stands for a transport failure or timeout.
-    pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
-        let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
-        let is_unexpected = branch.is_open();
-        let has_rung = branch.progress == Progress::Ringing;
-        let is_unheard = branch.progress == Progress::Calling;
-        let attempt = branch.attempt.clone();
-        let reason = reason.to_owned();
-        self.retire_branch(ctx, number);
-        if self.state != State::Setup {
-            return;
-        }
-        if is_unheard {
-            self.note_server_failure(ctx, number, status);
-        }
-        if is_unexpected {
-            let is_trunk = attempt.as_ref().is_some_and(|attempt| attempt.trunk().is_some());
-            self.note_failure(mapped(status, &reason, is_trunk));
-            if let Some(user) = attempt.as_ref().and_then(Attempt::user) {
-                self.plan.hunt.note(user, Outcome::of(status, has_rung));
-            }
-            self.after_refusal(ctx, attempt, status);
-        }
-        self.next_wave_if_idle(ctx);
-    }
-
-    /// Ends a branch whose INVITE has its final answer.
-    pub(super) fn retire_branch(&mut self, ctx: &mut Context, number: u32) {
-        if let Some(branch) = self.branches.get_mut(&number) {
-            branch.progress = Progress::Over;
-            branch.deadline = None;
-        }
-        self.drop_branch(ctx, number);
-    }
-
-    /// What a refusal means for the rest of the plan.
-    fn after_refusal(&mut self, ctx: &mut Context, attempt: Option<Attempt>, status: u16) {
-        match attempt {
-            Some(Attempt::Emergency { trunk, has_location: true }) if emergency_call::may_be_the_location(status) => {
-                tracing::error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
-                    "The trunk refused the call with its location; trying once without.");
-                self.plan.retry(Attempt::Emergency { trunk, has_location: false });
-            }
-            Some(Attempt::Emergency { .. }) | None => {}
-            Some(Attempt::Trunk { .. }) => {
-                // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
-                    self.plan.give_up();
-                }
-            }
-            // One device has spoken for the whole user, but not for other members of a group.
-            Some(Attempt::Contact { user, .. }) => {
-                if status >= 600 {
-                    self.reason = reason::sip(status, "");
-                    self.cancel_where(ctx, |b| b.user() == Some(&user));
-                    self.reason.clear();
-                }
-            }
-        }
-    }
-
-    /// A branch that is of no use any more, although its INVITE has no final answer yet.
-    pub(super) fn branch_left(&mut self, ctx: &mut Context, number: u32, failure: Failure) {
-        self.cancel_branch(ctx, number);
-        self.note_answer_of_nobody(number);
-        self.note_failure(failure);
-        self.next_wave_if_idle(ctx);
-    }
-
-    /// Somebody was there, and yet no call came of it: the user is not unreachable.
-    fn note_answer_of_nobody(&mut self, number: u32) {
-        if let Some(user) = self.branches.get(&number).and_then(|branch| branch.user()) {
-            self.plan.hunt.note(user, Outcome::NoAnswer);
-        }
-    }
-
-    pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
-        if self.state == State::Setup && !self.has_live_branch() {
-            self.next_wave(ctx);
-        }
-    }
-
     // Towards the caller.
 
     /// A response to the caller's INVITE, with our Contact and the SDP if there is one.
@@ -671,122 +288,6 @@ impl Call {
             response = response.body("application/sdp", sdp.as_bytes());
         }
         ctx.respond(pending.txn, status, response.finish());
-    }
-
-    /// Refuses the caller's INVITE and ends the call.
-    pub(super) fn fail(&mut self, ctx: &mut Context, failure: &Failure, warning: Option<&str>) {
-        let tag = self.a.local_tag.clone();
-        if let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) {
-            invite.is_answered = true;
-            let pending = invite.pending.clone();
-            let mut response = ctx.response(&pending, failure.status, &failure.reason, &tag);
-            if let Some(text) = warning {
-                response = response.header("Warning", ctx.warning(text));
-            }
-            if failure.status == 503 && self.emergency.is_none() {
-                response = response.header("Retry-After", 5);
-            }
-            if let Some(info) = self.emergency.as_ref().filter(|_| failure.status == 503) {
-                response = emergency_call::not_connected_response(ctx, info, response);
-                ctx.counters.emergency_failed += 1;
-            }
-            ctx.respond(pending.txn, failure.status, response.finish());
-            ctx.counters.calls_refused += 1;
-        }
-        self.reason = reason::sip(failure.status, "");
-        self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
-    }
-
-    // Endings.
-
-    /// CANCEL from the caller (RFC 3261 section 9.2).
-    pub(super) fn cancelled(&mut self, ctx: &mut Context) {
-        if self.state == State::Setup {
-            self.answer_a(ctx, 487, "", None);
-            self.finish(ctx, EndedBy::Caller, 487, "");
-        }
-    }
-
-    /// Ends everything that is still open. Safe to call twice.
-    pub(super) fn finish(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
-        if self.state == State::Ended {
-            return;
-        }
-        self.state = State::Ended;
-        self.plan.give_up();
-        self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
-        self.cancel_branches(ctx, None);
-        self.refuse_relayed(ctx);
-        if let Some(number) = self.early {
-            self.leave_early_update(ctx, number);
-        }
-        for leg in std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg)) {
-            if let Some(txn) = leg.client_invite {
-                ctx.cancel_because(txn, &self.reason);
-            }
-        }
-        self.a.close_media(ctx);
-        self.a.leave_dialog(ctx);
-        for branch in self.branches.values_mut() {
-            branch.leg.decline(ctx);
-            branch.leg.close_media(ctx);
-            if branch.progress == Progress::Over {
-                branch.leg.leave_dialog(ctx);
-            }
-        }
-        info!(call = %self.id, status, "Call ends.");
-        if let Some(info) = &self.emergency {
-            emergency_call::log_stage(self.id, info, if self.cdr.answer_ms.is_some() { "ended" } else { "failed" });
-        }
-    }
-
-    /// Cancels every branch that has no final answer, except one.
-    pub(super) fn cancel_branches(&mut self, ctx: &mut Context, except: Option<u32>) {
-        let others: Vec<u32> = self.branches.keys().copied().filter(|number| Some(*number) != except).collect();
-        for number in others {
-            self.cancel_branch(ctx, number);
-        }
-    }
-
-    fn cancel_where(&mut self, ctx: &mut Context, is_meant: impl Fn(&Branch) -> bool) {
-        let meant: Vec<u32> = self.branches.iter().filter(|(_, b)| is_meant(b)).map(|(number, _)| *number).collect();
-        for number in meant {
-            self.cancel_branch(ctx, number);
-        }
-    }
-
-    /// A branch that still has no final answer is not wanted any more, not even if its 200 is on its way.
-    fn cancel_branch(&mut self, ctx: &mut Context, number: u32) {
-        let reason = match self.state {
-            State::Answered(_) => COMPLETED_ELSEWHERE.to_owned(),
-            State::Setup | State::Ended => self.reason.clone(),
-        };
-        let is_open = |b: &&mut Box<Branch>| !matches!(b.progress, Progress::Cancelled | Progress::Over);
-        let Some(branch) = self.branches.get_mut(&number).filter(is_open) else { return };
-        branch.progress = Progress::Cancelled;
-        branch.deadline = None;
-        branch.leg.bye_reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
-        ctx.cancel_because(branch.txn, &reason);
-        branch.leg.close_media(ctx);
-        self.leave_early(ctx, number);
-        if let Some(response) = self.provisionals.take_held(number) {
-            self.branch_answered(ctx, number, &response);
-        }
-    }
-
-    /// Ends one branch that is not, or no longer, part of the call.
-    pub(super) fn drop_branch(&mut self, ctx: &mut Context, number: u32) {
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        // A dialog that was confirmed (its 2xx is here) is ended by BYE; an early one dies with its transaction.
-        let cseq = branch.invite.as_ref().and_then(Message::cseq);
-        let is_confirmed = cseq.is_some_and(|c| branch.leg.has_acknowledged(c.number));
-        if is_confirmed || branch.leg.owes_answer() {
-            branch.leg.bye(ctx);
-        }
-        branch.leg.close_media(ctx);
-        branch.leg.leave_dialog(ctx);
-        self.provisionals.take_held(number);
-        self.leave_early(ctx, number);
     }
 
     // Media and time.
@@ -816,26 +317,9 @@ impl Call {
         }
     }
 
-    /// Ends an answered call from our side.
-    pub(super) fn hang_up_both(&mut self, ctx: &mut Context, status: u16, reason: &str) {
-        self.hang_up(ctx, EndedBy::Server, status, reason);
-    }
-
-    pub(super) fn hang_up(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
-        self.refuse_open_invites(ctx);
-        self.reason = if status < 300 { String::new() } else { reason::sip(status, reason) };
-        if let State::Answered(number) = self.state {
-            self.a.bye_reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
-            self.a.bye(ctx);
-            if let Some(branch) = self.branches.get_mut(&number) {
-                branch.leg.bye_reason.clone_from(&self.a.bye_reason);
-                branch.leg.bye(ctx);
-            }
-        }
-        self.finish(ctx, ended_by, status, reason);
-    }
-
     pub(super) fn timed_out(&mut self, ctx: &mut Context) {
+        self.give_up_early_offer(ctx);
+        self.give_up_relayed(ctx);
         self.give_up_late(ctx);
         self.sessions_due(ctx);
         self.repeat_handover(ctx);
@@ -859,25 +343,18 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
-    /// The next attempt begins; who answers this one at the last moment is still welcome.
-    pub(super) fn stop_waiting(&mut self, ctx: &mut Context, number: u32) {
-        let Some(branch) = self.branches.get_mut(&number) else { return };
-        branch.deadline = None;
-        branch.progress = Progress::GivenUp;
-        ctx.cancel(branch.txn);
-        self.leave_early(ctx, number);
-    }
-
     /// When [`Call::timed_out`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
-            let deadlines = [self.sessions_deadline(), self.answers_deadline(), self.handover_deadline()];
-            return deadlines.into_iter().flatten().min();
+            let others = [self.handover_deadline(), self.early_offer_deadline(), self.relayed_deadline()];
+            let deadlines = [self.sessions_deadline(), self.answers_deadline()].into_iter().chain(others);
+            return deadlines.flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
         let branches = self.branches.values().filter_map(|b| b.deadline);
-        branches.chain(ring).chain(self.plan.hunt.deadline).chain(self.provisionals.deadline()).min()
+        let others = [ring, self.plan.hunt.deadline, self.provisionals.deadline(), self.early_offer_deadline()];
+        branches.chain(others.into_iter().flatten()).min()
     }
 
     // For the core.
@@ -912,6 +389,11 @@ impl Call {
     /// Its record is not written yet. What lives longer than that only waits for transactions.
     pub(super) const fn is_live(&self) -> bool {
         !self.is_recorded
+    }
+
+    /// An emergency call, or the answering point's call back.
+    pub(super) const fn is_urgent(&self) -> bool {
+        self.emergency.is_some() || !self.plan.hunt.obeys_wishes()
     }
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.

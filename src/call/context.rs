@@ -56,6 +56,8 @@ pub(super) enum Owner {
     Notify(u64),
     /// A text message on its way.
     Message(u64),
+    /// `check-sync` to a device, by its place among those asked.
+    Resync(u64, usize),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }
@@ -78,6 +80,8 @@ pub(super) struct Context {
     pub trunks: Trunks,
     pub rng: Rng,
     pub counters: Counters,
+    /// What upstream servers are asked to send less (RFC 7339).
+    pub loss_percent: u8,
     pub outputs: VecDeque<Output>,
     pub owners: HashMap<TxnId, Owner>,
     /// By our own tag of a dialog: where an in-dialog request belongs.
@@ -221,6 +225,7 @@ impl Context {
 
     /// ACK for 2xx is no transaction (RFC 3261 section 13.2.2.4): it goes out as it is, again for each retransmission.
     pub(super) fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        let bytes = self.with_load(&flow, bytes);
         if flow.transport == Transport::Udp && bytes.len() > limits::SIP_DATAGRAM_BYTES_MAX {
             self.counters.datagrams_large += 1;
         }

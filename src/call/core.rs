@@ -1,11 +1,14 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod certificates;
 mod events;
 mod identification;
 mod messages;
 mod reach;
 mod registrations;
+mod resync;
 mod transfer;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -24,9 +27,13 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo},
     fork::{Attempt, Plan},
-    interface::{CallView, Counters, Input, Output, Setup},
+    interface::{Counters, Input, Output, Setup},
+    keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
+    overload::loss_percent,
+    received_history::ReceivedHistory,
+    resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunks::Trunks,
 };
@@ -68,7 +75,11 @@ pub struct Core {
     last_call_ends: HashMap<String, Instant>,
     /// Until when emergency services may call back, by the number they were shown.
     callbacks: HashMap<String, Instant>,
+    /// The users whom the certificate of an open connection names, where it names any of ours.
+    certified_users: HashMap<ConnectionId, Vec<String>>,
+    keep_alives: KeepAlives,
     messages: Messages,
+    resyncs: Resyncs,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
@@ -106,6 +117,7 @@ impl Core {
             listeners,
             rng,
             counters: Counters::default(),
+            loss_percent: 0,
             outputs: VecDeque::new(),
             owners: HashMap::new(),
             dialogs: HashMap::new(),
@@ -122,7 +134,10 @@ impl Core {
             live_calls: 0,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
+            certified_users: HashMap::new(),
+            keep_alives: KeepAlives::default(),
             messages: Messages::new(limits::MESSAGES_MAX),
+            resyncs: Resyncs::new(limits::RESYNCS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
@@ -141,18 +156,23 @@ impl Core {
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
+        let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
+        self.ctx.loss_percent = loss_percent(&used);
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
             Input::Unframeable { flow, error } => {
                 self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
             }
             Input::FlowFailed { flow } => self.flow_failed(flow),
+            Input::Alive { flow } => self.keep_alives.heard(now, &flow),
+            Input::Certified { flow, names } => self.certified(flow, &names),
             Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
                 self.ctx.trunks.resolved(now, trunk, question, reply);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
+            Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }
@@ -170,6 +190,7 @@ impl Core {
     // 1. A message arrives.
 
     fn received(&mut self, flow: Flow, bytes: Bytes) {
+        self.keep_alives.heard(self.ctx.now, &flow);
         let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
@@ -280,8 +301,14 @@ impl Core {
             Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
-                self.ctx.owners.remove(&txn);
                 self.invites.remove(&txn);
+                match self.ctx.owners.remove(&txn) {
+                    Some(Owner::Branch(id, number)) => {
+                        self.with_call(id, |call, ctx| call.branch_over(ctx, number, txn))
+                    }
+                    Some(Owner::Reinvite(id, side)) => self.with_call(id, |call, _| call.reinvite_over(side, txn)),
+                    Some(_) | None => {}
+                }
             }
         }
     }
@@ -312,6 +339,9 @@ impl Core {
             }
             Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
             Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
+            Owner::Resync(id, index) => {
+                self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
+            }
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -470,6 +500,9 @@ impl Core {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
                 plan.hunt.comes_from(&pending.request, is_callback);
+                if is_from_trunk {
+                    plan.hunt.earlier = ReceivedHistory::of(&pending.request);
+                }
                 plan.hunt.device = device;
                 self.start_call(pending, caller, callee, plan, None);
             }
@@ -622,6 +655,8 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            self.certified_users.remove(&flow.connection);
+            self.keep_alives.forget(flow.connection);
             let users = self.registrar.users_on(&flow);
             self.registrar.handle_input(self.ctx.now, registrar::Input::ConnectionClosed(flow.connection));
             self.subscribers_lost(flow.connection);
@@ -657,8 +692,10 @@ impl Core {
         self.ctx.table.handle_input(now, transaction::Input::Timeout);
         self.registrar.handle_input(now, registrar::Input::Timeout);
         self.messages.timeout(&mut self.ctx);
+        self.resyncs.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
+        self.end_silent_flows();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -674,39 +711,13 @@ impl Core {
         };
         let calls = self.timers.first().map(|(at, _)| *at);
         let messages = self.messages.next_timeout();
+        let resyncs = self.resyncs.next_timeout();
         let subscriptions = self.subscriptions.next_timeout();
         let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
             unreachable!("every input ends with drained trunks")
         };
-        [transactions, bindings, calls, messages, subscriptions, lookups].into_iter().flatten().min()
-    }
-
-    // Views.
-
-    pub fn calls(&self) -> Vec<CallView> {
-        self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
-    }
-
-    pub fn bindings(&self) -> Vec<Binding> {
-        self.registrar.iter().cloned().collect()
-    }
-
-    pub fn counters(&self) -> Counters {
-        self.ctx.counters.clone()
-    }
-
-    pub const fn bindings_len(&self) -> usize {
-        self.registrar.len()
-    }
-
-    pub fn subscriptions_len(&self) -> usize {
-        self.subscriptions.len()
-    }
-
-    /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
-    /// as the INVITE to a device that answers nothing, and does not count.
-    pub const fn live_calls(&self) -> usize {
-        self.live_calls
+        let flows = self.keep_alives.next_timeout();
+        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows].into_iter().flatten().min()
     }
 
     /// Limits that a test can reach.
@@ -714,24 +725,5 @@ impl Core {
     pub(super) fn lower_limits(&mut self, messages_max: usize, subscriptions_max: usize) {
         self.messages = Messages::new(messages_max);
         self.subscriptions = Subscriptions::new(subscriptions_max);
-    }
-
-    /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
-    pub fn is_idle(&self) -> bool {
-        let nothing_owned = self.ctx.owners.is_empty()
-            && self.ctx.dialogs.is_empty()
-            && self.ctx.device_legs.is_empty()
-            && self.ctx.media.is_empty();
-        self.calls.is_empty()
-            && self.live_calls == 0
-            && self.invites.is_empty()
-            && self.invite_keys.is_empty()
-            && self.timers.is_empty()
-            && self.transfers.is_empty()
-            && self.messages.is_empty()
-            && self.subscriptions.is_empty()
-            && self.ctx.table.is_empty()
-            && self.ctx.ports.taken() == 0
-            && nothing_owned
     }
 }

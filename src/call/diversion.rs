@@ -7,7 +7,7 @@ use crate::{
     wire::sip::{Message, Name, RequestBuilder},
 };
 
-use super::outgoing::escaped_user;
+use super::{outgoing::escaped_user, received_history::ReceivedHistory};
 
 /// Somebody the call was, or is, for.
 #[derive(Clone, Debug)]
@@ -51,21 +51,24 @@ impl Stop {
     }
 }
 
-/// Adds both headers for a call that was forwarded. `company_line`: of the trunk it goes to; `None` inside the company.
+/// Adds both headers for a call that was forwarded, here or `earlier`. `company_line`: of the trunk it goes to; `None` inside
+/// the company.
 pub(super) fn add(
     mut request: RequestBuilder,
+    earlier: &ReceivedHistory,
     stops: &[Stop],
     domain: &str,
     company_line: Option<&str>,
 ) -> RequestBuilder {
     if stops.iter().all(|stop| stop.cause.is_none()) {
-        return request;
+        return earlier.add_entries(earlier.add_diversions(request, domain), domain);
     }
     for (stop, cause) in stops.iter().rev().filter_map(|stop| stop.cause.map(|cause| (stop, cause))) {
         let uri = stop.uri(domain, company_line);
         request = request.header("Diversion", format_args!("<{uri}>;reason={};counter=1", cause.diversion_reason()));
     }
-    let mut index = String::from("1");
+    request = earlier.add_entries(earlier.add_diversions(request, domain), domain);
+    let mut index = earlier.last_index().map_or_else(|| String::from("1"), |last| format!("{last}.1"));
     let mut came_by: Option<Cause> = None;
     for stop in stops {
         let mut uri = stop.uri(domain, company_line);
@@ -114,7 +117,8 @@ mod tests {
 
     /// The values of both headers, in order.
     fn headers(stops: &[Stop], company_line: Option<&str>) -> (Vec<String>, Vec<String>) {
-        let request = add(RequestBuilder::new("INVITE", "sip:x@y"), stops, "pbx.example.com", company_line);
+        let (request, earlier) = (RequestBuilder::new("INVITE", "sip:x@y"), ReceivedHistory::default());
+        let request = add(request, &earlier, stops, "pbx.example.com", company_line);
         let message = Message::parse(request.finish()).unwrap();
         let values = |name| message.values(name).map(str::to_owned).collect();
         (values(Name::Diversion), values(Name::HistoryInfo))

@@ -25,6 +25,9 @@ impl Call {
             return false;
         }
         let is_final = arrival == Arrival::Reliable;
+        if branch.before_update.is_some() {
+            return self.keep_for_its_dialog(number, response, is_final.then_some(body));
+        }
         if let Err(text) = self.read_answer_of_b(ctx, number, &body) {
             if is_final {
                 tracing::debug!(call = %self.id, reason = text, "The callee's early answer is unusable.");
@@ -78,7 +81,8 @@ impl Call {
         let answer = if self.has_offer && !self.provisionals.is_settled() {
             let session = self.told.as_ref().or(branch.leg.session.as_ref()).ok_or("no answer was read")?;
             let local = self.a.local_media(ctx);
-            let (answer, settled) = self.a.negotiation.answer(session, &local).map_err(|fault| fault.text())?;
+            let (answer, settled) =
+                self.a.negotiation.answer(&mut ctx.rng, session, &local).map_err(|fault| fault.text())?;
             self.a.configure(ctx, &settled);
             Some(answer)
         } else {
@@ -117,6 +121,9 @@ impl Call {
     /// The caller has acknowledged the answer, and may now be offered what holds since somebody else answered than it heard
     /// before.
     pub(super) fn correct_a(&mut self, ctx: &mut Context) {
+        if self.catch_up(ctx) {
+            return;
+        }
         let (Some(told), State::Answered(number)) = (self.told.take(), self.state) else { return };
         let session = self.branches.get(&number).and_then(|branch| branch.leg.session.clone());
         let Some(session) = session.filter(|session| !is_same_media(&told, session)) else { return };

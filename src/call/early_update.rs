@@ -16,15 +16,19 @@
 //!   the INVITE by reliable responses. Until then the sender may try again later: the caller is told so by 500, a callee
 //!   by 491 (section 5.2).
 //! - A side that does not allow UPDATE can be offered nothing early: 504, as section 5.2 has it for what takes too long.
+//! - A side that says nothing costs the other its answer no longer than [`UPDATE_MAX`]: later than its own timer F nobody
+//!   would hear it. What the silent side accepts after all is put right.
 //! - In an emergency nothing changes before the answer.
 
 use super::{
     call::{Call, State},
     context::{ALLOW, Context, Pending, Side},
     in_dialog::{description, refuse_for_now},
+    update::UPDATE_MAX,
 };
 use crate::{
     sip::session_timer::SessionTimer,
+    types::Instant,
     wire::{
         sdp::Session,
         sip::{Message, Method},
@@ -36,7 +40,7 @@ use crate::{
 pub(super) struct EarlyUpdate {
     asker: Side,
     target: Side,
-    /// `None`: the asker is gone, and the answer concerns the target alone.
+    /// `None`: the asker is gone or has its answer, and what the target says concerns the target alone.
     pending: Option<Pending>,
     offer: Session,
 }
@@ -68,6 +72,7 @@ impl Call {
         if self.leg_mut(target).is_none_or(|leg| !leg.allows_update) {
             return ctx.refuse(&pending, 504, "");
         }
+        self.remember();
         let body = description(&pending.request).unwrap_or_default();
         let Some(leg) = self.leg_mut(side) else { return };
         match leg.negotiation.read_offer(&body) {
@@ -92,9 +97,11 @@ impl Call {
             }
         }
         if let Some(leg) = self.leg_mut(update.target) {
-            let offer = leg.negotiation.offer(&update.offer, &leg.local_media(ctx));
+            let local = leg.local_media(ctx);
+            let offer = leg.negotiation.offer(&mut ctx.rng, &update.offer, &local);
             leg.modify(ctx, Method::Update, Some(offer));
-            self.early_update = Some(update);
+            leg.client_deadline = Some(ctx.now + UPDATE_MAX);
+            self.early_update = Some(Box::new(update));
         }
     }
 
@@ -109,9 +116,31 @@ impl Call {
         self.close_unused_media(ctx);
     }
 
+    /// When [`Call::give_up_early_offer`] is due.
+    pub(super) fn early_offer_deadline(&self) -> Option<Instant> {
+        let target = self.early_update.as_ref().filter(|update| update.pending.is_some())?.target;
+        match target {
+            Side::A => self.a.client_deadline,
+            Side::B(number) => self.branches.get(&number)?.leg.client_deadline,
+        }
+    }
+
+    /// The target has been silent for too long: whoever asked hears so (RFC 3311 section 5.2).
+    pub(super) fn give_up_early_offer(&mut self, ctx: &mut Context) {
+        if self.early_offer_deadline().is_none_or(|at| at > ctx.now) {
+            return;
+        }
+        let waiting = self.early_update.as_mut().and_then(|update| Some((update.asker, update.pending.take()?)));
+        let Some((asker, pending)) = waiting else { return };
+        if let Some(leg) = self.leg_mut(asker) {
+            leg.negotiation.roll_back();
+        }
+        ctx.refuse(&pending, 504, "");
+    }
+
     /// Takes the offer that waits for this side, which has answered or refused.
     pub(super) fn take_early_update(&mut self, side: Side) -> Option<EarlyUpdate> {
-        self.early_update.take_if(|update| update.target == side)
+        self.early_update.take_if(|update| update.target == side).map(|update| *update)
     }
 
     pub(super) fn early_offer_accepted(&mut self, ctx: &mut Context, mut update: EarlyUpdate, response: &Message) {
@@ -123,7 +152,10 @@ impl Call {
                 leg.session = Some(session.clone());
                 match update.pending.take() {
                     Some(pending) => self.answer_early_offer(ctx, update, &pending, &session),
-                    None => self.correct_early(ctx, update),
+                    None => match update.target {
+                        Side::A => self.correct_early(ctx, update),
+                        Side::B(number) => self.bring_back(ctx, number),
+                    },
                 }
             }
             Err(fault) => {
@@ -135,7 +167,8 @@ impl Call {
 
     fn answer_early_offer(&mut self, ctx: &mut Context, update: EarlyUpdate, pending: &Pending, session: &Session) {
         let Some(leg) = self.leg_mut(update.asker) else { return };
-        match leg.negotiation.answer(session, &leg.local_media(ctx)) {
+        let local = leg.local_media(ctx);
+        match leg.negotiation.answer(&mut ctx.rng, session, &local) {
             Ok((answer, settled)) => {
                 leg.configure(ctx, &settled);
                 leg.session = Some(update.offer.clone());
@@ -144,7 +177,10 @@ impl Call {
                 let response = leg.accept_session(ctx.now, &pending.request, response);
                 ctx.respond(pending.txn, 200, response.body("application/sdp", answer.as_bytes()).finish());
                 let (number, told) = match (update.asker, update.target) {
-                    (Side::A, Side::B(number)) => (number, session.clone()),
+                    (Side::A, Side::B(number)) => {
+                        self.changed_by_caller(number);
+                        (number, session.clone())
+                    }
                     (Side::B(number), _) => (number, update.offer),
                     (Side::A, Side::A) => return,
                 };
@@ -157,6 +193,22 @@ impl Call {
                 self.refuse_early_offer(ctx, EarlyUpdate { pending, ..update }, 488, fault.text());
             }
         }
+    }
+
+    /// A branch has taken an offer of the caller's that does not hold any more: it is offered what does.
+    fn bring_back(&mut self, ctx: &mut Context, number: u32) {
+        let Some(offer) = self.a.session.clone() else { return };
+        let Some(branch) = self.branches.get_mut(&number) else { return };
+        let leg = &mut branch.leg;
+        if std::mem::take(&mut leg.is_restoring) {
+            return;
+        }
+        let local = leg.local_media(ctx);
+        let sdp = leg.negotiation.offer(&mut ctx.rng, &offer, &local);
+        leg.modify(ctx, Method::Update, Some(sdp));
+        leg.is_restoring = true;
+        let target = Side::B(number);
+        self.early_update = Some(Box::new(EarlyUpdate { asker: Side::A, target, pending: None, offer }));
     }
 
     /// The caller has taken the offer of a branch that is gone; it is offered what holds now once its ACK is here.

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{context::Context, credentials::Authorization, hunt::Hunt, leg::Leg, provisional::Received};
+use super::{
+    context::Context, credentials::Authorization, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg,
+    provisional::Received,
+};
 use crate::{
     sip::registrar::Binding,
     types::{Instant, TxnId},
@@ -128,7 +131,7 @@ pub(super) struct Branch {
     pub attempt: Option<Attempt>,
     pub txn: TxnId,
     /// As sent, to build the dialog from.
-    pub invite: Option<Message>,
+    pub invite: Option<Box<Message>>,
     pub progress: Progress,
     pub sent_at: Instant,
     /// When this attempt is given up in favour of the next.
@@ -139,10 +142,14 @@ pub(super) struct Branch {
     /// Early dialogs in which offer and answer are settled, a reliable response having had its part: To tag, and the answer
     /// if it was the callee's.
     pub settled: Vec<(String, Bytes)>,
+    /// What held in all of them before an offer in the first one changed that one.
+    pub before_update: Option<Box<BeforeUpdate>>,
+    /// The dialog that answered has not seen what the caller has changed since.
+    pub is_behind: bool,
     /// The reliable response with its offer, whose PRACK waits for the caller's answer.
-    pub offered: Option<Message>,
+    pub offered: Option<Box<Message>>,
     /// The last reliable response and what its PRACK carried, in case it must be sent again.
-    pub prack: Option<(Message, Option<String>)>,
+    pub prack: Option<Box<(Message, Option<String>)>>,
 }
 
 impl Branch {
@@ -184,6 +191,18 @@ impl Branch {
 }
 
 impl Branch {
+    /// Nothing more can come to its INVITE.
+    pub(super) fn forget_invite(&mut self) {
+        self.invite = None;
+        self.attempt.take_if(|attempt| attempt.trunk().is_none());
+        self.settled = Vec::new();
+        self.before_update = None;
+        self.prack = None;
+        if self.leg.last_invite.is_none() {
+            self.leg.invite_over();
+        }
+    }
+
     /// The user whose device is called.
     pub(super) fn user(&self) -> Option<&str> {
         self.attempt.as_ref().and_then(Attempt::user)
@@ -225,11 +244,13 @@ impl Branch {
 pub(super) struct Failure {
     pub status: u16,
     pub reason: String,
+    /// What the network behind a trunk said of it (RFC 6432): a value of Reason.
+    pub cause: Option<String>,
 }
 
 impl Failure {
     pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+        Self { status, reason: reason.into(), cause: None }
     }
 
     /// The failure the caller hears of the two (RFC 3261 section 16.7 step 6): 6xx before all, then the lower class, and

@@ -146,7 +146,8 @@ impl Call {
         if let Some(leg) = self.leg_mut(side) {
             leg.renew_media(worker);
             if leg.open_media(ctx, call, side, worker, offer) {
-                let text = leg.negotiation.offer(offer, &leg.local_media(ctx));
+                let local = leg.local_media(ctx);
+                let text = leg.negotiation.offer(&mut ctx.rng, offer, &local);
                 leg.reinvite(ctx, text);
                 handover.phase = Phase::Offered;
                 handover.offers += 1;
@@ -238,11 +239,11 @@ impl Call {
 
     /// Takes a leg out of this call. What the other side asked of it, or it of the other side, is over.
     pub(super) fn release(&mut self, ctx: &mut Context, side: Side) -> Option<Moved> {
-        self.relayed.retain(|_, (from, pending, _)| {
-            if *from == side {
-                ctx.refuse(pending, 500, "Call Transferred");
+        self.relayed.retain(|_, relayed| {
+            if relayed.from == side {
+                ctx.refuse(&relayed.pending, 500, "Call Transferred");
             }
-            *from != side
+            relayed.from != side
         });
         let record = |leg: &Leg| LegRecord {
             transport: leg.record.transport.clone(),
@@ -389,6 +390,8 @@ impl Branch {
             is_negotiated: true,
             received: Received::default(),
             settled: Vec::new(),
+            before_update: None,
+            is_behind: false,
             offered: None,
             prack: None,
         }

@@ -7,10 +7,12 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    admission::allowed_breadth,
     call::{Call, State},
     context::{Context, Side},
     diversion::{self, Party, Stop},
     fork::{Attempt, Branch, Failure, Plan, Progress, redirection},
+    received_history::ReceivedHistory,
 };
 use crate::{
     config::{Group, User},
@@ -40,6 +42,8 @@ pub(super) struct Hunt {
     stops: Vec<Stop>,
     /// How often it was forwarded before it came here.
     earlier_hops: usize,
+    /// Which way it came before, as the trunk that brought it says.
+    pub earlier: ReceivedHistory,
     /// How many branches it may have at a time; `None`: as many as any.
     breadth: Option<usize>,
     /// Emergency services call back: nothing may keep the call from the telephones (emergency RULES 9).
@@ -92,12 +96,12 @@ impl Hunt {
     /// Reads what the caller's INVITE says of the way behind it and ahead of it.
     pub(super) fn comes_from(&mut self, invite: &Message, is_callback: bool) {
         self.earlier_hops = diversion::count(invite);
-        self.breadth = invite.header_text("Max-Breadth").and_then(|v| v.trim().parse().ok());
+        self.breadth = Some(allowed_breadth(invite));
         self.is_callback = is_callback;
     }
 
     pub(super) fn breadth(&self) -> usize {
-        self.breadth.unwrap_or(BREADTH_MAX).min(BREADTH_MAX)
+        self.breadth.unwrap_or(BREADTH_MAX)
     }
 
     /// The one user who is called first.
@@ -181,6 +185,7 @@ impl Hunt {
         stops.append(&mut self.stops);
         self.stops = stops;
         self.earlier_hops = earlier.earlier_hops;
+        self.earlier = earlier.earlier;
         self.breadth = earlier.breadth;
     }
 
@@ -236,6 +241,8 @@ impl Call {
         self.failure = None;
         // A caller without a number of ours goes out under that of the user on whose behalf the call goes out.
         self.caller.direct_line = self.caller.direct_line.take().or(line);
+        // Not to whom: that is the business of those who are called.
+        self.tell_ringing(ctx, 181, None);
         self.next_wave(ctx);
     }
 

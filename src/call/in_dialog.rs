@@ -13,15 +13,26 @@ use super::{
 };
 use crate::{
     sip::session_timer::SessionTimer,
-    types::TxnId,
+    types::{Duration, Instant, TxnId, limits::RELAYED_S_MAX},
     wire::{
-        sdp::Session,
+        sdp::{Direction, Session},
         sip::{Message, Method, Name, reason},
     },
 };
 
 /// Requests of one call relayed at a time; a further one is answered 503.
 const RELAYED_MAX: usize = 16;
+
+/// A request on its way from one leg to the other, where a client transaction carries it on.
+#[derive(Debug)]
+pub(super) struct Relayed {
+    pub from: Side,
+    pub pending: Pending,
+    /// How many challenges to it were answered.
+    answers: u8,
+    /// When its sender hears that nobody answers, shortly before it stops listening.
+    deadline: Instant,
+}
 
 /// The session description of a message, if it has one that says anything.
 pub(super) fn description(message: &Message) -> Option<Bytes> {
@@ -165,7 +176,7 @@ impl Call {
         }
         let offer = description(&pending.request);
         let leg = self.leg_mut(side).expect("its dialog was found");
-        leg.server_invite = Some(ServerInvite::new(pending));
+        leg.server_invite = Some(Box::new(ServerInvite::new(pending)));
         let Some(body) = offer else { return self.offer_again(ctx, side, other) };
         let leg = self.leg_mut(side).expect("its dialog was found");
         match leg.negotiation.read_offer(&body) {
@@ -229,7 +240,8 @@ impl Call {
     fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
         let is_update = self.is_for_update(side);
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
-        let offer = leg.negotiation.offer(session, &leg.local_media(ctx));
+        let local = leg.local_media(ctx);
+        let offer = leg.negotiation.offer(&mut ctx.rng, session, &local);
         let method = if is_update && leg.allows_update { Method::Update } else { Method::Invite };
         leg.modify(ctx, method, Some(offer));
         if is_update {
@@ -239,11 +251,12 @@ impl Call {
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
     fn offer_again(&mut self, ctx: &mut Context, side: Side, other: Side) {
-        let Some(session) = self.leg_mut(other).and_then(|l| l.session.clone()) else {
+        let Some(session) = self.session_towards(side, other) else {
             return self.refuse_reinvite(ctx, side, 488, "");
         };
         let leg = self.leg_mut(side).expect("its dialog was found");
-        let offer = leg.negotiation.offer(&session, &leg.local_media(ctx));
+        let local = leg.local_media(ctx);
+        let offer = leg.negotiation.offer(&mut ctx.rng, &session, &local);
         self.accept_reinvite(ctx, side, &offer);
     }
 
@@ -352,14 +365,28 @@ impl Call {
                 leg.is_restoring = true;
             }
         }
+        if was_restoring && side == Side::A {
+            self.correct_a(ctx);
+        }
         self.close_unused_media(ctx);
     }
 
     /// Answers the re-INVITE of `side` with what `source` last said.
+    /// What `side` hears of the session that the leg `source` has.
+    fn session_towards(&mut self, side: Side, source: Side) -> Option<Session> {
+        let mut session = self.leg_mut(source)?.session.clone()?;
+        // A device's hold is not the answering point's business (emergency RULES, section 6).
+        if self.emergency.is_some() && side != Side::A {
+            session.media.iter_mut().for_each(|section| section.direction = Direction::SendRecv);
+        }
+        Some(session)
+    }
+
     fn answer_reinvite(&mut self, ctx: &mut Context, side: Side, source: Side) {
-        let Some(session) = self.leg_mut(source).and_then(|l| l.session.clone()) else { return };
+        let Some(session) = self.session_towards(side, source) else { return };
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
-        match leg.negotiation.answer(&session, &leg.local_media(ctx)) {
+        let local = leg.local_media(ctx);
+        match leg.negotiation.answer(&mut ctx.rng, &session, &local) {
             Ok((answer, settled)) => {
                 leg.configure(ctx, &settled);
                 leg.session = leg.server_invite.as_mut().and_then(|i| i.offer.take()).or_else(|| leg.session.take());
@@ -416,6 +443,13 @@ impl Call {
         }
     }
 
+    /// Nothing more can come to a re-INVITE or UPDATE of ours.
+    pub(super) fn reinvite_over(&mut self, side: Side, txn: TxnId) {
+        if let Some(leg) = self.leg_mut(side).filter(|leg| leg.last_invite == Some(txn)) {
+            leg.invite_over();
+        }
+    }
+
     // ACK.
 
     /// An ACK for a 2xx of ours.
@@ -435,6 +469,9 @@ impl Call {
             self.read_late_answer(ctx, side, ack);
         }
         self.correct_a(ctx);
+        if let Some(leg) = self.leg_mut(side).filter(|leg| leg.is_quiet()) {
+            leg.negotiation.conclude();
+        }
     }
 
     /// The answer to the offer in our 2xx. An ACK without one leaves what was settled before.
@@ -466,19 +503,33 @@ impl Call {
         if self.relayed.len() >= RELAYED_MAX {
             return ctx.refuse_with(&pending, 503, "Too Many Requests At Once", &[("Retry-After", "1")]);
         }
-        self.pass_on(ctx, (side, other), pending, 0);
+        let deadline = ctx.now + Duration::from_secs(RELAYED_S_MAX);
+        self.pass_on(ctx, other, Relayed { from: side, pending, answers: 0, deadline });
     }
 
-    /// `answers`: how many challenges to this request were answered.
-    fn pass_on(&mut self, ctx: &mut Context, (side, other): (Side, Side), pending: Pending, answers: u8) {
+    fn pass_on(&mut self, ctx: &mut Context, other: Side, relayed: Relayed) {
         let call = self.id;
-        let method = pending.request.method().expect("only requests are relayed");
-        let content_type = pending.request.header(Name::ContentType).unwrap_or_default().to_owned();
-        let body = pending.request.body();
+        let request = &relayed.pending.request;
+        let method = request.method().expect("only requests are relayed");
+        let content_type = request.header(Name::ContentType).unwrap_or_default().to_owned();
+        let body = request.body();
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
         let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
         if let Some(txn) = leg.request(ctx, method, Owner::Relayed(call), body) {
-            self.relayed.insert(txn, (side, pending, answers));
+            self.relayed.insert(txn, relayed);
+        }
+    }
+
+    /// When [`Call::give_up_relayed`] is due.
+    pub(super) fn relayed_deadline(&self) -> Option<Instant> {
+        self.relayed.values().map(|relayed| relayed.deadline).min()
+    }
+
+    /// Answers what the other leg has not answered in time; later it would not be heard (RFC 4320 section 4.2).
+    pub(super) fn give_up_relayed(&mut self, ctx: &mut Context) {
+        let now = ctx.now;
+        for (_, Relayed { pending, .. }) in self.relayed.extract_if(.., |_, relayed| relayed.deadline <= now) {
+            ctx.refuse(&pending, 504, "");
         }
     }
 
@@ -494,27 +545,30 @@ impl Call {
         if status < 200 {
             return;
         }
-        let Some((side, pending, answers)) = self.relayed.remove(&txn) else { return };
-        let other = self.opposite(side);
+        let Some(relayed) = self.relayed.remove(&txn) else { return };
+        let Relayed { from, ref pending, answers, .. } = relayed;
+        let other = self.opposite(from);
         let challenged = other.filter(|other| {
             let leg = self.leg_mut(*other).expect("both legs of an answered call are there");
             response.is_some_and(|response| leg.takes_challenge(response, answers))
         });
         if let Some(other) = challenged {
-            return self.pass_on(ctx, (side, other), pending, answers + 1);
+            return self.pass_on(ctx, other, Relayed { answers: answers + 1, ..relayed });
         }
         let (status, reason) = match status {
             // A challenge is ours to answer, and a 503 would say that this server is overloaded.
             401 | 407 | 430 | 503 => (500, ""),
+            // RFC 4320 section 4.2.
+            408 => (504, ""),
             status => (status, reason),
         };
-        let response = ctx.response(&pending, status, reason, "").finish();
+        let response = ctx.response(pending, status, reason, "").finish();
         ctx.respond(pending.txn, status, response);
     }
 
     /// The call ends before the other leg answered.
     pub(super) fn refuse_relayed(&mut self, ctx: &mut Context) {
-        for (_, (_, pending, _)) in std::mem::take(&mut self.relayed) {
+        for (_, Relayed { pending, .. }) in std::mem::take(&mut self.relayed) {
             ctx.refuse(&pending, 481, "");
         }
     }

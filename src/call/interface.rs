@@ -13,7 +13,7 @@ use crate::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, reason::DropCounters},
+    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
     wire::sip::frame::FrameError,
 };
 
@@ -49,6 +49,16 @@ pub enum Input {
     FlowFailed {
         flow: Flow,
     },
+    /// A keep-alive arrived on this connection.
+    Alive {
+        flow: Flow,
+    },
+    /// The peer of a new connection has proven to own a certificate with these names. Comes before the connection's first
+    /// message.
+    Certified {
+        flow: Flow,
+        names: SubjectNames,
+    },
     /// The answer to [`Output::Resolve`]; each is answered once.
     Resolved {
         query: u64,
@@ -58,6 +68,13 @@ pub enum Input {
     Media(media::Event),
     /// Users were added or removed.
     Directory(Arc<Directory>),
+    /// An operator wants the devices of this user to fetch their configuration again; answered once, by
+    /// [`Output::Resynced`] with this `id`.
+    Resync {
+        id: u64,
+        user: String,
+        is_reboot: bool,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -75,6 +92,10 @@ pub enum Output {
         server_name: String,
         trunk: usize,
     },
+    /// Close this connection; the core has forgotten it.
+    Close {
+        flow: Flow,
+    },
     /// Ask DNS where a trunk is.
     Resolve {
         query: u64,
@@ -87,6 +108,10 @@ pub enum Output {
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
     StoreCdr(Cdr),
+    Resynced {
+        id: u64,
+        result: Result<Vec<DeviceSync>, SyncRefusal>,
+    },
     Timeout(Option<Instant>),
 }
 
@@ -97,9 +122,12 @@ impl fmt::Debug for Input {
             Self::Received { flow, bytes } => write!(f, "Received({flow:?}, {} bytes)", bytes.len()),
             Self::Unframeable { flow, error } => write!(f, "Unframeable({flow:?}, {:?})", error.fault),
             Self::FlowFailed { flow } => write!(f, "FlowFailed({flow:?})"),
+            Self::Alive { flow } => write!(f, "Alive({flow:?})"),
+            Self::Certified { flow, names } => write!(f, "Certified({flow:?}, {names:?})"),
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
+            Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -112,10 +140,12 @@ impl fmt::Debug for Output {
         match self {
             Self::Transmit { flow, bytes } => write!(f, "Transmit({flow:?}, {} bytes)", bytes.len()),
             Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
+            Self::Close { flow } => write!(f, "Close({flow:?})"),
             Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
+            Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -137,6 +167,39 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// What became of asking one device to fetch its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceSync {
+    pub transport: &'static str,
+    pub remote: SocketAddr,
+    pub user_agent: String,
+    #[serde(flatten)]
+    pub outcome: SyncOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum SyncOutcome {
+    Answered {
+        status: u16,
+        /// The usual one for the status: what a device writes there is nobody's business.
+        reason: &'static str,
+    },
+    NoAnswer,
+    /// The device has not come back since its connection broke.
+    NoConnection,
+    /// It was not asked: it is in an emergency call, or emergency services may call it back.
+    Emergency,
+}
+
+/// Why no device was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncRefusal {
+    NoSuchUser,
+    /// As many as may be asked at a time have not answered yet.
+    TooMany,
 }
 
 /// Totals since start, for metrics.

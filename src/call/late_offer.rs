@@ -28,7 +28,8 @@ impl Call {
         if !self.a.open_media(ctx, call, Side::A, worker, session) {
             return Err("no media port is free");
         }
-        Ok(self.a.negotiation.offer(session, &self.a.local_media(ctx)))
+        let local = self.a.local_media(ctx);
+        Ok(self.a.negotiation.offer(&mut ctx.rng, session, &local))
     }
 
     pub(super) fn read_offer_of_b(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<(), &'static str> {
@@ -79,7 +80,8 @@ impl Call {
         let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
         let session = self.a.session.as_ref().ok_or("the caller has not answered")?;
         let local = branch.leg.local_media(ctx);
-        let (answer, settled) = branch.leg.negotiation.answer(session, &local).map_err(|fault| fault.text())?;
+        let (answer, settled) =
+            branch.leg.negotiation.answer(&mut ctx.rng, session, &local).map_err(|fault| fault.text())?;
         branch.leg.configure(ctx, &settled);
         branch.is_negotiated = true;
         Ok(answer)

@@ -102,7 +102,7 @@ pub(super) struct Leg {
     pub former_media: Vec<Option<LegId>>,
     /// Media legs that are closing, with those that go on with their streams under the same key.
     pub heirs: Vec<(LegId, LegId)>,
-    pub server_invite: Option<ServerInvite>,
+    pub server_invite: Option<Box<ServerInvite>>,
     /// Our INVITE or UPDATE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
     /// Which of them; in a dialog.
@@ -129,7 +129,7 @@ pub(super) struct Leg {
     /// The ACK of our last INVITE, sent again for each retransmitted 2xx.
     ack: Option<(u32, Bytes)>,
     /// The peer's 2xx with an offer, whose ACK waits for the answer.
-    unanswered: Option<Message>,
+    unanswered: Option<Box<Message>>,
     /// Until their worker has reported them closed.
     open_media: Vec<LegId>,
     /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
@@ -161,7 +161,7 @@ impl Leg {
             contact_user,
             is_secure: false,
             dialog: None,
-            negotiation: offer_answer::Leg::new(security, ctx.rng.fork()),
+            negotiation: offer_answer::Leg::new(security, &mut ctx.rng),
             session: None,
             media: Vec::new(),
             former_media: Vec::new(),
@@ -343,7 +343,9 @@ impl Leg {
         let body = offer.as_ref().map(|offer| ("application/sdp", offer.expose().as_bytes()));
         let (call, side) = self.id;
         self.client_invite = self.request(ctx, self.client_method, Owner::Reinvite(call, side), body);
-        self.last_invite = self.client_invite;
+        if self.client_method == Method::Invite {
+            self.last_invite = self.client_invite;
+        }
     }
 
     /// What the peer says it can do.
@@ -391,7 +393,7 @@ impl Leg {
     }
 
     /// Stops repeating our 2xx: its ACK is here, or the peer has shown otherwise that it knows.
-    pub(super) fn acknowledged(&mut self, ctx: &mut Context) -> Option<ServerInvite> {
+    pub(super) fn acknowledged(&mut self, ctx: &mut Context) -> Option<Box<ServerInvite>> {
         let invite = self.server_invite.take_if(|invite| invite.is_answered)?;
         ctx.table.handle_input(ctx.now, transaction::Input::Acknowledged { txn: invite.pending.txn });
         Some(invite)
@@ -406,9 +408,17 @@ impl Leg {
         }
     }
 
+    /// Nothing more can come to our last INVITE; what was kept for that is forgotten.
+    pub(super) fn invite_over(&mut self) {
+        if self.is_quiet() {
+            self.negotiation.conclude();
+            self.ack = self.ack.take().map(|(cseq, _)| (cseq, Bytes::new()));
+        }
+    }
+
     /// A 2xx to our INVITE arrived with the peer's offer: its ACK waits for [`Leg::acknowledge_offer`].
     pub(super) fn acknowledge_later(&mut self, response: &Message) {
-        self.unanswered = Some(response.clone());
+        self.unanswered = Some(Box::new(response.clone()));
     }
 
     pub(super) const fn owes_answer(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    admission::Refusal,
+    admission::{Refusal, allowed_breadth},
     call::Caller,
     context::{Context, Owner, Pending},
     fork::{Failure, mapped},
@@ -74,8 +74,14 @@ impl Messages {
         }
         self.last += 1;
         let (id, request) = (self.last, &pending.request);
+        // RFC 5393 section 5.3.3.
+        let breadth = allowed_breadth(request);
+        let contacts = &contacts[..contacts.len().min(breadth)];
+        let share = breadth / contacts.len();
         for binding in contacts {
-            ctx.send(binding.flow, Owner::Message(id), |ctx, via| build(ctx, via, request, caller, binding));
+            ctx.send(binding.flow, Owner::Message(id), |ctx, via| {
+                build(ctx, via, request, caller, binding).header("Max-Breadth", share)
+            });
         }
         *self.senders.entry(caller.user.clone()).or_default() += 1;
         let (sender, deadline) = (caller.user.clone(), ctx.now + ANSWER_WITHIN);

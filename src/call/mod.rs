@@ -2,6 +2,7 @@
 
 mod abuse;
 mod admission;
+mod branches;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
 pub mod cdr;
@@ -10,8 +11,10 @@ mod core;
 mod credentials;
 mod diversion;
 mod early;
+mod early_dialogs;
 mod early_update;
 mod emergency_call;
+mod ending;
 mod failover;
 mod flows;
 mod fork;
@@ -20,14 +23,18 @@ mod hunt;
 mod identity;
 mod in_dialog;
 mod interface;
+mod keep_alive;
 mod late_offer;
 mod leg;
 mod message;
 mod outgoing;
+mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;
+mod received_history;
 mod refer;
+mod resync;
 mod session_timer;
 mod subscription;
 #[cfg(test)]
@@ -37,4 +44,4 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, Input, Output, Setup};
+pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SyncOutcome, SyncRefusal};

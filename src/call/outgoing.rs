@@ -171,7 +171,8 @@ impl Invite<'_> {
             request = request.header("Max-Breadth", self.call.plan.branch_breadth);
             let company_line = self.attempt.trunk().map(|trunk| company_line(ctx.trunks.trunk(trunk)));
             let domain = host(&ctx.config.server.domain);
-            request = diversion::add(request, self.call.plan.hunt.stops(), &domain, company_line);
+            let hunt = &self.call.plan.hunt;
+            request = diversion::add(request, &hunt.earlier, hunt.stops(), &domain, company_line);
         }
         match (self.attempt, &self.call.emergency) {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {

@@ -8,7 +8,7 @@
 use super::{call::Caller, leg::Peer};
 use crate::{
     types::limits::PASSED_HEADERS_BYTES_MAX,
-    wire::sip::{Message, Name, NameAddr, RequestBuilder, ResponseBuilder},
+    wire::sip::{Message, Name, NameAddr, RequestBuilder, ResponseBuilder, reason},
 };
 
 /// How a value must look in order to pass.
@@ -63,7 +63,14 @@ impl PassedHeaders {
     }
 
     pub(super) fn of_answer(answer: &Message) -> Self {
-        Self::of(answer, &ANSWER, None)
+        let mut passed = Self::of(answer, &ANSWER, None);
+        passed.0.extend(reason::q850(answer).map(|cause| ("Reason", cause)));
+        passed
+    }
+
+    /// Why the network behind a branch answers as it does (RFC 6432), in a value of Reason.
+    pub(super) fn cause(&self) -> Option<String> {
+        self.0.iter().find(|(name, _)| *name == "Reason").map(|(_, cause)| cause.clone())
     }
 
     /// In the order of the list; what would exceed [`PASSED_HEADERS_BYTES_MAX`] is left out.

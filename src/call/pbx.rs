@@ -31,7 +31,7 @@ pub(super) fn called_number<'c>(config: &'c Config, user: &str, dialled: &str) -
 
 /// Request-URI and user part of To for a contact of a user; `line`: the number it is called by, if it is a PBX.
 pub(super) fn address_of<'b>(config: &'b Config, binding: &'b Binding, line: Option<&str>) -> (String, &'b str) {
-    let Some(pbx) = config.pbx_of(&binding.aor) else { return (binding.contact.clone(), &binding.aor) };
+    let Some(pbx) = config.pbx_of(&binding.aor) else { return (binding.request_uri().to_owned(), &binding.aor) };
     let number = line.and_then(|line| pbx.numbers.get(line)).unwrap_or(&pbx.main_number);
     (binding.uri_for(number), number)
 }

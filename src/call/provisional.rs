@@ -269,7 +269,7 @@ impl Call {
         };
         let negotiation = &mut self.a.negotiation;
         let read = negotiation.read_offer(offer);
-        match read.and_then(|session| Ok((session, negotiation.answer(told, &local)?))) {
+        match read.and_then(|session| Ok((session, negotiation.answer(&mut ctx.rng, told, &local)?))) {
             Ok((session, (answer, settled))) => {
                 self.a.session = Some(session);
                 self.a.configure(ctx, &settled);
@@ -363,7 +363,7 @@ impl Call {
         let (Some(rseq), Some(tag)) = (reliable_number(response), response.to_tag()) else {
             return Arrival::Unreliable;
         };
-        if !branch.invite.as_ref().is_some_and(supports) {
+        if !branch.invite.as_deref().is_some_and(supports) {
             return Arrival::Unreliable;
         }
         match branch.received.order(tag, rseq) {
@@ -400,7 +400,7 @@ impl Call {
         match self.offer_for_a(ctx, number, &body) {
             Ok(offer) => {
                 if let Some(branch) = self.branches.get_mut(&number) {
-                    branch.offered = Some(response.clone());
+                    branch.offered = Some(Box::new(response.clone()));
                     self.told.clone_from(&branch.leg.session);
                 }
                 self.send_reliably(ctx, response.status(), Some(&offer), Content::Offer(number));
@@ -433,7 +433,7 @@ impl Call {
             if let Some(invite) = &branch.invite {
                 branch.leg.prack(ctx, number, invite, response, answer);
             }
-            branch.prack = Some((response.clone(), answer.map(str::to_owned)));
+            branch.prack = Some(Box::new((response.clone(), answer.map(str::to_owned))));
         }
     }
 
@@ -444,7 +444,7 @@ impl Call {
             return;
         };
         if response.is_some_and(|response| branch.leg.is_challenged(response))
-            && let (Some((acknowledged, answer)), Some(invite)) = (&branch.prack, &branch.invite)
+            && let (Some((acknowledged, answer)), Some(invite)) = (branch.prack.as_deref(), &branch.invite)
         {
             branch.leg.prack(ctx, number, invite, acknowledged, answer.as_deref());
         }

@@ -4,8 +4,9 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use crate::{
     config::{Config, Trunk},
+    policy::certificate::names_domain,
     sip::locate::{self, Destination, Health, Locator, Question, Reply, Target},
-    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
+    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames},
 };
 
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) struct Trunks {
     states: Vec<TrunkState>,
     passwords: HashMap<String, Secret<String>>,
     connections: u64,
+    /// Open connections whose peer has proven to be a trunk's by its certificate.
+    certified: HashMap<ConnectionId, usize>,
 }
 
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(super) enum Reach {
 impl Trunks {
     pub(super) fn new(now: Instant, config: Arc<Config>, passwords: HashMap<String, Secret<String>>) -> Self {
         let states = config.trunks.iter().map(|t| TrunkState::new(now, t)).collect();
-        Self { config, states, passwords, connections: 0 }
+        Self { config, states, passwords, connections: 0, certified: HashMap::new() }
     }
 
     pub(super) fn trunk(&self, index: usize) -> &Trunk {
@@ -49,17 +52,35 @@ impl Trunks {
         self.passwords.get(&self.trunk(index).name)
     }
 
+    /// The peer of this connection has proven these names.
+    pub(super) fn certified(&mut self, connection: ConnectionId, names: &SubjectNames) {
+        let is_named = |trunk: &Trunk| trunk.client_name.as_ref().is_some_and(|name| names_domain(names, name));
+        if let Some(trunk) = self.config.trunks.iter().position(|trunk| trunk.is_enabled && is_named(trunk)) {
+            self.certified.insert(connection, trunk);
+        }
+    }
+
+    /// Which trunk the peer of this connection has proven to be by its certificate.
+    pub(super) fn certified_owner_of(&self, flow: &Flow) -> Option<usize> {
+        self.certified.get(&flow.connection).copied()
+    }
+
     /// Which enabled trunk sends on this flow. Over UDP the source must be the trunk's own address and port; a connection
-    /// must come from its address over its transport, or be one we opened to it.
+    /// must come from its address over its transport, or be one we opened to it. The address of a trunk that proves itself
+    /// by a certificate counts for nothing.
     pub(super) fn owner_of(&self, flow: &Flow) -> Option<usize> {
         let is_theirs = |target: &Target| match flow.transport {
             Transport::Udp => target.address == flow.remote,
             Transport::Tcp | Transport::Tls => target.address.ip() == flow.remote.ip(),
         };
-        self.states.iter().position(|state| {
-            state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
-                || state.flows.values().any(|f| f.connection == flow.connection && f.transport == flow.transport)
-        })
+        let by_address = || {
+            self.states.iter().enumerate().position(|(index, state)| {
+                self.trunk(index).client_name.is_none()
+                    && state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
+                    || state.flows.values().any(|f| f.connection == flow.connection && f.transport == flow.transport)
+            })
+        };
+        self.certified_owner_of(flow).or_else(by_address)
     }
 
     /// The flow to the trunk's best target of those that will do: one that is not in trouble, if there is one. Opens a
@@ -110,6 +131,7 @@ impl Trunks {
     }
 
     pub(super) fn connection_failed(&mut self, connection: ConnectionId) {
+        self.certified.remove(&connection);
         for state in &mut self.states {
             state.flows.retain(|_, flow| flow.connection != connection);
         }

@@ -78,11 +78,21 @@ pub struct Sip {
     pub tls: Vec<SocketAddr>,
 }
 
-/// Both `None`: a local CA and certificate are made in the state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
+    /// Both or neither: without them a local CA and certificate are made in the state folder.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// Who must vouch for the certificates of those who connect to us; `None`: nobody is asked for one.
+    pub client_ca: Option<PathBuf>,
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether those who connect to us over TLS must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    Optional,
+    Required,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +208,9 @@ pub struct Trunk {
     /// How this server proves itself to the trunk's over TLS; both or neither.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// The domain in the certificate that the trunk's servers show when they connect to us; `None`: they are known by their
+    /// addresses.
+    pub client_name: Option<String>,
     /// Our numbers on this trunk, E.164 with `+`; the first is the default caller identity.
     pub numbers: Vec<String>,
     pub encryption: Encryption,
@@ -430,6 +443,18 @@ mod tests {
                 "Error 5 tls.key: certificate is missing | both key and certificate, or neither",
             ),
             (
+                "[tls]\nclient_ca = \"ca.pem\"\nclient_certificates = \"always\"",
+                "Error 6 tls.client_certificates: \"always\" is not known | one of \"optional\", \"required\"",
+            ),
+            (
+                "[tls]\nclient_certificates = \"required\"",
+                "Error 5 tls.client_certificates: client_ca is missing | client_ca = \"...\": the file with the CAs that sign the certificates",
+            ),
+            (
+                "[sip]\ntls = []\n[tls]\nclient_ca = \"ca.pem\"",
+                "Error 7 tls.client_ca: nobody connects over TLS: sip.tls is empty | an address in sip.tls, or no client_ca",
+            ),
+            (
                 "[media]\nencryption = \"off\"",
                 "Error 5 media.encryption: \"off\" is not known | one of \"required\", \"preferred\"",
             ),
@@ -574,6 +599,11 @@ mod tests {
             ("certificate = \"c.pem\"", "trunk.a.certificate: key is missing"),
             ("key = \"k.pem\"", "trunk.a.key: certificate is missing"),
             ("ca = \"ca.pem\"\ntransport = \"tcp\"", "trunk.a.ca: the trunk is reached over tcp, without TLS"),
+            ("client_name = \"a.example\"", "trunk.a.client_name: no CA vouches for clients"),
+            (
+                "client_name = \"192.0.2.1\"\n[tls]\nclient_ca = \"ca.pem\"",
+                "trunk.a.client_name: \"192.0.2.1\" is not a host name",
+            ),
             ("[trunk.b]\npstn = false", "trunk.b.host: this key is missing"),
             ("[trunk.b]\nhost = \"b.example\"", "trunk.b.numbers: a trunk that reaches the PSTN has no number"),
             ("[trunk.\"b c\"]\nhost = \"b.example\"\npstn = false", "trunk.b c: the name \"b c\" is not a SIP token"),

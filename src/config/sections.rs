@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Admin, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log, LogFormat, Media, Pbx,
-    PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
+    Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log,
+    LogFormat, Media, Pbx, PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -26,10 +26,11 @@ const WORKERS_MAX: u16 = 256;
 pub(super) fn config(root: &mut Section<'_>) -> Config {
     let (sip, admin) = listeners(root.section("sip"), root.section("admin"));
     let server = server(root.section("server"), &sip);
-    let tls = tls(root.section("tls"));
+    let tls = tls(root.section("tls"), &sip);
     let dns = dns(root.section("dns"));
     let media = media(root.section("media"), &sip);
-    let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(|(name, s)| trunk(name, s)).collect();
+    let trunk = |(name, section)| trunk(name, section, &tls);
+    let trunks: Vec<_> = root.section("trunk").named_sections().into_iter().map(trunk).collect();
     let pbxs = root.section("pbx").named_sections().into_iter().map(|(name, s)| pbx(&name, s)).collect();
     let company = company(root.section("company"), &trunks);
     let mut dialing_section = root.section("dialing");
@@ -89,8 +90,25 @@ fn listeners(mut sip_section: Section<'_>, mut admin_section: Section<'_>) -> (S
     (sip, admin)
 }
 
-fn tls(mut section: Section<'_>) -> Tls {
-    let tls = Tls { certificate: section.text("certificate", value::path), key: section.text("key", value::path) };
+fn tls(mut section: Section<'_>, sip: &Sip) -> Tls {
+    let wishes = [("optional", ClientCertificates::Optional), ("required", ClientCertificates::Required)];
+    let tls = Tls {
+        certificate: section.text("certificate", value::path),
+        key: section.text("key", value::path),
+        client_ca: section.text("client_ca", value::path),
+        client_certificates: section.choice("client_certificates", &wishes).unwrap_or(ClientCertificates::Optional),
+    };
+    if tls.client_certificates == ClientCertificates::Required && !section.has("client_ca") {
+        let remedy = "client_ca = \"...\": the file with the CAs that sign the certificates";
+        section.error("client_certificates", "client_ca is missing", remedy);
+    }
+    if section.has("client_ca") && sip.tls.is_empty() {
+        section.error(
+            "client_ca",
+            "nobody connects over TLS: sip.tls is empty",
+            "an address in sip.tls, or no client_ca",
+        );
+    }
     for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
         if section.has(present) && !section.has(missing) {
             section.error(
@@ -238,7 +256,7 @@ fn pbx(name: &str, mut section: Section<'_>) -> Pbx {
     pbx
 }
 
-fn trunk(name: String, mut section: Section<'_>) -> Trunk {
+fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
     if let Err(fault) = value::token(&name) {
         section.error("", format!("the name {name:?} {}", fault.what), fault.remedy);
     }
@@ -257,6 +275,7 @@ fn trunk(name: String, mut section: Section<'_>) -> Trunk {
         ca: section.text("ca", value::path),
         certificate: section.text("certificate", value::path),
         key: section.text("key", value::path),
+        client_name: section.text("client_name", value::domain),
         numbers: section.texts("numbers", value::e164).unwrap_or_default(),
         encryption: section.choice("encryption", &encryptions).unwrap_or(Encryption::Off),
         is_enabled: section.boolean("enabled").unwrap_or(true),
@@ -270,6 +289,10 @@ fn trunk(name: String, mut section: Section<'_>) -> Trunk {
         has_resource_priority: section.boolean("resource_priority").unwrap_or(false),
     };
     checks::trunk(&section, &trunk);
+    if section.has("client_name") && tls.client_ca.is_none() {
+        let remedy = "client_ca in [tls]: the file with the CA that signs the carrier's certificate";
+        section.error("client_name", "no CA vouches for clients", remedy);
+    }
     section.finish();
     trunk
 }

@@ -67,6 +67,12 @@ pub(super) fn host(text: &str) -> Result<String, Fault> {
     Ok(name.to_ascii_lowercase())
 }
 
+/// A host name, in lower case.
+pub(super) fn domain(text: &str) -> Result<String, Fault> {
+    let name = host(text).ok().filter(|name| name.parse::<Ipv4Addr>().is_err() && !name.starts_with('['));
+    name.ok_or_else(|| Fault::new("is not a host name", "a host name such as sip.carrier.example"))
+}
+
 /// `address` or `address:port`. The address must be one that can be announced: peers answer to it.
 pub(super) fn listen(text: &str, default_port: u16) -> Result<SocketAddr, Fault> {
     let example = format!(

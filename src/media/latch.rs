@@ -1,7 +1,8 @@
 //! Which remote address a leg's packets come from and go to: latching (RFC 7362 section 4) that a stranger cannot move.
 //!
 //! With SRTP, any source may try, and only a packet whose tag verified and that is no replay counts. Without it the
-//! address in the SDP is all there is to trust, and once fixed the latch stays until signalling changes that address.
+//! address in the SDP is all there is to trust: packets from exactly there count at once, as those of an earlier call may
+//! still come from another port of the same host; else the latch stays, once fixed, until signalling changes that address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,8 +25,8 @@ pub(super) struct Latch {
 enum Trust {
     /// Everyone's: the tag decides.
     Tag,
-    /// Only this host's.
-    Host(IpAddr),
+    /// Only this host's, those from this very port before all others.
+    Host(SocketAddr),
     /// The first one's, since the SDP names an address behind a NAT.
     First,
     /// Nobody's: the SDP names no address.
@@ -47,11 +48,11 @@ impl Latch {
 
     /// For plain RTP, from the address in the SDP.
     pub(super) fn by_address(signalled: Option<SocketAddr>) -> Self {
-        let trust = match signalled.map(|address| address.ip()) {
+        let trust = match signalled {
             None => Trust::Nobody,
-            Some(ip) if ip.is_unspecified() || ip.is_multicast() => Trust::Nobody,
-            Some(ip) if is_private(ip) => Trust::First,
-            Some(ip) => Trust::Host(ip),
+            Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => Trust::Nobody,
+            Some(address) if is_private(address.ip()) => Trust::First,
+            Some(address) => Trust::Host(address),
         };
         Self { trust, remote: None, candidate: None }
     }
@@ -60,9 +61,9 @@ impl Latch {
     pub(super) fn admits(&self, source: SocketAddr) -> bool {
         match self.trust {
             Trust::Tag => true,
-            Trust::Host(ip) => match self.remote {
-                Some(remote) => remote == source,
-                None => source.ip() == ip,
+            Trust::Host(signalled) => match self.remote {
+                Some(remote) => source == remote || source == signalled,
+                None => source.ip() == signalled.ip(),
             },
             Trust::First => self.remote.is_none_or(|remote| remote == source),
             Trust::Nobody => false,
@@ -79,7 +80,8 @@ impl Latch {
             Some(candidate) if candidate.source == source => candidate.packets + 1,
             Some(_) | None => 1,
         };
-        let moves = self.remote.is_none() || packets >= MOVE_PACKETS;
+        let is_signalled = self.trust == Trust::Host(source);
+        let moves = self.remote.is_none() || is_signalled || packets >= MOVE_PACKETS;
         if moves {
             *self = Self { trust: self.trust, remote: Some(source), candidate: None };
         } else {
@@ -91,6 +93,14 @@ impl Latch {
     /// The latched source; `None` before the first accepted packet.
     pub(super) const fn remote(&self) -> Option<SocketAddr> {
         self.remote
+    }
+
+    /// Whether nobody else needs to be heard while the latched source speaks.
+    pub(super) fn is_exclusive(&self) -> bool {
+        match self.trust {
+            Trust::Tag | Trust::First | Trust::Nobody => true,
+            Trust::Host(signalled) => self.remote == Some(signalled),
+        }
     }
 
     /// Whether the source can change without signalling, so that the socket must not stay connected for ever.
@@ -153,13 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn plain_rtp_is_taken_from_the_signalled_host_and_then_its_first_port_only() {
+    fn plain_rtp_is_taken_from_the_signalled_host_then_its_first_port_and_the_signalled_one_for_good() {
         let mut latch = Latch::by_address(Some(at("203.0.113.1:4000")));
         assert!(!latch.admits(at("203.0.113.2:4000")));
         assert!(latch.admits(at("203.0.113.1:5000")), "symmetric NAT changes the port");
         latch.accepted(at("203.0.113.1:5000"));
-        assert!(latch.admits(at("203.0.113.1:5000")));
-        assert!(!latch.admits(at("203.0.113.1:4000")));
+        assert!(latch.admits(at("203.0.113.1:5000")) && !latch.is_exclusive());
+        assert!(!latch.admits(at("203.0.113.1:5001")));
+        assert!(latch.admits(at("203.0.113.1:4000")), "the first may have been a packet of an earlier call");
+        assert!(latch.accepted(at("203.0.113.1:4000")), "once is enough");
+        assert!(latch.is_exclusive() && !latch.admits(at("203.0.113.1:5000")));
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Leg {
             Channel::Rtp => {
                 self.last_accepted = now;
                 let has_moved = self.rtp.accepted(source);
-                if has_moved || (!self.is_connected && self.rtp.remote() == Some(source)) {
+                let is_settled = has_moved || (!self.is_connected && self.rtp.remote() == Some(source));
+                if is_settled && self.rtp.is_exclusive() {
                     self.is_connected = true;
                     outputs.push_back(Output::Connect { port: self.port(Channel::Rtp), remote: Some(source) });
                 }

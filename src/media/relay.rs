@@ -278,11 +278,13 @@ mod tests {
         let packet = a.rtp(1);
         rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.9:4000"), &packet);
         assert!(rig.receive(rtp(0), at("203.0.113.1:5000"), &packet).is_some(), "another port of the same host");
-        let packet = a.rtp(1);
-        rig.refuses(DropReason::PacketForeignSource, rtp(0), a.address, &packet);
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.1:5001"), &packet);
+        assert_eq!(rig.connects, [], "the socket must hear the signalled port");
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.1:5000"), &packet);
         rig.advance(60_000);
-        assert_eq!(rig.connects, [(rtp(0), Some(at("203.0.113.1:5000")))], "a plain latch stays through silence");
-        assert_eq!(rig.close(0).map(|report| report.packets_refused), Some(2));
+        assert_eq!(rig.connects, [(rtp(0), Some(a.address))], "a plain latch stays through silence");
+        assert_eq!(rig.close(0).map(|report| report.packets_refused), Some(3));
     }
 
     #[test]

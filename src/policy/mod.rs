@@ -1,6 +1,7 @@
 //! Pure, total decisions: no state, no clock, no I/O. Each takes facts and returns what to do.
 
 pub mod abuse;
+pub mod certificate;
 pub mod emergency;
 pub mod number;
 pub mod reach;

@@ -40,7 +40,7 @@ pub const fn leg_security(peer: Peer, media: Encryption) -> LegSecurity {
 /// A device must ignore a challenge whose algorithm it does not know (RFC 7616 section 3.3), but those listed here give
 /// up registering at the sight of one. They are asked for MD5 alone, the only one they could answer anyway.
 pub fn digest_algorithms(user_agent: &str) -> &'static [Algorithm] {
-    const MD5_ONLY: [&str; 3] = ["baresip v0.", "baresip v1.", "SIPp "];
+    const MD5_ONLY: [&str; 4] = ["baresip v0.", "baresip v1.", "SIPp ", "kamailio (5."];
     if MD5_ONLY.iter().any(|prefix| user_agent.starts_with(prefix)) {
         &[Algorithm::Md5]
     } else {
@@ -73,5 +73,6 @@ mod tests {
         assert_eq!(digest_algorithms("baresip v3.10.1 (x86_64/linux)"), both);
         assert_eq!(digest_algorithms("baresip v1.0.0 (x86_64/linux)"), [Algorithm::Md5]);
         assert_eq!(digest_algorithms("SIPp 3.6"), [Algorithm::Md5]);
+        assert_eq!(digest_algorithms("kamailio (5.6.3 (x86_64/linux))"), [Algorithm::Md5]);
     }
 }

@@ -5,7 +5,7 @@
 //! outputs; put the batch's stored changes on disk in one transaction; only then let its messages leave. So a phone is
 //! never told something that a crash could undo, and a thousand REGISTERs cost a few disk flushes.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallView, Cdr, Core, Counters, Input, Output},
+    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal},
     media,
     sip::registrar::{Binding, Change},
     types::{ConnectionId, Flow, Instant},
@@ -47,7 +47,15 @@ pub enum Query {
     Stats(oneshot::Sender<Stats>),
     Calls(oneshot::Sender<Vec<CallView>>),
     Registrations(oneshot::Sender<Vec<Binding>>),
+    /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
+    Resync {
+        user: String,
+        is_reboot: bool,
+        reply: oneshot::Sender<SyncResult>,
+    },
 }
+
+pub type SyncResult = Result<Vec<DeviceSync>, SyncRefusal>;
 
 /// The core's totals and present numbers.
 #[derive(Clone, Debug)]
@@ -65,6 +73,9 @@ pub struct CoreTask {
     mail: mpsc::Receiver<ToCore>,
     outside: Outside,
     batch: Batch,
+    /// Who waits for what devices say, by number; the core answers each, and has a limit.
+    resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
+    last_resync: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
 }
@@ -102,7 +113,7 @@ enum Turn {
 
 impl CoreTask {
     pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
-        Self { core, mail, outside, batch: Batch::default(), wake_at: None }
+        Self { core, mail, outside, batch: Batch::default(), resyncs: HashMap::new(), last_resync: 0, wake_at: None }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
@@ -134,7 +145,7 @@ impl CoreTask {
                 self.batch.outgoing.push(Outgoing::Close(flow.connection));
                 self.input(Input::FlowFailed { flow })?;
             }
-            ToCore::Query(query) => self.answer(query),
+            ToCore::Query(query) => self.answer(query)?,
             ToCore::Stop => return Ok(Turn::Stop),
         }
         Ok(Turn::GoOn)
@@ -152,10 +163,16 @@ impl CoreTask {
                 Output::Connect { flow, server_name, trunk } => {
                     self.batch.outgoing.push(Outgoing::Connect { flow, server_name, trunk });
                 }
+                Output::Close { flow } => self.batch.outgoing.push(Outgoing::Close(flow.connection)),
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
+                Output::Resynced { id, result } => {
+                    if let Some(reply) = self.resyncs.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
                 Output::Timeout(at) => {
                     self.wake_at = at;
                     return Ok(());
@@ -168,9 +185,10 @@ impl CoreTask {
         self.outside.media.send(worker, command).map_err(|_| worker_ended())
     }
 
-    /// Disk first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
+    /// Media and disk first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
     async fn finish_batch(&mut self) -> Result<(), Failure> {
         loop {
+            self.outside.media.wake();
             let Batch { changes, cdrs, outgoing } = std::mem::take(&mut self.batch);
             if !changes.is_empty() || !cdrs.is_empty() {
                 self.outside.store.commit(changes, cdrs).await;
@@ -200,7 +218,7 @@ impl CoreTask {
         None
     }
 
-    fn answer(&self, query: Query) {
+    fn answer(&mut self, query: Query) -> Result<(), Failure> {
         match query {
             Query::Stats(reply) => {
                 let stats = Stats {
@@ -213,7 +231,13 @@ impl CoreTask {
             }
             Query::Calls(reply) => drop(reply.send(self.core.calls())),
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
+            Query::Resync { user, is_reboot, reply } => {
+                self.last_resync += 1;
+                self.resyncs.insert(self.last_resync, reply);
+                self.input(Input::Resync { id: self.last_resync, user, is_reboot })?;
+            }
         }
+        Ok(())
     }
 }
 

@@ -119,6 +119,7 @@ fn workers(config: &Config) -> u16 {
 }
 
 fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
+    check_ca("tls.client_ca", config.tls.client_ca.as_deref(), problems);
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
         check_own_certificate("tls", certificate, key, problems);
     }
@@ -127,12 +128,16 @@ fn check_tls(config: &Config, problems: &mut Vec<Problem>) {
 fn check_trunk_tls(config: &Config, problems: &mut Vec<Problem>) {
     for trunk in &config.trunks {
         let table = format!("trunk.{}", trunk.name);
-        if let Some(Err(message)) = trunk.ca.as_ref().map(|ca| tls::read_roots(ca)) {
-            problems.push(error(&format!("{table}.ca"), message, "PEM certificates of CAs that ringdown may read"));
-        }
+        check_ca(&format!("{table}.ca"), trunk.ca.as_deref(), problems);
         if let (Some(certificate), Some(key)) = (&trunk.certificate, &trunk.key) {
             check_own_certificate(&table, certificate, key, problems);
         }
+    }
+}
+
+fn check_ca(key: &str, file: Option<&Path>, problems: &mut Vec<Problem>) {
+    if let Some(Err(message)) = file.map(tls::read_roots) {
+        problems.push(error(key, message, "PEM certificates of CAs that ringdown may read"));
     }
 }
 
@@ -279,11 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn the_files_of_a_trunks_tls_are_named_with_their_line() {
+    fn files_that_peers_are_judged_by_are_named_with_their_line() {
         let text = "[company]\nname = \"x\"\nregion = \"US\"\n[trunk.a]\nhost = \"127.0.0.1\"\npstn = false\n\
-                    ca = \"/nowhere/ca.pem\"\ncertificate = \"/nowhere/c.pem\"\nkey = \"/nowhere/k.pem\"\n";
+                    ca = \"/nowhere/ca.pem\"\ncertificate = \"/nowhere/c.pem\"\nkey = \"/nowhere/k.pem\"\n\
+                    [tls]\nclient_ca = \"/nowhere/clients.pem\"\n";
         let problems = Settings::from_text(text).unwrap_err();
-        for (line, key) in [(7, "trunk.a.ca"), (8, "trunk.a.certificate"), (9, "trunk.a.key")] {
+        for (line, key) in [(7, "trunk.a.ca"), (8, "trunk.a.certificate"), (9, "trunk.a.key"), (11, "tls.client_ca")] {
             let named = problems.iter().find(|p| p.key == key).unwrap_or_else(|| panic!("{key} in {problems:#?}"));
             assert!(named.line == line && named.message.contains("/nowhere/"), "{named:?}");
         }

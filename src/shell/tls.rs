@@ -23,7 +23,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject as _},
     },
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tracing::{info, warn};
@@ -37,6 +37,7 @@ use super::{calendar, failure::Failure, files};
 
 pub mod certificate;
 mod client;
+mod peer;
 
 use client::Clients;
 pub use client::read_roots;
@@ -51,7 +52,7 @@ const EARLY_DAYS: i64 = -1;
 /// The process's TLS: one server configuration for all connections, and one client configuration for each trunk.
 #[derive(Debug)]
 pub struct Tls {
-    server: Arc<ServerConfig>,
+    server: RwLock<Arc<ServerConfig>>,
     clients: RwLock<Clients>,
     resolver: Arc<Resolver>,
     source: Source,
@@ -76,13 +77,9 @@ impl Tls {
         let source = Source::of(config);
         let seen = RwLock::new(traces(config));
         let resolver = Arc::new(Resolver(RwLock::new(Arc::new(source.load(now)?))));
-        let server = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>);
+        let server = server(config, &resolver).map_err(Failure::Usage)?;
         let clients = Clients::load(config, source.local_ca().as_deref()).map_err(Failure::Usage)?;
-        let (server, clients, config) = (Arc::new(server), RwLock::new(clients), config.clone());
+        let (server, clients, config) = (RwLock::new(server), RwLock::new(clients), config.clone());
         Ok(Self { server, clients, resolver, source, config, seen })
     }
 
@@ -92,12 +89,17 @@ impl Tls {
         let own = self.source.load(now).and_then(|fresh| self.source.refuse_ended(now, fresh)).map(|fresh| {
             *self.resolver.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         });
+        let peers = server(&self.config, &self.resolver).map(|fresh| {
+            *self.server.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        });
         let mut clients = self.clients.read().unwrap_or_else(PoisonError::into_inner).clone();
         let trunks = clients.reload(now, &self.config, self.source.local_ca().as_deref());
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
-        match (own, trunks) {
-            (Err(own), Err(trunk)) => Err(Failure::Usage(format!("{own}; {trunk}"))),
-            (own, trunks) => own.and_then(|()| trunks.map_err(Failure::Usage)),
+        let others: Vec<_> = [peers.err(), trunks.err()].into_iter().flatten().collect();
+        match own {
+            own if others.is_empty() => own,
+            Ok(()) => Err(Failure::Usage(others.join("; "))),
+            Err(own) => Err(Failure::Usage(format!("{own}; {}", others.join("; ")))),
         }
     }
 
@@ -107,7 +109,7 @@ impl Tls {
     }
 
     pub fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.server)
+        Arc::clone(&self.server.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// For connections to a trunk, by its index.
@@ -122,9 +124,24 @@ impl Tls {
 }
 
 fn traces(config: &Config) -> Vec<Trace> {
-    let own = [&config.tls.certificate, &config.tls.key].into_iter().flatten();
+    let own = [&config.tls.certificate, &config.tls.key, &config.tls.client_ca].into_iter().flatten();
     let trace = |file: &PathBuf| fs::metadata(file).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
     own.chain(client::files(config)).map(trace).collect()
+}
+
+/// Sessions are not resumed: telephones stay connected, and a client's certificate is judged at every connection.
+fn server(config: &Config, resolver: &Arc<Resolver>) -> Result<Arc<ServerConfig>, String> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for TLS 1.2 and 1.3");
+    let builder = match peer::verifier(&config.tls)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut server = builder.with_cert_resolver(Arc::clone(resolver) as Arc<dyn ResolvesServerCert>);
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    Ok(Arc::new(server))
 }
 
 impl Source {

@@ -2,7 +2,7 @@
 
 use crate::{
     sip::MAX_FORWARDS,
-    wire::sip::{Message, Method, Name, NameAddr, RequestBuilder, Uri},
+    wire::sip::{Message, Method, Name, NameAddr, RequestBuilder, Uri, uri::without_headers},
 };
 
 /// Identifies a dialog on this side.
@@ -21,7 +21,7 @@ pub struct Dialog {
     pub local: String,
     /// The peer's, without tag.
     pub remote: String,
-    /// Where in-dialog requests go: the peer's Contact URI.
+    /// Where in-dialog requests go: the peer's Contact URI without its headers, for it becomes the Request-URI.
     pub remote_target: String,
     pub route_set: Vec<String>,
     pub local_cseq: u32,
@@ -51,7 +51,7 @@ impl Dialog {
             },
             local: without_params(&invite.to()?),
             remote: without_params(&invite.from()?),
-            remote_target: remote_target.to_owned(),
+            remote_target: without_headers(remote_target).to_owned(),
             route_set: invite.values(Name::RecordRoute).map(str::to_owned).collect(),
             local_cseq: 0,
             remote_cseq: Some(invite.cseq()?.number),
@@ -78,7 +78,7 @@ impl Dialog {
             },
             local: without_params(&invite.from()?),
             remote: without_params(&response.to()?),
-            remote_target: remote_target.to_owned(),
+            remote_target: without_headers(remote_target).to_owned(),
             route_set,
             local_cseq: invite.cseq()?.number,
             remote_cseq: None,
@@ -110,7 +110,7 @@ impl Dialog {
         if let Some(contact) = response.contact()
             && (!self.is_secure || is_sips(contact.uri))
         {
-            contact.uri.clone_into(&mut self.remote_target);
+            without_headers(contact.uri).clone_into(&mut self.remote_target);
         }
     }
 
@@ -164,7 +164,7 @@ impl Dialog {
 fn strict_router(route: &str) -> Option<&str> {
     let uri = NameAddr::parse(route)?.uri;
     let is_loose = Uri::parse(uri)?.params.has("lr");
-    (!is_loose).then(|| uri.split('?').next().unwrap_or(uri))
+    (!is_loose).then(|| without_headers(uri))
 }
 
 /// Display name and URI, always in angle brackets. Parameters other than the tag have no meaning in a dialog.
@@ -338,6 +338,17 @@ mod tests {
         assert_eq!(dialog.remote_target, "sip:ann@192.0.2.50", "no Contact, no move");
         dialog.refresh(&response(200, "Contact: <sip:bob@192.0.2.51>\n"));
         assert_eq!(dialog.remote_target, "sip:bob@192.0.2.51");
+    }
+
+    #[test]
+    fn a_target_has_no_headers_whichever_message_named_it() {
+        let contact = "Contact: <sip:ann@192.0.2.1?Subject=x>\n";
+        let mut dialog = Dialog::uas(&invite("sip:1002@example.com", contact), "bob").unwrap();
+        assert_eq!(dialog.request_uri(), "sip:ann@192.0.2.1");
+        dialog.receive(&in_dialog("UPDATE", 8, "Contact: <sip:ann@192.0.2.50?a=b>\n")).unwrap();
+        assert_eq!(dialog.request_uri(), "sip:ann@192.0.2.50");
+        let dialog = Dialog::uac(&invite("sip:b@x", CONTACT), &response(200, contact)).unwrap();
+        assert_eq!(dialog.request_uri(), "sip:ann@192.0.2.1");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     types::{ConnectionId, Flow, FlowKey, Instant, Rng, Secret, TxnId, limits::REGISTRATION_EXPIRES_S_MIN},
-    wire::sip::{Message, Uri},
+    wire::sip::{Message, Uri, uri::without_headers},
 };
 
 pub use extensions::EXTENSIONS;
@@ -53,15 +53,20 @@ impl Binding {
         self.reg_id == other.reg_id && self.contact == other.contact && self.instance == other.instance
     }
 
-    /// The URI of one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
+    /// Request-URI for one number behind it: a bulk contact gets the number in the place of `bnc` (RFC 6140 section 7.1), any
     /// other contact stays as it is.
     pub fn uri_for(&self, number: &str) -> String {
         if !self.is_bulk() {
-            return self.contact.clone();
+            return self.request_uri().to_owned();
         }
-        let (scheme, rest) = self.contact.split_once(':').expect("a contact is a URI");
+        let (scheme, rest) = self.request_uri().split_once(':').expect("a contact is a URI");
         let parts: Vec<&str> = rest.split(';').filter(|part| !extensions::is_bnc(part)).collect();
         format!("{scheme}:{number}@{}", parts.join(";"))
+    }
+
+    /// The contact as it may stand in a Request-URI.
+    pub fn request_uri(&self) -> &str {
+        without_headers(&self.contact)
     }
 
     /// Whether it stands for all numbers of a PBX.
@@ -237,6 +242,13 @@ impl Registrar {
         let owner = owners.next()?;
         let is_own = |binding: &Binding| binding.flow.key() != Some(key) || !binding.is_proxied;
         (owners.next().is_none() && self.bindings(owner).iter().all(is_own)).then_some(owner)
+    }
+
+    /// What registered over this flow calls itself; `None` where [`Registrar::owner_of`] knows nobody.
+    pub fn user_agent_of(&self, flow: &Flow) -> Option<&str> {
+        let owner = self.owner_of(flow)?;
+        let own = self.bindings(owner).iter().find(|binding| binding.flow.key() == flow.key())?;
+        Some(&own.user_agent)
     }
 
     /// Whether anybody has a live binding on this flow.
@@ -576,6 +588,8 @@ mod tests {
         assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5062")), Some("alice"));
         assert_eq!(f.registrar.owner_of(&udp("192.0.2.1:5063")), None);
         assert_eq!(f.registrar.contacts("alice").next().unwrap().user_agent, "Phone/1");
+        assert_eq!(f.registrar.user_agent_of(&udp("192.0.2.1:5062")), Some("Phone/1"));
+        assert_eq!(f.registrar.user_agent_of(&udp("192.0.2.1:5063")), None);
         f.pass_time(119_001);
         assert_eq!(f.register(""), ok(&["<sip:alice@192.0.2.1:5062>;expires=1"]), "a query");
         f.pass_time(999);

@@ -35,6 +35,8 @@ pub const BINDING_TEXT_BYTES_MAX: usize = 512;
 pub const PATH_MAX: usize = 5;
 /// A device must speak this often on a flow that is to be kept (RFC 5626 section 4.4).
 pub const FLOW_TIMER_S: u32 = 120;
+/// ... and may be late by this much; then its connection is closed, unless its user is in a call.
+pub const FLOW_TIMER_GRACE_S: u64 = 30;
 /// Provisional responses that wait for the PRACK of one before them; a further one is not sent.
 pub const PROVISIONALS_WAITING_MAX: usize = 8;
 /// Early dialogs of one INVITE whose reliable responses are acknowledged; those of a further one are dropped.
@@ -72,6 +74,8 @@ pub const PACKET_BYTES_MAX: usize = 2_048;
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
+/// Alternative names that are read from a peer's certificate; further ones are ignored.
+pub const CERTIFICATE_NAMES_MAX: usize = 128;
 /// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
 pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 /// ... of one source; a further connection is closed at once.
@@ -146,8 +150,19 @@ pub const DNS_RECORDS_MAX: usize = 32;
 pub const DNS_QUESTIONS_MAX: usize = 64;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
+/// Users whose devices are asked at a time to fetch their configuration again; one more is refused.
+pub const RESYNCS_MAX: usize = 256;
+/// Time for a device to answer that; then it counts as silent.
+pub const RESYNC_ANSWER_S_MAX: u64 = 10;
+/// Earlier stops of a call from a trunk that are told on, of each kind of header; further ones are not.
+pub const HISTORY_ENTRIES_MAX: usize = 10;
+/// Index of such a stop; one with a longer index is not told on.
+pub const HISTORY_INDEX_CHARS_MAX: usize = 32;
 /// Transfers by which one person reached another; a REFER for one more is answered 403. Emergency calls are exempt.
 pub const TRANSFERS_MAX: u8 = 8;
 /// Times the party that stays in a transfer is offered the new one's media while its telephone is busy with an offer of its
 /// own; the transfer then fails.
 pub const HANDOVER_OFFERS_MAX: u8 = 5;
+/// Time for the answer to a request that passes from one leg of a call to the other; then 504, before its sender gives up after
+/// 32 s.
+pub const RELAYED_S_MAX: u64 = 30;

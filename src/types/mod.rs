@@ -1,5 +1,6 @@
 //! Values every floor shares: identifiers, time, secrets, limits and named reasons.
 
+pub mod certificate;
 pub mod flow;
 pub mod id;
 pub mod limits;

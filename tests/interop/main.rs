@@ -14,6 +14,7 @@ mod baresip;
 #[allow(dead_code, reason = "the process tests use more of it")]
 mod common;
 mod features;
+mod kamailio;
 mod linphone;
 mod phone;
 mod sipp;

@@ -8,12 +8,15 @@
     reason = "tests of a real process read the clock, write files and speak on standard error"
 )]
 
+mod canaries;
+mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
 mod dns;
 mod phone;
 mod reach;
+mod resync;
 mod selftest;
 mod strangers;
 mod streams;

@@ -1,6 +1,7 @@
 //! The smallest SIP phone that can register and hold a call: one UDP socket for signalling, one for plain RTP.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
@@ -30,6 +31,10 @@ pub(crate) struct Phone {
     branches: u32,
     /// The first answer to an INVITE, if it was no challenge.
     first_answer: Option<Message>,
+    /// An `a=crypto` line to offer and to answer with.
+    crypto: &'static str,
+    /// What proved who it is or protects its calls: digest responses, and keys that the server gave it.
+    secrets: RefCell<Vec<String>>,
 }
 
 /// One end of a call that is up.
@@ -62,6 +67,8 @@ impl Phone {
             cseq: 0,
             branches: 0,
             first_answer: None,
+            crypto: "",
+            secrets: RefCell::default(),
         }
     }
 
@@ -69,6 +76,21 @@ impl Phone {
     pub(crate) const fn by(mut self, server: SocketAddr) -> Self {
         self.server = server;
         self
+    }
+
+    /// Says in its calls that its audio is encrypted; `crypto` is a line with its end.
+    pub(crate) const fn encrypted(mut self, crypto: &'static str) -> Self {
+        self.crypto = crypto;
+        self
+    }
+
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.secrets.borrow().clone()
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn say(&self, bytes: &[u8]) {
+        self.sip.send_to(bytes, self.server).expect("loopback takes it");
     }
 
     /// Registers with digest; returns the final status.
@@ -154,15 +176,20 @@ impl Phone {
     /// Waits for an INVITE and answers it at once.
     pub(crate) fn answer(&mut self) -> Dialog {
         let invite = self.wait(|m| m.method() == Some(Method::Invite));
+        self.answer_this(&invite)
+    }
+
+    /// Answers an INVITE and waits for its ACK.
+    pub(crate) fn answer_this(&mut self, invite: &Message) -> Dialog {
         let sdp = self.sdp();
-        self.respond(&invite, &sdp);
+        self.respond(invite, &sdp);
         self.wait(|m| m.method() == Some(Method::Ack));
         Dialog {
             call_id: invite.call_id().to_owned(),
             local: format!("{};tag=b", invite.header(Name::To).expect("To")),
             remote: invite.header(Name::From).expect("From").to_owned(),
             target: invite.contact().expect("Contact").uri.to_owned(),
-            media: media_of(&invite),
+            media: media_of(invite),
         }
     }
 
@@ -173,10 +200,29 @@ impl Phone {
         assert_eq!(self.response("BYE", self.cseq).status(), 200);
     }
 
+    /// Sends a request with a body in the call; its answer is not waited for.
+    pub(crate) fn ask_in(&mut self, dialog: &Dialog, method: &str, kind: &str, body: &str) {
+        self.cseq += 1;
+        let Dialog { call_id, local, remote, target, .. } = dialog;
+        let kind = format!("Content-Type: {kind}\r\n");
+        self.request(method, target, local, remote, call_id, self.cseq, &kind, body);
+    }
+
+    pub(crate) fn accept(&self, request: &Message) {
+        self.respond(request, "");
+    }
+
     /// Waits for the other side's BYE.
     pub(crate) fn wait_bye(&mut self) {
         let bye = self.wait(|m| m.method() == Some(Method::Bye));
         self.respond(&bye, "");
+    }
+
+    /// Waits for a NOTIFY and answers it at once. Returns its Event value.
+    pub(crate) fn notified(&self) -> String {
+        let notify = self.wait(|m| m.method() == Some(Method::Notify));
+        self.respond(&notify, "");
+        notify.header(Name::Event).unwrap_or_default().to_owned()
     }
 
     /// Sends `count` RTP packets into the call.
@@ -208,13 +254,17 @@ impl Phone {
     fn credentials<'a>(&self, challenges: impl Iterator<Item = &'a str>, method: &str, uri: &str) -> String {
         let Account { user, password, .. } = self.account;
         let body = if method == "INVITE" { self.sdp() } else { String::new() };
-        digest::answer(challenges, user, password, method, uri, body.as_bytes(), "cnonce", 1)
-            .expect("a challenge that can be answered")
+        let answer = digest::answer(challenges, user, password, method, uri, body.as_bytes(), "cnonce", 1)
+            .expect("a challenge that can be answered");
+        let response = digest::Response::parse(&answer).expect("an answer of ours").response.to_owned();
+        self.secrets.borrow_mut().push(response);
+        answer
     }
 
     fn sdp(&self) -> String {
         let (family, ip) = (if self.ip.is_ipv4() { "IP4" } else { "IP6" }, self.ip);
-        format!("v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio 10000 RTP/AVP 0\r\n")
+        let head = format!("v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n");
+        format!("{head}m=audio 10000 RTP/AVP 0\r\n{}", self.crypto)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one for each line of the message")]
@@ -232,7 +282,8 @@ impl Phone {
         self.branches += 1;
         let (address, branch) = (SocketAddr::new(self.ip, 5060), self.branches);
         let name = self.ip.to_string().replace(':', "-");
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let kind =
+            if body.is_empty() || extra.contains("Content-Type") { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK-{name}-{branch};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n\
@@ -272,12 +323,16 @@ impl Phone {
         self.wait(|m| m.status() >= 200 && is_answer(m, method, cseq))
     }
 
-    fn wait(&self, is_wanted: impl Fn(&Message) -> bool) -> Message {
+    pub(crate) fn wait(&self, is_wanted: impl Fn(&Message) -> bool) -> Message {
         let end = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 65_536];
         while Instant::now() < end {
             let Ok((len, _)) = self.sip.recv_from(&mut buffer) else { continue };
             let Ok(message) = Message::parse(Bytes::copy_from_slice(&buffer[..len])) else { continue };
+            let keys = message.sdp().unwrap_or_default();
+            let keys = String::from_utf8_lossy(&keys).into_owned();
+            let keys = keys.split("inline:").skip(1).filter_map(|rest| rest.lines().next()).map(str::to_owned);
+            self.secrets.borrow_mut().extend(keys);
             if is_wanted(&message) {
                 return message;
             }

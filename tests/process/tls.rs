@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd};
 use rustix::process::Signal;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
@@ -29,12 +29,12 @@ use crate::{
 };
 
 /// Signs certificates and writes them where a server looks for them.
-struct Ca {
+pub(crate) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -42,8 +42,18 @@ impl Ca {
     }
 
     /// Certificate and key for a name, PEM.
-    fn issue(&self, name: &str, end_year: i32) -> (String, String) {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+    pub(crate) fn issue(&self, name: &str, end_year: i32) -> (String, String) {
+        self.sign(CertificateParams::new([name.to_owned()]).expect("a name"), end_year)
+    }
+
+    /// ... for the owner of a URI.
+    pub(crate) fn issue_for_uri(&self, uri: &str, end_year: i32) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a URI"))];
+        self.sign(params, end_year)
+    }
+
+    fn sign(&self, mut params: CertificateParams, end_year: i32) -> (String, String) {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(end_year, 1, 1);
         let key = KeyPair::generate().expect("a key");
@@ -51,7 +61,7 @@ impl Ca {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn write(&self, folder: &Path) -> PathBuf {
+    pub(crate) fn write(&self, folder: &Path) -> PathBuf {
         let file = folder.join("test-ca.pem");
         fs::write(&file, self.issuer.pem()).expect("a writable folder");
         file

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ringdown::{
+    call::SyncOutcome,
     types::{Duration, Transport},
     wire::{
         sip::{Message, Method, Name},
@@ -197,5 +198,34 @@ fn a_subscription_ends_with_the_connection_of_its_phone() {
     w.run(s(1));
     assert_eq!(w.server.core.subscriptions_len(), 0);
     w.run(s(10));
+    w.finish();
+}
+
+// Telephones that fetch their configuration again.
+
+/// Outcomes of an order to the devices of user 1, sorted.
+fn resynced(w: &mut World) -> Vec<SyncOutcome> {
+    w.server.resync(w.now, &mut w.net, "u1");
+    w.until("every device's answer", s(11), |w| !w.server.resynced.is_empty());
+    let mut devices = w.server.resynced.remove(0);
+    devices.sort_by_key(|device| device.transport);
+    devices.into_iter().map(|device| device.outcome).collect()
+}
+
+#[test]
+fn an_order_to_fetch_the_configuration_reaches_devices_over_every_transport_and_says_which_it_does_not() {
+    const TAKEN: SyncOutcome = SyncOutcome::Answered { status: 200, reason: "OK" };
+    let mut w = World::new(&Plan::new(5_700));
+    w.net.weather = FINE;
+    let phones = [Transport::Udp, Transport::Tcp, Transport::Tls].map(|transport| w.phone(1, transport, SUITES));
+    phones.into_iter().for_each(|phone| w.register(phone));
+    assert_eq!(resynced(&mut w), [TAKEN, TAKEN, TAKEN]);
+    for phone in phones {
+        let events: Vec<_> = notifies(&w, phone).map(|notify| notify.header(Name::Event)).collect();
+        assert_eq!(events, [Some("check-sync;reboot=false")]);
+    }
+    // Restored from the store, but nothing leads there until the phone comes back.
+    w.crash();
+    assert_eq!(resynced(&mut w), [SyncOutcome::NoConnection, SyncOutcome::NoConnection, TAKEN], "tcp, tls, udp");
     w.finish();
 }

@@ -4,7 +4,8 @@
 //! they called and nobody else, and nothing is left behind. Method: the real core and media workers, driven as the shell
 //! drives them; simulated phones with transactions of their own.
 //!
-//! `RINGDOWN_SIM_SEEDS=n` sets how many random runs there are, `RINGDOWN_SIM_SEED=n` replays one.
+//! `RINGDOWN_SIM_SEEDS=n` sets how many random runs there are, `RINGDOWN_SIM_SEED=n` replays one,
+//! `RINGDOWN_SIM_STEPS=name` plays only the step files that are named like that.
 #![allow(clippy::disallowed_macros, reason = "a failed test speaks on standard error")]
 
 mod events;
@@ -16,6 +17,7 @@ mod random;
 mod reach;
 mod scenario;
 mod server;
+mod steps;
 mod transfer;
 mod trunk;
 mod voice;

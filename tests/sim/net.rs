@@ -83,6 +83,21 @@ pub(crate) struct Net {
     accepted: u64,
     /// Hosts that nothing reaches and nothing leaves before this time.
     cut_off: HashMap<IpAddr, Instant>,
+    /// Hosts that nothing reaches before this time, although they are heard.
+    deaf: HashMap<IpAddr, Instant>,
+    /// Messages that are lost whatever the weather.
+    losses: Vec<Loss>,
+}
+
+/// Datagrams of one kind that leave or would reach a host.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    pub(crate) host: IpAddr,
+    pub(crate) is_from: bool,
+    /// How its bytes begin.
+    pub(crate) start: String,
+    /// How many more are lost; `None`: all.
+    pub(crate) left: Option<u32>,
 }
 
 impl Net {
@@ -96,6 +111,8 @@ impl Net {
             connections: BTreeMap::new(),
             accepted: 0,
             cut_off: HashMap::new(),
+            deaf: HashMap::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -104,10 +121,26 @@ impl Net {
         self.cut_off.insert(host, until);
     }
 
+    /// Datagrams to `host` are lost until `until`; streams stall in both directions, for want of acknowledgements.
+    pub(crate) fn deafen(&mut self, host: IpAddr, until: Instant) {
+        self.deaf.insert(host, until);
+    }
+
+    pub(crate) fn lose(&mut self, loss: Loss) {
+        self.losses.push(loss);
+    }
+
+    /// Losses that were asked for and have not happened yet.
+    pub(crate) fn losses_left(&self) -> u32 {
+        self.losses.iter().filter_map(|loss| loss.left).sum()
+    }
+
     /// Calm weather, nobody cut off. What is under way still arrives late.
     pub(crate) fn heal(&mut self) {
         self.weather = CALM;
         self.cut_off.clear();
+        self.deaf.clear();
+        self.losses.clear();
     }
 
     pub(crate) fn next_at(&self) -> Option<Instant> {
@@ -124,8 +157,11 @@ impl Net {
     }
 
     pub(crate) fn datagram(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let reachable = self.reachable_at(now, from.ip(), to.ip());
-        if reachable > now || self.rng.below(1000) < self.weather.lost_per_mille {
+        let is_deaf = self.deaf.get(&to.ip()).is_some_and(|until| *until > now);
+        if is_deaf || self.reachable_at(now, from.ip(), to.ip()) > now || self.is_picked_out(from, to, bytes) {
+            return;
+        }
+        if self.rng.below(1000) < self.weather.lost_per_mille {
             return;
         }
         let copies = if self.rng.below(1000) < self.weather.doubled_per_mille { 2 } else { 1 };
@@ -204,7 +240,9 @@ impl Net {
     fn stream(&mut self, now: Instant, connection: ConnectionId, to: End, what: Happening) {
         let delay = self.delay();
         let Some(c) = self.connections.get(&connection) else { return };
-        let reachable = self.reachable_at(now, c.ends[0].ip(), c.ends[1].ip());
+        let ends = [c.ends[0].ip(), c.ends[1].ip()];
+        let deaf = ends.iter().filter_map(|ip| self.deaf.get(ip)).copied().max().unwrap_or(now);
+        let reachable = self.reachable_at(now, ends[0], ends[1]).max(deaf);
         let at = (reachable + delay).max(c.settled[to.index()]);
         let address = c.ends[to.index()];
         if let Some(c) = self.connections.get_mut(&connection) {
@@ -215,6 +253,15 @@ impl Net {
 
     fn reachable_at(&self, now: Instant, a: IpAddr, b: IpAddr) -> Instant {
         [a, b].iter().filter_map(|ip| self.cut_off.get(ip)).copied().fold(now, Instant::max)
+    }
+
+    fn is_picked_out(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+        let is_it = |loss: &&mut Loss| {
+            let host = if loss.is_from { from.ip() } else { to.ip() };
+            loss.left != Some(0) && loss.host == host && bytes.starts_with(loss.start.as_bytes())
+        };
+        let found = self.losses.iter_mut().find(is_it);
+        found.map(|loss| loss.left = loss.left.map(|left| left - 1)).is_some()
     }
 
     fn delay(&mut self) -> Duration {
@@ -295,6 +342,24 @@ mod tests {
         assert_eq!(seen.last().map(|(_, b)| b.as_slice()), Some(b"closed".as_slice()));
         let middle: Vec<u8> = seen[1..seen.len() - 1].iter().flat_map(|(_, b)| b.clone()).collect();
         assert_eq!(middle, text);
+    }
+
+    #[test]
+    fn a_deaf_host_is_heard_and_hears_nothing_and_what_is_picked_out_is_lost_as_often_as_said() {
+        let mut net = Net::new(Rng::from_small_seed(1));
+        let (a, b) = (address("10.0.0.1:1"), address("10.0.0.2:2"));
+        net.deafen(b.ip(), after(1000));
+        net.datagram(after(10), a, b, b"unheard");
+        net.datagram(after(20), b, a, b"heard");
+        net.datagram(after(2000), a, b, b"heard again");
+        net.lose(Loss { host: b.ip(), is_from: true, start: "ACK ".to_owned(), left: Some(2) });
+        for text in [b"ACK 1", b"BYE 1", b"ACK 2", b"ACK 3"] {
+            net.datagram(after(3000), b, a, text);
+            net.datagram(after(4000), a, b, text);
+        }
+        let seen: Vec<String> = drain(&mut net).into_iter().map(|(_, b)| String::from_utf8_lossy(&b).into()).collect();
+        let wanted = ["heard", "heard again", "BYE 1", "ACK 3", "ACK 1", "BYE 1", "ACK 2", "ACK 3"];
+        assert_eq!(seen, wanted);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A simulated SIP user agent: a phone that registers, or (without an account) a trunk's far end. Its transactions are
 //! its own, written straight from RFC 3261 section 17, so that they share no mistake with the server's.
 
+mod deeds;
 mod early;
 
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +24,7 @@ const T2: Duration = Duration::from_secs(4);
 const GIVE_UP: Duration = Duration::from_secs(32);
 /// How long a finished transaction still answers retransmissions.
 const LINGER: Duration = Duration::from_secs(40);
-const VOICE_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const VOICE_EVERY: Duration = Duration::from_millis(100);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 const FIRST_RTP_PORT: u16 = 30_000;
 
@@ -214,6 +215,8 @@ pub(crate) struct Phone {
     pub(crate) settles_early: bool,
     /// Added to every initial INVITE.
     pub(crate) extra_headers: Vec<(&'static str, String)>,
+    /// Between two packets of its voice.
+    pub(crate) voice_every: Duration,
     expires_s: u32,
     rng: Rng,
     register_call_id: String,
@@ -244,6 +247,7 @@ impl Phone {
             calls_without_offer: false,
             settles_early: false,
             extra_headers: Vec::new(),
+            voice_every: VOICE_EVERY,
             expires_s: 600,
             register_call_id: rng.token(16),
             register_cseq: 0,
@@ -1012,7 +1016,8 @@ impl Phone {
             return;
         };
         self.services[at].call = Some(index);
-        if self.calls[index].is_reinviting {
+        // RFC 3261 section 14.2: also while an offer of ours, in a 200, waits for its answer.
+        if self.calls[index].is_reinviting || self.calls[index].early.awaits_answer {
             self.reply(now, at, 491, None);
             return;
         }
@@ -1089,7 +1094,7 @@ impl Phone {
             if is_invite && service.status >= 200 && matches {
                 service.resend_at = None;
                 service.give_up_at = None;
-                answered = service.call;
+                answered = service.call.filter(|_| service.status < 300);
             }
         }
         if let Some(index) = answered {
@@ -1222,9 +1227,9 @@ impl Phone {
     }
 
     fn speak(&mut self, now: Instant, index: usize) {
-        if self.calls[index].state == State::Up {
+        if self.calls[index].state == State::Up || self.calls[index].early.speaks {
             self.packets.extend(self.calls[index].voice.speak());
-            self.at(now + VOICE_EVERY, Wake::Voice(index));
+            self.at(now + self.voice_every, Wake::Voice(index));
         }
     }
 
@@ -1233,6 +1238,7 @@ impl Phone {
         if self.refreshes && self.profile.password.is_some() {
             self.register(now, self.expires_s);
         }
+        self.repeat_farewells();
         let live: Vec<usize> = self.live_calls().map(|(i, _)| i).collect();
         for index in live {
             self.hang_up(now, index);

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    call::{Cdr, Core, Input, Output, Setup},
+    call::{Cdr, Core, DeviceSync, Input, Output, Setup},
     config::{Config, Directory},
     media::{
         self, Worker,
@@ -69,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
     /// Binding any media port fails: another process has them all.
     pub(crate) refuses_binds: bool,
+    /// What became of each order to a user's devices.
+    pub(crate) resynced: Vec<Vec<DeviceSync>>,
     config: Arc<Config>,
     directory: Arc<Directory>,
     hosts: HashMap<String, IpAddr>,
@@ -106,6 +108,7 @@ impl Server {
             store: Store::default(),
             transmitted: Vec::new(),
             refuses_binds: false,
+            resynced: Vec::new(),
             config,
             directory,
             hosts,
@@ -176,6 +179,10 @@ impl Server {
     pub(crate) fn set_directory(&mut self, now: Instant, net: &mut Net, directory: Directory) {
         self.directory = Arc::new(directory);
         self.input(now, net, Input::Directory(Arc::clone(&self.directory)));
+    }
+
+    pub(crate) fn resync(&mut self, now: Instant, net: &mut Net, user: &str) {
+        self.input(now, net, Input::Resync { id: 0, user: user.to_owned(), is_reboot: false });
     }
 
     pub(crate) fn drain(&mut self, now: Instant, net: &mut Net) {
@@ -278,8 +285,11 @@ impl Server {
         while let Some(stream) = self.streams.get_mut(&connection) {
             match stream.framer.poll() {
                 Ok(Some(Frame::Message(bytes))) => self.input(now, net, Input::Received { flow, bytes }),
-                Ok(Some(Frame::Ping)) => self.send_stream(now, net, &flow, PONG),
-                Ok(Some(Frame::Pong)) => {}
+                Ok(Some(Frame::Ping)) => {
+                    self.send_stream(now, net, &flow, PONG);
+                    self.input(now, net, Input::Alive { flow });
+                }
+                Ok(Some(Frame::Pong)) => self.input(now, net, Input::Alive { flow }),
                 Ok(None) => return,
                 Err(error) => {
                     self.input(now, net, Input::Unframeable { flow, error });
@@ -316,6 +326,7 @@ impl Server {
                     net.connect(now, flow.transport, from, flow.remote, Some(flow.connection));
                     self.streams.insert(flow.connection, Stream { flow, framer: Framer::new() });
                 }
+                Output::Close { flow } => self.close(now, net, flow.connection),
                 Output::Resolve { query, question } => {
                     let found = self.hosts.get(&question.name).filter(|_| question.record_type == RecordType::A);
                     let reply = found.map_or(Reply::Absent, |ip| Reply::Found {
@@ -331,6 +342,7 @@ impl Server {
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
+                Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
                     self.core_timeout = at;
                     for flow in failed {

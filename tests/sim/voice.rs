@@ -1,6 +1,8 @@
 //! A simulated phone's voice: its own small SDP writer and reader, and numbered RTP packets whose every byte the other
 //! side can predict. Knows nothing of calls.
 
+mod keys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -63,6 +65,8 @@ pub(crate) struct Voice {
     pub(crate) suite: &'static str,
     /// Times a receive or send context had to be made anew.
     pub(crate) contexts_made: u32,
+    /// Telephone keys that were heard.
+    pub(crate) keys: keys::Keys,
     speaker: Speaker,
     address: SocketAddr,
     own: Vec<(Suite, MasterKey)>,
@@ -88,6 +92,7 @@ impl Voice {
             faults: Vec::new(),
             suite: "",
             contexts_made: 0,
+            keys: keys::Keys::default(),
             speaker,
             address,
             own: suites.iter().map(|s| (*s, MasterKey::generate(*s, rng))).collect(),
@@ -223,6 +228,8 @@ impl Voice {
         }
         if is_report {
             self.reports_heard += 1;
+        } else if keys::is_key(&bytes) {
+            self.hear_key(&bytes);
         } else if let Some((speaker, number)) = bytes.get(HEADER_BYTES..).and_then(read_payload) {
             if speaker == self.speaker {
                 self.faults.push("the phone hears itself".into());

@@ -137,6 +137,8 @@ pub(crate) struct World {
     pub(crate) strays: Vec<(SocketAddr, Bytes)>,
     /// Everything the server sent, in order, with its destination.
     pub(crate) from_server: Vec<(Instant, SocketAddr, Bytes)>,
+    /// Every message that reached a phone, in order, with the phone.
+    pub(crate) received: Vec<(usize, Bytes)>,
     history: Vec<String>,
     has_trunk: bool,
 }
@@ -155,8 +157,9 @@ impl World {
             phones: Vec::new(),
             strays: Vec::new(),
             from_server: Vec::new(),
+            received: Vec::new(),
             history: Vec::new(),
-            has_trunk: plan.company == trunk::CONFIG,
+            has_trunk: plan.company.starts_with(trunk::CONFIG),
             rng,
         }
     }
@@ -250,6 +253,15 @@ impl World {
         self.note("the server crashes");
         self.net.cut_all(self.now, SERVER_IP);
         self.server.crash(self.now);
+    }
+
+    /// A phone loses power and starts again.
+    pub(crate) fn restart(&mut self, phone: usize) {
+        self.note(&format!("phone {phone} restarts"));
+        if let Some(connection) = self.phones[phone].connection {
+            self.net.cut(self.now, connection);
+        }
+        self.act(phone, Phone::restart);
     }
 
     pub(crate) fn run(&mut self, span: Duration) {
@@ -368,13 +380,18 @@ impl World {
         };
         let (now, phone) = (self.now, &mut self.phones[index]);
         match what {
-            Happening::Datagram { bytes, .. } if to == phone.address => phone.receive(now, bytes.into()),
+            Happening::Datagram { bytes, .. } if to == phone.address => {
+                let bytes = Bytes::from(bytes);
+                self.received.push((index, bytes.clone()));
+                phone.receive(now, bytes);
+            }
             Happening::Datagram { from, bytes } => phone.hear(now, from, to, bytes),
             Happening::Accepted { connection, .. } => phone.connection = Some(connection),
             Happening::Bytes { connection, bytes } if phone.connection == Some(connection) => {
                 phone.framer.push(&bytes);
                 while let Some(frame) = phone.framer.poll().expect("the server's stream can be cut") {
                     if let Frame::Message(bytes) = frame {
+                        self.received.push((index, bytes.clone()));
                         phone.receive(now, bytes);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Step 4: who sends a request, proven by digest, by the connection of a registration or by a trunk's address.
+//! Step 4: who sends a request, proven by digest, by the connection of a registration or by a trunk's address or certificate.
 
 use std::sync::Arc;
 
@@ -36,6 +36,10 @@ impl Core {
         match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
+                if self.contradicts_certificate(&pending.flow, &user) {
+                    self.ctx.refuse(pending, 403, "Certificate Of Another User");
+                    return None;
+                }
                 Some(Caller { is_private, ..self.caller_of(&user, &pending.request) })
             }
             verdict => {
@@ -50,8 +54,12 @@ impl Core {
     }
 
     /// Which trunk sends this INVITE. Connections from a trunk's address may also be telephones', behind the same NAT or on
-    /// the same host: one that somebody has registered over, or on which a user of ours calls, is not the trunk's.
+    /// the same host: one that somebody has registered over, or on which a user of ours calls, is not the trunk's, unless
+    /// it has proven that by a certificate.
     pub(super) fn trunk_of(&self, pending: &Pending) -> Option<usize> {
+        if let Some(trunk) = self.ctx.trunks.certified_owner_of(&pending.flow) {
+            return Some(trunk);
+        }
         let trunk = self.ctx.trunks.owner_of(&pending.flow)?;
         let is_telephone = || self.registrar.is_bound(&pending.flow) || self.is_from_user(&pending.request);
         (!(pending.flow.transport.is_reliable() && is_telephone())).then_some(trunk)
@@ -88,7 +96,10 @@ impl Core {
             Role::Registrar => (401, "WWW-Authenticate"),
             Role::Proxy => (407, "Proxy-Authenticate"),
         };
-        let algorithms = security::digest_algorithms(pending.request.header(Name::UserAgent).unwrap_or_default());
+        // A telephone system that registered itself answers for the phones behind it, whatever they are called.
+        let registered = self.registrar.user_agent_of(&pending.flow);
+        let answers = registered.or_else(|| pending.request.header(Name::UserAgent)).unwrap_or_default();
+        let algorithms = security::digest_algorithms(answers);
         let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
         let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
         self.ctx.refuse_with(pending, status, "", &headers);

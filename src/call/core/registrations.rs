@@ -30,6 +30,9 @@ impl Core {
         };
         match self.registered_user(&pending.request) {
             Some(user) if user.name == name => {
+                if self.contradicts_certificate(&pending.flow, &user) {
+                    return self.ctx.refuse(pending, 403, "Certificate Of Another User");
+                }
                 if let Some(refusal) = pbx::bulk_refusal(&self.ctx.config, &user, &pending.request) {
                     return self.refuse(pending, &refusal);
                 }
@@ -106,11 +109,29 @@ impl Core {
         for (name, value) in headers {
             response = response.header(name, value);
         }
+        if headers.iter().any(|(name, _)| *name == "Flow-Timer") {
+            self.keep_alives.watch(self.ctx.now, pending.flow);
+        }
         if let Some(warning) = emergency::refusal::register_warning(&self.ctx.config).filter(|_| status == 200) {
             response = response.header("Warning", warning);
         }
         let bytes = response.finish();
         self.ctx.respond(pending.txn, status, bytes);
+    }
+
+    /// Closes the connections of devices that should have been heard of. Not in a call: whether its signalling still works is
+    /// the session timer's to find out, and an emergency call is nobody's to touch.
+    pub(super) fn end_silent_flows(&mut self) {
+        while let Some(flow) = self.keep_alives.next_silent(self.ctx.now) {
+            let users = self.registrar.users_on(&flow);
+            if users.is_empty() {
+                self.keep_alives.forget(flow.connection);
+            } else if users.iter().all(|user| !self.ctx.device_legs.contains_key(user)) {
+                info!(?users, "A device was not heard of in time; its connection is closed.");
+                self.ctx.outputs.push_back(Output::Close { flow });
+                self.flow_failed(flow);
+            }
+        }
     }
 
     /// Calls of a device that lost one of its flows go on over another.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Cdr, Core, Input, Output, Setup};
+use super::super::{Cdr, Core, DeviceSync, Input, Output, Setup, SyncRefusal};
 use crate::{
     config::{self, Directory, Forwarding, User},
     media::{self, LegReport},
@@ -83,7 +83,11 @@ pub(super) struct Bench {
     pub(super) resumed: Vec<(LegId, Position)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
+    /// Connections that the server has closed.
+    pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
+    /// What became of orders to devices, and not yet taken.
+    pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
 
 pub(super) fn udp(remote: &str) -> Flow {
@@ -160,7 +164,9 @@ impl Bench {
             joined: Vec::new(),
             resumed: Vec::new(),
             questions: Vec::new(),
+            closed: Vec::new(),
             serial: 0,
+            resynced: Vec::new(),
         };
         bench.drain();
         bench
@@ -184,8 +190,10 @@ impl Bench {
                 }
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
+                Output::Close { flow } => self.closed.push(flow),
                 Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
+                Output::Resynced { id, result } => self.resynced.push((id, result)),
             }
         }
         for leg in closed {

@@ -3,6 +3,7 @@
 use super::bench::{BOB, BOB_TOO, Bench, Leg, SDP, TRUNK, udp};
 use crate::{
     types::Flow,
+    types::limits::UPDATE_S_MAX,
     wire::sip::{Message, Name},
 };
 
@@ -199,4 +200,156 @@ fn a_caller_whose_early_offer_loses_its_branch_may_try_again() {
     b.acknowledge(&early.trunk, 1, "");
     b.within(&early.trunk, "BYE", 50, "", "");
     b.finish();
+}
+
+#[test]
+fn a_side_that_says_nothing_keeps_the_other_waiting_no_longer_than_it_listens() {
+    for from_trunk in [true, false] {
+        let mut b = Bench::new();
+        let early = settled(&mut b, ALLOWS, ALLOWS);
+        let (asker, asks, target) = if from_trunk { (&early.trunk, TRUNK, BOB) } else { (&early.bob, BOB, TRUNK) };
+        b.within(asker, "UPDATE", 3, "", &held());
+        b.take_request("UPDATE", target);
+        b.pass(UPDATE_S_MAX * 1_000 - 1);
+        let is_answered = |b: &Bench| b.sent.iter().any(|(_, m)| m.method_text() == "UPDATE" && m.status() >= 200);
+        assert!(!is_answered(&b), "there was time left");
+        b.pass(1);
+        assert_eq!(b.take_response("UPDATE", asks, 200).status(), 504);
+        b.pass(20_000);
+        assert!(!is_answered(&b), "answered once");
+        b.sent.clear();
+        answered(&mut b, &early);
+        hung_up(b, &early);
+    }
+}
+
+#[test]
+fn an_answered_call_does_not_forget_an_early_offer_without_an_answer() {
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.trunk, "UPDATE", 3, "", &held());
+    b.take_request("UPDATE", BOB);
+    answered(&mut b, &early);
+    b.pass(UPDATE_S_MAX * 1_000);
+    assert_eq!(b.take_response("UPDATE", TRUNK, 200).status(), 504);
+    hung_up(b, &early);
+}
+
+#[test]
+fn a_side_that_accepts_too_late_is_put_right() {
+    // The callee at once.
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.trunk, "UPDATE", 3, "", &held());
+    let offer = b.take_request("UPDATE", BOB);
+    b.pass(UPDATE_S_MAX * 1_000);
+    assert_eq!(b.take_response("UPDATE", TRUNK, 200).status(), 504);
+    b.sent.clear();
+    b.accept(&offer, "", &listens());
+    let back = b.take_request("UPDATE", BOB);
+    assert!(text(&back.1).contains("a=sendrecv"), "{}", text(&back.1));
+    b.accept(&back, "", SDP);
+    assert!(b.find_request("UPDATE", BOB).is_none(), "once is enough");
+    answered(&mut b, &early);
+    hung_up(b, &early);
+    // The caller when it has acknowledged the answer.
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.bob, "UPDATE", 3, "", &held());
+    let offer = b.take_request("UPDATE", TRUNK);
+    b.pass(UPDATE_S_MAX * 1_000);
+    assert_eq!(b.take_response("UPDATE", BOB, 200).status(), 504);
+    b.sent.clear();
+    b.accept(&offer, "", &listens());
+    b.accept(&early.to_bob, "one", "");
+    b.take_response("INVITE", TRUNK, 200);
+    b.acknowledge(&early.trunk, 1, "");
+    let correction = b.take_request("INVITE", TRUNK);
+    assert!(text(&correction.1).contains("a=sendrecv"));
+    b.accept(&correction, "", SDP);
+    b.answer(&early.to_other, 487, "two", "", "");
+    hung_up(b, &early);
+}
+
+// A proxy behind Bob's address has forked the INVITE: two early dialogs of one branch.
+
+/// The second dialog, settled by a reliable response too.
+fn second_dialog(b: &mut Bench, early: &Early) {
+    let reliable = format!("Contact: <sip:second@{BOB}>\nRequire: 100rel\nRSeq: 1\n{ALLOWS}");
+    b.answer(&early.to_bob, 183, "second", &reliable, SDP);
+    let prack = b.take_request("PRACK", BOB);
+    assert_eq!(prack.1.to_tag(), Some("second"));
+    b.answer(&prack, 200, "", "", "");
+    b.sent.clear();
+}
+
+/// Whoever rings in the second dialog answers, and nothing is said of the session. The trunk has acknowledged.
+fn second_answers(b: &mut Bench, early: &Early) {
+    b.answer(&early.to_bob, 200, "second", &format!("Contact: <sip:second@{BOB}>\n{ALLOWS}"), "");
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert!(ok.status() == 200 && ok.body().is_empty(), "{}", ok.status());
+    assert_eq!(b.take_request("ACK", BOB).1.to_tag(), Some("second"));
+    b.acknowledge(&early.trunk, 1, "");
+    b.answer(&early.to_other, 487, "two", "", "");
+}
+
+#[test]
+fn a_dialog_that_an_early_offer_of_the_caller_has_not_reached_is_offered_it_when_it_answers() {
+    for comes_late in [false, true] {
+        let mut b = Bench::new();
+        let early = settled(&mut b, ALLOWS, ALLOWS);
+        if !comes_late {
+            second_dialog(&mut b, &early);
+        }
+        b.within(&early.trunk, "UPDATE", 3, "", &held());
+        let offer = b.take_request("UPDATE", BOB);
+        assert_eq!(offer.1.to_tag(), Some("one"));
+        b.accept(&offer, "", &listens());
+        assert_eq!(b.take_response("UPDATE", TRUNK, 200).status(), 200);
+        if comes_late {
+            second_dialog(&mut b, &early);
+        }
+        second_answers(&mut b, &early);
+        let offer = b.take_request("INVITE", BOB);
+        assert_eq!(offer.1.to_tag(), Some("second"));
+        assert!(text(&offer.1).contains("a=sendonly"), "the caller holds: {}", text(&offer.1));
+        b.accept(&offer, "", &listens());
+        assert!(b.find_request("INVITE", TRUNK).is_none(), "it has what holds");
+        assert!(b.find_request("INVITE", BOB).is_none(), "once is enough");
+        hung_up(b, &early);
+    }
+}
+
+#[test]
+fn a_caller_whom_the_first_dialog_put_on_hold_is_put_right_when_the_second_answers() {
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    second_dialog(&mut b, &early);
+    b.within(&early.bob, "UPDATE", 3, "", &held());
+    let offer = b.take_request("UPDATE", TRUNK);
+    b.accept(&offer, "", &listens());
+    assert!(text(&b.take_response("UPDATE", BOB, 200)).contains("a=recvonly"));
+    second_answers(&mut b, &early);
+    let correction = b.take_request("INVITE", TRUNK);
+    assert!(text(&correction.1).contains("a=sendrecv"), "{}", text(&correction.1));
+    b.accept(&correction, "", SDP);
+    assert!(b.find_request("INVITE", BOB).is_none());
+    hung_up(b, &early);
+}
+
+#[test]
+fn a_dialog_that_answers_for_the_first_time_goes_on_from_the_invite() {
+    let mut b = Bench::new();
+    let early = settled(&mut b, ALLOWS, ALLOWS);
+    b.within(&early.bob, "UPDATE", 3, "", &held());
+    let offer = b.take_request("UPDATE", TRUNK);
+    b.accept(&offer, "", &listens());
+    b.take_response("UPDATE", BOB, 200);
+    b.accept(&early.to_bob, "third", SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+    assert!(b.find_request("BYE", BOB).is_none(), "its answer is usable");
+    b.acknowledge(&early.trunk, 1, "");
+    assert!(text(&b.take_request("INVITE", TRUNK).1).contains("a=sendrecv"));
+    b.answer(&early.to_other, 487, "two", "", "");
+    hung_up(b, &early);
 }

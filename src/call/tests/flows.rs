@@ -250,3 +250,50 @@ fn a_subscription_goes_on_over_the_other_flow_of_its_device_and_ends_with_the_la
     fail(&mut b, FIRST);
     assert_eq!(b.core.subscriptions_len(), 0);
 }
+
+/// Its own keep-alives, which a device was asked for, are all that shows a silent flow to be alive.
+#[test]
+fn a_flow_that_is_not_kept_alive_is_closed_and_its_device_called_over_the_other() {
+    let mut b = bob_with(&[(FIRST, 1, 1), (SECOND, 1, 2)]);
+    b.pass(100_000);
+    b.input(Input::Alive { flow: tls(FIRST) });
+    b.pass(49_000);
+    assert_eq!(b.closed, []);
+    b.pass(1_000);
+    assert_eq!(b.closed, [tls(SECOND)]);
+    assert_eq!(b.core.bindings_len(), 2, "Alice's and the flow that is left");
+    b.trunk_calls_bob();
+    b.take_request("INVITE", FIRST.1);
+    b.pass(99_000);
+    assert_eq!(b.closed, [tls(SECOND)]);
+}
+
+#[test]
+fn a_contact_that_is_no_flow_may_be_silent() {
+    let mut b = Bench::new();
+    assert_eq!(register(&mut b, tls(FIRST), "bob", "Contact: <sip:bob@10.0.0.1;transport=tls>\n").status(), 200);
+    b.pass(1_000_000);
+    assert_eq!(b.closed, []);
+    assert!(b.core.bindings().iter().any(|binding| binding.flow == tls(FIRST)));
+}
+
+#[test]
+fn no_flow_is_closed_during_a_call_and_a_silent_one_is_after_it() {
+    let mut b = bob_with(&[(FIRST, 1, 1)]);
+    b.trunk_calls_bob();
+    let invite = b.take_request("INVITE", FIRST.1);
+    b.accept(&invite, "bob", SDP);
+    b.take_request("ACK", FIRST.1);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    b.pass(400_000);
+    assert_eq!(b.closed, []);
+    b.within(&trunk, "BYE", 2, "", "");
+    let bye = b.take_request("BYE", FIRST.1);
+    b.answer(&bye, 200, "", "", "");
+    b.pass(149_000);
+    assert_eq!(b.closed, [], "the answer was heard");
+    b.pass(152_000);
+    assert_eq!(b.closed, [tls(FIRST)]);
+    b.finish();
+}

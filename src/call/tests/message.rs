@@ -213,3 +213,37 @@ fn a_message_within_a_call_passes_to_the_other_leg() {
     b.within(&trunk, "BYE", 3, "", "");
     b.finish();
 }
+
+// Loops (RFC 3261 section 16.3, RFC 5393).
+
+#[test]
+fn a_message_that_has_come_too_far_goes_no_further() {
+    let mut b = Bench::new();
+    let send = |b: &mut Bench, hops: &str| {
+        b.serial += 1;
+        let serial = b.serial;
+        let head = format!(
+            "MESSAGE {BOBS_LINE} SIP/2.0\nVia: SIP/2.0/UDP {TRUNK};branch=z9hG4bK-{serial}\n{hops}From: {TRUNK_FROM};tag=1\n\
+             To: <{BOBS_LINE}>\nCall-ID: far-{serial}\nCSeq: 1 MESSAGE\n"
+        );
+        b.receive(udp(TRUNK), &head, "");
+    };
+    for (hops, status) in [("Max-Forwards: 0\n", 483), ("Max-Forwards: 70\nMax-Breadth: 0\n", 440)] {
+        send(&mut b, hops);
+        assert_eq!(b.take_response("MESSAGE", TRUNK, 200).status(), status);
+        assert!(b.find_request("MESSAGE", BOB).is_none());
+    }
+    send(&mut b, "Max-Forwards: 1\n");
+    assert_eq!(b.take_request("MESSAGE", BOB).1.header(Name::MaxForwards), Some("0"));
+}
+
+#[test]
+fn the_devices_of_a_receiver_share_the_breadth_that_the_sender_allows() {
+    for (allowed, sent, each) in [("", 2, "30"), ("Max-Breadth: 7\n", 2, "3"), ("Max-Breadth: 1\n", 1, "1")] {
+        let mut b = Bench::new();
+        text_from(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, allowed, "Hi");
+        let out: Vec<_> = b.sent.iter().filter(|(_, m)| m.is_request()).collect();
+        assert_eq!(out.len(), sent, "{allowed}");
+        assert!(out.iter().all(|(_, m)| m.header_text("Max-Breadth") == Some(each)), "{allowed}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod bench;
+mod certificates;
 mod early;
 mod early_updates;
 mod failover;
@@ -12,10 +13,12 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod overload;
 mod pbx;
 mod provisional;
 mod reach;
 mod reasons;
+mod resync;
 mod sessions;
 mod subscription;
 mod transfer;
@@ -29,7 +32,7 @@ use bench::{ALICE, BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp};
 use super::Input;
 use crate::{
     media,
-    types::{ConnectionId, Flow, Transport},
+    types::{ConnectionId, Flow, Transport, limits::RELAYED_S_MAX},
     wire::sip::{Message, Name},
 };
 
@@ -99,6 +102,31 @@ fn a_200_that_comes_again_after_a_re_invite_does_not_end_the_call() {
     assert_eq!(second.header(Name::CSeq), first.header(Name::CSeq));
     assert!(b.find_request("BYE", BOB).is_none());
     assert_eq!(b.core.live_calls(), 1);
+    b.finish();
+}
+
+#[test]
+fn a_call_whose_invites_are_long_over_can_still_be_held_and_ended() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let (invite, other) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.accept(&invite, "bob", SDP);
+    b.take_request("ACK", BOB);
+    b.answer(&other, 487, "too", "", "");
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    b.pass(60_000);
+    b.sent.clear();
+    b.within(&trunk, "INVITE", 2, "", &format!("{SDP}a=sendonly\r\n"));
+    let hold = b.take_request("INVITE", BOB);
+    b.accept(&hold, "", SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+    b.acknowledge(&trunk, 2, "");
+    assert_eq!(b.open_legs.len(), 2, "those of the device that lost are closed");
+    b.within(&trunk, "BYE", 3, "", "");
+    let bye = b.take_request("BYE", BOB);
+    b.answer(&bye, 200, "", "", "");
     b.finish();
 }
 
@@ -593,5 +621,28 @@ fn a_503_of_the_other_side_is_never_passed_on_as_ours() {
     b.within(&trunk, "BYE", 4, "", "");
     let bye = b.take_request("BYE", BOB);
     b.answer(&bye, 200, "", "", "");
+    b.finish();
+}
+
+#[test]
+fn who_asks_the_other_side_something_hears_in_time_that_nobody_answers() {
+    // It says 408 itself, which may not be passed on (RFC 4320 section 4.2).
+    let mut b = Bench::new();
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.answer(&info, 408, "", "", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 504);
+    // It says nothing.
+    b.within(&trunk, "INFO", 3, "", "");
+    let info = b.take_request("INFO", BOB);
+    b.pass(RELAYED_S_MAX * 1_000 - 1);
+    assert!(b.sent.iter().all(|(_, m)| m.status() < 200), "there was time left");
+    b.pass(1);
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 504);
+    b.answer(&info, 200, "", "", "");
+    assert!(b.sent.iter().all(|(_, m)| m.status() < 200), "answered once");
+    assert_eq!(b.core.live_calls(), 1, "the call goes on");
+    b.within(&trunk, "BYE", 4, "", "");
     b.finish();
 }

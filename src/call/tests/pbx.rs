@@ -124,3 +124,22 @@ fn emergency_services_are_shown_the_number_a_pbx_calls_from_and_reach_it_past_do
     assert!(sos.1.lines(Name::PAssertedIdentity).all(|identity| identity.contains("+12025550201")));
     assert!(call_back(&mut b, "after").is_some(), "an answering point calls back");
 }
+
+#[test]
+fn a_phone_behind_a_pbx_is_asked_for_what_the_pbx_can_answer() {
+    let mut b = bench();
+    let (pbx, other) = ("198.51.100.30:5060", "198.51.100.31:5060");
+    let lines = format!("User-Agent: kamailio (5.6.3 (x86_64/linux))\n{}", BULK.replace("tls", "udp"));
+    assert_eq!(register(&mut b, udp(pbx), "bob", &lines).status(), 200);
+    for (source, algorithms) in [(pbx, ["MD5"].as_slice()), (other, &["SHA-256", "MD5"])] {
+        let from = format!("<sip:+12025550201@pbx.example.com>;tag={source}");
+        let (uri, agent) = ("sip:+14155550123@pbx.example.com", "User-Agent: A phone\n");
+        b.request(udp(source), ("INVITE", uri), (&from, &format!("<{uri}>")), (source, 1), (agent, SDP));
+        let challenge = b.take_response("INVITE", source, 200);
+        let asked = challenge.lines(Name::ProxyAuthenticate).filter_map(|line| line.split("algorithm=").nth(1));
+        let asked: Vec<_> = asked.filter_map(|rest| rest.split(',').next()).collect();
+        assert_eq!(asked, algorithms, "{source}");
+        assert!(b.find_request("INVITE", TRUNK).is_none());
+    }
+    b.finish();
+}

@@ -402,7 +402,7 @@ fn a_call_is_forwarded_as_often_as_the_limit_says_and_not_once_more() {
 
 #[test]
 fn forwards_before_the_call_came_here_count_too() {
-    for (earlier, status) in [(FORWARD_HOPS_MAX - 1, 180), (FORWARD_HOPS_MAX, 483)] {
+    for (earlier, status) in [(FORWARD_HOPS_MAX - 1, 181), (FORWARD_HOPS_MAX, 483)] {
         let mut b = forwarding(Forwarding { always: to("1003"), ..none() }, none());
         let uri = format!("sip:{TO_ALICE}@pbx.example.com");
         let diversion = format!("Diversion: <sip:+1@x>;reason=unknown;counter={earlier}\n");
@@ -593,8 +593,10 @@ fn a_breadth_above_the_limit_is_lowered_to_it_and_none_is_440() {
         b.request(udp(TRUNK), ("INVITE", &uri), identity, ("c", 1), (&format!("Max-Breadth: {allowed}\n"), SDP));
         let invite = b.take_request("INVITE", ALICE);
         assert_eq!(invite.1.header_text("Max-Breadth"), Some(told.to_string().as_str()));
-        b.request(udp(TRUNK), ("INVITE", &uri), identity, ("d", 1), ("Max-Breadth: 0\n", SDP));
-        assert_eq!(refusal(&mut b).0, 440);
+        for (name, none) in [("d", "0"), ("e", "00")] {
+            b.request(udp(TRUNK), ("INVITE", &uri), identity, (name, 1), (&format!("Max-Breadth: {none}\n"), SDP));
+            assert_eq!(refusal(&mut b).0, 440);
+        }
         b.finish();
     }
 }
@@ -620,4 +622,118 @@ fn a_callee_who_answers_unusably_is_not_unreachable() {
     b.accept(&invite, "callee", "v=0\r\nnonsense\r\n");
     assert!(is_idle_line(&b, CAROL), "she was there");
     assert_eq!(refusal(&mut b).0, 488);
+}
+
+// What the caller and the next callee are told of the way.
+
+#[test]
+fn a_caller_hears_that_the_call_is_forwarded_and_not_to_whom() {
+    let mut b = forwarding(Forwarding { busy: to("1003"), ..none() }, none());
+    call(&mut b, TO_ALICE, "c");
+    assert!(b.sent.iter().all(|(_, m)| m.status() != 181), "it is not forwarded yet");
+    refuse(&mut b, ALICE, 486);
+    let forwarded = b.take_response("INVITE", TRUNK, 181);
+    assert_eq!((forwarded.status(), forwarded.reason_phrase()), (181, "Call Is Being Forwarded"));
+    let text = String::from_utf8_lossy(forwarded.bytes()).into_owned();
+    for hidden in ["1003", "carol", "198.51.100", "Diversion", "History-Info"] {
+        assert!(!text.contains(hidden), "{hidden} in {text}");
+    }
+    let (trunk, _) = connect(&mut b, CAROL);
+    hang_up(&mut b, &trunk, CAROL);
+    b.finish();
+}
+
+/// The trunk calls Alice; somebody had forwarded the call before.
+fn call_with_history(b: &mut Bench, more: &str) {
+    let uri = format!("sip:{TO_ALICE}@pbx.example.com");
+    let (from, to) = (format!("{FROM};tag=h"), format!("<{uri}>"));
+    let history = "Diversion: <sip:+12025550199@10.9.9.9>;reason=no-answer;counter=1\n\
+                   History-Info: <sip:+12025550199@10.9.9.9>;index=1\n\
+                   History-Info: <sip:+12025551001@10.9.9.9;cause=408>;index=1.1;mp=1\n";
+    b.request(udp(TRUNK), ("INVITE", &uri), (&from, &to), ("h", 1), (&format!("{history}{more}"), SDP));
+}
+
+const EARLIER: [&str; 2] = [
+    "<sip:+12025550199@pbx.example.com;user=phone>;index=1",
+    "<sip:+12025551001@pbx.example.com;user=phone;cause=408>;index=1.1;mp=1",
+];
+
+#[test]
+fn a_device_is_told_who_had_forwarded_a_trunks_call_and_forwards_of_ours_follow_that() {
+    let earlier = "<sip:+12025550199@pbx.example.com;user=phone>;reason=no-answer;counter=1";
+    let mut b = forwarding(Forwarding { busy: to("1003"), ..none() }, none());
+    call_with_history(&mut b, "");
+    let invite = b.take_request("INVITE", ALICE);
+    assert_eq!(values(&invite.1, Name::Diversion), [earlier]);
+    assert_eq!(values(&invite.1, Name::HistoryInfo), EARLIER);
+    b.answer(&invite, 486, "alice", "", "");
+    let invite = b.take_request("INVITE", CAROL).1;
+    let ours = "<sip:1001@pbx.example.com>;reason=user-busy;counter=1";
+    assert_eq!(values(&invite, Name::Diversion), [ours, earlier], "the last one first");
+    let [first, second] = EARLIER;
+    let ours = [
+        "<sip:1001@pbx.example.com?Reason=SIP%3Bcause%3D486>;index=1.1.1",
+        "<sip:1003@pbx.example.com;cause=486>;index=1.1.1.1;mp=1.1.1",
+    ];
+    assert_eq!(values(&invite, Name::HistoryInfo), [first, second, ours[0], ours[1]]);
+}
+
+#[test]
+fn whoever_wants_no_history_told_has_none_told_and_a_device_cannot_make_one_up() {
+    let mut b = forwarding(none(), none());
+    call_with_history(&mut b, "Privacy: history\n");
+    let invite = b.take_request("INVITE", ALICE).1;
+    assert!(invite.header(Name::Diversion).is_none() && invite.header(Name::HistoryInfo).is_none());
+    let flow = Flow { transport: Transport::Tcp, connection: ConnectionId(9), ..udp("198.51.100.88:40000") };
+    b.register(flow, "alice");
+    let (from, to) = ("<sip:alice@pbx.example.com>;tag=d", "<sip:1003@pbx.example.com>");
+    let made_up = "Diversion: <sip:+12025550199@x>;reason=no-answer\nHistory-Info: <sip:+12025550199@x>;index=1\n";
+    b.request(flow, ("INVITE", "sip:1003@pbx.example.com"), (from, to), ("d", 1), (made_up, SDP));
+    let invite = b.take_request("INVITE", CAROL).1;
+    assert!(invite.header(Name::Diversion).is_none() && invite.header(Name::HistoryInfo).is_none());
+}
+
+// Loops.
+
+/// Alice's calls go to an outside number whose carrier brings them back. Returns how often they went out, and the status that
+/// ended it. `keeps`: what the carrier leaves in a call.
+fn rounds(keeps: &[(&str, Name)]) -> (usize, u16) {
+    let mut b = forwarding(Forwarding { always: to("92025550177"), ..none() }, none());
+    let mut headers = String::from("Max-Forwards: 20\n");
+    for round in 0..20 {
+        let uri = format!("sip:{TO_ALICE}@pbx.example.com");
+        let head = format!(
+            "INVITE {uri} SIP/2.0\nVia: SIP/2.0/UDP {TRUNK};branch=z9hG4bK-round-{round}\nFrom: {FROM};tag={round}\n\
+             To: <{uri}>\nCall-ID: round-{round}\nCSeq: 1 INVITE\nContact: <sip:x@{TRUNK}>\n{headers}"
+        );
+        b.receive(udp(TRUNK), &head, SDP);
+        let Some((_, out)) = b.find_request("INVITE", TRUNK) else {
+            return (round, b.take_response("INVITE", TRUNK, 300).status());
+        };
+        let kept = |(text, name): &(_, _)| out.lines(*name).map(|v| format!("{text}: {v}\n")).collect::<String>();
+        headers = keeps.iter().map(kept).collect();
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
+fn a_call_that_its_carrier_brings_back_dies_out() {
+    let (hops, way) = (("Max-Forwards", Name::MaxForwards), ("Diversion", Name::Diversion));
+    assert_eq!(rounds(&[hops, way]), (FORWARD_HOPS_MAX, 483));
+    // Each round is two hops here: to the user, and from there out again.
+    assert_eq!(rounds(&[hops]), (10, 483));
+}
+
+#[test]
+fn a_contact_whose_connection_a_restart_has_cut_is_unreachable_at_once() {
+    let forwarding = Forwarding { unreachable: to("1003"), ..none() };
+    let alice = User { forwarding, ..user("alice", "1001", TO_ALICE) };
+    let mut restored = binding("alice", ALICE);
+    restored.flow = Flow { transport: Transport::Tls, connection: ConnectionId::NONE, ..restored.flow };
+    let users = [alice, user("carol", "1003", "+12025551003")];
+    let mut b = Bench::with_users(CONFIG, users, vec![restored, binding("carol", CAROL)]);
+    call(&mut b, TO_ALICE, "c");
+    let (trunk, _) = connect(&mut b, CAROL);
+    hang_up(&mut b, &trunk, CAROL);
+    b.finish();
 }

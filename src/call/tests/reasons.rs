@@ -1,6 +1,10 @@
 //! The Reason header (RFC 3326) from leg to leg, message by message.
 
-use super::bench::{BOB, BOB_TOO, Bench, Leg, SDP, TRUNK, udp};
+use super::{
+    ALICE_FROM,
+    bench::{ALICE, BOB, BOB_TOO, Bench, Leg, SDP, TRUNK, udp},
+    from_alice, invite,
+};
 use crate::wire::sip::{Message, Name};
 
 fn reason(message: &Message) -> Option<&str> {
@@ -100,4 +104,55 @@ fn a_bye_of_our_own_says_what_went_wrong() {
         assert_eq!(reason(&b.take_request("BYE", peer).1), Some("SIP;cause=408;text=\"No ACK\""));
     }
     b.finish();
+}
+
+// In responses (RFC 6432).
+
+#[test]
+fn a_caller_hears_why_the_network_behind_the_trunk_refuses_and_nothing_of_who_says_so() {
+    for (status, told) in [(404, 404), (503, 502)] {
+        let mut b = Bench::new();
+        let alice = from_alice(1000, 1);
+        b.register(alice, "alice");
+        invite(&mut b, alice, "sip:92025550177@pbx.example.com", ALICE_FROM, "");
+        let sent = b.take_request("INVITE", TRUNK);
+        let early = "Reason: Q.850;cause=31;text=\"gw 10.1.2.3\"\n";
+        b.answer(&sent, 183, "gateway", early, "");
+        let progress = b.take_response("INVITE", &alice.remote.to_string(), 183);
+        assert_eq!(reason(&progress), Some("Q.850;cause=31"));
+        let given = "Reason: SIP;cause=503;text=\"x\", Q.850;cause=34;text=\"No circuit at 10.1.2.3\"\n";
+        b.answer(&sent, status, "gateway", given, "");
+        let refusal = b.take_response("INVITE", &alice.remote.to_string(), 200);
+        assert_eq!((refusal.status(), reason(&refusal)), (told, Some("Q.850;cause=34")));
+        b.finish();
+    }
+}
+
+#[test]
+fn the_cause_that_a_caller_hears_is_that_of_the_answer_it_hears() {
+    let mut b = Bench::new();
+    b.trunk_calls_bob();
+    let (one, two) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.answer(&one, 486, "one", "", "");
+    b.answer(&two, 480, "two", "Reason: Q.850;cause=18\n", "");
+    let refusal = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!((refusal.status(), reason(&refusal)), (486, None));
+    b.finish();
+}
+
+#[test]
+fn an_emergency_call_that_fails_says_so_in_its_own_words_alone() {
+    let mut b = Bench::new();
+    invite(&mut b, udp(ALICE), "sip:911@pbx.example.com", ALICE_FROM, "");
+    let plain = |b: &mut Bench| loop {
+        let Some(sent) = b.find_request("INVITE", TRUNK) else { break };
+        b.answer(&sent, 404, "gateway", "Reason: Q.850;cause=1\n", "");
+    };
+    plain(&mut b);
+    b.pass(100);
+    plain(&mut b);
+    let refusal = b.take_response("INVITE", ALICE, 200);
+    assert_eq!(refusal.status(), 503);
+    let text = String::from_utf8_lossy(refusal.bytes()).into_owned();
+    assert!(!text.contains("cause=1\r\n"), "{text}");
 }

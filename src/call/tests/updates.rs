@@ -265,6 +265,7 @@ fn an_info_that_nobody_answers_is_never_answered_408() {
     b.pass(200);
     assert_eq!(b.take_response("INFO", TRUNK, 100).status(), 100);
     b.answer(&info, 408, "", "", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 200).status(), 504);
     b.pass(60_000);
     assert!(b.sent.iter().all(|(flow, _)| flow.remote != trunk.flow.remote), "RFC 4320 section 4.2");
     b.within(&trunk, "BYE", 3, "", "");

@@ -1,4 +1,5 @@
-//! The admin API: read-only JSON and metrics over HTTP, on loopback.
+//! The admin API: JSON and metrics over HTTP, on loopback. All of it only shows, but for `/v1/resync`, which makes
+//! telephones fetch their configuration again.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow.
@@ -18,7 +19,7 @@ use axum::{
     http::{StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -27,10 +28,14 @@ use tokio::{
 };
 
 use crate::{
+    call::SyncRefusal,
     config::Config,
     policy::emergency,
     sip::registrar::Binding,
-    types::{Instant, limits::ADMIN_CDRS_MAX},
+    types::{
+        Instant,
+        limits::{ADMIN_CDRS_MAX, RESYNC_ANSWER_S_MAX},
+    },
 };
 
 use super::{
@@ -41,10 +46,14 @@ use super::{
     transport::Transports,
 };
 
+pub mod client;
 mod metrics;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The core reports by itself when devices have not answered.
+const RESYNC_TIMEOUT: Duration = Duration::from_secs(RESYNC_ANSWER_S_MAX + 1);
 const CDRS_DEFAULT: u32 = 100;
+pub const RESYNC_PATH: &str = "/v1/resync";
 
 /// What the handlers read from.
 #[derive(Clone, Debug)]
@@ -102,6 +111,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/registrations", get(registrations))
         .route("/v1/cdrs", get(cdrs))
         .route("/v1/emergency", get(emergency_view))
+        .route(RESYNC_PATH, post(resync))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin)
 }
@@ -125,9 +135,17 @@ fn is_own_host(host: &str) -> bool {
 
 /// Asks the core; 503 if it is too busy, hangs or has ended.
 async fn ask<T>(admin: &Admin, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, StatusCode> {
+    ask_within(ANSWER_TIMEOUT, admin, query).await
+}
+
+async fn ask_within<T>(
+    time: Duration,
+    admin: &Admin,
+    query: impl FnOnce(oneshot::Sender<T>) -> Query,
+) -> Result<T, StatusCode> {
     let (reply, answer) = oneshot::channel();
     admin.to_core.try_send(ToCore::Query(query(reply))).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+    match tokio::time::timeout(time, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
     }
@@ -208,6 +226,26 @@ async fn cdrs(
     Ok(Json(cdrs).into_response())
 }
 
+/// What to do, and for whom.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResyncOrder {
+    pub user: String,
+    pub reboot: bool,
+}
+
+/// Answers with what each device said. A web page cannot give this order from a browser on this machine: the media type
+/// that [`Json`] asks for makes the browser ask first whether the page may, and nothing here says yes.
+async fn resync(State(admin): State<Admin>, Json(order): Json<ResyncOrder>) -> Result<Response, StatusCode> {
+    let ResyncOrder { user, reboot } = order;
+    let query = |reply| Query::Resync { user, is_reboot: reboot, reply };
+    match ask_within(RESYNC_TIMEOUT, &admin, query).await? {
+        Ok(devices) => Ok(Json(devices).into_response()),
+        Err(SyncRefusal::NoSuchUser) => Err(StatusCode::NOT_FOUND),
+        Err(SyncRefusal::TooMany) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
 async fn emergency_view(State(admin): State<Admin>) -> Json<EmergencyView> {
     Json(admin.emergency)
 }
@@ -269,6 +307,52 @@ mod tests {
             assert!(reply.starts_with("HTTP/1.1 200"), "{path}: {reply}");
         }
         assert!(fetch(address, "/v1/emergency").await.contains("\"available\":false,\"reason\":\"no-trunk\""));
+    }
+
+    async fn order(address: std::net::SocketAddr, headers: &str, body: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (length, host) = (body.len(), format!("Host: {address}\r\nConnection: close\r\n"));
+        let request = format!("POST {RESYNC_PATH} HTTP/1.1\r\n{host}{headers}Content-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn an_order_to_telephones_reaches_the_core_and_its_report_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        for (result, status) in
+            [(Ok(Vec::new()), "200"), (Err(SyncRefusal::NoSuchUser), "404"), (Err(SyncRefusal::TooMany), "503")]
+        {
+            let core = async {
+                let Some(ToCore::Query(Query::Resync { user, is_reboot, reply })) = mail.recv().await else {
+                    panic!("an order")
+                };
+                assert_eq!((user.as_str(), is_reboot), ("alice", true));
+                reply.send(result).unwrap();
+            };
+            let body = r#"{"user":"alice","reboot":true}"#;
+            let (answer, ()) = tokio::join!(order(address, "Content-Type: application/json\r\n", body), core);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_web_page_gives_telephones_an_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let body = r#"{"user":"alice","reboot":true}"#;
+        // What a browser sends to another origin without asking first (Fetch standard, CORS-safelisted request headers).
+        for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+            let reply = order(address, &format!("Content-Type: {kind}\r\n"), body).await;
+            assert!(reply.starts_with("HTTP/1.1 415"), "{reply}");
+        }
+        assert!(order(address, "", body).await.starts_with("HTTP/1.1 415"));
+        assert!(order(address, "Content-Type: application/json\r\n", "{}").await.starts_with("HTTP/1.1 422"));
+        assert!(fetch(address, RESYNC_PATH).await.starts_with("HTTP/1.1 405"));
+        assert!(mail.try_recv().is_err(), "the core was asked");
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ mod check;
 mod dial_test;
 mod forwarding;
 mod init;
+mod resync;
 mod run;
 mod selftest;
 mod user;

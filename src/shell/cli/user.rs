@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::forwarding;
+use super::{forwarding, resync};
 use crate::{
     config::{Config, Directory, Forwarding, User, UserRules},
     shell::{
@@ -45,6 +45,8 @@ pub(super) enum Command {
         /// Whether it is on.
         state: forwarding::Switch,
     },
+    /// Make a user's phones fetch their configuration again (check-sync), and show what each said to it.
+    Resync(resync::Options),
     /// Remove a user and forget the phones registered for it.
     Remove {
         /// Name of the user.
@@ -77,6 +79,7 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::List => list(&mut store),
         Command::Forward(options) => forwarding::forward(config, &mut store, &options),
         Command::Dnd { name, state } => forwarding::do_not_disturb(&mut store, &name, state),
+        Command::Resync(options) => resync::run(config, options),
         Command::Remove { name } => remove(config, &mut store, &name),
     }
 }

@@ -61,6 +61,8 @@ pub struct MediaCounters(Arc<[Arc<Published>]>);
 #[derive(Debug)]
 struct Thread {
     commands: Option<Producer<Command>>,
+    /// Commands have been sent since it was last woken.
+    is_to_wake: bool,
     wake: Wake,
     events: Consumer<Event>,
     published: Arc<Published>,
@@ -78,7 +80,7 @@ impl MediaPlane {
         Ok(Self { threads, ready, refused: HashSet::new(), own_events: VecDeque::new() })
     }
 
-    /// Hands a command to its worker.
+    /// Hands a command to its worker, which takes it after the next [`MediaPlane::wake`] at the latest.
     ///
     /// An `Open` that finds [`MEDIA_COMMANDS_MAX`] commands waiting is answered with `OpenFailed`, and its `Close` with
     /// `Closed`, as if its ports had been in use.
@@ -96,6 +98,12 @@ impl MediaPlane {
             }
             command => thread.send(command),
         }
+    }
+
+    /// Wakes the workers that have been handed commands: once for all the commands of a turn, as waking costs more than
+    /// most of them.
+    pub fn wake(&mut self) {
+        self.threads.iter_mut().for_each(Thread::wake);
     }
 
     /// The next event of any worker. Cancellation loses none. `None`: a worker's thread has ended.
@@ -143,14 +151,20 @@ impl Thread {
             pin(worker);
             backend.run();
         })?;
-        Ok(Self { commands: Some(commands), wake, events, published, handle: Some(handle) })
+        Ok(Self { commands: Some(commands), is_to_wake: false, wake, events, published, handle: Some(handle) })
     }
 
     fn send(&mut self, command: Command) -> Result<(), Full> {
         let commands = self.commands.as_mut().ok_or(Full)?;
         commands.push(command).map_err(|_| Full)?;
-        self.wake.wake();
+        self.is_to_wake = true;
         Ok(())
+    }
+
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.is_to_wake) {
+            self.wake.wake();
+        }
     }
 
     fn waiting(&self) -> usize {
@@ -284,6 +298,7 @@ mod tests {
                 plane.send(0, device.configure(*leg)).unwrap();
             }
             plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
+            plane.wake();
             Self { plane, ports, legs, devices }
         }
 
@@ -299,6 +314,7 @@ mod tests {
     }
 
     async fn event(plane: &mut MediaPlane) -> Event {
+        plane.wake();
         let next = tokio::time::timeout(Duration::from_secs(5), plane.next_event());
         next.await.expect("an event within five seconds").expect("workers run")
     }
@@ -381,7 +397,7 @@ mod tests {
         let (commands, worker_commands) = RingBuffer::new(MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);
         let (worker_events, events) = RingBuffer::new(MEDIA_EVENTS_MAX);
         let (wake, published) = (Wake::new().unwrap(), Arc::default());
-        let thread = Thread { commands: Some(commands), wake, events, published, handle: None };
+        let thread = Thread { commands: Some(commands), is_to_wake: false, wake, events, published, handle: None };
         let ready = Arc::new(Notify::new());
         let plane = MediaPlane { threads: vec![thread], ready, refused: HashSet::new(), own_events: VecDeque::new() };
         (plane, worker_commands, worker_events)

@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    fn cdr(n: u64) -> Cdr {
+    pub(super) fn cdr(n: u64) -> Cdr {
         Cdr {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
@@ -182,6 +182,31 @@ mod tests {
         store.commit(&[Change::Remove(gone)], &[]).unwrap();
         drop(store);
         assert_eq!(Store::open(dir.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
+    }
+
+    #[test]
+    fn a_refresh_takes_the_place_of_what_was_stored_with_all_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let first = binding("alice", "sip:a@h1");
+        let refreshed = Binding {
+            flow: Flow {
+                transport: Transport::Udp,
+                local: "127.0.0.1:5060".parse().unwrap(),
+                remote: "192.0.2.8:5060".parse().unwrap(),
+                connection: ConnectionId::NONE,
+            },
+            expires_at: Instant::from_unix_ms(1_900_000_000_000),
+            call_id: "c2".to_owned(),
+            cseq: 1,
+            path: vec!["<sip:other;lr>".to_owned()],
+            is_proxied: false,
+            user_agent: "another phone".to_owned(),
+            ..first.clone()
+        };
+        store.commit(&[Change::Set(first)], &[]).unwrap();
+        store.commit(&[Change::Set(refreshed.clone())], &[]).unwrap();
+        assert_eq!(store.bindings(Instant::from_unix_ns(0)).unwrap(), [refreshed]);
     }
 
     #[test]

@@ -345,10 +345,15 @@ fn check_free(transaction: &Transaction<'_>, account: &Account) -> Result<(), St
 fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
     match change {
         Change::Set(binding) => {
+            // A refresh changes its row in place: replacing it would move it, and write every page of the index it is in.
             let mut statement = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
+                "INSERT INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
                  call_id, cseq, instance, user_agent, reg_id, path, is_proxied) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+                 ON CONFLICT(aor, contact, instance, reg_id) DO UPDATE SET transport = excluded.transport, \
+                 local = excluded.local, remote = excluded.remote, connection = excluded.connection, \
+                 expires_unix_ns = excluded.expires_unix_ns, call_id = excluded.call_id, cseq = excluded.cseq, \
+                 user_agent = excluded.user_agent, path = excluded.path, is_proxied = excluded.is_proxied",
             )?;
             statement.execute(params![
                 binding.aor,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{call::Cdr, config::Directory, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
@@ -25,6 +25,8 @@ use super::{Store, StoreError};
 const JOBS_MAX: usize = 1_024;
 /// Between looks at the database for another process's changes, and between tries after a failure.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Records, which nobody waits for, wait this long for others: one flush of the disk costs more than writing many of them.
+const RECORDS_DELAY: Duration = Duration::from_millis(20);
 /// A disk that takes longer than this is treated like one that failed: phones must not wait for it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -95,6 +97,8 @@ pub fn spawn(
         is_healthy: Arc::clone(&is_healthy),
         changes: VecDeque::new(),
         cdrs: VecDeque::new(),
+        waiting: Vec::new(),
+        write_at: None,
         on_directory: Box::new(on_directory),
     };
     let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
@@ -108,22 +112,30 @@ struct Thread {
     /// Not yet on disk, oldest first.
     changes: VecDeque<Change>,
     cdrs: VecDeque<Cdr>,
+    /// Whom to tell that what they handed over is on disk.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// When what was handed over must be written.
+    write_at: Option<Instant>,
     on_directory: Box<dyn FnMut(Directory) + Send>,
 }
 
 impl Thread {
     fn run(mut self) {
-        let mut polled_at = tokio::time::Instant::now();
+        let mut polled_at = Instant::now();
         loop {
-            match self.receiver.recv_timeout(POLL_INTERVAL) {
-                Ok(Job::Commit { changes, cdrs, done }) => self.commit(changes, cdrs, done),
-                // A reader that has gone away needs no answer.
-                Ok(Job::ReadCdrs { limit, reply }) => drop(reply.send(self.store.cdrs(0, limit))),
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Job::End) | Err(RecvTimeoutError::Disconnected) => break,
+            let goes_on = match self.receiver.recv_timeout(self.patience()) {
+                Ok(job) => self.take_all(job),
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            if !goes_on {
+                break;
+            }
+            if self.write_at.is_some_and(|at| at <= Instant::now()) {
+                self.write();
             }
             if polled_at.elapsed() >= POLL_INTERVAL {
-                polled_at = tokio::time::Instant::now();
+                polled_at = Instant::now();
                 self.retry();
                 self.reload_directory();
             }
@@ -134,13 +146,37 @@ impl Thread {
         }
     }
 
-    fn commit(&mut self, changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()>) {
+    /// How long the thread may sleep.
+    fn patience(&self) -> Duration {
+        self.write_at.map_or(POLL_INTERVAL, |at| at.saturating_duration_since(Instant::now()).min(POLL_INTERVAL))
+    }
+
+    /// Takes this job and those that wait behind it, so that they share one transaction. `false`: it was the last.
+    fn take_all(&mut self, first: Job) -> bool {
+        let further: Vec<Job> = self.receiver.try_iter().take(JOBS_MAX).collect();
+        std::iter::once(first).chain(further).all(|job| self.take(job))
+    }
+
+    fn take(&mut self, job: Job) -> bool {
+        match job {
+            Job::Commit { changes, cdrs, done } => self.take_commit(changes, cdrs, done),
+            Job::ReadCdrs { limit, reply } => {
+                self.retry();
+                // A reader that has gone away needs no answer.
+                drop(reply.send(self.store.cdrs(0, limit)));
+            }
+            Job::End => return false,
+        }
+        true
+    }
+
+    fn take_commit(&mut self, changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()>) {
+        let now = Instant::now();
+        let due = if changes.is_empty() { now + RECORDS_DELAY } else { now };
+        self.write_at = Some(self.write_at.map_or(due, |at| at.min(due)));
         append(&mut self.changes, changes);
         append(&mut self.cdrs, cdrs);
-        if self.write() {
-            // The core may have stopped waiting; the change is on disk all the same.
-            let _ = done.send(());
-        }
+        self.waiting.push(done);
     }
 
     fn retry(&mut self) {
@@ -149,23 +185,28 @@ impl Thread {
         }
     }
 
-    fn write(&mut self) -> bool {
+    /// Those who wait for what could not be written learn it by the end of their channel.
+    fn write(&mut self) {
+        self.write_at = None;
+        let waiting = std::mem::take(&mut self.waiting);
         let result = self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous());
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
         match result {
             Ok(()) => {
                 self.changes.clear();
                 self.cdrs.clear();
+                // The core may have stopped waiting; the change is on disk all the same.
+                for done in waiting {
+                    let _ = done.send(());
+                }
                 if !was_healthy {
                     info!("The store works again; everything that waited is on disk.");
                 }
-                true
             }
             Err(error) => {
                 if was_healthy {
                     error!(%error, "The store fails; calls go on, and writing is tried again every second.");
                 }
-                false
             }
         }
     }
@@ -224,6 +265,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn records_of_many_batches_share_a_transaction_and_are_there_for_who_asks() {
+        const BATCHES: u32 = 200;
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| {}).unwrap();
+        let log_bytes = || std::fs::metadata(dir.path().join("ringdown.db-wal")).unwrap().len();
+        let before = log_bytes();
+        for n in 0..BATCHES {
+            handle.commit(vec![], vec![crate::shell::store::tests::cdr(u64::from(n))]).await;
+        }
+        assert_eq!(handle.cdrs(1_000).await.unwrap().len(), BATCHES as usize);
+        // Each transaction appends two pages or more.
+        let most = u64::from(BATCHES) * 4_096 / 2;
+        assert!(log_bytes() - before < most, "{} bytes for {BATCHES} batches", log_bytes() - before);
+        drop(handle);
+        join.join().unwrap();
+    }
+
+    #[tokio::test]
     async fn users_added_by_another_process_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let (send, mut directories) = tokio::sync::mpsc::channel(4);
@@ -246,7 +305,7 @@ mod tests {
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
         assert!(started.elapsed() < Duration::from_secs(3), "the core waited for the disk");
         assert!(!handle.is_healthy());

@@ -5,7 +5,11 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-use crate::{shell::calendar, types::Instant, wire::sip::Uri};
+use crate::{
+    shell::calendar,
+    types::{Instant, certificate::SubjectNames, limits::CERTIFICATE_NAMES_MAX},
+    wire::sip::Uri,
+};
 
 /// The end of its validity; `None` if it cannot be read.
 pub fn end_of(certificate: &CertificateDer<'_>) -> Option<Instant> {
@@ -20,12 +24,22 @@ pub(super) fn refuse_ended(now: Instant, file: &Path, first: Option<&Certificate
     end.map_or(Ok(()), |end| Err(format!("{} ended on {}", file.display(), calendar::rfc3339(end.unix_ms()))))
 }
 
+/// Its alternative names; none if it cannot be read.
+pub fn names_of(certificate: &CertificateDer<'_>) -> SubjectNames {
+    let mut names = SubjectNames::default();
+    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return names };
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return names };
+    for name in extension.value.general_names.iter().take(CERTIFICATE_NAMES_MAX) {
+        match name {
+            GeneralName::DNSName(name) => names.dns.push((*name).to_owned()),
+            GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
+            _ => {}
+        }
+    }
+    names
+}
+
 /// Whether an alternative name is the SIP URI of this domain (RFC 5922 section 7.1).
 pub(super) fn names_domain(certificate: &CertificateDer<'_>, domain: &str) -> bool {
-    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return false };
-    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
-    names.value.general_names.iter().any(|name| match name {
-        GeneralName::URI(uri) => Uri::parse(uri).is_some_and(|uri| uri.is_domain(domain)),
-        _ => false,
-    })
+    names_of(certificate).uris.iter().any(|uri| Uri::parse(uri).is_some_and(|uri| uri.is_domain(domain)))
 }

@@ -1,11 +1,18 @@
 //! One TCP or TLS connection: cuts what arrives into messages, writes what is queued, and ends in one place.
 
-use std::{io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rustix::net::sockopt;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
@@ -35,9 +42,12 @@ const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A byte stream, plain or TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+
+/// A stream holds more than a kilobyte for TLS, and every function that waits with it would hold room for one.
+pub(super) type BoxedStream = Box<dyn Stream>;
 
 /// Who opened the connection. Only a peer's must prove itself by a first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +65,10 @@ pub(super) fn tune(stream: &TcpStream) {
 }
 
 /// Serves a connection to its end. The core is told unless it asked for the end itself.
-pub(super) async fn run<S: Stream>(
+pub(super) async fn run(
     shared: &Shared,
     flow: Flow,
-    stream: S,
+    stream: BoxedStream,
     queue: mpsc::Receiver<Bytes>,
     opened: Opened,
 ) {
@@ -79,10 +89,10 @@ pub(super) async fn fail(shared: &Shared, flow: Flow) {
     }
 }
 
-struct Connection<'a, S> {
+struct Connection<'a> {
     shared: &'a Shared,
     flow: Flow,
-    stream: S,
+    stream: BoxedStream,
     framer: Framer,
     /// When an incomplete message (or a silent new connection) ends the connection.
     deadline: Option<Instant>,
@@ -90,9 +100,8 @@ struct Connection<'a, S> {
     is_reading: bool,
 }
 
-impl<S: Stream> Connection<'_, S> {
+impl Connection<'_> {
     async fn serve(mut self, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
-        let mut buffer = [0; STREAM_READ_BYTES_MAX];
         loop {
             tokio::select! {
                 queued = queue.recv() => match queued {
@@ -100,26 +109,29 @@ impl<S: Stream> Connection<'_, S> {
                     Some(bytes) => self.write(&bytes).await?,
                     None => return self.finish(Bytes::new(), queue).await,
                 },
-                read = self.stream.read(&mut buffer), if self.is_reading => match read? {
+                read = read(&mut self.stream, |bytes| self.framer.push(bytes)), if self.is_reading => match read? {
                     0 => return Ok(()),
-                    len => self.received(&buffer[..len]).await?,
+                    len => self.received(len).await?,
                 },
                 () = sleep_until(self.deadline), if self.is_reading => return Ok(()),
             }
         }
     }
 
-    async fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.framer.push(bytes);
-        let mut is_new_message = self.framer.pending_bytes() == bytes.len();
+    /// `len` bytes have been given to the framer.
+    async fn received(&mut self, len: usize) -> io::Result<()> {
+        let mut is_new_message = self.framer.pending_bytes() == len;
         loop {
             match self.framer.poll() {
                 Ok(Some(Frame::Message(bytes))) => {
                     is_new_message = true;
                     self.tell(Input::Received { flow: self.flow, bytes }).await?;
                 }
-                Ok(Some(Frame::Ping)) => self.write(PONG).await?,
-                Ok(Some(Frame::Pong)) => {}
+                Ok(Some(Frame::Ping)) => {
+                    self.write(PONG).await?;
+                    self.tell(Input::Alive { flow: self.flow }).await?;
+                }
+                Ok(Some(Frame::Pong)) => self.tell(Input::Alive { flow: self.flow }).await?,
                 Ok(None) => break,
                 Err(error) => return self.unframeable(error).await,
             }
@@ -165,12 +177,24 @@ impl<S: Stream> Connection<'_, S> {
             self.stream.shutdown().await
         })
         .await??;
-        let mut discarded = [0; STREAM_READ_BYTES_MAX];
-        let until_end = async { while self.stream.read(&mut discarded).await.is_ok_and(|len| len > 0) {} };
+        let until_end = async { while read(&mut self.stream, |_| ()).await.is_ok_and(|len| len > 0) {} };
         // A peer that goes on sending is cut off.
         let _ = timeout(LINGER, until_end).await;
         Ok(())
     }
+}
+
+/// Reads once and says how much; 0 is the end. The buffer lives on the thread's stack while there is something to read, so
+/// that a connection without a message has none.
+async fn read(stream: &mut BoxedStream, mut take: impl FnMut(&[u8])) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut space = [MaybeUninit::uninit(); STREAM_READ_BYTES_MAX];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer))?;
+        take(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+    .await
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -13,7 +13,7 @@ use crate::types::{Flow, Transport};
 
 use super::{
     Shared,
-    connection::{self, Opened},
+    connection::{self, BoxedStream, Opened},
     tls,
 };
 
@@ -28,10 +28,10 @@ pub(super) async fn open(
     trunk: usize,
     queue: mpsc::Receiver<Bytes>,
 ) {
-    let established = tokio::time::timeout(CONNECT_TIMEOUT, establish(&shared, &flow, &server_name, trunk)).await;
+    let establish = Box::pin(establish(&shared, &flow, &server_name, trunk));
+    let established = tokio::time::timeout(CONNECT_TIMEOUT, establish).await;
     match established.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(Established::Tcp(stream)) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
-        Ok(Established::Tls(stream)) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
+        Ok(stream) => connection::run(&shared, flow, stream, queue, Opened::ByUs).await,
         Err(error) => {
             warn!(transport = %flow.transport, server_name, %error, "A connection cannot be opened.");
             connection::fail(&shared, flow).await;
@@ -39,18 +39,13 @@ pub(super) async fn open(
     }
 }
 
-enum Established {
-    Tcp(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-async fn establish(shared: &Shared, flow: &Flow, server_name: &str, trunk: usize) -> io::Result<Established> {
+async fn establish(shared: &Shared, flow: &Flow, server_name: &str, trunk: usize) -> io::Result<BoxedStream> {
     let stream = connect(flow).await?;
     if flow.transport != Transport::Tls {
-        return Ok(Established::Tcp(stream));
+        return Ok(Box::new(stream));
     }
     let stream = tls::connect(shared.tls.client_config(trunk), stream, server_name).await?;
-    Ok(Established::Tls(Box::new(stream)))
+    Ok(Box::new(stream))
 }
 
 /// From the address the peer knows us by, where that is one of the network.

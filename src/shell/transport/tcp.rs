@@ -8,9 +8,18 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::types::{Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX};
+use crate::{
+    call::Input,
+    shell::core_task::ToCore,
+    types::{Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX},
+};
 
-use super::{Shared, connection, sources::Share, spawn, tls};
+use super::{
+    Shared,
+    connection::{self, BoxedStream},
+    sources::Share,
+    spawn, tls,
+};
 
 /// After a failed `accept` (usually no file descriptors left): not in a tight loop.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -69,20 +78,21 @@ impl Place {
 }
 
 async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, mut place: Place) {
-    if flow.transport == Transport::Tls {
-        let stream = tls::accept(&shared.tls, stream).await;
+    let (stream, names): (BoxedStream, _) = if flow.transport == Transport::Tls {
+        // Boxed, so that its room is given back when it is over.
+        let stream = Box::pin(tls::accept(&shared.tls, stream, flow.remote)).await;
         drop(place.handshake.take());
-        if let Some(stream) = stream {
-            serve(shared, flow, stream, place).await;
-        }
+        let Some(stream) = stream else { return };
+        let names = tls::client_names(&stream);
+        (stream, names)
     } else {
-        serve(shared, flow, stream, place).await;
-    }
-}
-
-async fn serve<S: connection::Stream>(shared: Arc<Shared>, flow: Flow, stream: S, place: Place) {
+        (Box::new(stream), None)
+    };
     let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
     shared.connections.insert(flow.connection, sender);
+    if let Some(names) = names {
+        shared.tell_core(ToCore::Input(Input::Certified { flow, names })).await;
+    }
     connection::run(&shared, flow, stream, queue, connection::Opened::ByPeer).await;
     drop(place);
 }

@@ -148,6 +148,7 @@ async fn messages_are_cut_out_of_a_stream_however_it_is_segmented() {
     }
     let (first, bytes) = fixture.received().await;
     assert_eq!(bytes, OPTIONS);
+    assert!(matches!(fixture.mail().await, ToCore::Input(Input::Alive { flow }) if flow == first));
     let (second, bytes) = fixture.received().await;
     assert_eq!(bytes, OPTIONS);
     assert_eq!(first, second);
@@ -164,9 +165,12 @@ async fn messages_are_cut_out_of_a_stream_however_it_is_segmented() {
 async fn a_ping_is_answered_by_a_pong_and_is_not_a_message() {
     let mut fixture = Fixture::start();
     let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
-    phone.write_all(b"\r\n\r\n").await.unwrap();
+    for keep_alive in ["\r\n\r\n", "\r\nINV"] {
+        phone.write_all(keep_alive.as_bytes()).await.unwrap();
+        assert!(matches!(fixture.mail().await, ToCore::Input(Input::Alive { .. })), "the core hears of it");
+        fixture.no_mail();
+    }
     assert_eq!(read_some(&mut phone).await, b"\r\n");
-    fixture.no_mail();
 }
 
 #[tokio::test]

@@ -67,9 +67,21 @@ pub enum Record {
     Address(IpAddr),
 }
 
+impl Record {
+    /// Whether it is of this type. Others that stand in an answer are ignored: they would be in the place of good ones.
+    const fn answers(&self, asked: RecordType) -> bool {
+        match self {
+            Self::Naptr { .. } => matches!(asked, RecordType::Naptr),
+            Self::Srv { .. } => matches!(asked, RecordType::Srv),
+            Self::Address(IpAddr::V4(_)) => matches!(asked, RecordType::A),
+            Self::Address(IpAddr::V6(_)) => matches!(asked, RecordType::Aaaa),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The shortest time to live of the records.
+    /// The shortest time to live of the records, those of another type than the one asked for included.
     Found { records: Vec<Record>, ttl: Duration },
     /// The name does not exist, or has no record of this type.
     Absent,
@@ -152,6 +164,8 @@ pub struct Locator {
     asked: BTreeSet<Question>,
     outputs: VecDeque<Question>,
     servers: Vec<Server>,
+    /// When the records that the servers come from are given up.
+    keep_until: Instant,
 }
 
 impl Locator {
@@ -162,6 +176,7 @@ impl Locator {
             asked: BTreeSet::new(),
             outputs: VecDeque::new(),
             servers: Vec::new(),
+            keep_until: now,
         };
         locator.settle(now);
         locator
@@ -200,7 +215,8 @@ impl Locator {
     fn answered(&mut self, now: Instant, question: Question, reply: Reply) {
         let earlier = self.known.remove(&question);
         let known = match reply {
-            Reply::Found { mut records, ttl } if !records.is_empty() => {
+            Reply::Found { mut records, ttl } if records.iter().any(|record| record.answers(question.record_type)) => {
+                records.retain(|record| record.answers(question.record_type));
                 records.truncate(limits::DNS_RECORDS_MAX);
                 let ask_at = now + ttl.clamp(TTL_MIN, TTL_MAX);
                 Known { records, is_stale: false, ask_at, keep_until: ask_at + GRACE, answered_at: now }
@@ -236,16 +252,25 @@ impl Locator {
     }
 
     /// Follows the records from the destination to addresses, asks for those that are missing, and forgets those that
-    /// nothing points to any more. Until every answer is in, the servers known before stay.
+    /// nothing points to any more. Until every answer is in, the servers known before stay; and where records lead to new
+    /// hosts of which none has an address, until their own grace ends.
     fn settle(&mut self, now: Instant) {
-        let mut walk = Walk { known: &self.known, now, needed: BTreeSet::new(), is_complete: true };
+        let mut walk = Walk {
+            known: &self.known,
+            now,
+            needed: BTreeSet::new(),
+            is_complete: true,
+            names_hosts: false,
+            keep_until: now,
+        };
         let servers = walk.servers(&self.destination);
-        let Walk { needed, is_complete, .. } = walk;
+        let Walk { needed, is_complete, names_hosts, keep_until, .. } = walk;
         if is_complete {
             self.known.retain(|question, _| needed.contains(question));
         }
-        if is_complete || self.servers.is_empty() {
-            self.servers = servers;
+        let is_lost = servers.is_empty() && names_hosts && now < self.keep_until;
+        if is_complete && !is_lost || self.servers.is_empty() {
+            (self.servers, self.keep_until) = (servers, keep_until);
         }
         for question in needed {
             if !self.known.contains_key(&question) {
@@ -262,6 +287,10 @@ struct Walk<'a> {
     needed: BTreeSet<Question>,
     /// Every question met had an answer.
     is_complete: bool,
+    /// Some record or the operator names a host, so that there should be addresses.
+    names_hosts: bool,
+    /// The end of the grace of the last address met.
+    keep_until: Instant,
 }
 
 /// A transport and the name of its SRV records.
@@ -332,6 +361,7 @@ impl<'a> Walk<'a> {
     /// IPv6 first (RFC 6724 section 2.1).
     fn addresses(&mut self, host: &str, port: u16, transport: Transport) -> Vec<Target> {
         let mut targets = Vec::new();
+        self.names_hosts = true;
         for record_type in [RecordType::Aaaa, RecordType::A] {
             for record in self.look(host, record_type).unwrap_or_default() {
                 if let Record::Address(ip) = record {
@@ -352,7 +382,12 @@ impl<'a> Walk<'a> {
         }
         self.is_complete &= known.is_some();
         self.needed.insert(question);
-        known.map(|known| known.usable(self.now))
+        let known = known?;
+        let usable = known.usable(self.now);
+        if matches!(record_type, RecordType::A | RecordType::Aaaa) && !usable.is_empty() {
+            self.keep_until = self.keep_until.max(known.keep_until);
+        }
+        Some(usable)
     }
 }
 

@@ -253,6 +253,34 @@ fn negative_answers_keep_what_was_known_until_its_grace_ends() {
 }
 
 #[test]
+fn records_that_lead_to_hosts_without_addresses_take_nothing_away_until_the_old_grace_ends() {
+    let before = ["_sip._udp.carrier.example. SRV 1 0 5060 old.example.", "old.example. A 192.0.2.1"];
+    let after = Zone::new(&["_sip._udp.carrier.example. SRV 1 0 5060 new.example."]);
+    for after in [
+        Zone::new(&["_sip._udp.carrier.example. SRV 1 0 5060 new.example."]),
+        after.fails("new.example.", RecordType::A),
+    ] {
+        let mut locator = Locator::new(START, destination(None, Some(Transport::Udp)));
+        serve(START, &mut locator, &Zone::new(&before));
+        let known: Vec<_> = locator.targets().copied().collect();
+        assert_eq!(known.len(), 1);
+        let mut pass = |now| {
+            locator.handle_input(now, Input::Timeout);
+            serve(now, &mut locator, &after);
+            locator.targets().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(pass(START + TTL), known);
+        assert_eq!(pass(START + GRACE), known);
+        assert_eq!(pass(START + TTL + GRACE), []);
+    }
+    let mut locator = Locator::new(START, destination(None, Some(Transport::Udp)));
+    serve(START, &mut locator, &Zone::new(&before));
+    locator.handle_input(START + TTL, Input::Timeout);
+    serve(START + TTL, &mut locator, &Zone::new(&["_sip._udp.carrier.example. SRV 0 0 0 ."]));
+    assert_eq!(locator.targets().count(), 0, "no such service is a clear word");
+}
+
+#[test]
 fn one_broken_name_leaves_the_others_fresh() {
     let good = Zone::new(&[
         "_sip._udp.carrier.example. SRV 1 0 5060 s1.example.",
@@ -296,6 +324,26 @@ fn answers_nobody_asked_for_change_nothing() {
     let record = Record::Address("203.0.113.66".parse().unwrap());
     locator.handle_input(START, Input::Answered { question, reply: Reply::Found { records: vec![record], ttl: TTL } });
     assert_eq!(told(&locator.order(&mut Rng::from_small_seed(1))), "udp 192.0.2.1:5060");
+}
+
+#[test]
+fn records_of_another_type_are_no_answer_and_displace_none() {
+    let records = ["carrier.example. A 192.0.2.1", "carrier.example. AAAA 2001:db8::1"];
+    let mut locator = Locator::new(START, destination(Some(5060), Some(Transport::Udp)));
+    serve(START, &mut locator, &Zone::new(&records));
+    let known: Vec<_> = locator.targets().copied().collect();
+    assert_eq!(known.len(), 2);
+    let later = START + TTL;
+    locator.handle_input(later, Input::Timeout);
+    let srv = Record::Srv { priority: 0, weight: 0, port: 1, target: "elsewhere.".to_owned() };
+    for address in ["2001:db8::66", "192.0.2.66"] {
+        let Output::Ask(question) = locator.poll_output() else { panic!("the records have expired") };
+        let other = Record::Address(address.parse().unwrap());
+        assert!(!other.answers(question.record_type), "IPv4 is asked for first");
+        let reply = Reply::Found { records: vec![srv.clone(), other], ttl: TTL };
+        locator.handle_input(later, Input::Answered { question, reply });
+    }
+    assert_eq!(locator.targets().copied().collect::<Vec<_>>(), known);
 }
 
 #[test]

@@ -29,7 +29,10 @@
 
 mod formats;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use formats::retain_offered;
 
@@ -124,13 +127,12 @@ impl From<SdpFault> for NegotiationFault {
 #[derive(Debug)]
 pub struct Leg {
     security: LegSecurity,
-    rng: Rng,
     origin_id: u64,
     origin_version: u64,
     /// The description sent last; a different one gets a higher version.
-    sent: Option<Secret<String>>,
-    /// The description sent in the exchange that settled what stands.
-    standing: Option<Secret<String>>,
+    sent: Option<Arc<Secret<String>>>,
+    /// The description sent in the exchange that settled what stands; mostly the same.
+    standing: Option<Arc<Secret<String>>>,
     /// In `o=` where no section has an address of its own.
     address: IpAddr,
     /// Our side of what is settled: ports, profile, multiplexing, and the one crypto line in use.
@@ -141,9 +143,20 @@ pub struct Leg {
     renews_keys: bool,
 }
 
+/// What a leg had negotiated at some time ([`Leg::past`]).
+#[derive(Clone, Debug)]
+pub struct Past {
+    origin_version: u64,
+    sent: Option<Arc<Secret<String>>>,
+    standing: Option<Arc<Secret<String>>>,
+    ours: Vec<MediaSection>,
+    settled: Vec<Settled>,
+    exchange: Exchange,
+}
+
 /// Where the last exchange of this leg stands. Offers are kept after their answer, because a forked INVITE may be
 /// answered again, and so may ours: in a provisional response and in the final one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Exchange {
     Idle,
     /// Our offer awaits the peer's answer.
@@ -162,12 +175,11 @@ struct Agreement {
 }
 
 impl Leg {
-    pub fn new(security: LegSecurity, mut rng: Rng) -> Self {
+    pub fn new(security: LegSecurity, rng: &mut Rng) -> Self {
         // RFC 3264 section 5: a 64-bit signed integer.
         let origin_id = rng.u64() >> 1;
         Self {
             security,
-            rng,
             origin_id,
             origin_version: 0,
             sent: None,
@@ -219,11 +231,11 @@ impl Leg {
     /// Our offer on this leg: the formats of `source` (the other leg's offer), our addresses and keys. Sections this
     /// server cannot relay (neither RTP audio nor video) and those whose `local` is `None` get port 0. An exchange
     /// that is still unanswered is given up.
-    pub fn offer(&mut self, source: &Session, local: &[Option<LocalMedia>]) -> String {
+    pub fn offer(&mut self, rng: &mut Rng, source: &Session, local: &[Option<LocalMedia>]) -> String {
         let count = source.media.len().max(self.ours.len());
         let sections: Vec<_> = (0..count)
             .map(|i| match (source.media.get(i), local.get(i).copied().flatten()) {
-                (Some(section), Some(local)) if is_relayable(section) => self.offer_section(i, section, local),
+                (Some(section), Some(local)) if is_relayable(section) => self.offer_section(rng, i, section, local),
                 (Some(section), _) => rejected(section),
                 // The other leg is a new one with fewer sections; ours may not disappear.
                 (None, _) => rejected(&self.ours[i]),
@@ -283,6 +295,7 @@ impl Leg {
     /// May be called again for the same offer; our keys stay. Fails without changing state.
     pub fn answer(
         &mut self,
+        rng: &mut Rng,
         source: &Session,
         local: &[Option<LocalMedia>],
     ) -> Result<(String, Vec<Settled>), NegotiationFault> {
@@ -294,7 +307,7 @@ impl Leg {
         };
         let agreements = (0..offer.len())
             .map(|i| match (source.media.get(i), local.get(i).copied().flatten()) {
-                (Some(section), Some(local)) => self.answer_section(i, &offer[i], section, local),
+                (Some(section), Some(local)) => self.answer_section(rng, i, &offer[i], section, local),
                 (None, _) | (_, None) => Agreement::rejected(&offer[i]),
             })
             .collect();
@@ -322,6 +335,52 @@ impl Leg {
         }
     }
 
+    /// Nobody can answer the last offer again: no INVITE or response that carried it, or its answer, is on its way. What
+    /// was kept for that is forgotten.
+    pub fn conclude(&mut self) {
+        match self.exchange {
+            Exchange::OfferAnswered(_) | Exchange::ReceivedAnswered(_) => self.exchange = Exchange::Idle,
+            Exchange::Idle | Exchange::Offered(_) | Exchange::Received(_) => {}
+        }
+    }
+
+    /// What holds in each dialog of a forked INVITE before a later exchange in one of them.
+    pub fn past(&self) -> Past {
+        Past {
+            origin_version: self.origin_version,
+            sent: self.sent.clone(),
+            standing: self.standing.clone(),
+            ours: self.ours.clone(),
+            settled: self.settled.clone(),
+            exchange: self.exchange.clone(),
+        }
+    }
+
+    /// Goes on where `past` was: in another dialog of the same INVITE, which has not seen what came after. `false`, and
+    /// nothing has changed, if one of our keys of then was given up since: it never comes back.
+    pub fn return_to(&mut self, past: Past) -> bool {
+        let is_in_use = |(i, before): (usize, &MediaSection)| {
+            before.crypto.is_empty() || self.ours.get(i).is_some_and(|ours| ours.crypto == before.crypto)
+        };
+        if !past.ours.iter().enumerate().all(is_in_use) {
+            return false;
+        }
+        let Past { origin_version, sent, standing, ours, settled, exchange } = past;
+        *self = Self {
+            origin_version,
+            sent,
+            standing,
+            ours,
+            settled,
+            exchange,
+            security: self.security,
+            origin_id: self.origin_id,
+            address: self.address,
+            renews_keys: false,
+        };
+        true
+    }
+
     /// What is settled now, one entry per section; empty before the first answer.
     pub fn settled(&self) -> &[Settled] {
         &self.settled
@@ -332,18 +391,18 @@ impl Leg {
         self.ours.get(section).is_some_and(|ours| ours.port != 0)
     }
 
-    fn offer_section(&mut self, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
+    fn offer_section(&self, rng: &mut Rng, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
         let before = self.ours.get(i);
         let was_muxed = before.is_some_and(|ours| ours.has_rtcp_mux);
         let in_use =
             before.filter(|ours| !ours.crypto.is_empty()).map(|ours| (ours.profile.is_secure(), ours.crypto.clone()));
         let (is_secure, crypto) = match in_use {
-            Some((is_secure, _)) if self.renews_keys => (is_secure, self.fresh_lines()),
+            Some((is_secure, _)) if self.renews_keys => (is_secure, fresh_lines(rng)),
             Some(in_use) => in_use,
             None => match self.security {
                 LegSecurity::PlainOnly => (false, Vec::new()),
-                LegSecurity::SrtpPreferred => (false, self.fresh_lines()),
-                LegSecurity::SrtpOnly => (true, self.fresh_lines()),
+                LegSecurity::SrtpPreferred => (false, fresh_lines(rng)),
+                LegSecurity::SrtpOnly => (true, fresh_lines(rng)),
             },
         };
         MediaSection {
@@ -359,21 +418,6 @@ impl Leg {
             bandwidth: source.bandwidth.clone(),
             attributes: source.attributes.clone(),
         }
-    }
-
-    /// One line for each suite, each with a key of its own.
-    fn fresh_lines(&mut self) -> Vec<Crypto> {
-        (1..)
-            .zip(SUITES)
-            .map(|(tag, suite)| Crypto {
-                tag,
-                suite,
-                suite_text: suite.name().to_owned(),
-                key: MasterKey::generate(suite, &mut self.rng),
-                mki_bytes: 0,
-                is_weakened: false,
-            })
-            .collect()
     }
 
     /// One section of the peer's answer (`theirs`, whose formats are reduced to those offered) to ours.
@@ -411,7 +455,8 @@ impl Leg {
     }
 
     fn answer_section(
-        &mut self,
+        &self,
+        rng: &mut Rng,
         i: usize,
         offer: &MediaSection,
         source: &MediaSection,
@@ -433,7 +478,7 @@ impl Leg {
             direction: answer_direction(offer.direction, source.direction),
             rtcp: None,
             has_rtcp_mux: offer.has_rtcp_mux,
-            crypto: chosen.map(|chosen| self.answer_line(i, chosen)).into_iter().collect(),
+            crypto: chosen.map(|chosen| self.answer_line(rng, i, chosen)).into_iter().collect(),
             bandwidth: accepted.bandwidth,
             attributes: accepted.attributes,
         };
@@ -441,11 +486,11 @@ impl Leg {
     }
 
     /// Tag and spelling are the peer's (RFC 4568 section 5.1.2); the key is the one in use if the suite stays.
-    fn answer_line(&mut self, i: usize, chosen: &Crypto) -> Crypto {
+    fn answer_line(&self, rng: &mut Rng, i: usize, chosen: &Crypto) -> Crypto {
         let in_use = self.ours.get(i).and_then(|ours| ours.crypto.first()).filter(|line| line.suite == chosen.suite);
         let key = match in_use {
             Some(line) => line.key.clone(),
-            None => MasterKey::generate(chosen.suite, &mut self.rng),
+            None => MasterKey::generate(chosen.suite, rng),
         };
         Crypto {
             tag: chosen.tag,
@@ -484,7 +529,7 @@ impl Leg {
         self.origin_version += 1;
         session.origin_version = self.origin_version;
         let text = sdp::print(&session, self.address);
-        self.sent = Some(Secret::new(text.clone()));
+        self.sent = Some(Arc::new(Secret::new(text.clone())));
         text
     }
 }
@@ -535,6 +580,21 @@ pub fn is_same_media(one: &Session, other: &Session) -> bool {
         sdp::print(&session, Ipv4Addr::UNSPECIFIED.into())
     };
     bare(one) == bare(other)
+}
+
+/// One line for each suite, each with a key of its own.
+fn fresh_lines(rng: &mut Rng) -> Vec<Crypto> {
+    (1..)
+        .zip(SUITES)
+        .map(|(tag, suite)| Crypto {
+            tag,
+            suite,
+            suite_text: suite.name().to_owned(),
+            key: MasterKey::generate(suite, rng),
+            mki_bytes: 0,
+            is_weakened: false,
+        })
+        .collect()
 }
 
 /// What this server can relay: RTP audio or video in use.
@@ -617,7 +677,7 @@ fn protection(line: Option<&Crypto>) -> Protection {
 /// The other leg has no use for this peer's keys, so it never sees them.
 fn withhold_keys(session: &mut Session) {
     for section in &mut session.media {
-        section.crypto.clear();
+        section.crypto = Vec::new();
     }
 }
 

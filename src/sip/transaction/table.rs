@@ -296,6 +296,10 @@ impl Table {
         };
         self.clients.insert(key.clone(), txn);
         self.insert(txn, Transaction { machine, flow, key, side: Side::Client });
+        if flow.key().is_none() {
+            // A contact restored from the store, whose connection is gone: nothing can be sent and no failure will be told.
+            return self.step(now, txn, Stimulus::TransportFailed);
+        }
         self.perform(now, txn, actions);
     }
 

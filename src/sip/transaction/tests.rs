@@ -6,7 +6,7 @@ use std::iter;
 use bytes::Bytes;
 
 use crate::{
-    types::{Duration, Flow, Instant, Rng, Transport, TxnId},
+    types::{ConnectionId, Duration, Flow, Instant, Rng, Transport, TxnId},
     wire::sip::{Message, Name},
 };
 
@@ -542,4 +542,16 @@ fn abandon(n: usize) -> usize {
 fn abandoned_invites_are_gone_after_64_t1_in_linear_work() {
     let (few, many) = (abandon(5_000), abandon(50_000));
     assert_eq!(many, few * 10, "work per transaction does not grow");
+}
+
+#[test]
+fn a_request_for_a_connection_that_is_gone_fails_at_once() {
+    for method in ["INVITE", "OPTIONS"] {
+        let mut layer = Layer::new(Transport::Tcp);
+        let (txn, branch) = layer.table.reserve();
+        let message = request(method, &branch, &format!("1 {method}"));
+        let flow = Flow { connection: ConnectionId::NONE, ..layer.flow() };
+        assert_eq!(layer.feed(Input::Send { txn, flow, request: message }), ["TransportFailed", "Terminated"]);
+        assert!(layer.table.holds_nothing());
+    }
 }

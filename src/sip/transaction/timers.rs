@@ -1,4 +1,7 @@
 //! The timers of transactions (RFC 3261 table 4, RFC 6026) and the queue they wait in.
+//!
+//! Timer C (section 16.6) is missing here because it is none of a transaction: how long a callee may ring is the call's
+//! decision ([`limits::RING_S_MAX`](crate::types::limits::RING_S_MAX)), as is how long a re-INVITE may take.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,6 +3,8 @@
 //! The stream framer here and the header index of [`super::message`] walk lines with the same functions and judge
 //! Content-Length with the same rule, so no byte can belong to one message for one of them and to the next for the other.
 
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Fault, Name, scan};
@@ -67,7 +69,7 @@ impl Framer {
         }
         match self.message_bytes {
             Some(bytes) if bytes <= self.buffer.len() => {
-                let message = self.buffer.split_to(bytes).freeze();
+                let message = self.take(bytes).freeze();
                 self.line_at = 0;
                 self.message_bytes = None;
                 Ok(Some(Frame::Message(message)))
@@ -90,8 +92,13 @@ impl Framer {
             [b'\r', b'\n', ..] => (Frame::Pong, 2),
             _ => return None,
         };
-        let _ = self.buffer.split_to(bytes);
+        let _ = self.take(bytes);
         Some(Some(frame))
+    }
+
+    /// The first bytes. Without any behind them the buffer goes as well: an idle connection keeps none.
+    fn take(&mut self, bytes: usize) -> BytesMut {
+        if bytes == self.buffer.len() { mem::take(&mut self.buffer) } else { self.buffer.split_to(bytes) }
     }
 
     /// Length of the message at the front, once its header section is complete.
@@ -223,6 +230,20 @@ mod tests {
         framer.push(b"\r\nINV");
         assert_eq!((framer.poll().unwrap(), framer.poll().unwrap()), (Some(Frame::Ping), None));
         assert_eq!(framer.pending_bytes(), 3);
+    }
+
+    #[test]
+    fn nothing_is_kept_between_messages() {
+        let mut framer = Framer::new();
+        for (stream, frame) in [
+            (&b"\r\n\r\n"[..], Frame::Ping),
+            (b"A b SIP/2.0\r\nl:4\r\n\r\nbody", message(b"A b SIP/2.0\r\nl:4\r\n\r\nbody")),
+        ] {
+            framer.push(stream);
+            assert!(framer.buffer.capacity() > 0);
+            assert_eq!(framer.poll().unwrap(), Some(frame));
+            assert_eq!((framer.poll().unwrap(), framer.buffer.capacity()), (None, 0));
+        }
     }
 
     #[test]

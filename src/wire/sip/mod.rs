@@ -24,6 +24,7 @@ pub mod frame;
 pub mod headers;
 pub mod message;
 mod name;
+pub mod overload;
 #[cfg(test)]
 mod properties;
 pub mod reason;

@@ -33,6 +33,15 @@ pub fn passed_on(message: &Message) -> Option<String> {
     texts.into_iter().flatten().reduce(|a, b| format!("{a}, {b}"))
 }
 
+/// The Q.850 cause that a response states, which may pass to another leg (RFC 6432), written anew.
+pub fn q850(response: &Message) -> Option<String> {
+    let causes = response.values(Name::Reason).filter_map(cause);
+    causes
+        .filter(|(protocol, cause)| *protocol == "Q.850" && (1..=127).contains(cause))
+        .map(|(_, cause)| format!("Q.850;cause={cause}"))
+        .next()
+}
+
 /// Protocol, in its standard spelling, and cause of one value.
 fn cause(value: &str) -> Option<(&'static str, u16)> {
     let (protocol, params) = value.split_once(';')?;
@@ -78,6 +87,19 @@ mod tests {
             ("Subject: none", None),
         ] {
             assert_eq!(passed(reasons).as_deref(), told, "{reasons}");
+        }
+    }
+
+    #[test]
+    fn of_a_response_only_the_q850_cause_passes() {
+        let passed = |reasons: &str| {
+            let text = format!("SIP/2.0 503 Busy\n{reasons}\n\n").replace('\n', "\r\n");
+            q850(&Message::parse(Bytes::from(text)).unwrap())
+        };
+        let both = "Reason: SIP;cause=503;text=\"x\", Q.850 ;cause=34;text=\"No circuit at 10.0.0.1\"";
+        assert_eq!(passed(both).as_deref(), Some("Q.850;cause=34"));
+        for nothing in ["Reason: SIP;cause=503", "Reason: Q.850;cause=0", "Reason: Q.850;cause=128", "Subject: x"] {
+            assert_eq!(passed(nothing), None, "{nothing}");
         }
     }
 

@@ -127,6 +127,14 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// A URI as it may stand in a Request-URI: without its headers (RFC 3261 section 19.1.1, table 1). What is no URI stays as
+/// it is.
+pub fn without_headers(text: &str) -> &str {
+    let Some(uri) = Uri::parse(text) else { return text };
+    let rest = &text[..text.len() - uri.headers.len()];
+    rest.strip_suffix('?').unwrap_or(rest)
+}
+
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
@@ -192,6 +200,19 @@ const fn hex_digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_uri_loses_the_headers_of_a_uri_and_nothing_else() {
+        for (text, bare) in [
+            ("sip:a@x?Subject=b&Priority=c", "sip:a@x"),
+            ("sip:a?b:c?d@x;lr?e", "sip:a?b:c?d@x;lr"),
+            ("sip:a?b@x", "sip:a?b@x"),
+            ("sip:x?", "sip:x"),
+            ("no uri?", "no uri?"),
+        ] {
+            assert_eq!(without_headers(text), bare);
+        }
+    }
 
     #[test]
     fn a_sip_uri_comes_apart() {

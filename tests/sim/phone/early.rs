@@ -10,8 +10,10 @@ pub(super) struct Early {
     rseq: Option<u32>,
     /// A reliable response and its PRACK have settled the session.
     pub(super) is_settled: bool,
+    /// Media plays before the answer.
+    pub(super) speaks: bool,
     /// We have offered, and the ACK or PRACK answers.
-    awaits_answer: bool,
+    pub(super) awaits_answer: bool,
 }
 
 fn text(message: &Message) -> String {

@@ -2,7 +2,10 @@
 
 mod exchanges;
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::*;
 use LegSecurity::{PlainOnly, SrtpOnly, SrtpPreferred};
@@ -11,7 +14,13 @@ use NegotiationFault::{AnswerMismatch, NoCommonSuite, NotEncrypted, NothingAccep
 const SECURITIES: [LegSecurity; 3] = [SrtpOnly, SrtpPreferred, PlainOnly];
 
 fn leg(security: LegSecurity) -> Leg {
-    Leg::new(security, Rng::from_small_seed(1))
+    Leg::new(security, &mut rng())
+}
+
+/// Another one each time, so that no key comes twice.
+fn rng() -> Rng {
+    static SEED: AtomicU64 = AtomicU64::new(1);
+    Rng::from_small_seed(SEED.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A peer's description: session level, then these lines.
@@ -60,7 +69,7 @@ fn suite_of(protection: &Protection) -> Option<Suite> {
 
 /// Our offer, read back, after which the leg waits for an answer.
 fn offered(leg: &mut Leg, source: &[&str]) -> Session {
-    read(&leg.offer(&session(source), &local(&[20_000, 20_002, 20_004])))
+    read(&leg.offer(&mut rng(), &session(source), &local(&[20_000, 20_002, 20_004])))
 }
 
 /// The line of our offer with this suite, with the peer's key in place of ours.
@@ -83,7 +92,7 @@ fn in_state(state: &str) -> Leg {
         "Received" => drop(leg.read_offer(body(&["m=audio 6000 RTP/AVP 0"]).as_bytes()).unwrap()),
         "ReceivedAnswered" => {
             leg.read_offer(body(&["m=audio 6000 RTP/AVP 0"]).as_bytes()).unwrap();
-            leg.answer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
+            leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
         }
         other => panic!("no state {other}"),
     }
@@ -108,11 +117,11 @@ fn every_state_under_every_operation() {
     let operations: [Operation; 6] = [
         |leg| leg.read_offer(body(&["m=audio 7000 RTP/AVP 0"]).as_bytes()).map(drop),
         |leg| {
-            leg.offer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
+            leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
             Ok(())
         },
         |leg| leg.read_answer(body(&["m=audio 7000 RTP/AVP 0"]).as_bytes()).map(drop),
-        |leg| leg.answer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).map(drop),
+        |leg| leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).map(drop),
         |leg| {
             leg.roll_back();
             Ok(())
@@ -145,7 +154,7 @@ fn every_state_under_every_operation() {
 #[test]
 fn what_stands_is_repeated_byte_for_byte_and_answered_under_the_line_in_use() {
     let mut leg = leg(SrtpOnly);
-    let first = leg.offer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
+    let first = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
     let line = answer_line(&read(&first), Suite::AeadAes128Gcm);
     let answer = body(&["m=audio 6000 RTP/SAVP 0", &line]);
     leg.read_answer(answer.as_bytes()).unwrap();
@@ -158,7 +167,7 @@ fn what_stands_is_repeated_byte_for_byte_and_answered_under_the_line_in_use() {
     let changed = leg.read_answer(body(&["m=audio 6000 RTP/SAVP 0", &other]).as_bytes());
     assert_eq!(changed.map(drop), Err(AnswerMismatch));
     assert_eq!(leg.read_answer(answer.as_bytes()).map(|(_, settled)| settled), Ok(settled));
-    let held = leg.offer(&session(&["m=audio 4000 RTP/AVP 0", "a=sendonly"]), &local(&[20_000]));
+    let held = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0", "a=sendonly"]), &local(&[20_000]));
     assert_eq!(read(&held).origin_version, 3, "each description that differs has a version of its own");
 }
 
@@ -231,6 +240,7 @@ fn profile_crypto_and_mux_of_an_offer_follow_the_policy_and_the_feedback_of_the_
 #[test]
 fn an_offer_carries_the_source_s_media_and_our_addresses_only() {
     let text = leg(PlainOnly).offer(
+        &mut rng(),
         &session(&[
             "m=audio 4000 RTP/AVP 96 0",
             "b=AS:64",
@@ -261,7 +271,7 @@ fn sections_that_cannot_be_relayed_are_kept_with_port_zero() {
         "m=video 4008 RTP/AVP 97",
         "m=video 4010 RTP/AVP 98",
     ]);
-    let text = leg(PlainOnly).offer(&source, &local(&[20_000, 20_002, 20_004, 20_006, 20_008, 0]));
+    let text = leg(PlainOnly).offer(&mut rng(), &source, &local(&[20_000, 20_002, 20_004, 20_006, 20_008, 0]));
     let m_lines: Vec<_> = text.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(
         m_lines,
@@ -452,7 +462,8 @@ fn which_offers_each_policy_takes() {
         assert_eq!(read_offer.as_ref().map(drop).err().copied(), outcome.err(), "{security:?} {profile} {line}");
         if let Ok(expected) = outcome {
             assert!(read_offer.unwrap().media[0].crypto.is_empty(), "the other leg sees no key");
-            let (text, settled) = leg.answer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
+            let (text, settled) =
+                leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
             assert!(text.contains(&format!("m=audio 20000 {profile} 0")), "the profile offered: {text}");
             assert_eq!((suite_of(&settled[0].send), suite_of(&settled[0].receive)), (expected, expected));
             assert_eq!(text.matches("a=crypto").count(), usize::from(expected.is_some()));
@@ -474,7 +485,7 @@ fn the_strongest_line_is_answered_with_its_tag_its_spelling_and_a_key_of_ours() 
     ];
     let mut leg = leg(SrtpOnly);
     leg.read_offer(body(&lines.each_ref().map(String::as_str)).as_bytes()).unwrap();
-    let (text, settled) = leg.answer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
+    let (text, settled) = leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
     let answer = read(&text);
     let [line] = answer.media[0].crypto.as_slice() else { panic!("exactly one line: {text}") };
     assert_eq!((line.tag, &*line.suite_text), (5, "AES_CM_256_HMAC_SHA1_80"));
@@ -488,7 +499,7 @@ fn the_peer_s_mki_is_expected_and_none_is_sent() {
     let line = crypto(1, Suite::AesCm128HmacSha1_80, 1) + "|2^20|1:4";
     let mut leg = leg(SrtpOnly);
     leg.read_offer(body(&["m=audio 6000 RTP/SAVP 0", &line]).as_bytes()).unwrap();
-    let (text, settled) = leg.answer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
+    let (text, settled) = leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
     assert!(!text.contains('|'));
     let Protection::Srtp { mki_bytes: received, .. } = settled[0].receive else { panic!("encrypted") };
     let Protection::Srtp { mki_bytes: sent, .. } = settled[0].send else { panic!("encrypted") };
@@ -503,7 +514,7 @@ fn sections_this_leg_rejects_are_not_shown_to_the_other() {
     let seen = leg.read_offer(offer.as_bytes()).unwrap();
     assert_eq!(seen.media.iter().map(|section| section.port).collect::<Vec<_>>(), [6000, 0, 0]);
     let source = session(&["m=audio 4000 RTP/AVP 0", "m=video 4002 RTP/AVP 96", "m=image 4004 udptl t38"]);
-    let (text, settled) = leg.answer(&source, &local(&[20_000, 20_002, 20_004])).unwrap();
+    let (text, settled) = leg.answer(&mut rng(), &source, &local(&[20_000, 20_002, 20_004])).unwrap();
     let m_lines: Vec<_> = text.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(m_lines, ["m=audio 20000 RTP/SAVP 0", "m=video 0 RTP/AVP 96", "m=image 0 udptl t38"]);
     assert_eq!(settled[1].peer_direction, Direction::Inactive);
@@ -529,7 +540,7 @@ fn a_new_offer_may_add_sections_but_not_lose_any() {
     let mut leg = leg(PlainOnly);
     for offer in [&one, &two] {
         let seen = leg.read_offer(offer.as_bytes()).unwrap();
-        leg.answer(&seen, &local(&[20_000, 20_002])).unwrap();
+        leg.answer(&mut rng(), &seen, &local(&[20_000, 20_002])).unwrap();
     }
     assert_eq!(leg.read_offer(one.as_bytes()), Err(AnswerMismatch));
     assert_eq!((state_of(&leg), leg.settled().len()), ("ReceivedAnswered", 2));
@@ -542,7 +553,7 @@ fn an_answer_has_only_formats_of_its_offer() {
     let mut leg = leg(PlainOnly);
     leg.read_offer(body(&["m=audio 6000 RTP/AVP 0 8"]).as_bytes()).unwrap();
     let source = session(&["m=audio 4000 RTP/AVP 8 9", "a=rtpmap:9 G722/8000"]);
-    let (text, _) = leg.answer(&source, &local(&[20_000])).unwrap();
+    let (text, _) = leg.answer(&mut rng(), &source, &local(&[20_000])).unwrap();
     assert!(text.contains("m=audio 20000 RTP/AVP 8\r\n") && !text.contains("G722"), "{text}");
 }
 
@@ -557,10 +568,10 @@ fn an_answer_that_accepts_nothing_is_a_fault_and_may_be_tried_again() {
         (&session(&["m=audio 0 RTP/AVP 0"]), &[20_000]),
         (&session(&["m=audio 4000 RTP/AVP 8"]), &[20_000]),
     ] {
-        assert_eq!(leg.answer(source, &local(ports)), Err(NothingAccepted));
+        assert_eq!(leg.answer(&mut rng(), source, &local(ports)), Err(NothingAccepted));
     }
     assert!(leg.settled().is_empty());
-    assert!(leg.answer(&good, &local(&[20_000])).is_ok());
+    assert!(leg.answer(&mut rng(), &good, &local(&[20_000])).is_ok());
 }
 
 #[test]
@@ -570,7 +581,8 @@ fn mux_is_answered_exactly_if_offered() {
             let mut leg = leg(security);
             let offer = ["m=audio 6000 RTP/AVP 0", line, &crypto(1, Suite::AeadAes128Gcm, 1)];
             leg.read_offer(body(&offer).as_bytes()).unwrap();
-            let (text, settled) = leg.answer(&session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
+            let (text, settled) =
+                leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
             assert_eq!(text.contains("a=rtcp-mux"), is_muxed);
             assert_eq!(settled[0].remote_rtcp.is_none(), is_muxed);
         }

@@ -1,0 +1,55 @@
+//! What can be seen of the core from outside.
+
+use super::{
+    super::interface::{CallView, Counters},
+    Core,
+};
+use crate::sip::registrar::Binding;
+
+impl Core {
+    pub fn calls(&self) -> Vec<CallView> {
+        self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
+    }
+
+    pub fn bindings(&self) -> Vec<Binding> {
+        self.registrar.iter().cloned().collect()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.ctx.counters.clone()
+    }
+
+    pub const fn bindings_len(&self) -> usize {
+        self.registrar.len()
+    }
+
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Calls whose record is not written: what a drain waits for. One that is over may still wait for transactions, such
+    /// as the INVITE to a device that answers nothing, and does not count.
+    pub const fn live_calls(&self) -> usize {
+        self.live_calls
+    }
+
+    /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
+    pub fn is_idle(&self) -> bool {
+        let nothing_owned = self.ctx.owners.is_empty()
+            && self.ctx.dialogs.is_empty()
+            && self.ctx.device_legs.is_empty()
+            && self.ctx.media.is_empty();
+        self.calls.is_empty()
+            && self.live_calls == 0
+            && self.invites.is_empty()
+            && self.invite_keys.is_empty()
+            && self.timers.is_empty()
+            && self.transfers.is_empty()
+            && self.messages.is_empty()
+            && self.resyncs.is_empty()
+            && self.subscriptions.is_empty()
+            && self.ctx.table.is_empty()
+            && self.ctx.ports.taken() == 0
+            && nothing_owned
+    }
+}
