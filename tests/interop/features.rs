@@ -1,6 +1,6 @@
 //! What phones do in calls, each feature over each transport, by both makes of phone.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use crate::{
     CAROL, COMPANY,
@@ -11,7 +11,9 @@ use crate::{
     },
     linphone::{self, Linphone},
     phone::{Make, Phone},
+    sipp::{self, Sipp},
     tone::{A_HZ, B_HZ, C_HZ},
+    trunk_over,
 };
 
 /// Each feature as three tests, which run and fail apart from one another.
@@ -36,7 +38,7 @@ macro_rules! over_each_transport {
     };
 }
 
-over_each_transport!(hold_and_resume blind_transfer attended_transfer forking keys);
+over_each_transport!(hold_and_resume blind_transfer attended_transfer forking keys early_media);
 
 /// The direction that the last session description in a phone's log gives, sent or received.
 fn direction(log: &str) -> &str {
@@ -183,4 +185,72 @@ fn keys(transport: &str) {
     alice.hang_up();
     server.wait_no_calls();
     assert!(alice.log().contains("\nINFO sip:"));
+}
+
+/// The trunk's transport beside a phone's: SIPp has no TLS.
+fn trunk_transport(transport: &str) -> &'static str {
+    if transport == "udp" { "udp" } else { "tcp" }
+}
+
+/// A phone hears what a trunk plays before it answers; afterwards it plays nothing.
+fn announced(server: &Ringdown, carrier: &sipp::Setup<'_>, phone: &mut Phone) {
+    let carrier = Sipp::start(server, carrier);
+    phone.dial("+14155550123");
+    phone.wait_heard(C_HZ);
+    phone.wait_established();
+    phone.hang_up();
+    carrier.wait_done();
+    server.wait_no_calls();
+}
+
+/// Both makes hear it; the linphone can acknowledge that it does, and is asked to.
+fn early_media(transport: &str) {
+    let beside = trunk_transport(transport);
+    let carrier = sipp::Setup { transport: beside, ..sipp::Setup::new("trunk_plays_before_it_answers.xml", C_HZ) };
+    let server = Ringdown::started("required", &trunk_over(beside, carrier.ip), &[ALICE, BOB]);
+    let mut alice = Phone::start(&server, Make::Baresip, transport, ALICE, A_HZ, false);
+    announced(&server, &carrier, &mut alice);
+    let sip = "100rel_support_level=1\n";
+    let bob = linphone::Setup { transport, sip, ..linphone::Setup::new(BOB, B_HZ, false) };
+    let mut bob = Phone::Linphone(Linphone::start_as(&server, &bob));
+    announced(&server, &carrier, &mut bob);
+    assert!(bob.log().contains("\nPRACK sip:"), "a provisional response with a session description is reliable");
+}
+
+/// A linphone that refreshes its session calls a trunk that wants ours refreshed, which takes `methods`. Both happens after
+/// 45 seconds, and the trunk is still heard.
+fn session_refresh(transport: &str, methods: &'static str) {
+    let beside = trunk_transport(transport);
+    let carrier = sipp::Setup {
+        transport: beside,
+        patience_s: 90,
+        keys: vec![("methods", methods.to_owned())],
+        ..sipp::Setup::new("trunk_is_refreshed.xml", C_HZ)
+    };
+    let server = Ringdown::started("required", &trunk_over(beside, carrier.ip), &[ALICE]);
+    let carrier = Sipp::start(&server, &carrier);
+    let sip = "session_expires_enabled=1\nsession_expires_value=90\nsession_expires_refresher_value=2\n";
+    let alice = linphone::Setup { transport, sip, ..linphone::Setup::new(ALICE, A_HZ, false) };
+    let mut alice = Phone::Linphone(Linphone::start_as(&server, &alice));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    let (refresh, requests) = if methods.contains("UPDATE") { ("\nUPDATE sip:", 1) } else { ("\nINVITE sip:", 2) };
+    carrier.wait_message(refresh, requests);
+    let is_refreshed = || alice.log().contains("\nUPDATE sip:").then_some(());
+    wait_for("linphone's refresh", Duration::from_secs(60), is_refreshed);
+    alice.wait_heard(C_HZ);
+    alice.hang_up();
+    let messages = carrier.wait_done();
+    server.wait_no_calls();
+    assert_eq!(messages.matches(refresh).count(), requests, "one refresh is due in this time");
+}
+
+/// All at once, because each takes 45 seconds.
+#[test]
+fn session_refresh_over_each_transport() {
+    thread::scope(|scope| {
+        scope.spawn(|| session_refresh("udp", "INVITE, ACK, CANCEL, BYE, UPDATE"));
+        scope.spawn(|| session_refresh("tcp", "INVITE, ACK, CANCEL, BYE"));
+        scope.spawn(|| session_refresh("tls", "INVITE, ACK, CANCEL, BYE, UPDATE"));
+    });
 }

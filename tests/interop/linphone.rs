@@ -102,7 +102,7 @@ impl Linphone {
 
     pub(crate) fn pause(&mut self) {
         self.say("pause");
-        self.wait_debug("to LinphoneCallPaused");
+        self.wait_debug("to LinphoneCallPaused\n");
     }
 
     pub(crate) fn resume(&mut self) {

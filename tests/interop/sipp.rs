@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     common::{
-        process::{Process, fresh_ip},
+        process::{Process, fresh_ip, wait_for},
         server::{Account, Ringdown},
     },
     tone,
@@ -26,6 +26,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) transport: &'a str,
     pub(crate) ip: IpAddr,
     pub(crate) hz: u32,
+    /// Seconds until it gives up.
+    pub(crate) patience_s: u64,
     /// Sends received RTP back.
     pub(crate) echoes: bool,
     /// Values of `[name]` in the scenario.
@@ -44,6 +46,7 @@ impl<'a> Setup<'a> {
             transport: "udp",
             ip: fresh_ip(),
             hz,
+            patience_s: 40,
             echoes: false,
             keys: Vec::new(),
             account: None,
@@ -55,6 +58,7 @@ impl<'a> Setup<'a> {
 
 pub(crate) struct Sipp {
     process: Process,
+    patience: Duration,
     dir: PathBuf,
 }
 
@@ -62,7 +66,7 @@ impl Sipp {
     pub(crate) fn start(server: &Ringdown, setup: &Setup<'_>) -> Self {
         crate::need("sipp", "sip-tester");
         let dir = server.dir().join(format!("sipp-{}-{}", setup.ip, setup.scenario));
-        fs::create_dir(&dir).expect("a fresh folder");
+        fs::create_dir_all(&dir).expect("a writable folder");
         tone::write_ulaw(&dir.join("tone.ul"), setup.hz, 30).expect("a writable folder");
         let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/sipp").join(setup.scenario);
         let ip = setup.ip.to_string();
@@ -73,7 +77,16 @@ impl Sipp {
             .arg(scenario)
             .args(["-i", &ip, "-p", "5060", "-mi", &ip, "-mp", "10000"]);
         let transport = if setup.transport == "tcp" { "t1" } else { "u1" };
-        command.args(["-m", "1", "-t", transport, "-timeout", "40s", "-timeout_error", "-nostdin"]);
+        command.args([
+            "-m",
+            "1",
+            "-t",
+            transport,
+            "-timeout",
+            &format!("{}s", setup.patience_s),
+            "-timeout_error",
+            "-nostdin",
+        ]);
         command.args(["-trace_msg", "-message_file", "messages", "-trace_err", "-error_file", "errors"]);
         if let Some(account) = setup.account {
             command.args(["-au", account.user, "-ap", account.password]);
@@ -91,7 +104,7 @@ impl Sipp {
             command.arg(remote.to_string());
         }
         let process = Process::start(&format!("sipp-{}", setup.scenario), command, &dir, Stdio::null());
-        let mut sipp = Self { process, dir };
+        let mut sipp = Self { process, patience: Duration::from_secs(setup.patience_s + 5), dir };
         if setup.remote.is_none() {
             // It says nothing when it listens.
             thread::sleep(Duration::from_millis(500));
@@ -100,9 +113,17 @@ impl Sipp {
         sipp
     }
 
+    /// Waits until it has received or sent this, so often.
+    pub(crate) fn wait_message(&self, text: &str, times: usize) {
+        wait_for(&format!("sipp's {text:?}, {times} times"), self.patience, || {
+            let messages = fs::read(self.dir.join("messages")).ok()?;
+            (String::from_utf8_lossy(&messages).matches(text).count() >= times).then_some(())
+        });
+    }
+
     /// Exit status 0 means that the call followed the scenario to its end. Gives every message of it.
     pub(crate) fn wait_done(mut self) -> String {
-        let status = self.process.wait_exit(Duration::from_secs(45));
+        let status = self.process.wait_exit(self.patience);
         assert!(status.success(), "sipp ended with {status}: {}", self.errors());
         fs::read_to_string(self.dir.join("messages")).expect("the messages of a call")
     }
