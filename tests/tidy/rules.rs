@@ -223,7 +223,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 41] = [
+const WRAPPERS: [(&str, &[&str]); 42] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -266,8 +266,9 @@ const WRAPPERS: [(&str, &[&str]); 41] = [
     ("csv", &["shell"]),
     ("tracing_subscriber", &["shell"]),
     ("sd_notify", &["shell/systemd.rs"]),
-    // The library itself, from the thin `main.rs`.
+    // The thin `main.rs`: the library itself, and the allocator of the whole process.
     ("ringdown", &["main.rs"]),
+    ("mimalloc", &["main.rs"]),
     ("hickory_resolver", &["shell/resolve.rs"]),
     ("x509_parser", &["shell/tls/certificate.rs"]),
 ];
