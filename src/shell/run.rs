@@ -221,22 +221,34 @@ impl Server {
         }
         self.transports.close_all();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.transports.closed()).await;
-        let store = tokio::task::spawn_blocking(move || {
-            self.store.end();
-            self.store_thread.join()
-        })
-        .await;
-        match (core, store) {
-            (Ok(result), Ok(Ok(()))) => result,
-            (Err(panic), _) => Err(Failure::Internal(format!("the core has failed: {panic}."))),
-            (_, Ok(Err(_)) | Err(_)) => Err(Failure::Internal("the store's thread has failed.".to_owned())),
+        let store = end_store(self.store, self.store_thread).await;
+        match core {
+            Ok(result) => result.and(store),
+            Err(panic) => Err(Failure::Internal(format!("the core has failed: {panic}."))),
         }
+    }
+
+    /// Ends after [`Server::failed`]: what the core had handed over is written.
+    pub async fn end_failed(self) -> Result<(), Failure> {
+        end_store(self.store, self.store_thread).await
     }
 
     async fn live_calls(&self) -> usize {
         let (reply, answer) = oneshot::channel();
         let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
         answer.await.map_or(0, |stats| stats.calls)
+    }
+}
+
+/// Waits until everything is on disk.
+async fn end_store(store: StoreHandle, thread: std::thread::JoinHandle<()>) -> Result<(), Failure> {
+    let ended = tokio::task::spawn_blocking(move || {
+        store.end();
+        thread.join()
+    });
+    match ended.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Failure::Internal("the store's thread has failed.".to_owned())),
     }
 }
 
@@ -318,20 +330,25 @@ fn log_warnings(problems: &[Problem]) {
     }
 }
 
-/// What the store's thread does with users that another process has changed.
-fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl FnMut(Directory) + Send {
+/// What the store's thread does with users that another process has changed. `false`: not now, because the core has much to
+/// do; it may be waiting for this very thread.
+fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl FnMut(Directory) -> bool + Send {
     move |directory| {
+        let Ok(place) = to_core.try_reserve() else {
+            // A core that has ended needs no users.
+            return to_core.is_closed();
+        };
         let problems = config::check_directory(&config, &directory);
         if let Err(failure) = settings::refuse_errors(&problems) {
             error!(%failure, "The changed users are not taken into use.");
-            return;
+            return true;
         }
         log_warnings(&problems);
         // A member who is gone is passed over: nothing may keep a removed user alive.
         log_warnings(&config::check_members(&config, &directory));
         info!(users = directory.len(), "The user directory was reloaded.");
-        // A core that has ended needs no users.
-        let _ = to_core.blocking_send(ToCore::Input(Input::Directory(Arc::new(directory))));
+        place.send(ToCore::Input(Input::Directory(Arc::new(directory))));
+        true
     }
 }
 

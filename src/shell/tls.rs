@@ -7,9 +7,10 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use rcgen::{
@@ -61,8 +62,9 @@ pub struct Tls {
     seen: RwLock<Vec<Trace>>,
 }
 
-/// What changes when a file does; `None`: it is not there.
-type Trace = Option<(SystemTime, u64)>;
+/// What changes when a file does, or when it becomes readable: change time in seconds and nanoseconds, and inode. `None`: it
+/// is not there.
+type Trace = Option<(i64, i64, u64)>;
 
 /// Where the server certificate comes from.
 #[derive(Debug)]
@@ -125,7 +127,7 @@ impl Tls {
 
 fn traces(config: &Config) -> Vec<Trace> {
     let own = [&config.tls.certificate, &config.tls.key, &config.tls.client_ca].into_iter().flatten();
-    let trace = |file: &PathBuf| fs::metadata(file).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
+    let trace = |file: &PathBuf| fs::metadata(file).ok().map(|m| (m.ctime(), m.ctime_nsec(), m.ino()));
     own.chain(client::files(config)).map(trace).collect()
 }
 

@@ -234,15 +234,15 @@ fn session_refresh(transport: &str, methods: &'static str) {
     let mut alice = Phone::Linphone(Linphone::start_as(&server, &alice));
     alice.dial("+14155550123");
     alice.wait_established();
-    let (refresh, requests) = if methods.contains("UPDATE") { ("\nUPDATE sip:", 1) } else { ("\nINVITE sip:", 2) };
-    carrier.wait_message(refresh, requests);
+    let (refresh, requests) = if methods.contains("UPDATE") { ("UPDATE", 1) } else { ("INVITE", 2) };
+    carrier.wait_message(&format!("\n{refresh} sip:"), requests);
     let is_refreshed = || alice.log().contains("\nUPDATE sip:").then_some(());
     wait_for("linphone's refresh", Duration::from_secs(60), is_refreshed);
     alice.wait_heard(C_HZ);
     alice.hang_up();
     let messages = carrier.wait_done();
     server.wait_no_calls();
-    assert_eq!(messages.matches(refresh).count(), requests, "one refresh is due in this time");
+    assert_eq!(sipp::requests(&messages, refresh), requests, "one refresh is due in this time");
 }
 
 /// All at once, because each takes 45 seconds.

@@ -5,6 +5,7 @@
 //! configurations refuse a request within a dialog that does not come by the route they recorded.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -103,16 +104,17 @@ struct Kamailio {
 
 impl Kamailio {
     /// Every in-dialog request came by the recorded route, from both sides; returns those, each with its sender.
-    fn routed(&self) -> Vec<String> {
+    fn routed(&self) -> BTreeSet<String> {
         let log = self.process.text();
         assert!(!log.contains("NO ROUTE"), "{log}");
         let lines = log.lines().filter_map(|line| line.split_once("ROUTED "));
         lines.map(|(_, what)| what.to_owned()).collect()
     }
 
-    /// How often it passed on this request of a dialog from this side, over the transport in use there.
+    /// How many requests of this method and of a dialog it passed on from this side, over the transport in use there. One that
+    /// was sent again counts once.
     fn count(&self, method: &str, from: &str, transport: &str) -> usize {
-        let wanted = format!("{method} from the {from} over {transport}");
+        let wanted = format!("{method} from the {from} over {transport},");
         self.routed().iter().filter(|line| line.starts_with(&wanted)).count()
     }
 }

@@ -1,6 +1,7 @@
 //! Drives SIPp 3.6 (Debian package `sip-tester`, which has no TLS): plain RTP, scenarios of our own under `tests/interop/sipp`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -16,6 +17,13 @@ use crate::{
     },
     tone,
 };
+
+/// How many requests of this method stand in a client's messages. One that was sent again counts once.
+pub(crate) fn requests(messages: &str, method: &str) -> usize {
+    let start = format!("\n{method} sip:");
+    let texts = messages.split(&start).skip(1);
+    texts.filter_map(|text| text.lines().find(|line| line.starts_with("CSeq:"))).collect::<BTreeSet<_>>().len()
+}
 
 /// How one SIPp is run. It plays `tone.ul` where its scenario says so.
 #[derive(Clone, Debug)]

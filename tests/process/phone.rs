@@ -18,6 +18,8 @@ use crate::common::{
 pub(crate) const AUDIO_CANARY: &[u8] = b"AUDIO-CANARY-d41d8cd9";
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Nothing more comes after this.
+const QUIET: Duration = Duration::from_millis(200);
 
 pub(crate) struct Phone {
     account: Account,
@@ -54,7 +56,7 @@ impl Phone {
     pub(crate) fn at(ip: IpAddr, server: &Ringdown, account: Account) -> Self {
         let bind = |port: u16| {
             let socket = UdpSocket::bind((ip, port)).expect("a fresh address");
-            socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a valid timeout");
+            socket.set_read_timeout(Some(QUIET)).expect("a valid timeout");
             socket
         };
         Self {
@@ -237,11 +239,13 @@ impl Phone {
         }
     }
 
-    /// How many RTP packets with the canary arrive until it is quiet.
+    /// How many RTP packets with the canary arrive until it is quiet. The first may take its time: the machine may be busy.
     pub(crate) fn hear(&self) -> usize {
         let mut buffer = [0; 2048];
         let mut heard = 0;
+        self.rtp.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
         while let Ok((len, _)) = self.rtp.recv_from(&mut buffer) {
+            self.rtp.set_read_timeout(Some(QUIET)).expect("a valid timeout");
             heard += usize::from(buffer[..len].ends_with(AUDIO_CANARY));
         }
         heard

@@ -269,7 +269,7 @@ mod tests {
         let admin = Admin {
             transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
             to_core,
-            store: crate::shell::store::thread::spawn(Store::open(folder).unwrap(), |_| {}).unwrap().0,
+            store: crate::shell::store::thread::spawn(Store::open(folder).unwrap(), |_| true).unwrap().0,
             media: MediaPlane::start(clock, &(20_000..=20_003), 1).unwrap().counters(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),

@@ -49,7 +49,12 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     file_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            failure = server.failed() => return Err(failure),
+            failure = server.failed() => {
+                if let Err(also) = server.end_failed().await {
+                    error!(failure = %also, "The last records may not be on disk.");
+                }
+                return Err(failure);
+            }
             () = end.asked() => break,
             _ = hang_up.recv() => server.reload_certificates(),
             _ = certificate_check.tick() => server.reload_certificates(),

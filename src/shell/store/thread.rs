@@ -87,7 +87,7 @@ impl StoreHandle {
 /// Starts the thread. `on_directory` gets each new set of users that another process has stored.
 pub fn spawn(
     store: Store,
-    on_directory: impl FnMut(Directory) + Send + 'static,
+    on_directory: impl FnMut(Directory) -> bool + Send + 'static,
 ) -> std::io::Result<(StoreHandle, JoinHandle<()>)> {
     let (jobs, receiver) = sync_channel(JOBS_MAX);
     let is_healthy = Arc::new(AtomicBool::new(true));
@@ -100,6 +100,7 @@ pub fn spawn(
         waiting: Vec::new(),
         write_at: None,
         on_directory: Box::new(on_directory),
+        is_directory_due: false,
     };
     let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
     Ok((StoreHandle { jobs, is_healthy }, join))
@@ -116,7 +117,9 @@ struct Thread {
     waiting: Vec<oneshot::Sender<()>>,
     /// When what was handed over must be written.
     write_at: Option<Instant>,
-    on_directory: Box<dyn FnMut(Directory) + Send>,
+    on_directory: Box<dyn FnMut(Directory) -> bool + Send>,
+    /// The last changed directory was not taken yet.
+    is_directory_due: bool,
 }
 
 impl Thread {
@@ -213,11 +216,11 @@ impl Thread {
 
     fn reload_directory(&mut self) {
         // That the disk cannot be read is what the next commit reports.
-        if !self.store.has_changed().unwrap_or(false) {
+        if !self.store.has_changed().unwrap_or(false) && !self.is_directory_due {
             return;
         }
         match self.store.directory() {
-            Ok(directory) => (self.on_directory)(directory),
+            Ok(directory) => self.is_directory_due = !(self.on_directory)(directory),
             Err(error) => warn!(%error, "The changed user directory cannot be read; the old one stays."),
         }
     }
@@ -256,7 +259,7 @@ mod tests {
     async fn a_batch_is_on_disk_when_commit_returns() {
         let dir = tempfile::tempdir().unwrap();
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| {}).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
         let mut second = Store::open(dir.path()).unwrap();
         assert_eq!(second.bindings(crate::types::Instant::from_unix_ns(0)).unwrap(), [binding]);
@@ -268,7 +271,7 @@ mod tests {
     async fn records_of_many_batches_share_a_transaction_and_are_there_for_who_asks() {
         const BATCHES: u32 = 200;
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| {}).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         let log_bytes = || std::fs::metadata(dir.path().join("ringdown.db-wal")).unwrap().len();
         let before = log_bytes();
         for n in 0..BATCHES {
@@ -288,7 +291,7 @@ mod tests {
         let (send, mut directories) = tokio::sync::mpsc::channel(4);
         let mut store = Store::open(dir.path()).unwrap();
         store.directory().unwrap();
-        let (handle, join) = spawn(store, move |d| send.try_send(d).unwrap()).unwrap();
+        let (handle, join) = spawn(store, move |d| send.try_send(d).is_ok()).unwrap();
         let mut other = Store::open(dir.path()).unwrap();
         let account = Account::new("alice", "1001", None, Secret::new("password".to_owned())).unwrap();
         other.add_users("example.test", &[account]).unwrap();
@@ -299,9 +302,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn changed_users_whom_nobody_has_time_for_are_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (send, mut directories) = tokio::sync::mpsc::channel(4);
+        let mut store = Store::open(dir.path()).unwrap();
+        store.directory().unwrap();
+        let mut is_first = true;
+        let on_directory = move |directory| !std::mem::take(&mut is_first) && send.try_send(directory).is_ok();
+        let (handle, join) = spawn(store, on_directory).unwrap();
+        let mut other = Store::open(dir.path()).unwrap();
+        let account = Account::new("alice", "1001", None, Secret::new("password".to_owned())).unwrap();
+        other.add_users("example.test", &[account]).unwrap();
+        let seen = tokio::time::timeout(Duration::from_secs(10), directories.recv()).await.unwrap().unwrap();
+        assert!(seen.by_name("alice").is_some());
+        drop(handle);
+        join.join().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_failing_disk_turns_health_red_and_the_change_is_written_later() {
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| {}).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();

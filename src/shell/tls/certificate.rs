@@ -24,22 +24,26 @@ pub(super) fn refuse_ended(now: Instant, file: &Path, first: Option<&Certificate
     end.map_or(Ok(()), |end| Err(format!("{} ended on {}", file.display(), calendar::rfc3339(end.unix_ms()))))
 }
 
-/// Its alternative names; none if it cannot be read.
-pub fn names_of(certificate: &CertificateDer<'_>) -> SubjectNames {
+/// Its alternative names. `None`: they cannot be read, or are too many.
+pub fn names_of(certificate: &CertificateDer<'_>) -> Option<SubjectNames> {
     let mut names = SubjectNames::default();
-    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return names };
-    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return names };
-    for name in extension.value.general_names.iter().take(CERTIFICATE_NAMES_MAX) {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    let Some(extension) = parsed.subject_alternative_name().ok()? else { return Some(names) };
+    if extension.value.general_names.len() > CERTIFICATE_NAMES_MAX {
+        return None;
+    }
+    for name in &extension.value.general_names {
         match name {
             GeneralName::DNSName(name) => names.dns.push((*name).to_owned()),
             GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
             _ => {}
         }
     }
-    names
+    Some(names)
 }
 
 /// Whether an alternative name is the SIP URI of this domain (RFC 5922 section 7.1).
 pub(super) fn names_domain(certificate: &CertificateDer<'_>, domain: &str) -> bool {
-    names_of(certificate).uris.iter().any(|uri| Uri::parse(uri).is_some_and(|uri| uri.is_domain(domain)))
+    let names = names_of(certificate).unwrap_or_default();
+    names.uris.iter().any(|uri| Uri::parse(uri).is_some_and(|uri| uri.is_domain(domain)))
 }

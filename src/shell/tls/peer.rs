@@ -13,7 +13,7 @@ use rustls::{
     },
 };
 
-use super::{provider, read_roots};
+use super::{certificate::names_of, provider, read_roots};
 use crate::config::{self, ClientCertificates};
 
 /// What judges a client's certificate; `None` where nobody is asked for one.
@@ -55,6 +55,10 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        // Names that nobody has read would hold the client to no name at all.
+        if names_of(end_entity).is_none() {
+            return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
+        }
         match self.usual.verify_client_cert(end_entity, intermediates, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
@@ -101,6 +105,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::types::limits::CERTIFICATE_NAMES_MAX;
 
     fn ca() -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::default();
@@ -139,6 +144,21 @@ mod tests {
             assert!(!is_good(&other, 2040, &purposes), "{purposes:?}, of another CA");
         }
         assert!(!is_good(&ours, 2040, &[mail]));
+    }
+
+    #[test]
+    fn a_certificate_whose_names_are_too_many_to_read_is_no_good() {
+        let ca = ca();
+        let judge = judge(&ca, ClientCertificates::Optional);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let is_good = |names: usize| {
+            let names: Vec<_> = (0..names).map(|n| format!("host-{n}.example")).collect();
+            let mut params = CertificateParams::new(names).unwrap();
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2040, 1, 1));
+            let leaf = params.signed_by(&KeyPair::generate().unwrap(), &ca).unwrap();
+            judge.verify_client_cert(leaf.der(), &[], now).is_ok()
+        };
+        assert!(is_good(CERTIFICATE_NAMES_MAX) && !is_good(CERTIFICATE_NAMES_MAX + 1));
     }
 
     #[test]

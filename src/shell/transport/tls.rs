@@ -34,7 +34,7 @@ pub(super) async fn accept(
 
 /// What a client's certificate names; `None` for a client without one.
 pub(super) fn client_names(stream: &server::TlsStream<TcpStream>) -> Option<SubjectNames> {
-    stream.get_ref().1.peer_certificates()?.first().map(names_of)
+    stream.get_ref().1.peer_certificates()?.first().and_then(names_of)
 }
 
 /// The peer must prove `server_name`, a DNS name or an address.
