@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     config::User,
-    sip::{registrar, session_timer::SessionTimer},
-    types::limits::BREADTH_MAX,
+    sip::{dialog::has_bounded_routes, registrar, session_timer::SessionTimer},
+    types::limits::{BREADTH_MAX, CALLER_CHARS_MAX},
     wire::sip::{Message, Method, Name, NameAddr, Uri},
 };
 
@@ -67,6 +67,7 @@ fn inspect_as(request: &Message, is_merged: bool) -> Option<Refusal> {
         .or_else(|| no_hops_left(request))
         .or_else(|| no_breadth_left(request))
         .or_else(|| is_merged.then_some(Refusal::of(482)))
+        .or_else(|| (!has_bounded_routes(request)).then(|| Refusal::bad("Record-Route Set Too Large")))
         .or_else(|| required_extensions(request))
 }
 
@@ -165,6 +166,7 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
     let identity = asserted.or_else(|| request.from());
     let user =
         identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
+    let user = user.filter(|user| user.chars().count() <= CALLER_CHARS_MAX);
     Caller {
         peer: Peer::Trunk(trunk),
         user: user.unwrap_or_else(|| "anonymous".to_owned()),

@@ -423,7 +423,10 @@ impl Call {
             Side::A => (0, dialog_info::Direction::Initiator),
             Side::B(number) => (number.saturating_add(1), dialog_info::Direction::Recipient),
         };
-        let dialog = self.leg(side)?.dialog.as_ref().filter(|_| is_own);
+        let is_short = |Dialog { id, .. }: &&Dialog| {
+            [&id.call_id, &id.local_tag, &id.remote_tag].iter().all(|name| name.len() <= limits::DIALOG_NAME_BYTES_MAX)
+        };
+        let dialog = self.leg(side)?.dialog.as_ref().filter(|_| is_own).filter(is_short);
         let names = dialog.map(|Dialog { id, .. }| dialog_info::Names {
             call_id: id.call_id.clone(),
             local_tag: id.remote_tag.clone(),

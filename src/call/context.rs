@@ -17,13 +17,16 @@ use crate::{
     config::{Config, Directory},
     media::{Command, ports::Ports},
     sip::transaction::{self, Table},
-    types::{CallId, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
+    types::{CallId, DropReason, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
 pub(super) const ALLOW: &str =
     "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, MESSAGE, SUBSCRIBE, NOTIFY, REFER";
+
+/// Stands for a request that was not sent. No dialog comes of it.
+const UNSENT: &[u8] = b"OPTIONS sip:unsent.invalid SIP/2.0\r\n\r\n";
 
 /// Extensions this server knows (RFC 3261 section 20.37).
 pub(super) const SUPPORTED: &str = "100rel, timer, replaces";
@@ -83,6 +86,8 @@ pub(super) struct Context {
     /// What upstream servers are asked to send less (RFC 7339).
     pub loss_percent: u8,
     pub outputs: VecDeque<Output>,
+    /// Requests that could not be sent; their owners are to hear so.
+    pub unsendable: VecDeque<TxnId>,
     pub owners: HashMap<TxnId, Owner>,
     /// By our own tag of a dialog: where an in-dialog request belongs.
     pub dialogs: HashMap<String, (CallId, Side)>,
@@ -197,7 +202,8 @@ impl Context {
         format!("399 {} \"{}\"", self.config.server.domain, text.to_string().replace(['"', '\\'], "'"))
     }
 
-    /// Sends a request on a client transaction of its own; `build` is given the Via value. Returns the request as sent.
+    /// Sends a request on a client transaction of its own; `build` is given the Via value. Returns the request as sent. One
+    /// that would be larger than a message may be is not, whatever peers have said that goes into it: its owner hears 513.
     pub(super) fn send(
         &mut self,
         flow: Flow,
@@ -207,8 +213,12 @@ impl Context {
         let (txn, branch) = self.table.reserve();
         let via = self.via(&flow, &branch);
         let bytes = build(self, &via).header("User-Agent", PRODUCT).finish();
-        let request = Message::parse(bytes).expect("what the builder writes, the parser reads");
         self.owners.insert(txn, owner);
+        let Ok(request) = Message::parse(bytes) else {
+            self.counters.drops.count(DropReason::SipUnsendable);
+            self.unsendable.push_back(txn);
+            return (txn, Message::parse(Bytes::from_static(UNSENT)).expect("it is a message"));
+        };
         self.counters.requests += 1;
         self.table.handle_input(self.now, transaction::Input::Send { txn, flow, request: request.clone() });
         (txn, request)

@@ -119,6 +119,7 @@ impl Core {
             counters: Counters::default(),
             loss_percent: 0,
             outputs: VecDeque::new(),
+            unsendable: VecDeque::new(),
             owners: HashMap::new(),
             dialogs: HashMap::new(),
             device_legs: HashMap::new(),
@@ -270,7 +271,7 @@ impl Core {
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
                 transaction::Output::Timeout(_) => {
                     self.drain_registrar(None);
-                    if !self.advance_transfers() && !self.notify() {
+                    if !self.report_unsendable() && !self.advance_transfers() && !self.notify() {
                         break;
                     }
                 }
@@ -279,6 +280,14 @@ impl Core {
         while let (query, locate::Output::Ask(question)) = self.ctx.trunks.poll_output() {
             self.ctx.outputs.push_back(Output::Resolve { query, question });
         }
+    }
+
+    /// Tells the owner of a request that it was too large to be sent.
+    fn report_unsendable(&mut self) -> bool {
+        let Some(txn) = self.ctx.unsendable.pop_front() else { return false };
+        self.outcome(txn, 513, "Message Too Large", None);
+        self.ctx.owners.remove(&txn);
+        true
     }
 
     // 2. Transactions turn messages into events.

@@ -7,7 +7,7 @@
 
 use super::{call::Caller, leg::Peer};
 use crate::{
-    types::limits::PASSED_HEADERS_BYTES_MAX,
+    types::limits::{PASSED_HEADERS_BYTES_MAX, PASSED_HEADERS_MAX},
     wire::sip::{Message, Name, NameAddr, RequestBuilder, ResponseBuilder, reason},
 };
 
@@ -73,7 +73,7 @@ impl PassedHeaders {
         self.0.iter().find(|(name, _)| *name == "Reason").map(|(_, cause)| cause.clone())
     }
 
-    /// In the order of the list; what would exceed [`PASSED_HEADERS_BYTES_MAX`] is left out.
+    /// In the order of the list; what would exceed [`PASSED_HEADERS_MAX`] or [`PASSED_HEADERS_BYTES_MAX`] is left out.
     fn of(message: &Message, list: &[(&'static str, Rule)], caller: Option<&Caller>) -> Self {
         let mut passed = Vec::new();
         let mut left = PASSED_HEADERS_BYTES_MAX;
@@ -83,7 +83,8 @@ impl PassedHeaders {
             let is_it = |written: &str| known != Name::Other || written.eq_ignore_ascii_case(name);
             let lines = message.all().filter(|(written, found, _)| *found == known && is_it(written));
             for (_, _, line) in lines {
-                let Some(value) = rule.passed(line, caller).filter(|value| value.len() <= left) else { continue };
+                let fits = |value: &String| passed.len() < PASSED_HEADERS_MAX && value.len() <= left;
+                let Some(value) = rule.passed(line, caller).filter(fits) else { continue };
                 left -= value.len();
                 passed.push((name, value));
             }
@@ -157,10 +158,12 @@ fn is_web_address(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once("://") else { return false };
     let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.split_once(':').map_or(authority, |(host, _)| host);
+    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
     let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
     let last = host.rsplit('.').next().unwrap_or_default();
-    is_web && is_name && host.contains('.') && last.starts_with(|c: char| c.is_ascii_alphabetic())
+    // What follows the colon may be a password, and the host then comes after it.
+    let is_port = port.bytes().all(|b| b.is_ascii_digit());
+    is_web && is_name && is_port && host.contains('.') && last.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 #[cfg(test)]

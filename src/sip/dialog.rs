@@ -2,6 +2,7 @@
 
 use crate::{
     sip::MAX_FORWARDS,
+    types::limits::{ROUTES_BYTES_MAX, ROUTES_MAX},
     wire::sip::{Message, Method, Name, NameAddr, RequestBuilder, Uri, uri::without_headers},
 };
 
@@ -37,6 +38,23 @@ pub enum DialogFault {
     OutOfOrder,
 }
 
+/// Whether a dialog can keep the Record-Route set of a message.
+pub fn has_bounded_routes(message: &Message) -> bool {
+    let routes = || message.values(Name::RecordRoute);
+    routes().count() <= ROUTES_MAX && routes().map(str::len).sum::<usize>() <= ROUTES_BYTES_MAX
+}
+
+/// The Record-Route set, as far as a dialog can keep it.
+fn routes(message: &Message) -> Vec<String> {
+    let mut left = ROUTES_BYTES_MAX;
+    let fits = |route: &&str| {
+        let rest = left.checked_sub(route.len());
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    message.values(Name::RecordRoute).take(ROUTES_MAX).take_while(fits).map(str::to_owned).collect()
+}
+
 impl Dialog {
     /// From an INVITE we answer (UAS, RFC 3261 section 12.1.1); `local_tag` is the tag of our responses. `None` without
     /// From, To or CSeq. A peer without From tag (RFC 2543) has the empty one, and one without Contact is reached at its
@@ -52,7 +70,7 @@ impl Dialog {
             local: without_params(&invite.to()?),
             remote: without_params(&invite.from()?),
             remote_target: without_headers(remote_target).to_owned(),
-            route_set: invite.values(Name::RecordRoute).map(str::to_owned).collect(),
+            route_set: routes(invite),
             local_cseq: 0,
             remote_cseq: Some(invite.cseq()?.number),
             is_secure: is_sips(invite.request_uri()),
@@ -68,7 +86,7 @@ impl Dialog {
             None if response.status() < 200 => invite.request_uri(),
             None => return None,
         };
-        let mut route_set: Vec<String> = response.values(Name::RecordRoute).map(str::to_owned).collect();
+        let mut route_set = routes(response);
         route_set.reverse();
         Some(Self {
             id: DialogId {

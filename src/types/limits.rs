@@ -122,6 +122,17 @@ pub const GROUP_FORK_WIDTH_MAX: usize = 40;
 pub const DISPLAY_NAME_CHARS_MAX: usize = 64;
 /// Header values that pass from one leg to the other in one message; one that would exceed it stays behind.
 pub const PASSED_HEADERS_BYTES_MAX: usize = 1_024;
+/// ... and their lines.
+pub const PASSED_HEADERS_MAX: usize = 12;
+/// Servers that a dialog's requests go through; an INVITE or SUBSCRIBE with more Record-Routes is answered 400, and of a
+/// response with more the rest is not kept.
+pub const ROUTES_MAX: usize = 32;
+/// ... and the bytes of their addresses.
+pub const ROUTES_BYTES_MAX: usize = 8_192;
+/// Characters of the user part by which a trunk names a caller; whoever has a longer one is shown as anonymous.
+pub const CALLER_CHARS_MAX: usize = 64;
+/// Call-ID and tags in a document that names a dialog; a dialog with a longer one is not named.
+pub const DIALOG_NAME_BYTES_MAX: usize = 256;
 /// Body of a text message; a longer one is answered 413. RFC 3428 section 8 allows 1300 bytes for the whole request.
 pub const MESSAGE_BODY_BYTES_MAX: usize = 1_024;
 /// Text messages on their way; a further one is answered 503 with Retry-After.

@@ -15,6 +15,8 @@ pub enum DropReason {
     SipBarredSource,
     SipBarredUser,
     SipUnorderedProvisional,
+    /// A request of ours that would have been larger than a message may be; its owner hears 513.
+    SipUnsendable,
     // Media
     PacketTruncated,
     PacketOversized,
@@ -33,7 +35,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -45,6 +47,7 @@ impl DropReason {
         Self::SipBarredSource,
         Self::SipBarredUser,
         Self::SipUnorderedProvisional,
+        Self::SipUnsendable,
         Self::PacketTruncated,
         Self::PacketOversized,
         Self::PacketNotMedia,
@@ -75,6 +78,7 @@ impl DropReason {
             Self::SipBarredSource => "sip_barred_source",
             Self::SipBarredUser => "sip_barred_user",
             Self::SipUnorderedProvisional => "sip_unordered_provisional",
+            Self::SipUnsendable => "sip_unsendable",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",
             Self::PacketNotMedia => "packet_not_media",

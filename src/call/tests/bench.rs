@@ -206,7 +206,8 @@ impl Bench {
     /// Sends `text`, lines ended by line feeds, without its Content-Length.
     pub(super) fn receive(&mut self, flow: Flow, head: &str, body: &str) {
         let head = head.replace('\n', "\r\n");
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let has_kind = body.is_empty() || head.contains("Content-Type:");
+        let kind = if has_kind { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!("{head}{kind}Content-Length: {}\r\n\r\n{body}", body.len());
         self.input(Input::Received { flow, bytes: Bytes::from(text) });
     }

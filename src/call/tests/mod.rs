@@ -14,6 +14,7 @@ mod late_offer;
 mod limits;
 mod message;
 mod overload;
+mod oversize;
 mod pbx;
 mod provisional;
 mod reach;
