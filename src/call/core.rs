@@ -212,15 +212,21 @@ impl Core {
         }
     }
 
-    /// What overload must not stop: requests of the calls there are, which end them, and emergency calls of sources that
-    /// the emergency RULES does not leave to abuse limits (5.5).
+    /// What overload must not stop: requests of the calls there are, which end them, emergency calls of sources that the
+    /// emergency RULES does not leave to abuse limits (5.5), and answering points that call back.
     fn is_urgent(&self, flow: &Flow, message: &Message) -> bool {
         match (message.method(), message.to_tag()) {
             (Some(_), Some(tag)) => self.ctx.dialogs.contains_key(tag),
-            (Some(Method::Invite), None) => {
-                let is_trusted = self.registrar.is_bound(flow) || self.is_in_site_networks(flow);
-                is_trusted && matches!(emergency::classify(message.request_uri(), &self.site), Dialled::Emergency(_))
-            }
+            (Some(Method::Invite), None) => match emergency::classify(message.request_uri(), &self.site) {
+                Dialled::Emergency(_) => self.registrar.is_bound(flow) || self.is_in_site_networks(flow),
+                Dialled::Ordinary(dialled) => {
+                    // A datagram's source can be forged, and so can the mark: only while a callback may come.
+                    self.expects_callbacks()
+                        && self.ctx.trunks.owner_of(flow).is_some()
+                        && self.calls_back(message, &dialled)
+                }
+                Dialled::Test(_) => false,
+            },
             (Some(_) | None, _) => false,
         }
     }
@@ -447,7 +453,9 @@ impl Core {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
-        if self.is_draining || self.live_calls >= self.calls_max {
+        let is_full = self.is_draining || self.live_calls >= self.calls_max;
+        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
+        if is_full && !is_callback() {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }

@@ -86,7 +86,11 @@ impl Plan {
 
     pub(super) fn next_wave(&mut self) -> Option<Vec<Attempt>> {
         let mut wave = self.waves.pop_front()?;
-        wave.truncate(self.hunt.breadth());
+        // Who may not ring at the same time rings afterwards (RFC 5393 section 5.3.3).
+        let rest = wave.split_off(self.hunt.breadth().min(wave.len()));
+        if !rest.is_empty() {
+            self.waves.push_front(rest);
+        }
         self.branch_breadth = self.hunt.breadth() / wave.len().max(1);
         Some(wave)
     }

@@ -101,7 +101,7 @@ impl Hunt {
     }
 
     pub(super) fn breadth(&self) -> usize {
-        self.breadth.unwrap_or(BREADTH_MAX)
+        self.breadth.filter(|_| !self.is_callback).unwrap_or(BREADTH_MAX)
     }
 
     /// The one user who is called first.

@@ -507,11 +507,12 @@ impl Leg {
     }
 
     /// Whether a user's new binding is that of the device of this leg, whose own flow is no longer registered: by its
-    /// instance, or else by its address.
+    /// instance, or else, where neither has one, by its address.
     pub(super) fn is_of_device(&self, binding: &Binding) -> bool {
         self.device.as_ref().is_some_and(|device| match (&device.instance, &binding.instance) {
             (Some(ours), Some(theirs)) => ours == theirs,
-            (Some(_) | None, _) => device.is_registered && self.flow.remote.ip() == binding.flow.remote.ip(),
+            (Some(_), None) | (None, Some(_)) => false,
+            (None, None) => device.is_registered && self.flow.remote.ip() == binding.flow.remote.ip(),
         })
     }
 

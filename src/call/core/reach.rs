@@ -16,9 +16,9 @@ use crate::{
     },
     config::User,
     policy::{
-        emergency::Class,
+        emergency::{Class, Ordinary},
         reach::{self, Arrival, Forward, Outcome, Step},
-        routing::Target,
+        routing::{self, Target},
     },
     sip::registrar::Binding,
     types::{CallId, Duration, Transport, limits},
@@ -158,6 +158,18 @@ impl Core {
         let now = self.ctx.now;
         self.callbacks.retain(|_, until| *until > now);
         self.callbacks.insert(info.callback.clone(), now + CALLBACK_WINDOW);
+    }
+
+    /// Whether an emergency call of the last half hour may be called back.
+    pub(super) fn expects_callbacks(&self) -> bool {
+        self.callbacks.values().any(|until| *until > self.ctx.now)
+    }
+
+    /// Whether a trunk's INVITE, not yet routed, is such a callback: no limit may stop it (emergency RULES 9).
+    pub(super) fn calls_back(&self, request: &Message, dialled: &Ordinary) -> bool {
+        let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
+        let plan = self.plan(target, request.request_uri(), false);
+        self.is_emergency_callback(request, plan.as_ref().ok().and_then(|plan| plan.hunt.line()))
     }
 
     /// A trunk says so (RFC 7090 section 4), or somebody calls the number that an answering point was shown.

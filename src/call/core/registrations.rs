@@ -134,10 +134,11 @@ impl Core {
         }
     }
 
-    /// Calls of a device that lost one of its flows go on over another.
+    /// Calls of a device that lost one of its flows go on over another of its own: without an instance, one device cannot be
+    /// told from another behind the same address.
     pub(super) fn device_has_another_flow(&mut self, user: &str) {
         let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
-        let flows: Vec<Flow> = self.registrar.contacts(&user.name).map(|binding| binding.flow).collect();
+        let flows: Vec<Flow> = self.registrar.contacts(&user.name).filter(|b| b.instance.is_some()).map(|b| b.flow).collect();
         flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 }

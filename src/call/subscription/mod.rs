@@ -243,7 +243,7 @@ impl Subscriptions {
             let Some(pause) = pause else { return self.remove(id) };
             subscription.shown = None;
             subscription.is_touched = true;
-            subscription.not_before = now + pause;
+            subscription.not_before = now + pause.max(subscription.package.interval());
         }
         if subscription.is_touched {
             self.due.insert(id);

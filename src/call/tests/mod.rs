@@ -479,6 +479,23 @@ fn from_alice(port: u16, connection: u64) -> Flow {
 }
 
 #[test]
+fn the_call_of_a_device_that_lost_its_connection_does_not_go_to_its_neighbour() {
+    let mut b = Bench::new();
+    let (own, neighbour) = (from_alice(1000, 1), from_alice(2000, 2));
+    b.register(own, "alice");
+    b.register(neighbour, "alice");
+    invite(&mut b, own, "sip:1002@pbx.example.com", ALICE_FROM, "");
+    let to_bob = b.take_request("INVITE", BOB);
+    b.accept(&to_bob, "bob", SDP);
+    let leg = Leg::of_caller(own, &b.take_response("INVITE", "198.51.100.77:1000", 200));
+    b.acknowledge(&leg, 1, "");
+    b.input(Input::FlowFailed { flow: own });
+    b.sent.clear();
+    b.within(&Leg::of_callee(&to_bob, "bob"), "BYE", 1, "", "");
+    assert!(b.find_request("BYE", "198.51.100.77:2000").is_none());
+}
+
+#[test]
 fn a_device_that_registers_over_a_new_connection_takes_its_calls_along() {
     let mut b = Bench::new();
     let (old, other, new) = (from_alice(1000, 1), from_stream(2), from_alice(2000, 3));

@@ -2,6 +2,7 @@
 
 use super::bench::{ALICE, BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
 use crate::{
+    call::Input,
     config::{Forwarding, User},
     types::{
         ConnectionId, Flow, Transport,
@@ -568,6 +569,25 @@ fn emergency_services_that_call_back_ring_past_do_not_disturb_and_forwarding() {
     b.finish();
 }
 
+#[test]
+fn emergency_services_that_call_back_pass_the_limit_of_calls_and_a_drain() {
+    let mut b = forwarding(none(), none());
+    alice_calls_911(&mut b);
+    let emergency = b.take_request("INVITE", TRUNK);
+    b.answer(&emergency, 486, "psap", "", "");
+    b.pass(60_000);
+    b.sent.clear();
+    b.core.calls_max = 0;
+    b.input(Input::Drain);
+    call(&mut b, "+12025551003", "other");
+    assert_eq!(refusal(&mut b).0, 503);
+    call(&mut b, TO_ALICE, "back");
+    let ringing = b.take_request("INVITE", ALICE);
+    b.answer(&ringing, 486, "alice", "", "");
+    assert_eq!(refusal(&mut b).0, 486);
+    b.finish();
+}
+
 // Breadth (RFC 5393).
 
 #[test]
@@ -580,6 +600,13 @@ fn branches_share_the_breadth_that_the_caller_allows() {
         let sent: Vec<_> = b.sent.iter().filter(|(_, m)| m.method_text() == "INVITE" && m.is_request()).collect();
         assert_eq!(sent.len(), rung, "{allowed}");
         assert!(sent.iter().all(|(_, m)| m.header_text("Max-Breadth") == Some(each)), "{allowed}");
+        if rung == 1 {
+            let first = [BOB, BOB_TOO].into_iter().find_map(|at| Some((at, b.find_request("INVITE", at)?)));
+            let (at, invite) = first.expect("it was sent to one of them");
+            b.answer(&invite, 486, "first", "", "");
+            let other = if at == BOB { BOB_TOO } else { BOB };
+            assert!(b.find_request("INVITE", other).is_some(), "the other one rings afterwards");
+        }
         b.finish();
     }
 }

@@ -80,7 +80,8 @@ impl Framer {
 
     /// Bytes buffered for an incomplete message: a sender that stays here for long is cut off by the shell.
     pub fn pending_bytes(&self) -> usize {
-        if is_keep_alive(&self.buffer) { 0 } else { self.buffer.len() }
+        // The beginnings of a ping; anything else is, or pretends to be, a message.
+        if matches!(self.buffer[..], [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r']) { 0 } else { self.buffer.len() }
     }
 
     /// Takes keep-alives off the front. The inner `None` means that more bytes must tell a ping from a pong; the outer one,
@@ -230,6 +231,12 @@ mod tests {
         framer.push(b"\r\nINV");
         assert_eq!((framer.poll().unwrap(), framer.poll().unwrap()), (Some(Frame::Ping), None));
         assert_eq!(framer.pending_bytes(), 3);
+        for noise in ["\0", "\0\0\0", "\r\r", "\r\0", "\r\n\0"] {
+            let mut framer = Framer::new();
+            framer.push(noise.as_bytes());
+            while framer.poll().unwrap().is_some() {}
+            assert!(framer.pending_bytes() > 0, "{noise:?} may stay for ever");
+        }
     }
 
     #[test]
