@@ -138,7 +138,8 @@ impl Core {
     /// told from another behind the same address.
     pub(super) fn device_has_another_flow(&mut self, user: &str) {
         let Some(user) = self.ctx.directory.by_name(user).cloned() else { return };
-        let flows: Vec<Flow> = self.registrar.contacts(&user.name).filter(|b| b.instance.is_some()).map(|b| b.flow).collect();
+        let flows: Vec<Flow> =
+            self.registrar.contacts(&user.name).filter(|b| b.instance.is_some()).map(|b| b.flow).collect();
         flows.iter().for_each(|flow| self.device_is_back(&user, flow));
     }
 }
