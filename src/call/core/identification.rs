@@ -128,17 +128,19 @@ impl Core {
     }
 
     /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
-    /// in an emergency.
+    /// in an emergency. A server at the edge may be a trunk by its certificate and bring telephones over the same
+    /// connection: whoever has registered there and calls as a user is one.
     pub(super) fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
-        if let Some(trunk) = self.trunk_of(pending) {
-            return (trunk_caller(trunk, &pending.request), Source::Trunk);
-        }
-        let by_flow = self.owner_of(&pending.flow);
-        let user = by_flow.or_else(|| match self.check(Role::Proxy, &pending.request) {
+        let by_password = match self.check(Role::Proxy, &pending.request) {
             Verdict::Passed(name) => self.ctx.directory.by_name(&name).cloned(),
             Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
-        });
-        if let Some(user) = user {
+        };
+        let is_telephone =
+            by_password.is_some() || self.registrar.is_bound(&pending.flow) && self.is_from_user(&pending.request);
+        if let Some(trunk) = self.trunk_of(pending).filter(|_| !is_telephone) {
+            return (trunk_caller(trunk, &pending.request), Source::Trunk);
+        }
+        if let Some(user) = by_password.or_else(|| self.owner_of(&pending.flow)) {
             return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);

@@ -30,6 +30,11 @@ fn send_invite(b: &mut Bench, flow: Flow, uri: &str, from: &str, extra: &str) {
     b.request(flow, ("INVITE", uri), (&format!("{from};tag=c"), &format!("<{uri}>")), (&call_id, 1), (extra, SDP));
 }
 
+fn dial(b: &mut Bench, flow: Flow, uri: &str, from: &str) {
+    b.sent.clear();
+    send_invite(b, flow, uri, from, "");
+}
+
 fn answered(b: &mut Bench, flow: Flow) -> Message {
     b.take_response("INVITE", &flow.remote.to_string(), 200)
 }
@@ -97,6 +102,21 @@ fn an_emergency_call_is_not_held_to_a_certificate() {
     certified(&mut b, DEVICE, &[], &["sip:bob@pbx.example.com"]);
     call_as(&mut b, tls(DEVICE), "alice", "sip:911@pbx.example.com");
     assert_eq!(b.take_request("INVITE", TRUNK).1.request_uri(), "sip:911@203.0.113.5;user=phone");
+}
+
+#[test]
+fn a_telephone_behind_an_edge_server_that_is_a_trunk_reaches_help() {
+    let mut b = Bench::with(&format!("{CONFIG}{PARTNER}"));
+    certified(&mut b, ELSEWHERE, &["sip.carrier.example"], &[]);
+    dial(&mut b, tls(ELSEWHERE), "sip:911@pbx.example.com", "<sip:+14155550123@203.0.113.7>");
+    assert_eq!(answered(&mut b, tls(ELSEWHERE)).status(), 404, "an emergency number from the carrier is a loop");
+    let path = format!("Supported: path\nPath: <sip:{};transport=tls;lr>\n{CONTACT}", ELSEWHERE.1);
+    assert_eq!(register(&mut b, tls(ELSEWHERE), "alice", &path).status(), 200);
+    b.sent.clear();
+    call_as(&mut b, tls(ELSEWHERE), "alice", "sip:911@pbx.example.com");
+    assert_eq!(b.take_request("INVITE", TRUNK).1.request_uri(), "sip:911@203.0.113.5;user=phone");
+    dial(&mut b, tls(ELSEWHERE), "sip:911@pbx.example.com", "<sip:+14155550123@203.0.113.7>");
+    assert_eq!(answered(&mut b, tls(ELSEWHERE)).status(), 404, "still the carrier");
 }
 
 #[test]
