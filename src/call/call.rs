@@ -27,7 +27,7 @@ use crate::{
         dialog::{Dialog, is_sips},
         session_timer::SessionTimer,
     },
-    types::{CallId, Duration, Instant, LegId, TxnId, limits},
+    types::{CallId, Duration, Flow, Instant, LegId, TxnId, limits},
     wire::{dialog_info, sdp::Session, sip::Message},
 };
 
@@ -160,6 +160,7 @@ impl Call {
             Peer::Trunk(trunk) => Some(trunk),
             Peer::Device(_) | Peer::Unknown => None,
         };
+        a.is_private = caller.is_private;
         a.enter(ctx, id, Side::A);
         a.note_abilities(&pending.request);
         let provisionals = Provisionals::new(&pending.request);
@@ -400,6 +401,11 @@ impl Call {
     pub(super) fn is_over(&self) -> bool {
         let are_settled = self.branches.values().all(|b| b.progress == Progress::Over && b.leg.is_settled());
         self.is_recorded && self.a.is_settled() && are_settled
+    }
+
+    /// Where its legs are reached.
+    pub(super) fn flows(&self) -> impl Iterator<Item = &Flow> {
+        std::iter::once(&self.a.flow).chain(self.branches.values().map(|branch| &branch.leg.flow))
     }
 
     /// Users whose devices are in this call.

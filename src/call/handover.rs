@@ -85,18 +85,23 @@ impl Call {
         let branch = self.branches.get(&number);
         let device = branch.and_then(|b| b.leg.device.as_ref());
         if let Some(user) = device.and_then(|device| ctx.directory.by_name(&device.user)) {
-            return pbx::party(&ctx.config, user).unwrap_or_else(|| device_caller(user));
+            let party = pbx::party(&ctx.config, user).unwrap_or_else(|| device_caller(user));
+            return Caller { is_private: branch.is_some_and(|b| b.leg.is_private), ..party };
         }
         let user = match branch.and_then(|b| b.attempt.as_ref()) {
-            Some(Attempt::Trunk { number, .. }) => number.clone(),
-            Some(Attempt::Contact { .. } | Attempt::Emergency { .. }) | None => self.cdr.callee.clone(),
+            // Where a user forwards to is nobody's business.
+            Some(Attempt::Trunk { number, .. }) if !self.plan.hunt.is_forwarded() => number.clone(),
+            Some(Attempt::Trunk { .. } | Attempt::Contact { .. } | Attempt::Emergency { .. }) | None => {
+                self.cdr.callee.clone()
+            }
         };
+        let is_private = branch.is_some_and(|b| b.leg.is_private);
         let peer = match (branch.and_then(|b| b.leg.trunk), device) {
             (Some(trunk), _) => Peer::Trunk(trunk),
             (None, Some(device)) => Peer::Device(device.user.clone()),
             (None, None) => Peer::Unknown,
         };
-        Caller { peer, user, display: String::new(), direct_line: None, is_private: false }
+        Caller { peer, user, display: String::new(), direct_line: None, is_private }
     }
 
     /// A call to the target of a REFER on behalf of a party that is still in the call `from`.
@@ -165,6 +170,7 @@ impl Call {
 
     pub(super) fn handover_accepted(&mut self, ctx: &mut Context, side: Side, response: &Message) {
         let body = response.sdp().unwrap_or_default();
+        let is_kept = self.is_kept();
         let Some(leg) = self.leg_mut(side) else { return };
         let before = leg.negotiation.settled().to_vec();
         match leg.negotiation.read_answer(&body) {
@@ -174,13 +180,26 @@ impl Call {
                 leg.replace_media(ctx, &before, &settled);
                 self.handover_is(Phase::Accepted);
             }
+            Err(_) if is_kept => {
+                leg.negotiation.roll_back();
+                leg.restore_media(ctx);
+            }
             // The peer holds the new description, we cannot use it: there is no common state to go back to.
             Err(_) => self.hang_up_both(ctx, 488, ""),
         }
         if self.transfer.is_none() {
             self.handover = None;
             self.close_unused_media(ctx);
+            if let State::Answered(number) = self.state {
+                self.join_media(ctx, number);
+            }
         }
+    }
+
+    /// Nobody is taken from an answering point because a description was refused: what was settled stays (emergency RULES,
+    /// section 6).
+    const fn is_kept(&self) -> bool {
+        self.transfer.is_none() && self.emergency.is_some()
     }
 
     pub(super) fn handover_refused(&mut self, ctx: &mut Context, side: Side, status: u16, reason: &str) {
@@ -196,7 +215,7 @@ impl Call {
         let offers = self.handover.as_ref().map_or(0, |h| h.offers);
         match status {
             // The dialog is gone on that side (RFC 3261 section 12.2.1.2).
-            408 | 481 => self.hang_up_both(ctx, status, reason),
+            408 | 481 if !self.is_kept() => self.hang_up_both(ctx, status, reason),
             491 | 500 if offers < limits::HANDOVER_OFFERS_MAX => self.handover_is(Phase::Waiting(ctx.now + wait)),
             300..=399 | 401 | 407 => self.handover_is(Phase::Refused(Failure::new(488, ""))),
             _ => self.handover_is(Phase::Refused(Failure::new(status, reason))),
@@ -204,7 +223,9 @@ impl Call {
         if let (None, Some(Phase::Refused(failure))) = (self.transfer, self.handover.as_ref().map(|h| h.phase.clone()))
         {
             self.handover = None;
-            self.hang_up_both(ctx, failure.status, &failure.reason);
+            if !self.is_kept() {
+                self.hang_up_both(ctx, failure.status, &failure.reason);
+            }
         }
         self.close_unused_media(ctx);
     }
@@ -357,6 +378,28 @@ impl Call {
         }
     }
 
+    /// Whom the party that stays was to talk to has gone, and it holds the description of that one: it is offered the
+    /// transferor's again, if that is still there.
+    pub(super) fn come_back(&mut self, ctx: &mut Context, side: Side, failure: &Failure) {
+        let transferor = self.opposite(side).and_then(|other| self.leg(other));
+        let offer = transferor.and_then(|leg| leg.session.as_ref()).map(resumed);
+        self.stay(ctx, failure);
+        if let Some(offer) = offer.filter(|_| self.state != State::Ended) {
+            self.hand_over(ctx, side, offer, self.worker);
+        }
+    }
+
+    /// Forgets a transfer under way, and what the party that stays was offered for it.
+    pub(super) fn drop_handover(&mut self, ctx: &mut Context) {
+        self.transfer = None;
+        let side = self.handover.take().map(|handover| handover.side);
+        let Some(leg) = side.and_then(|side| self.leg_mut(side)) else { return };
+        leg.restore_media(ctx);
+        if let Some(txn) = leg.client_invite {
+            ctx.cancel(txn);
+        }
+    }
+
     /// Nobody needs this call any more, whether its target rings or has answered.
     pub(super) fn give_up(&mut self, ctx: &mut Context, failure: &Failure) {
         match self.state {
@@ -370,9 +413,12 @@ impl Call {
         if self.branches.values().any(|b| b.progress == Progress::Ringing) { 180 } else { 100 }
     }
 
-    /// Why it ended, as its record says.
+    /// Why it ended, as its record says; that somebody hung up is a failure to whoever was to come.
     pub(super) fn ending(&self) -> Failure {
-        Failure::new(self.cdr.status, self.cdr.reason.clone())
+        match self.cdr.status {
+            200..300 => Failure::new(480, "Other Party Has Hung Up"),
+            status => Failure::new(status, self.cdr.reason.clone()),
+        }
     }
 }
 

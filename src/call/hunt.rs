@@ -167,6 +167,11 @@ impl Hunt {
         &self.stops
     }
 
+    /// The call is not where its caller sent it.
+    pub(super) const fn is_forwarded(&self) -> bool {
+        self.stops.len() > 1
+    }
+
     /// How often the call was forwarded, here and before.
     pub(super) fn hops(&self) -> usize {
         self.earlier_hops.saturating_add(self.stops.len().saturating_sub(1))

@@ -167,7 +167,8 @@ impl Call {
     // Re-INVITE (RFC 3261 section 14), and UPDATE with an offer.
 
     pub(super) fn reinvite(&mut self, ctx: &mut Context, side: Side, pending: Pending) {
-        let Some(other) = self.opposite(side) else { return ctx.refuse(&pending, 491, "") };
+        let other = self.opposite(side).filter(|_| self.handover.is_none());
+        let Some(other) = other else { return ctx.refuse(&pending, 491, "") };
         if let Err(status) = self.may_reinvite(side, other) {
             return refuse_for_now(ctx, &pending, status);
         }

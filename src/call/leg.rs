@@ -132,6 +132,8 @@ pub(super) struct Leg {
     unanswered: Option<Box<Message>>,
     /// Until their worker has reported them closed.
     open_media: Vec<LegId>,
+    /// The peer does not want to be known (RFC 3323).
+    pub is_private: bool,
     /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
     pub has_left: bool,
     /// P-Asserted-Identity of what changes the session: who is at the other end since a transfer.
@@ -182,6 +184,7 @@ impl Leg {
             ack: None,
             unanswered: None,
             open_media: Vec::new(),
+            is_private: false,
             has_left: false,
             partner: None,
             record,
@@ -401,7 +404,8 @@ impl Leg {
 
     /// A 2xx to our INVITE arrived: acknowledge it, or its retransmission.
     pub(super) fn acknowledge(&mut self, ctx: &mut Context, cseq: u32) {
-        if let Some((_, bytes)) = self.ack.as_ref().filter(|(acked, _)| *acked == cseq) {
+        let kept = self.ack.as_ref().filter(|(acked, bytes)| *acked == cseq && !bytes.is_empty());
+        if let Some((_, bytes)) = kept {
             ctx.transmit(self.flow, bytes.clone());
         } else {
             self.send_ack(ctx, cseq, None);

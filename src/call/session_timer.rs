@@ -65,14 +65,17 @@ impl Call {
     /// When [`Call::sessions_due`] is due.
     pub(super) fn sessions_deadline(&self) -> Option<Instant> {
         let State::Answered(number) = self.state else { return None };
-        let b = self.branches.get(&number).and_then(|branch| branch.leg.session_timer.deadline());
-        [self.a.session_timer.deadline(), b].into_iter().flatten().min()
+        let b = self.branches.get(&number).map(|branch| &branch.leg);
+        // A transferor that has hung up has no session any more.
+        let present = [Some(&self.a), b].into_iter().flatten().filter(|leg| !leg.has_left);
+        present.filter_map(|leg| leg.session_timer.deadline()).min()
     }
 
     pub(super) fn sessions_due(&mut self, ctx: &mut Context) {
         let State::Answered(number) = self.state else { return };
         for side in [Side::A, Side::B(number)] {
-            match self.leg_mut(side).and_then(|leg| leg.session_timer.due(ctx.now)) {
+            let leg = self.leg_mut(side).filter(|leg| !leg.has_left);
+            match leg.and_then(|leg| leg.session_timer.due(ctx.now)) {
                 None => {}
                 Some(Due::Refresh) => self.refresh(ctx, side),
                 Some(Due::Expired) if self.emergency.is_some() => {}

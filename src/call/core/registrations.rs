@@ -111,6 +111,9 @@ impl Core {
         }
         if headers.iter().any(|(name, _)| *name == "Flow-Timer") {
             self.keep_alives.watch(self.ctx.now, pending.flow);
+        } else if status == 200 {
+            // Its device no longer keeps it alive.
+            self.keep_alives.forget(pending.flow.connection);
         }
         if let Some(warning) = emergency::refusal::register_warning(&self.ctx.config).filter(|_| status == 200) {
             response = response.header("Warning", warning);
@@ -126,12 +129,17 @@ impl Core {
             let users = self.registrar.users_on(&flow);
             if users.is_empty() {
                 self.keep_alives.forget(flow.connection);
-            } else if users.iter().all(|user| !self.ctx.device_legs.contains_key(user)) {
+            } else if users.iter().all(|user| !self.ctx.device_legs.contains_key(user)) && !self.carries_a_call(&flow) {
                 info!(?users, "A device was not heard of in time; its connection is closed.");
                 self.ctx.outputs.push_back(Output::Close { flow });
                 self.flow_failed(flow);
             }
         }
+    }
+
+    /// Whether a leg is on this connection, also one of nobody we know.
+    fn carries_a_call(&self, flow: &Flow) -> bool {
+        self.calls.values().any(|call| call.flows().any(|other| other.connection == flow.connection))
     }
 
     /// Calls of a device that lost one of its flows go on over another of its own: without an instance, one device cannot be

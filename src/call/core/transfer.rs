@@ -146,7 +146,9 @@ impl Core {
     ) -> Result<(), Refusal> {
         let caller = call.party(&self.ctx, stays);
         emergency_call::log_detected(pending, &caller, dialled, class);
-        if !matches!(caller.peer, Peer::Device(_)) {
+        // Nor may a carrier, or whoever is behind it, make a user's telephone call for help.
+        let is_of_device = call.leg(side).is_some_and(|leg| leg.device.is_some());
+        if !is_of_device || !matches!(caller.peer, Peer::Device(_)) {
             return Err(refusal(403, "No Location For Emergency Call"));
         }
         match emergency::decide(class, emergency::Source::AuthenticatedDevice, &self.ctx.config) {
@@ -309,7 +311,11 @@ impl Core {
             plan: Plan::default(),
             emergency: call.emergency.clone(),
         };
+        let stays_private = call.party(&self.ctx, stays).is_private;
         let mut newcomer = Call::taking_over(&mut self.ctx, new);
+        if stays_private {
+            newcomer.a.contact_user = "anonymous".to_owned();
+        }
         newcomer.transfers = call.transfers.saturating_add(1);
         newcomer.cdr.transferred_by = Some(newcomer.caller.user.clone());
         newcomer.transfer = Some(Part { transfer: call.id, transferor: None });
@@ -373,7 +379,7 @@ impl Core {
                 self.tell(transfer, from, &Failure::new(to.progress(), ""));
                 return Next::Wait;
             }
-            State::Ended => return self.failed(transfer, from, &to.ending()),
+            State::Ended => return self.target_ended(transfer, from, &to.ending()),
             State::Answered(number) => number,
         };
         match from.handover.as_ref().map(|handover| handover.phase.clone()) {
@@ -411,13 +417,7 @@ impl Core {
                 to.stay(&mut self.ctx, &gone);
                 Next::Over
             }
-            // The answer is still to come, and with it the party's media is where nobody is.
-            (_, State::Ended, Some(Phase::Offered)) => Next::Wait,
-            (_, State::Ended, Some(Phase::Accepted)) => {
-                from.hang_up_both(&mut self.ctx, gone.status, &gone.reason);
-                Next::Over
-            }
-            (_, State::Ended, _) => self.failed(transfer, from, &gone),
+            (_, State::Ended, _) => self.target_ended(transfer, from, &gone),
             (_, _, None) => {
                 self.offer_party(transfer, from, to, other);
                 Next::Wait
@@ -427,7 +427,7 @@ impl Core {
                 to.stay(&mut self.ctx, &failure);
                 self.failed(transfer, from, &failure)
             }
-            (_, _, Some(Phase::Accepted)) if !to.leg(other).is_some_and(Leg::is_quiet) => Next::Wait,
+            (_, _, Some(Phase::Accepted)) if !is_quiet(to, other) || !is_quiet(from, transfer.stays) => Next::Wait,
             (_, _, Some(Phase::Accepted)) => {
                 self.join(transfer, from, to, other);
                 Next::Over
@@ -513,6 +513,20 @@ impl Core {
         }
     }
 
+    /// Whom the party was to come to has gone.
+    fn target_ended(&mut self, transfer: &mut Transfer, from: &mut Call, failure: &Failure) -> Next {
+        match from.handover.as_ref().map(|handover| &handover.phase) {
+            // The answer is still to come, and with it the party's media is where nobody is.
+            Some(Phase::Offered) => Next::Wait,
+            Some(Phase::Accepted) => {
+                self.tell(transfer, from, failure);
+                from.come_back(&mut self.ctx, transfer.stays, failure);
+                Next::Over
+            }
+            Some(Phase::Waiting(_) | Phase::Refused(_)) | None => self.failed(transfer, from, failure),
+        }
+    }
+
     /// The transferor keeps its call, or the party that stays is told that there is nobody.
     fn failed(&mut self, transfer: &mut Transfer, from: &mut Call, failure: &Failure) -> Next {
         self.tell(transfer, from, failure);
@@ -532,7 +546,7 @@ impl Core {
             to.transfer = None;
             self.put(to);
         }
-        (call.transfer, call.handover) = (None, None);
+        call.drop_handover(&mut self.ctx);
     }
 
     /// Sends the transferor a NOTIFY, if it wants one and does not know yet.
@@ -544,6 +558,10 @@ impl Core {
             }
         }
     }
+}
+
+fn is_quiet(call: &Call, side: Side) -> bool {
+    call.leg(side).is_some_and(Leg::is_quiet)
 }
 
 /// Whether this user may have this leg replaced (RFC 3891 section 3). Returns the side that stays.

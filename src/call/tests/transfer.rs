@@ -371,25 +371,6 @@ fn a_party_that_is_always_busy_with_its_own_offers_stays_where_it_is() {
 }
 
 #[test]
-fn a_target_that_hangs_up_before_the_party_has_come_is_no_loss() {
-    let mut b = office(CONFIG);
-    let (trunk, bob) = b.trunk_talks_to_bob();
-    assert_taken_on(&mut b, &bob, 1, "<sip:1003@pbx.example.com>");
-    let to_carol = b.take_request("INVITE", CAROL);
-    b.accept(&to_carol, "carol", SDP);
-    let reoffer = b.take_request("INVITE", TRUNK);
-    b.within(&Leg::of_callee(&to_carol, "carol"), "BYE", 1, "", "");
-    assert_told(&mut b, BOB, "SIP/2.0 200 OK");
-    b.accept(&reoffer, "", SDP);
-    let back = b.take_request("INVITE", TRUNK);
-    b.accept(&back, "", SDP);
-    assert!(b.find_request("INVITE", TRUNK).is_none());
-    b.within(&trunk, "BYE", 2, "", "");
-    hang_up(&mut b, BOB);
-    b.finish();
-}
-
-#[test]
 fn a_2xx_repeated_after_the_leg_has_moved_is_acknowledged_again() {
     let mut b = office(CONFIG);
     let (trunk, bob) = b.trunk_talks_to_bob();

@@ -272,3 +272,142 @@ fn telephones_of_one_user_share_its_line_and_take_each_others_calls_over() {
     assert!(carols.contains("<state>early</state>") && names(&carols).is_none(), "{carols}");
     drop(trunk);
 }
+
+const TIMED: &str = "Supported: timer\nRequire: timer\nSession-Expires: 400;refresher=uac\n";
+
+#[test]
+fn the_session_of_a_transferor_that_has_hung_up_ends_nothing() {
+    let mut b = office(CONFIG);
+    b.trunk_calls_bob();
+    let (to_bob, other) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
+    b.answer(&other, 486, "busy", "", "");
+    b.answer(&to_bob, 200, "bob", &format!("Contact: <sip:peer@{BOB}>\n{TIMED}"), SDP);
+    let trunk = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&trunk, 1, "");
+    let bob = Leg::of_callee(&to_bob, "bob");
+    // Shortly before the session is due, so that the target still rings when it is.
+    b.pass(150_000);
+    assert_taken_on(&mut b, &bob, 1, CAROLS);
+    let to_carol = b.take_request("INVITE", CAROL);
+    b.answer(&to_carol, 180, "carol", "", "");
+    b.within(&bob, "BYE", 2, "", "");
+    b.sent.clear();
+    b.pass(170_000);
+    for method in ["INVITE", "UPDATE"] {
+        assert!(b.find_request(method, BOB).is_none(), "a refresh for somebody who has gone");
+    }
+    b.accept(&to_carol, "carol", SDP);
+    let reoffer = b.take_request("INVITE", TRUNK);
+    b.accept(&reoffer, "", SDP);
+    b.pass(500_000);
+    assert_eq!(b.core.calls().len(), 1);
+    end(b, &trunk, CAROL);
+}
+
+#[test]
+fn a_target_that_hangs_up_before_the_party_has_come_is_reported_as_a_failure_and_the_party_comes_back() {
+    let mut b = office(CONFIG);
+    let (trunk, bob) = b.trunk_talks_to_bob();
+    let carol = carol_answers(&mut b, &bob);
+    let reoffer = b.take_request("INVITE", TRUNK);
+    b.within(&carol, "BYE", 1, "", "");
+    assert!(b.find_request("NOTIFY", BOB).is_none(), "the trunk's answer is still to come");
+    b.accept(&reoffer, "", SDP);
+    b.take_request("ACK", TRUNK);
+    assert_told(&mut b, BOB, "SIP/2.0 480 Other Party Has Hung Up");
+    let back = b.take_request("INVITE", TRUNK);
+    b.accept(&back, "", SDP);
+    b.take_request("ACK", TRUNK);
+    // It talks to Bob as before.
+    b.within(&bob, "INVITE", 2, "", SDP);
+    let hold = b.take_request("INVITE", TRUNK);
+    b.accept(&hold, "", SDP);
+    assert_eq!(b.take_response("INVITE", BOB, 200).status(), 200);
+    b.acknowledge(&bob, 2, "");
+    end(b, &trunk, BOB);
+}
+
+#[test]
+fn an_answering_point_that_refuses_another_description_is_not_left() {
+    for status in [488, 408, 481] {
+        let mut b = office(CONFIG);
+        let alice = from_alice(1000, 1);
+        b.register(alice, "alice");
+        invite(&mut b, alice, "sip:1002@pbx.example.com", ALICE_FROM, "");
+        let to_bob = b.take_request("INVITE", BOB);
+        b.accept(&to_bob, "bob", SDP);
+        let leg = Leg::of_caller(alice, &b.take_response("INVITE", ALICE_TCP, 200));
+        b.acknowledge(&leg, 1, "");
+        assert_taken_on(&mut b, &leg, 2, "<sip:911@pbx.example.com>");
+        let help = b.take_request("INVITE", TRUNK);
+        b.accept(&help, "psap", SDP);
+        let reoffer = b.take_request("INVITE", BOB);
+        b.accept(&reoffer, "", &format!("{SDP}a=recvonly\r\n"));
+        hang_up(&mut b, ALICE_TCP);
+        let other_description = b.take_request("INVITE", TRUNK);
+        b.answer(&other_description, status, "", "", "");
+        b.take_request("ACK", TRUNK);
+        assert!(b.find_request("BYE", TRUNK).is_none() && b.find_request("BYE", BOB).is_none(), "{status}");
+        b.within(&Leg::of_callee(&to_bob, "bob"), "BYE", 1, "", "");
+        hang_up(&mut b, TRUNK);
+        b.finish();
+    }
+}
+
+#[test]
+fn a_trunk_makes_nobodys_telephone_call_for_help() {
+    let mut b = office(CONFIG);
+    let (trunk, _) = b.trunk_talks_to_bob();
+    let answer = refer(&mut b, &trunk, 2, "<sip:911@pbx.example.com>", "");
+    assert_eq!((answer.status(), answer.reason_phrase()), (403, "No Location For Emergency Call"));
+    assert!(b.find_request("INVITE", TRUNK).is_none());
+    end(b, &trunk, BOB);
+}
+
+#[test]
+fn a_caller_without_a_name_stays_so_when_somebody_takes_the_call_over() {
+    let mut b = office(CONFIG);
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    invite(&mut b, alice, "sip:1002@pbx.example.com", ALICE_FROM, "Privacy: id\n");
+    let to_bob = b.take_request("INVITE", BOB);
+    b.accept(&to_bob, "bob", SDP);
+    let leg = Leg::of_caller(alice, &b.take_response("INVITE", ALICE_TCP, 200));
+    b.acknowledge(&leg, 1, "");
+    let other = from_alice(3000, 3);
+    b.register(other, "bob");
+    let bob = Leg::of_callee(&to_bob, "bob");
+    let tag = |address: &str| address.split("tag=").nth(1).unwrap().to_owned();
+    let replaces = format!("Replaces: {};to-tag={};from-tag={}\n", bob.call_id, tag(&bob.remote), tag(&bob.local));
+    invite(&mut b, other, "sip:1002@pbx.example.com", "<sip:bob@pbx.example.com>", &replaces);
+    let reoffer = b.take_request("INVITE", ALICE_TCP);
+    b.accept(&reoffer, "", SDP);
+    let ok = b.take_response("INVITE", "198.51.100.77:3000", 200);
+    assert_eq!(ok.status(), 200);
+    assert!(!String::from_utf8_lossy(ok.bytes()).contains("1001"), "{}", String::from_utf8_lossy(ok.bytes()));
+}
+
+#[test]
+fn where_a_user_forwards_to_is_not_told_to_whom_it_is_transferred() {
+    let forwarding = Forwarding { always: Some("+14155550199".to_owned()), ..Forwarding::default() };
+    let users = [
+        user("alice", "1001", "+12025551001"),
+        user("bob", "1002", "+12025551002"),
+        crate::config::User { forwarding, ..user("carol", "1003", "+12025551003") },
+    ];
+    let mut b = Bench::with_users(CONFIG, users, [("bob", BOB)].map(|(name, at)| binding(name, at)).to_vec());
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    invite(&mut b, alice, "sip:1002@pbx.example.com", ALICE_FROM, "");
+    let to_bob = b.take_request("INVITE", BOB);
+    b.accept(&to_bob, "bob", SDP);
+    let leg = Leg::of_caller(alice, &b.take_response("INVITE", ALICE_TCP, 200));
+    b.acknowledge(&leg, 1, "");
+    let bob = Leg::of_callee(&to_bob, "bob");
+    assert_taken_on(&mut b, &bob, 1, CAROLS);
+    let out = b.take_request("INVITE", TRUNK);
+    b.accept(&out, "out", SDP);
+    let reoffer = b.take_request("INVITE", ALICE_TCP);
+    assert_eq!(header(&reoffer.1, Name::PAssertedIdentity), "<sip:1003@pbx.example.com>");
+    b.accept(&reoffer, "", SDP);
+}

@@ -37,6 +37,8 @@ use crate::{
 /// Room in a ring beyond [`MEDIA_COMMANDS_MAX`] for commands on legs that are already open: no call that has started may
 /// fail to be closed because too many others start.
 const RESERVED_COMMANDS: usize = 3 * MEDIA_COMMANDS_MAX;
+/// A worker is woken at the latest when so many commands more are waiting.
+const COMMANDS_PER_WAKE: usize = 1_024;
 
 /// A worker does not take commands any more: its thread has ended or hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +160,10 @@ impl Thread {
         let commands = self.commands.as_mut().ok_or(Full)?;
         commands.push(command).map_err(|_| Full)?;
         self.is_to_wake = true;
+        // A turn may end thousands of calls: the worker begins before it is over.
+        if self.waiting().is_multiple_of(COMMANDS_PER_WAKE) {
+            self.wake();
+        }
         Ok(())
     }
 

@@ -30,6 +30,8 @@ use super::Shared;
 /// A message must be complete this long after its first byte, and the first of an accepted connection this long after
 /// the connection: nobody holds a connection open by sending slowly or nothing.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The core hears of pings no more often than this; much less than the grace that a silent flow has.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// A peer must take one message in this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is queued when a connection is closed must be taken in this time.
@@ -76,7 +78,16 @@ pub(super) async fn run(
         Opened::ByPeer => Some(Instant::now() + MESSAGE_TIMEOUT),
         Opened::ByUs => None,
     };
-    let connection = Connection { shared, flow, stream, framer: Framer::new(), deadline, is_reading: true };
+    let connection = Connection {
+        shared,
+        flow,
+        stream,
+        framer: Framer::new(),
+        has_spoken: opened == Opened::ByUs,
+        deadline,
+        alive_told_at: None,
+        is_reading: true,
+    };
     // The error of a broken connection says nothing that its end does not.
     let _ = connection.serve(queue).await;
     fail(shared, flow).await;
@@ -94,8 +105,12 @@ struct Connection<'a> {
     flow: Flow,
     stream: BoxedStream,
     framer: Framer,
+    /// We opened it, or its peer has sent a message: pings alone hold no connection.
+    has_spoken: bool,
     /// When an incomplete message (or a silent new connection) ends the connection.
     deadline: Option<Instant>,
+    /// When the core was last told of a ping.
+    alive_told_at: Option<Instant>,
     /// `false` after a framing error: what follows cannot be understood.
     is_reading: bool,
 }
@@ -121,25 +136,41 @@ impl Connection<'_> {
     /// `len` bytes have been given to the framer.
     async fn received(&mut self, len: usize) -> io::Result<()> {
         let mut is_new_message = self.framer.pending_bytes() == len;
+        let mut is_alive = false;
         loop {
             match self.framer.poll() {
                 Ok(Some(Frame::Message(bytes))) => {
-                    is_new_message = true;
+                    (is_new_message, self.has_spoken) = (true, true);
                     self.tell(Input::Received { flow: self.flow, bytes }).await?;
                 }
                 Ok(Some(Frame::Ping)) => {
                     self.write(PONG).await?;
-                    self.tell(Input::Alive { flow: self.flow }).await?;
+                    is_alive = true;
                 }
-                Ok(Some(Frame::Pong)) => self.tell(Input::Alive { flow: self.flow }).await?,
+                Ok(Some(Frame::Pong)) => is_alive = true,
                 Ok(None) => break,
                 Err(error) => return self.unframeable(error).await,
             }
         }
+        if is_alive {
+            self.tell_alive().await?;
+        }
         if self.framer.pending_bytes() == 0 {
-            self.deadline = None;
+            if self.has_spoken {
+                self.deadline = None;
+            }
         } else if is_new_message || self.deadline.is_none() {
             self.deadline = Some(Instant::now() + MESSAGE_TIMEOUT);
+        }
+        Ok(())
+    }
+
+    /// Once in a while: a peer may ping as often as it likes, and the core has better things to do.
+    async fn tell_alive(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if self.alive_told_at.is_none_or(|at| now.duration_since(at) >= ALIVE_INTERVAL) {
+            self.alive_told_at = Some(now);
+            self.tell(Input::Alive { flow: self.flow }).await?;
         }
         Ok(())
     }

@@ -165,12 +165,14 @@ async fn messages_are_cut_out_of_a_stream_however_it_is_segmented() {
 async fn a_ping_is_answered_by_a_pong_and_is_not_a_message() {
     let mut fixture = Fixture::start();
     let mut phone = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
-    for keep_alive in ["\r\n\r\n", "\r\nINV"] {
-        phone.write_all(keep_alive.as_bytes()).await.unwrap();
-        assert!(matches!(fixture.mail().await, ToCore::Input(Input::Alive { .. })), "the core hears of it");
-        fixture.no_mail();
-    }
+    phone.write_all(b"\r\n\r\n").await.unwrap();
+    assert!(matches!(fixture.mail().await, ToCore::Input(Input::Alive { .. })), "the core hears of it");
     assert_eq!(read_some(&mut phone).await, b"\r\n");
+    // However often the peer pings, the core is not told at once again.
+    phone.write_all("\r\n\r\n".repeat(1_000).as_bytes()).await.unwrap();
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    assert!(matches!(fixture.mail().await, ToCore::Input(Input::Received { .. })));
+    fixture.no_mail();
 }
 
 #[tokio::test]
@@ -207,6 +209,18 @@ async fn a_stream_of_noise_is_dropped_under_a_name() {
 }
 
 /// Goal: neither silence nor slow sending holds a connection. Method: the clock of the timers is moved past the limit.
+#[tokio::test]
+async fn a_peer_that_only_pings_is_cut_off_as_a_silent_one_is() {
+    let mut fixture = Fixture::start();
+    let mut pinging = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
+    pinging.write_all(b"\r\n\r\n").await.unwrap();
+    let ToCore::Input(Input::Alive { flow }) = fixture.mail().await else { panic!("a ping") };
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert_eq!(fixture.failed().await, flow);
+}
+
 #[tokio::test]
 async fn a_silent_or_slow_sender_is_cut_off_and_a_finished_one_is_not() {
     let mut fixture = Fixture::start();
