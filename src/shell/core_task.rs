@@ -21,8 +21,8 @@ use crate::{
 };
 
 use super::{
-    clock::Clock, failure::Failure, media_io::MediaPlane, resolve::Resolver, store::thread::StoreHandle, systemd,
-    transport::Transports,
+    clock::Clock, failure::Failure, media_io::MediaPlane, notifier::Notifier, resolve::Resolver,
+    store::thread::StoreHandle, systemd, transport::Transports,
 };
 
 /// Messages waiting for the core; beyond it, receiving waits.
@@ -64,6 +64,7 @@ pub struct Stats {
     pub calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
+    pub emergency_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -88,6 +89,7 @@ pub struct Outside {
     pub media: MediaPlane,
     pub store: StoreHandle,
     pub resolver: Resolver,
+    pub notifier: Notifier,
 }
 
 /// Outputs of one turn that wait for the disk.
@@ -173,6 +175,7 @@ impl CoreTask {
                         let _ = reply.send(result);
                     }
                 }
+                Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
                 Output::Timeout(at) => {
                     self.wake_at = at;
                     return Ok(());
@@ -226,6 +229,7 @@ impl CoreTask {
                     calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
+                    emergency_calls: self.core.emergency_calls(),
                 };
                 let _ = reply.send(stats);
             }
