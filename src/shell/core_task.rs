@@ -24,6 +24,7 @@ use super::{
     failure::Failure,
     held::{Held, Outgoing},
     media_io::MediaPlane,
+    notifier::Notifier,
     resolve::Resolver,
     store::thread::StoreHandle,
     systemd,
@@ -69,6 +70,7 @@ pub struct Stats {
     pub calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
+    pub emergency_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -95,6 +97,7 @@ pub struct Outside {
     pub media: MediaPlane,
     pub store: StoreHandle,
     pub resolver: Resolver,
+    pub notifier: Notifier,
 }
 
 /// Outputs of one turn.
@@ -187,6 +190,7 @@ impl CoreTask {
                         let _ = reply.send(result);
                     }
                 }
+                Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
                 Output::Timeout(at) => {
                     self.wake_at = at;
                     return Ok(());
@@ -255,6 +259,7 @@ impl CoreTask {
                     calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
+                    emergency_calls: self.core.emergency_calls(),
                 };
                 let _ = reply.send(stats);
             }
