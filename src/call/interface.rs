@@ -5,7 +5,10 @@ use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::cdr::Cdr;
+use super::{
+    cdr::{Cdr, LegRecord},
+    quality_totals::QualityTotals,
+};
 use crate::{
     config::{Config, Directory},
     media,
@@ -75,6 +78,11 @@ pub enum Input {
         user: String,
         is_reboot: bool,
     },
+    /// An operator looks at a live call, by the identifier of its record; answered once, by [`Output::Inspected`] with this `id`.
+    Inspect {
+        id: u64,
+        call: String,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -107,10 +115,14 @@ pub enum Output {
     },
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
-    StoreCdr(Cdr),
+    StoreCdr(Box<Cdr>),
     Resynced {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
+    },
+    Inspected {
+        id: u64,
+        result: Result<Box<CallDetail>, InspectionRefusal>,
     },
     Timeout(Option<Instant>),
 }
@@ -128,6 +140,7 @@ impl fmt::Debug for Input {
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
+            Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -146,6 +159,7 @@ impl fmt::Debug for Output {
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
+            Self::Inspected { id, result } => write!(f, "Inspected({id}, {})", result.is_ok()),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -167,6 +181,42 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// The same with how its legs do now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub call: CallView,
+    pub a: LegDetail,
+    /// The leg that has answered.
+    pub b: Option<LegDetail>,
+}
+
+/// What the leg's record would say if the call ended now, and whether its peer is silent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LegDetail {
+    #[serde(flatten)]
+    pub record: LegRecord,
+    pub silence: Option<SilenceView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SilenceView {
+    /// When it was noticed, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// `no_packets`, `authentication`, `payload_type` or `source`.
+    pub cause: &'static str,
+    /// RTCP still came.
+    pub rtcp: bool,
+}
+
+/// Why a call is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionRefusal {
+    NoSuchCall,
+    /// As many looks as there may be wait for their workers.
+    TooMany,
 }
 
 /// What became of asking one device to fetch its configuration again.
@@ -218,4 +268,5 @@ pub struct Counters {
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,
+    pub quality: QualityTotals,
 }

@@ -17,6 +17,7 @@ mod overload;
 mod oversize;
 mod pbx;
 mod provisional;
+mod quality;
 mod reach;
 mod reasons;
 mod resync;
