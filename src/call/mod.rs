@@ -22,6 +22,7 @@ mod handover;
 mod hunt;
 mod identity;
 mod in_dialog;
+mod inspection;
 mod interface;
 mod keep_alive;
 mod late_offer;
@@ -33,6 +34,7 @@ mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;
+pub mod quality_totals;
 mod received_history;
 mod refer;
 mod resync;
@@ -45,5 +47,8 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SetupTimes, SyncOutcome, SyncRefusal};
+pub use interface::{
+    CallDetail, CallView, Counters, DeviceSync, Input, InspectionRefusal, LegDetail, Output, Setup, SetupTimes,
+    SilenceView, SyncOutcome, SyncRefusal,
+};
 pub use notification::Notice;

@@ -18,6 +18,7 @@ mod overload;
 mod oversize;
 mod pbx;
 mod provisional;
+mod quality;
 mod reach;
 mod reasons;
 mod resync;
