@@ -10,6 +10,7 @@ mod context;
 mod core;
 mod credentials;
 mod diversion;
+pub mod dry_run;
 mod early;
 mod early_dialogs;
 mod early_update;
@@ -45,5 +46,8 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SetupTimes, SyncOutcome, SyncRefusal};
+pub use interface::{
+    CallView, Counters, DeviceSync, EmergencyState, Input, LineView, Output, Setup, SetupTimes, SyncOutcome,
+    SyncRefusal, TestCall, TestRefusal,
+};
 pub use notification::Notice;

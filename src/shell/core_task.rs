@@ -14,7 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal},
+    call::{
+        CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, Output, SyncRefusal, TestCall, TestRefusal,
+    },
     media,
     sip::registrar::{Binding, Change},
     types::{ConnectionId, Flow, Instant},
@@ -47,6 +49,13 @@ pub enum Query {
     Stats(oneshot::Sender<Stats>),
     Calls(oneshot::Sender<Vec<CallView>>),
     Registrations(oneshot::Sender<Vec<Binding>>),
+    /// As seen by this user, or by the operator.
+    Emergency {
+        user: Option<String>,
+        reply: oneshot::Sender<Option<EmergencyState>>,
+    },
+    /// Calls the carrier's test number. The answer takes as long as the call.
+    TestCall(oneshot::Sender<Result<TestCall, TestRefusal>>),
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
         user: String,
@@ -65,6 +74,8 @@ pub struct Stats {
     pub bindings: usize,
     pub subscriptions: usize,
     pub emergency_calls: usize,
+    /// These, and calls back of emergency services.
+    pub urgent_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -77,6 +88,9 @@ pub struct CoreTask {
     /// Who waits for what devices say, by number; the core answers each, and has a limit.
     resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
     last_resync: u64,
+    /// Who waits for a test call, by number; the core makes one at a time.
+    test_calls: HashMap<u64, oneshot::Sender<Result<TestCall, TestRefusal>>>,
+    last_test_call: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
 }
@@ -115,7 +129,17 @@ enum Turn {
 
 impl CoreTask {
     pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
-        Self { core, mail, outside, batch: Batch::default(), resyncs: HashMap::new(), last_resync: 0, wake_at: None }
+        Self {
+            core,
+            mail,
+            outside,
+            batch: Batch::default(),
+            resyncs: HashMap::new(),
+            last_resync: 0,
+            test_calls: HashMap::new(),
+            last_test_call: 0,
+            wake_at: None,
+        }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
@@ -175,6 +199,11 @@ impl CoreTask {
                         let _ = reply.send(result);
                     }
                 }
+                Output::TestCalled { id, result } => {
+                    if let Some(reply) = self.test_calls.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
                 Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
                 Output::Timeout(at) => {
                     self.wake_at = at;
@@ -230,11 +259,18 @@ impl CoreTask {
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                     emergency_calls: self.core.emergency_calls(),
+                    urgent_calls: self.core.urgent_calls(),
                 };
                 let _ = reply.send(stats);
             }
             Query::Calls(reply) => drop(reply.send(self.core.calls())),
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
+            Query::Emergency { user, reply } => drop(reply.send(self.core.emergency(user.as_deref()))),
+            Query::TestCall(reply) => {
+                self.last_test_call += 1;
+                self.test_calls.insert(self.last_test_call, reply);
+                self.input(Input::TestCall { id: self.last_test_call })?;
+            }
             Query::Resync { user, is_reboot, reply } => {
                 self.last_resync += 1;
                 self.resyncs.insert(self.last_resync, reply);

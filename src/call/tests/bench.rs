@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Cdr, Core, DeviceSync, Input, Notice, Output, Setup, SyncRefusal};
+use super::super::{Cdr, Core, DeviceSync, Input, Notice, Output, Setup, SyncRefusal, TestCall, TestRefusal};
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
     media::{self, LegReport},
@@ -87,6 +87,8 @@ pub(super) struct Bench {
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
     /// What became of orders to devices, and not yet taken.
+    /// What became of orders to call the test number.
+    pub(super) tested: Vec<Result<TestCall, TestRefusal>>,
     /// Posted to web servers.
     pub(super) notices: Vec<Notice>,
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
@@ -169,6 +171,7 @@ impl Bench {
             questions: Vec::new(),
             closed: Vec::new(),
             serial: 0,
+            tested: Vec::new(),
             notices: Vec::new(),
             resynced: Vec::new(),
         };
@@ -198,6 +201,7 @@ impl Bench {
                 Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
+                Output::TestCalled { result, .. } => self.tested.push(result),
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bench::{ALICE, BOB, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
 use crate::{
-    call::Input,
+    call::{Input, TestRefusal},
     config::{Directory, Place, User, parse_address},
     sip::registrar::Binding,
     types::Flow,
@@ -393,4 +393,53 @@ fn a_desk_that_cannot_be_told_is_counted_and_delays_nothing() {
     assert_eq!(b.core.counters().emergency_notify_failures, 0);
     b.answer(&second, 415, "two", "", "");
     assert_eq!(b.core.counters().emergency_notify_failures, 1);
+}
+
+// Test calls by order (2.6).
+
+#[test]
+fn an_operator_can_have_the_test_number_called_and_hears_who_answered() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    b.input(Input::TestCall { id: 1 });
+    let invite = b.take_request("INVITE", TRUNK);
+    assert!(invite.1.request_uri().starts_with("sip:933@"));
+    assert_eq!(invite.1.header(Name::Priority), Some("normal"));
+    assert!(body(&invite.1).contains(">Example<"), "the address that is to be read back");
+    b.input(Input::TestCall { id: 2 });
+    assert_eq!(b.tested, [Err(TestRefusal::UnderWay)]);
+    b.pass(1_500);
+    b.accept(&invite, "psap", SDP);
+    b.take_request("ACK", TRUNK);
+    b.pass(9_999);
+    assert!(b.find_request("BYE", TRUNK).is_none(), "too soon");
+    b.pass(1);
+    let bye = b.take_request("BYE", TRUNK);
+    b.answer(&bye, 200, "", "", "");
+    let Ok(tested) = b.tested.pop().unwrap() else { panic!("it was made") };
+    assert_eq!((tested.trunk.as_deref(), tested.is_answered, tested.setup_ms), (Some("carrier"), true, Some(1_500)));
+    assert_eq!(b.core.emergency(None).unwrap().last_test, Some(tested));
+    assert!(b.notices.is_empty() && b.core.counters().emergency_routed == 0, "no emergency");
+    b.finish();
+}
+
+#[test]
+fn a_test_call_that_nobody_answers_is_given_up_and_one_without_a_trunk_is_not_made() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    b.input(Input::TestCall { id: 1 });
+    let invite = b.take_request("INVITE", TRUNK);
+    b.answer(&invite, 180, "psap", "", "");
+    b.pass(60_000);
+    let cancel = b.take_request("CANCEL", TRUNK);
+    b.answer(&cancel, 200, "", "", "");
+    b.answer(&invite, 487, "psap", "", "");
+    let Ok(tested) = b.tested.pop().unwrap() else { panic!("it was made") };
+    assert_eq!((tested.is_answered, tested.status), (false, 408));
+    b.finish();
+
+    let mut b = Bench::with(&CONFIG.replace("pstn = true", "pstn = false"));
+    b.input(Input::TestCall { id: 1 });
+    assert_eq!(b.tested, [Err(TestRefusal::NoTrunk)]);
+    let mut b = Bench::with(&CONFIG.replace("[trunk.carrier]", "test_numbers = []\n[trunk.carrier]"));
+    b.input(Input::TestCall { id: 1 });
+    assert_eq!(b.tested, [Err(TestRefusal::NoTestNumber)]);
 }
