@@ -69,10 +69,10 @@ fn user(n: u32) -> User {
     User {
         name: format!("u{n}"),
         extension: (1000 + n).to_string(),
-        direct_line: (n % 2 == 0).then(|| format!("+1202555{}", 1000 + n)),
+        direct_line: n.is_multiple_of(2).then(|| format!("+1202555{}", 1000 + n)),
         credential: Credential::derive("u", "pbx.example.com", "secret"),
         forwarding: Forwarding::default(),
-        place: Place { private_address: None, is_shared: n % 3 == 0 },
+        place: Place { private_address: None, is_shared: n.is_multiple_of(3) },
     }
 }
 
@@ -102,7 +102,7 @@ fn a4_every_telephone_reports_the_same_valid_address_byte_for_byte() {
     let directory = Arc::new(Directory::new((1..=10).map(user)));
     let mut addresses = Vec::new();
     for n in 1..=10_u32 {
-        let trunk = if n % 4 == 0 { "pidf_element = \"device\"\n" } else { "" };
+        let trunk = if n.is_multiple_of(4) { "pidf_element = \"device\"\n" } else { "" };
         let listener = format!("[sip]\nudp = [\"192.0.2.{n}\"]\n[media]\naddresses = [\"192.0.2.{n}\"]\n");
         let config = config::parse(&format!("{COMPANY}{trunk}{listener}")).unwrap_or_else(|p| panic!("{p:#?}")).0;
         let number = ["911", "112", "9-1-1", "urn:service:sos.police"][n as usize % 4];
