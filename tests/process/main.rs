@@ -14,6 +14,7 @@ mod clients;
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
 mod dns;
+mod emergency;
 mod phone;
 mod reach;
 mod resync;
