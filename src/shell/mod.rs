@@ -8,6 +8,7 @@ pub mod core_task;
 pub mod entropy;
 pub mod failure;
 pub mod files;
+pub mod held;
 pub mod logging;
 pub mod media_io;
 pub mod resolve;

@@ -100,7 +100,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use rusqlite::Connection;
@@ -118,7 +118,7 @@ mod tests {
 
     const DOMAIN: &str = "example.test";
 
-    pub(super) fn binding(aor: &str, contact: &str) -> Binding {
+    pub(in crate::shell) fn binding(aor: &str, contact: &str) -> Binding {
         Binding {
             aor: aor.to_owned(),
             contact: contact.to_owned(),
