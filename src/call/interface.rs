@@ -1,22 +1,30 @@
 //! What goes into the core and what comes out: messages, media commands, records, and the views of the admin API.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
     cdr::{Cdr, LegRecord},
+    notification::Notice,
     quality_totals::QualityTotals,
 };
 use crate::{
-    config::{Config, Directory},
+    config::{Config, Directory, NotifyTarget},
     media,
     sip::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
+    types::{
+        Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram, reason::DropCounters,
+    },
     wire::sip::frame::FrameError,
 };
 
@@ -120,6 +128,11 @@ pub enum Output {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
     },
+    /// POST this notice to a web server; nothing is heard of it again.
+    Notify {
+        target: NotifyTarget,
+        notice: Box<Notice>,
+    },
     Inspected {
         id: u64,
         result: Result<Box<CallDetail>, InspectionRefusal>,
@@ -159,6 +172,7 @@ impl fmt::Debug for Output {
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
+            Self::Notify { target, notice } => write!(f, "Notify({target:?}, {:?})", notice.outcome),
             Self::Inspected { id, result } => write!(f, "Inspected({id}, {})", result.is_ok()),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
@@ -268,5 +282,19 @@ pub struct Counters {
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,
+    /// Final answers of trunks to emergency calls, by trunk and status; 408 also where none came in time.
+    pub emergency_attempts: BTreeMap<(String, u16), u64>,
+    pub emergency_setup: SetupTimes,
+    pub emergency_notify_failures: u64,
     pub quality: QualityTotals,
+}
+
+/// How long emergency calls took from the INVITE to the answer, in seconds.
+#[derive(Clone, Debug)]
+pub struct SetupTimes(pub Histogram);
+
+impl Default for SetupTimes {
+    fn default() -> Self {
+        Self(Histogram::new(&[0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
+    }
 }

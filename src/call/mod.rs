@@ -28,6 +28,7 @@ mod keep_alive;
 mod late_offer;
 mod leg;
 mod message;
+mod notification;
 mod outgoing;
 mod overload;
 mod passed_headers;
@@ -47,6 +48,7 @@ mod update;
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    CallDetail, CallView, Counters, DeviceSync, Input, InspectionRefusal, LegDetail, Output, Setup, SilenceView,
-    SyncOutcome, SyncRefusal,
+    CallDetail, CallView, Counters, DeviceSync, Input, InspectionRefusal, LegDetail, Output, Setup, SetupTimes,
+    SilenceView, SyncOutcome, SyncRefusal,
 };
+pub use notification::Notice;

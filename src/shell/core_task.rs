@@ -24,6 +24,7 @@ use super::{
     failure::Failure,
     held::{Held, Outgoing},
     media_io::MediaPlane,
+    notifier::Notifier,
     resolve::Resolver,
     store::thread::StoreHandle,
     systemd,
@@ -75,6 +76,7 @@ pub struct Stats {
     pub calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
+    pub emergency_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -103,6 +105,7 @@ pub struct Outside {
     pub media: MediaPlane,
     pub store: StoreHandle,
     pub resolver: Resolver,
+    pub notifier: Notifier,
 }
 
 /// Outputs of one turn.
@@ -124,8 +127,17 @@ enum Turn {
 impl CoreTask {
     pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
         let (batch, held) = (Batch::default(), Held::default());
-        let (resyncs, inspections) = (HashMap::new(), HashMap::new());
-        Self { core, mail, outside, batch, held, resyncs, inspections, last_order: 0, wake_at: None }
+        Self {
+            core,
+            mail,
+            outside,
+            batch,
+            held,
+            resyncs: HashMap::new(),
+            inspections: HashMap::new(),
+            last_order: 0,
+            wake_at: None,
+        }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
@@ -196,6 +208,7 @@ impl CoreTask {
                         let _ = reply.send(result);
                     }
                 }
+                Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
                 Output::Inspected { id, result } => {
                     if let Some(reply) = self.inspections.remove(&id) {
                         let _ = reply.send(result);
@@ -269,6 +282,7 @@ impl CoreTask {
                     calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
+                    emergency_calls: self.core.emergency_calls(),
                 };
                 let _ = reply.send(stats);
             }

@@ -11,6 +11,7 @@ pub mod files;
 pub mod held;
 pub mod logging;
 pub mod media_io;
+mod notifier;
 pub mod resolve;
 pub mod run;
 pub mod selftest;

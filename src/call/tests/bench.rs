@@ -4,9 +4,9 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Output, Setup, SyncRefusal};
+use super::super::{CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup, SyncRefusal};
 use crate::{
-    config::{self, Directory, Forwarding, User},
+    config::{self, Directory, Forwarding, Place, User},
     media::{self, Formats, LegReport},
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -86,13 +86,15 @@ pub(super) struct Bench {
     /// Connections that the server has closed.
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
-    /// What became of orders to devices, and not yet taken.
+    /// Posted to web servers.
+    pub(super) notices: Vec<Notice>,
     pub(super) inspected: Vec<(u64, Result<Box<CallDetail>, InspectionRefusal>)>,
     /// Media legs whose peers are watched, and those that are asked for a report.
     pub(super) watched: Vec<LegId>,
     pub(super) asked: Vec<LegId>,
     /// What each media leg may carry, as configured last.
     pub(super) formats: HashMap<LegId, Formats>,
+    /// What became of orders to devices, and not yet taken.
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
 
@@ -112,6 +114,7 @@ pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
         direct_line: Some(direct_line.to_owned()),
         credential: Credential::derive(name, "pbx.example.com", "secret"),
         forwarding: Forwarding::default(),
+        place: Place::default(),
     }
 }
 
@@ -172,6 +175,7 @@ impl Bench {
             questions: Vec::new(),
             closed: Vec::new(),
             serial: 0,
+            notices: Vec::new(),
             inspected: Vec::new(),
             watched: Vec::new(),
             asked: Vec::new(),
@@ -210,6 +214,7 @@ impl Bench {
                 Output::StoreCdr(cdr) => self.cdrs.push(*cdr),
                 Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
+                Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
         for leg in closed {

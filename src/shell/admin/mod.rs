@@ -42,6 +42,7 @@ use super::{
     calendar,
     core_task::{Query, ToCore},
     media_io::MediaCounters,
+    notifier::Notifier,
     store::thread::StoreHandle,
     transport::Transports,
 };
@@ -65,6 +66,7 @@ pub struct Admin {
     /// Serving, and not draining.
     pub is_ready: Arc<AtomicBool>,
     pub emergency: EmergencyView,
+    pub notifier: Notifier,
     pub started: Instant,
 }
 
@@ -283,6 +285,7 @@ mod tests {
             media: MediaPlane::start(clock, &(20_000..=20_003), 1).unwrap().counters(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
+            notifier: Notifier::new(crate::shell::tls::web_client(false)),
             started: clock.now(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -414,7 +417,19 @@ mod tests {
             counters.drops.count(crate::types::DropReason::SipMalformed);
             counters.quality.received.mos.observe(4.2);
             counters.quality.round_trip_s.observe(0.04);
-            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2, subscriptions: 1 }).unwrap();
+            counters.emergency_attempts.insert(("a".to_owned(), 486), 2);
+            counters.emergency_setup.0.observe(1.5);
+            counters.emergency_setup.0.observe(40.0);
+            counters.emergency_notify_failures = 3;
+            reply
+                .send(crate::shell::core_task::Stats {
+                    counters,
+                    calls: 3,
+                    bindings: 2,
+                    subscriptions: 1,
+                    emergency_calls: 1,
+                })
+                .unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
         for line in [
@@ -426,6 +441,13 @@ mod tests {
             "ringdown_emergency_available 0",
             "ringdown_emergency_calls_total{outcome=\"refused\"} 2",
             "ringdown_emergency_calls_total{outcome=\"failed\"} 0",
+            "ringdown_emergency_active 1",
+            "ringdown_emergency_attempts_total{trunk=\"a\",code=\"486\"} 2",
+            "ringdown_emergency_setup_seconds_bucket{le=\"2.0\"} 1",
+            "ringdown_emergency_setup_seconds_bucket{le=\"+Inf\"} 2",
+            "ringdown_emergency_setup_seconds_count 2",
+            "ringdown_emergency_setup_seconds_sum 41.5",
+            "ringdown_emergency_notify_failures_total 3",
             "ringdown_store_healthy 1",
             "ringdown_leg_mos_bucket{le=\"4.03\",direction=\"received\"} 0",
             "ringdown_leg_mos_bucket{le=\"4.34\",direction=\"received\"} 1",
