@@ -408,6 +408,14 @@ impl Call {
         std::iter::once(&self.a.flow).chain(self.branches.values().map(|branch| &branch.leg.flow))
     }
 
+    /// Whether one of its legs is on this trunk, or is to be.
+    pub(super) fn takes_trunk(&self, trunk: usize) -> bool {
+        let is_used = |(number, branch): (&u32, &Box<Branch>)| {
+            (branch.progress != Progress::Over || self.winner == Some(*number)) && branch.leg.trunk == Some(trunk)
+        };
+        self.a.trunk == Some(trunk) || self.branches.iter().any(is_used)
+    }
+
     /// Users whose devices are in this call.
     pub(super) fn users(&self) -> impl Iterator<Item = &str> {
         let legs = std::iter::once(&self.a).chain(self.branches.values().map(|b| &b.leg));

@@ -61,6 +61,10 @@ pub(super) enum Owner {
     Message(u64),
     /// `check-sync` to a device, by its place among those asked.
     Resync(u64, usize),
+    /// REGISTER to the trunk with this index.
+    Registration(usize),
+    /// OPTIONS to a trunk's server.
+    Ping(u64),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }

@@ -35,6 +35,8 @@ use super::{
     received_history::ReceivedHistory,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
+    trunk_pings::TrunkPings,
+    trunk_registrations::TrunkRegistrations,
     trunks::Trunks,
 };
 use crate::{
@@ -81,6 +83,8 @@ pub struct Core {
     messages: Messages,
     resyncs: Resyncs,
     subscriptions: Subscriptions,
+    trunk_registrations: TrunkRegistrations,
+    trunk_pings: TrunkPings,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
@@ -107,7 +111,7 @@ impl Core {
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
         let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
-        let ctx = Context {
+        let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
             ports: Ports::new(&config.media.ports, workers),
@@ -125,6 +129,8 @@ impl Core {
             device_legs: HashMap::new(),
             media: HashMap::new(),
         };
+        let trunk_registrations = TrunkRegistrations::new(&mut ctx);
+        let trunk_pings = TrunkPings::new(&mut ctx);
         let mut core = Self {
             ctx,
             site,
@@ -140,6 +146,8 @@ impl Core {
             messages: Messages::new(limits::MESSAGES_MAX),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            trunk_registrations,
+            trunk_pings,
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
@@ -170,14 +178,20 @@ impl Core {
             Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
                 self.ctx.trunks.resolved(now, trunk, question, reply);
+                self.trunk_registrations.resolved(&self.ctx, trunk);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
+            Input::DrainTrunk { trunk, is_draining } => {
+                self.ctx.trunks.set_draining(&trunk, is_draining);
+            }
             Input::Drain => self.is_draining = true,
+            Input::Leave => self.trunk_registrations.leave(now),
             Input::Timeout => self.timeout(),
         }
         self.run_machines();
+        self.ctx.trunks.note_conditions(&self.ctx.listeners);
     }
 
     /// Drain until `Timeout`.
@@ -221,9 +235,11 @@ impl Core {
                 Dialled::Emergency(_) => self.registrar.is_bound(flow) || self.is_in_site_networks(flow),
                 Dialled::Ordinary(dialled) => {
                     // A datagram's source can be forged, and so can the mark: only while a callback may come.
-                    self.expects_callbacks()
-                        && self.ctx.trunks.owner_of(flow).is_some()
-                        && self.calls_back(message, &dialled)
+                    let trunk = self.ctx.trunks.owner_of(flow).filter(|_| self.expects_callbacks());
+                    trunk.is_some_and(|trunk| match self.called_at_account(trunk, message) {
+                        Some((dialled, uri)) => self.calls_back(message, &dialled, &uri),
+                        None => self.calls_back(message, &dialled, message.request_uri()),
+                    })
                 }
                 Dialled::Test(_) => false,
             },
@@ -277,7 +293,8 @@ impl Core {
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
                 transaction::Output::Timeout(_) => {
                     self.drain_registrar(None);
-                    if !self.report_unsendable() && !self.advance_transfers() && !self.notify() {
+                    let is_settled = !self.report_unsendable() && !self.advance_transfers() && !self.notify();
+                    if is_settled && !self.trunk_registrations.advance(&mut self.ctx) {
                         break;
                     }
                 }
@@ -357,6 +374,8 @@ impl Core {
             Owner::Resync(id, index) => {
                 self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
             }
+            Owner::Registration(trunk) => self.trunk_registrations.response(&mut self.ctx, trunk, status, response),
+            Owner::Ping(id) => self.trunk_pings.response(&mut self.ctx, id, status, response.is_some()),
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -453,8 +472,16 @@ impl Core {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
+        let of_account = match caller.peer {
+            Peer::Trunk(trunk) => self.called_at_account(trunk, &pending.request),
+            Peer::Device(_) | Peer::Unknown => None,
+        };
+        let (dialled, uri) = match &of_account {
+            Some((dialled, uri)) => (dialled, uri.clone()),
+            None => (dialled, pending.request.request_uri().to_owned()),
+        };
         let is_full = self.is_draining || self.live_calls >= self.calls_max;
-        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
+        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled, &uri);
         if is_full && !is_callback() {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
@@ -462,7 +489,7 @@ impl Core {
         if pending.request.header(Name::Replaces).is_some() {
             return self.replace(pending, caller);
         }
-        self.route(pending, caller, dialled);
+        self.route(pending, caller, dialled, &uri);
     }
 
     fn refuse(&mut self, pending: &Pending, refusal: &Refusal) {
@@ -480,6 +507,8 @@ impl Core {
             emergency::Decision::Route { trunks, as_company } => {
                 let info = EmergencyInfo::new(&mut self.ctx, class, dialled, &caller, as_company);
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
+                let mut trunks = trunks;
+                self.ctx.trunks.best_first(self.ctx.now, &mut trunks, &self.ctx.listeners);
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
                 self.expect_callback(&info);
@@ -506,14 +535,15 @@ impl Core {
         }
     }
 
-    fn route(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary) {
+    /// `uri`: what was called.
+    fn route(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
         let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
-        let callee = called_party(pending.request.request_uri());
+        let callee = called_party(uri);
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
-        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
-        match self.plan(target, pending.request.request_uri(), is_secure) {
+        let (target, device) = self.device_target(uri, is_from_trunk, target);
+        match self.plan(target, uri, is_secure) {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
                 plan.hunt.comes_from(&pending.request, is_callback);
@@ -672,6 +702,7 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            self.trunk_registrations.connection_failed(self.ctx.now, flow.connection);
             self.certified_users.remove(&flow.connection);
             self.keep_alives.forget(flow.connection);
             let users = self.registrar.users_on(&flow);
@@ -712,6 +743,8 @@ impl Core {
         self.resyncs.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
+        self.trunk_registrations.timeout(now);
+        self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -734,7 +767,9 @@ impl Core {
             unreachable!("every input ends with drained trunks")
         };
         let flows = self.keep_alives.next_timeout();
-        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows].into_iter().flatten().min()
+        let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
+        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows];
+        others.into_iter().chain(trunks).flatten().min()
     }
 
     /// Limits that a test can reach.

@@ -4,12 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{
-    context::Context, credentials::Authorization, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg,
-    provisional::Received,
-};
+use super::{context::Context, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
-    sip::registrar::Binding,
+    sip::{challenge::Authorization, registrar::Binding},
     types::{Instant, TxnId},
     wire::sip::{Message, Method, Name, NameAddr},
 };

@@ -75,8 +75,15 @@ pub enum Input {
         user: String,
         is_reboot: bool,
     },
+    /// An operator keeps new calls off a trunk, or lets them take it again. A name that no trunk has is ignored.
+    DrainTrunk {
+        trunk: String,
+        is_draining: bool,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
+    /// Take the registrations at trunks back: the end is near.
+    Leave,
     Timeout,
 }
 
@@ -128,7 +135,9 @@ impl fmt::Debug for Input {
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
+            Self::DrainTrunk { trunk, is_draining } => write!(f, "DrainTrunk({trunk}, {is_draining})"),
             Self::Drain => f.write_str("Drain"),
+            Self::Leave => f.write_str("Leave"),
             Self::Timeout => f.write_str("Timeout"),
         }
     }
@@ -167,6 +176,38 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// A trunk as the admin API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrunkView {
+    pub name: String,
+    /// `up`, `draining`, `down`, `off`.
+    pub state: &'static str,
+    /// `None`: this server does not register there.
+    pub registration: Option<RegistrationView>,
+    /// Where DNS and the configuration say that it is.
+    pub servers: Vec<ServerView>,
+    /// Live calls over it.
+    pub calls: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RegistrationView {
+    /// `registering`, `registered`, `failed`, `left`.
+    pub state: &'static str,
+    /// End of a registration, or the next attempt after a failure, in milliseconds since the Unix epoch.
+    pub at_ms: Option<u64>,
+    /// Of the last failure, while it failed: the registrar's, or 408 or 503 for none.
+    pub status: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerView {
+    pub transport: &'static str,
+    pub address: SocketAddr,
+    /// It answered last, or was not asked yet.
+    pub up: bool,
 }
 
 /// What became of asking one device to fetch its configuration again.

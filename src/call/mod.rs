@@ -39,9 +39,14 @@ mod session_timer;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod trunk_pings;
+mod trunk_registrations;
 mod trunks;
 mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SyncOutcome, SyncRefusal};
+pub use interface::{
+    CallView, Counters, DeviceSync, Input, Output, RegistrationView, ServerView, Setup, SyncOutcome, SyncRefusal,
+    TrunkView,
+};

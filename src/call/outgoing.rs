@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::{
     call::{Call, Caller},
     context::{ALLOW, Context, Owner, PRODUCT, Side},
-    credentials::Authorization,
     diversion,
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
@@ -23,6 +22,7 @@ use crate::{
     policy::security::{self, leg_security},
     sip::{
         MAX_FORWARDS,
+        challenge::Authorization,
         dialog::is_sips,
         locate::Target,
         session_timer::{OPTION_TAG, SessionTimer},
@@ -72,7 +72,7 @@ fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, F
 }
 
 /// The flow to a target of the trunk that will do.
-fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Target) -> bool) -> Option<Flow> {
+pub(super) fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Target) -> bool) -> Option<Flow> {
     match ctx.trunks.reach(ctx.now, trunk, will_do, &ctx.listeners, &mut ctx.rng) {
         Reach::Flow(flow) => Some(flow),
         Reach::Connect(flow) => {
@@ -250,8 +250,11 @@ pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> Reques
     }
 }
 
-/// `host` or `host:port` of a trunk's URIs.
+/// Host part of a trunk's URIs: the carrier's domain, or `host` or `host:port`.
 pub(super) fn trunk_host(trunk: &Trunk) -> String {
+    if let Some(domain) = &trunk.domain {
+        return host(domain);
+    }
     let name = host(&trunk.host);
     let usual = trunk.transport.unwrap_or(Transport::Udp).default_port();
     trunk.port.filter(|port| *port != usual).map_or_else(|| name.clone(), |port| format!("{name}:{port}"))

@@ -4,8 +4,8 @@
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Severity, Trunk, TrunkLocation, User, groups,
-    reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Register, Severity, Trunk, TrunkLocation, User,
+    groups, reader::Section,
 };
 use crate::{
     policy::{
@@ -56,6 +56,13 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
             let remedy = "both user and password_file, or neither where the carrier knows this server by its address";
             section.error(present, format!("{missing} is missing"), remedy);
         }
+    }
+    if trunk.register != Register::Off && !section.has("user") {
+        let remedy = "user and password_file: the account to register";
+        section.error("register", "user is missing", remedy);
+    }
+    if section.has("register_expires_s") && trunk.register == Register::Off {
+        section.error("register_expires_s", "the trunk is not registered at", "register = \"on\", or no such time");
     }
     for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
         if section.has(present) && !section.has(missing) {

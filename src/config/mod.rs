@@ -200,6 +200,8 @@ pub struct Trunk {
     pub port: Option<u16>,
     /// `None` (`"auto"` in the file): the host's NAPTR and SRV records decide.
     pub transport: Option<Transport>,
+    /// Host part of the carrier's addresses; `None`: the host.
+    pub domain: Option<String>,
     /// Digest user; `None`: the carrier knows us by our address.
     pub user: Option<String>,
     pub password_file: Option<PathBuf>,
@@ -214,6 +216,13 @@ pub struct Trunk {
     /// Our numbers on this trunk, E.164 with `+`; the first is the default caller identity.
     pub numbers: Vec<String>,
     pub encryption: Encryption,
+    pub register: Register,
+    /// Seconds for which to register.
+    pub register_expires_s: u16,
+    /// Seconds between two OPTIONS to each of its servers; 0: none are sent.
+    pub options_s: u16,
+    /// Final responses, beside those that speak of the trunk itself, after which the next trunk is tried.
+    pub failover_codes: Vec<u16>,
     pub is_enabled: bool,
     pub reaches_pstn: bool,
     pub carries_emergency: bool,
@@ -221,6 +230,23 @@ pub struct Trunk {
     pub request_uri: EmergencyRequestUri,
     pub pidf_element: PidfElement,
     pub has_resource_priority: bool,
+}
+
+impl Trunk {
+    /// Host part of the carrier's addresses.
+    pub fn domain(&self) -> &str {
+        self.domain.as_deref().unwrap_or(&self.host)
+    }
+}
+
+/// Whether this server registers at a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    Off,
+    /// One account, reached by one Contact.
+    Account,
+    /// All the trunk's numbers at once (RFC 6140).
+    Bulk,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log,
-    LogFormat, Media, Pbx, PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
+    LogFormat, Media, Pbx, PidfElement, Register, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks,
+    groups,
     reader::{Fault, Section},
     value,
 };
@@ -264,12 +265,14 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
         [("udp", Some(Transport::Udp)), ("tcp", Some(Transport::Tcp)), ("tls", Some(Transport::Tls)), ("auto", None)];
     let encryptions =
         [("required", Encryption::Required), ("preferred", Encryption::Preferred), ("off", Encryption::Off)];
+    let registers = [("off", Register::Off), ("on", Register::Account), ("bulk", Register::Bulk)];
     let request_uris = [("digits", EmergencyRequestUri::Digits), ("urn", EmergencyRequestUri::Urn)];
     let trunk = Trunk {
         name,
         host: section.text("host", value::host).unwrap_or_default(),
         port: section.integer("port", 1..=u16::MAX),
         transport: section.choice("transport", &transports).unwrap_or(Some(Transport::Tls)),
+        domain: section.text("domain", value::host),
         user: section.text("user", value::free_text),
         password_file: section.text("password_file", value::path),
         ca: section.text("ca", value::path),
@@ -278,6 +281,10 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
         client_name: section.text("client_name", value::domain),
         numbers: section.texts("numbers", value::e164).unwrap_or_default(),
         encryption: section.choice("encryption", &encryptions).unwrap_or(Encryption::Off),
+        register: section.choice("register", &registers).unwrap_or(Register::Off),
+        register_expires_s: section.integer("register_expires_s", 60..=u16::MAX).unwrap_or(3_600),
+        options_s: section.integer("options_s", 0..=3_600).unwrap_or(0),
+        failover_codes: section.integers("failover_codes", 400..=699).unwrap_or_default(),
         is_enabled: section.boolean("enabled").unwrap_or(true),
         reaches_pstn: section.boolean("pstn").unwrap_or(true),
         carries_emergency: section.boolean("emergency").unwrap_or(true),

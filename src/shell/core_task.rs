@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal},
+    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal, TrunkView},
     media,
     sip::registrar::{Binding, Change},
     types::{ConnectionId, Flow, Instant},
@@ -47,6 +47,13 @@ pub enum Query {
     Stats(oneshot::Sender<Stats>),
     Calls(oneshot::Sender<Vec<CallView>>),
     Registrations(oneshot::Sender<Vec<Binding>>),
+    Trunks(oneshot::Sender<Vec<TrunkView>>),
+    /// Keeps new calls off a trunk, or lets them take it again. The answer is all trunks as they are then.
+    DrainTrunk {
+        trunk: String,
+        is_draining: bool,
+        reply: oneshot::Sender<Vec<TrunkView>>,
+    },
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
         user: String,
@@ -64,6 +71,9 @@ pub struct Stats {
     pub calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
+    pub trunks: Vec<TrunkView>,
+    /// Registrations at trunks on their way.
+    pub open_registrations: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -226,11 +236,18 @@ impl CoreTask {
                     calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
+                    trunks: self.core.trunks(),
+                    open_registrations: self.core.open_registrations(),
                 };
                 let _ = reply.send(stats);
             }
             Query::Calls(reply) => drop(reply.send(self.core.calls())),
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
+            Query::Trunks(reply) => drop(reply.send(self.core.trunks())),
+            Query::DrainTrunk { trunk, is_draining, reply } => {
+                self.input(Input::DrainTrunk { trunk, is_draining })?;
+                let _ = reply.send(self.core.trunks());
+            }
             Query::Resync { user, is_reboot, reply } => {
                 self.last_resync += 1;
                 self.resyncs.insert(self.last_resync, reply);

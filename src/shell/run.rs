@@ -30,7 +30,7 @@ use crate::{
 use super::{
     admin::{self, Admin, EmergencyView},
     clock::Clock,
-    core_task::{CoreTask, MAILBOX_MAX, Outside, Query, ToCore},
+    core_task::{CoreTask, MAILBOX_MAX, Outside, Query, Stats, ToCore},
     entropy,
     failure::Failure,
     files,
@@ -52,6 +52,8 @@ const FIRST_USERS: [&str; 2] = ["1001", "1002"];
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at whether calls are left.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
+/// Trunks may take this long to say that this server is no longer registered there.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is still queued for peers at the very end may take this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -197,14 +199,19 @@ impl Server {
         self.is_ready.store(false, Ordering::Relaxed);
         systemd::stopping();
         let drained = async {
-            // A mailbox without its task means that nothing is left to drain.
             let _ = self.to_core.send(ToCore::Input(Input::Drain)).await;
-            while self.live_calls().await > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
+            self.wait_for_none(|stats| stats.calls).await;
         };
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             warn!("Calls were still live when the time to drain was up.");
+        }
+        // Not before: until then answering points may call back over these registrations.
+        let left = async {
+            let _ = self.to_core.send(ToCore::Input(Input::Leave)).await;
+            self.wait_for_none(|stats| stats.open_registrations).await;
+        };
+        if tokio::time::timeout(LEAVE_TIMEOUT, left).await.is_err() {
+            warn!("A trunk has not confirmed in time that this server is no longer registered there.");
         }
     }
 
@@ -233,10 +240,16 @@ impl Server {
         end_store(self.store, self.store_thread).await
     }
 
-    async fn live_calls(&self) -> usize {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
-        answer.await.map_or(0, |stats| stats.calls)
+    async fn wait_for_none(&self, count: impl Fn(&Stats) -> usize) {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
+            // A mailbox without its task means that nothing is left to wait for.
+            if answer.await.map_or(0, |stats| count(&stats)) == 0 {
+                return;
+            }
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
     }
 }
 

@@ -320,7 +320,8 @@ fn names_in(manifest: &str, table: &str) -> BTreeSet<String> {
 }
 
 /// Calls in `src/config` whose first argument is a key.
-const KEY_READERS: [&str; 8] = ["text", "private_text", "texts", "choice", "boolean", "integer", "section", "read"];
+const KEY_READERS: [&str; 9] =
+    ["text", "private_text", "texts", "choice", "boolean", "integer", "integers", "section", "read"];
 
 pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     let mut out = Vec::new();

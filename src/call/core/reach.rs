@@ -13,6 +13,7 @@ use crate::{
         leg::Peer,
         outgoing::escaped_user,
         pbx,
+        trunks::Condition,
     },
     config::User,
     policy::{
@@ -45,8 +46,16 @@ impl Core {
             Target::Trunks { trunks, number } => {
                 let is_reachable =
                     |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
+                let mut trunks: Vec<_> = trunks.into_iter().filter(is_reachable).collect();
+                let listeners = &self.ctx.listeners;
+                let is_draining = |index: &usize| self.ctx.trunks.condition(*index, listeners) == Condition::Draining;
+                if !trunks.is_empty() && trunks.iter().all(is_draining) {
+                    return Err((480, "Every Trunk Is Draining"));
+                }
+                trunks.retain(|index| !is_draining(index));
+                self.ctx.trunks.best_first(self.ctx.now, &mut trunks, listeners);
                 let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                Ok(Plan::number(&number, trunks.into_iter().filter(is_reachable).map(attempt)))
+                Ok(Plan::number(&number, trunks.into_iter().map(attempt)))
             }
             Target::Refuse(status, reason) => Err((status, reason)),
         }
@@ -166,9 +175,10 @@ impl Core {
     }
 
     /// Whether a trunk's INVITE, not yet routed, is such a callback: no limit may stop it (emergency RULES 9).
-    pub(super) fn calls_back(&self, request: &Message, dialled: &Ordinary) -> bool {
+    /// `uri`: what was dialled.
+    pub(super) fn calls_back(&self, request: &Message, dialled: &Ordinary, uri: &str) -> bool {
         let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
-        let plan = self.plan(target, request.request_uri(), false);
+        let plan = self.plan(target, uri, false);
         self.is_emergency_callback(request, plan.as_ref().ok().and_then(|plan| plan.hunt.line()))
     }
 

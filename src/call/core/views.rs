@@ -1,10 +1,11 @@
 //! What can be seen of the core from outside.
 
 use super::{
-    super::interface::{CallView, Counters},
+    super::interface::{CallView, Counters, RegistrationView, ServerView, TrunkView},
     Core,
 };
-use crate::sip::registrar::Binding;
+use crate::sip::{registrar::Binding, registration::State};
+use crate::types::Instant;
 
 impl Core {
     pub fn calls(&self) -> Vec<CallView> {
@@ -13,6 +14,30 @@ impl Core {
 
     pub fn bindings(&self) -> Vec<Binding> {
         self.registrar.iter().cloned().collect()
+    }
+
+    /// In the order of the configuration.
+    pub fn trunks(&self) -> Vec<TrunkView> {
+        (0..self.ctx.trunks.len()).map(|index| self.trunk_view(index)).collect()
+    }
+
+    fn trunk_view(&self, index: usize) -> TrunkView {
+        let servers = self.ctx.trunks.targets(index, &self.ctx.listeners).into_iter().map(|(target, is_in_trouble)| {
+            let transport = target.transport.uri_token();
+            ServerView { transport, address: target.address, up: !is_in_trouble }
+        });
+        TrunkView {
+            name: self.ctx.trunks.trunk(index).name.clone(),
+            state: self.ctx.trunks.condition(index, &self.ctx.listeners).as_str(),
+            registration: self.trunk_registrations.state(self.ctx.now, index).map(registration_view),
+            servers: servers.collect(),
+            calls: self.calls.values().filter(|call| call.is_live() && call.takes_trunk(index)).count(),
+        }
+    }
+
+    /// Registrations at trunks on their way in or out: what an end waits for.
+    pub fn open_registrations(&self) -> usize {
+        self.trunk_registrations.open()
     }
 
     pub fn counters(&self) -> Counters {
@@ -47,9 +72,20 @@ impl Core {
             && self.transfers.is_empty()
             && self.messages.is_empty()
             && self.resyncs.is_empty()
+            && self.trunk_pings.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
     }
+}
+
+fn registration_view(state: State) -> RegistrationView {
+    let (state, at, status) = match state {
+        State::Registering => ("registering", None, None),
+        State::Registered { until } => ("registered", Some(until), None),
+        State::Failed { status, again_at } => ("failed", Some(again_at), Some(status)),
+        State::Left => ("left", None, None),
+    };
+    RegistrationView { state, at_ms: at.map(Instant::unix_ms), status }
 }

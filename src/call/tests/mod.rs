@@ -24,6 +24,8 @@ mod sessions;
 mod subscription;
 mod transfer;
 mod transfer_features;
+mod trunk_health;
+mod trunk_registrations;
 mod updates;
 
 use std::net::SocketAddr;

@@ -8,11 +8,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{shell::core_task::Stats, types::reason::DropCounters};
+use crate::{call::TrunkView, shell::core_task::Stats, types::reason::DropCounters};
 
 use super::Admin;
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Values of a trunk's label `state`.
+const TRUNK_STATES: [&str; 4] = ["up", "draining", "down", "off"];
 
 /// One scrape. The registry is made for it: every value lives elsewhere, with its one owner.
 pub(super) fn render(admin: &Admin, stats: Stats) -> String {
@@ -45,6 +48,24 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
+    add_trunks(registry, &stats.trunks);
+}
+
+fn add_trunks(registry: &mut Registry, trunks: &[TrunkView]) {
+    let states = trunks.iter().flat_map(|trunk| {
+        TRUNK_STATES.map(|state| {
+            (vec![("trunk", trunk.name.clone()), ("state", state.to_owned())], i64::from(trunk.state == state))
+        })
+    });
+    registry.register("trunk_state", "1: the trunk is in this state", Gauges(states.collect()));
+    let of_trunk = |trunk: &TrunkView| vec![("trunk", trunk.name.clone())];
+    let registered = trunks.iter().filter_map(|trunk| {
+        let is_registered = trunk.registration.as_ref()?.state == "registered";
+        Some((of_trunk(trunk), i64::from(is_registered)))
+    });
+    registry.register("trunk_registered", "1: this server is registered there", Gauges(registered.collect()));
+    let calls = trunks.iter().map(|trunk| (of_trunk(trunk), i64::try_from(trunk.calls).unwrap_or(i64::MAX)));
+    registry.register("trunk_calls_live", "Calls over the trunk now", Gauges(calls.collect()));
 }
 
 fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
@@ -80,6 +101,23 @@ fn saturated(value: u64) -> i64 {
 
 fn flag(is_set: bool) -> ConstGauge<i64> {
     ConstGauge::new(i64::from(is_set))
+}
+
+/// One gauge per set of labels.
+#[derive(Debug)]
+struct Gauges(Vec<(Vec<(&'static str, String)>, i64)>);
+
+impl EncodeMetric for Gauges {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for (labels, value) in &self.0 {
+            ConstGauge::new(*value).encode(encoder.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 /// One counter per value of a label, zeros included: a series that appears late hides its first increase.

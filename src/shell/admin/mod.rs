@@ -1,5 +1,5 @@
 //! The admin API: JSON and metrics over HTTP, on loopback. All of it only shows, but for `/v1/resync`, which makes
-//! telephones fetch their configuration again.
+//! telephones fetch their configuration again, and `/v1/trunks/drain`, which keeps new calls off a trunk.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow.
@@ -54,6 +54,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const RESYNC_TIMEOUT: Duration = Duration::from_secs(RESYNC_ANSWER_S_MAX + 1);
 const CDRS_DEFAULT: u32 = 100;
 pub const RESYNC_PATH: &str = "/v1/resync";
+pub const TRUNKS_PATH: &str = "/v1/trunks";
+pub const DRAIN_PATH: &str = "/v1/trunks/drain";
 
 /// What the handlers read from.
 #[derive(Clone, Debug)]
@@ -111,7 +113,9 @@ fn router(admin: Admin) -> Router {
         .route("/v1/registrations", get(registrations))
         .route("/v1/cdrs", get(cdrs))
         .route("/v1/emergency", get(emergency_view))
+        .route(TRUNKS_PATH, get(trunks))
         .route(RESYNC_PATH, post(resync))
+        .route(DRAIN_PATH, post(drain_trunk))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin)
 }
@@ -246,6 +250,27 @@ async fn resync(State(admin): State<Admin>, Json(order): Json<ResyncOrder>) -> R
     }
 }
 
+async fn trunks(State(admin): State<Admin>) -> Result<Response, StatusCode> {
+    Ok(Json(ask(&admin, Query::Trunks).await?).into_response())
+}
+
+/// Which trunk, and whether it shall be drained.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainOrder {
+    pub trunk: String,
+    pub drain: bool,
+}
+
+/// Answers with the trunk as it is then. No web page can give this order: see [`resync`].
+async fn drain_trunk(State(admin): State<Admin>, Json(order): Json<DrainOrder>) -> Result<Response, StatusCode> {
+    let name = order.trunk.clone();
+    let query = |reply| Query::DrainTrunk { trunk: order.trunk, is_draining: order.drain, reply };
+    let trunks = ask(&admin, query).await?;
+    let trunk = trunks.into_iter().find(|trunk| trunk.name == name).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(trunk).into_response())
+}
+
 async fn emergency_view(State(admin): State<Admin>) -> Json<EmergencyView> {
     Json(admin.emergency)
 }
@@ -255,7 +280,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::shell::{clock::Clock, media_io::MediaPlane, store::Store, tls::Tls, transport::Listeners};
+    use crate::{
+        call::{RegistrationView, TrunkView},
+        shell::{clock::Clock, core_task::Stats, media_io::MediaPlane, store::Store, tls::Tls, transport::Listeners},
+    };
 
     /// An admin API on loopback; the receiver stands for the core's mailbox.
     async fn started(folder: &std::path::Path) -> (std::net::SocketAddr, mpsc::Receiver<ToCore>) {
@@ -297,7 +325,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (address, _silent) = started(folder.path()).await;
         let begun = tokio::time::Instant::now();
-        for path in ["/health", "/metrics", "/v1/calls", "/v1/registrations"] {
+        for path in ["/health", "/metrics", "/v1/calls", "/v1/registrations", "/v1/trunks"] {
             let reply = fetch(address, path).await;
             assert!(reply.starts_with("HTTP/1.1 503"), "{path}: {reply}");
         }
@@ -363,13 +391,22 @@ mod tests {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
             let mut counters = crate::call::Counters { calls: 7, emergency_refused: 2, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
-            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2, subscriptions: 1 }).unwrap();
+            let registration = Some(RegistrationView { state: "registered", at_ms: Some(1), status: None });
+            let trunk =
+                TrunkView { name: "carrier".to_owned(), state: "up", registration, servers: Vec::new(), calls: 2 };
+            let (trunks, open_registrations) = (vec![trunk], 0);
+            let stats = Stats { counters, calls: 3, bindings: 2, subscriptions: 1, trunks, open_registrations };
+            reply.send(stats).unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
         for line in [
             "ringdown_calls_total 7",
             "ringdown_calls_live 3",
             "ringdown_bindings_live 2",
+            "ringdown_trunk_state{trunk=\"carrier\",state=\"up\"} 1",
+            "ringdown_trunk_state{trunk=\"carrier\",state=\"down\"} 0",
+            "ringdown_trunk_registered{trunk=\"carrier\"} 1",
+            "ringdown_trunk_calls_live{trunk=\"carrier\"} 2",
             "ringdown_subscriptions_live 1",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",

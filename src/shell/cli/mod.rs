@@ -22,6 +22,7 @@ mod init;
 mod resync;
 mod run;
 mod selftest;
+mod trunk;
 mod user;
 
 /// A cloud-calling server for a company's phones: SIP registrar, B2BUA and SRTP relay. It never stores audio.
@@ -46,6 +47,9 @@ enum Command {
     /// Add, import, list, forward and remove users; a running server notices within seconds.
     #[command(subcommand)]
     User(user::Command),
+    /// Show the trunks of the running server, and keep new calls off one.
+    #[command(subcommand)]
+    Trunk(trunk::Command),
     /// Read call detail records.
     #[command(subcommand)]
     Cdr(cdr::Command),
@@ -83,6 +87,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Check => check::run(config),
         Command::Init(options) => init::run(config, &options),
         Command::User(command) => user::run(config, command),
+        Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Selftest => selftest::run(),
