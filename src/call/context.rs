@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::{
     interface::{Counters, Output},
     trunks::Trunks,
+    usage::Usage,
 };
 use crate::{
     config::{Config, Directory},
@@ -85,6 +86,7 @@ pub(super) struct Context {
     pub table: Table,
     pub ports: Ports,
     pub trunks: Trunks,
+    pub usage: Usage,
     pub rng: Rng,
     pub counters: Counters,
     /// What upstream servers are asked to send less (RFC 7339).

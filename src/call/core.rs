@@ -4,6 +4,7 @@ mod certificates;
 mod events;
 mod identification;
 mod messages;
+mod outside;
 mod reach;
 mod registrations;
 mod resync;
@@ -38,6 +39,7 @@ use super::{
     trunk_pings::TrunkPings,
     trunk_registrations::TrunkRegistrations,
     trunks::Trunks,
+    usage::Usage,
 };
 use crate::{
     config::Directory,
@@ -116,6 +118,7 @@ impl Core {
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
             ports: Ports::new(&config.media.ports, workers),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
+            usage: Usage::default(),
             config,
             directory,
             listeners,
@@ -186,6 +189,7 @@ impl Core {
             Input::DrainTrunk { trunk, is_draining } => {
                 self.ctx.trunks.set_draining(&trunk, is_draining);
             }
+            Input::Unbar { user } => self.ctx.usage.forgive(&user),
             Input::Drain => self.is_draining = true,
             Input::Leave => self.trunk_registrations.leave(now),
             Input::Timeout => self.timeout(),
@@ -543,7 +547,14 @@ impl Core {
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
         let (target, device) = self.device_target(uri, is_from_trunk, target);
-        match self.plan(target, uri, is_secure) {
+        let (payer, mut caller) = (caller.user_name().map(str::to_owned), caller);
+        let is_presented = !matches!(target, Target::Outside(_)) || self.present(&mut caller, &pending.request);
+        let plan = if is_presented {
+            self.plan(target, uri, is_secure, payer.as_deref())
+        } else {
+            Err((403, "Caller Number Not Allowed"))
+        };
+        match plan {
             Ok(mut plan) => {
                 let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
                 plan.hunt.comes_from(&pending.request, is_callback);
@@ -649,6 +660,7 @@ impl Core {
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
             self.note_idle(&call);
+            self.note_spent(&call);
             self.ctx.outputs.push_back(Output::StoreCdr(cdr));
         }
         if let Some(timer) = call.timer.take() {
@@ -729,6 +741,8 @@ impl Core {
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
         self.last_call_ends.retain(|user, _| self.ctx.directory.by_name(user).is_some());
+        let directory = &self.ctx.directory;
+        self.ctx.usage.retain(|user| directory.by_name(user).is_some());
         self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });

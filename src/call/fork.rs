@@ -58,6 +58,17 @@ pub(super) struct Plan {
     pub hunt: Hunt,
     /// What each branch of the last wave may make of the call (RFC 5393 section 5.3.3).
     pub branch_breadth: usize,
+    /// It leads outside.
+    pub outside: Option<Outside>,
+}
+
+/// Whose limits a call outside counts against.
+#[derive(Clone, Debug)]
+pub(super) struct Outside {
+    /// Who called, forwarded or transferred there.
+    pub user: String,
+    /// In its canonical form.
+    pub number: String,
 }
 
 impl Plan {

@@ -9,6 +9,7 @@ use super::cdr::Cdr;
 use crate::{
     config::{Config, Directory},
     media,
+    policy::outside::LIMITS,
     sip::{
         locate,
         registrar::{Binding, Change},
@@ -80,6 +81,10 @@ pub enum Input {
         trunk: String,
         is_draining: bool,
     },
+    /// An operator lets a user call international and premium numbers again.
+    Unbar {
+        user: String,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     /// Take the registrations at trunks back: the end is near.
@@ -136,6 +141,7 @@ impl fmt::Debug for Input {
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::DrainTrunk { trunk, is_draining } => write!(f, "DrainTrunk({trunk}, {is_draining})"),
+            Self::Unbar { user } => write!(f, "Unbar({user})"),
             Self::Drain => f.write_str("Drain"),
             Self::Leave => f.write_str("Leave"),
             Self::Timeout => f.write_str("Timeout"),
@@ -176,6 +182,14 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// A user who has made as many international and premium calls as a day allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BarredView {
+    pub user: String,
+    /// Within the last 24 hours.
+    pub costly_calls: usize,
 }
 
 /// A trunk as the admin API shows it.
@@ -259,4 +273,6 @@ pub struct Counters {
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,
+    /// Calls outside denied at a limit, in the order of [`crate::policy::outside::LIMITS`].
+    pub limits_reached: [u64; LIMITS.len()],
 }

@@ -43,10 +43,11 @@ mod trunk_pings;
 mod trunk_registrations;
 mod trunks;
 mod update;
+mod usage;
 
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    CallView, Counters, DeviceSync, Input, Output, RegistrationView, ServerView, Setup, SyncOutcome, SyncRefusal,
-    TrunkView,
+    BarredView, CallView, Counters, DeviceSync, Input, Output, RegistrationView, ServerView, Setup, SyncOutcome,
+    SyncRefusal, TrunkView,
 };

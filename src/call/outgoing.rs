@@ -18,8 +18,12 @@ use super::{
     trunks::Reach,
 };
 use crate::{
-    config::Trunk,
-    policy::security::{self, leg_security},
+    config::{Config, Trunk},
+    policy::{
+        emergency::table,
+        number,
+        security::{self, leg_security},
+    },
     sip::{
         MAX_FORWARDS,
         challenge::Authorization,
@@ -52,6 +56,9 @@ pub(super) fn leg_for(
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index, failover)?;
+            if matches!(attempt, Attempt::Trunk { .. }) {
+                ctx.usage.takes_trunk(ctx.now, *index);
+            }
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let contact_user = emergency.map_or_else(
@@ -109,6 +116,14 @@ pub(super) fn stream_for_large(
 /// The identity shown to a trunk: the caller's direct line, else the trunk's first number.
 pub(super) fn caller_number(trunk: &Trunk, caller: &Caller) -> String {
     caller.direct_line.clone().or_else(|| trunk.numbers.first().cloned()).unwrap_or_else(|| caller.user.clone())
+}
+
+/// A number as this trunk wants it written.
+pub(super) fn number_for(config: &Config, trunk: &Trunk, number: &str) -> String {
+    match table::region(&config.company.region) {
+        Some(region) => number::written(number, trunk.number_form, region),
+        None => number.to_owned(),
+    }
 }
 
 /// What a trunk is shown in the place of an extension that has no outside number.
@@ -218,7 +233,8 @@ impl Invite<'_> {
             }
             Attempt::Trunk { index, number } => {
                 let trunk = ctx.trunks.trunk(*index);
-                let uri = format!("sip:{}@{};user=phone", escaped_user(number), trunk_host(trunk));
+                let number = number_for(&ctx.config, trunk, number);
+                let uri = format!("sip:{}@{};user=phone", escaped_user(&number), trunk_host(trunk));
                 let from = Identity::to_trunk(&ctx.config, trunk, caller).from;
                 (uri.clone(), format!("<{uri}>"), from)
             }

@@ -212,7 +212,8 @@ impl Trunks {
             Condition::Off
         } else if state.is_draining {
             Condition::Draining
-        } else if self.is_away(index) || self.targets(index, listeners).iter().all(|(_, is_in_trouble)| *is_in_trouble) {
+        } else if self.is_away(index) || self.targets(index, listeners).iter().all(|(_, is_in_trouble)| *is_in_trouble)
+        {
             Condition::Down
         } else {
             Condition::Up

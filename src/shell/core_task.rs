@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal, TrunkView},
+    call::{BarredView, CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal, TrunkView},
     media,
     sip::registrar::{Binding, Change},
     types::{ConnectionId, Flow, Instant},
@@ -54,6 +54,12 @@ pub enum Query {
         is_draining: bool,
         reply: oneshot::Sender<Vec<TrunkView>>,
     },
+    Barred(oneshot::Sender<Vec<BarredView>>),
+    /// Lets a user call international and premium numbers again. The answer is who is barred then.
+    Unbar {
+        user: String,
+        reply: oneshot::Sender<Vec<BarredView>>,
+    },
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
         user: String,
@@ -72,6 +78,7 @@ pub struct Stats {
     pub bindings: usize,
     pub subscriptions: usize,
     pub trunks: Vec<TrunkView>,
+    pub barred: usize,
     /// Registrations at trunks on their way.
     pub open_registrations: usize,
 }
@@ -237,6 +244,7 @@ impl CoreTask {
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                     trunks: self.core.trunks(),
+                    barred: self.core.barred().len(),
                     open_registrations: self.core.open_registrations(),
                 };
                 let _ = reply.send(stats);
@@ -247,6 +255,11 @@ impl CoreTask {
             Query::DrainTrunk { trunk, is_draining, reply } => {
                 self.input(Input::DrainTrunk { trunk, is_draining })?;
                 let _ = reply.send(self.core.trunks());
+            }
+            Query::Barred(reply) => drop(reply.send(self.core.barred())),
+            Query::Unbar { user, reply } => {
+                self.input(Input::Unbar { user })?;
+                let _ = reply.send(self.core.barred());
             }
             Query::Resync { user, is_reboot, reply } => {
                 self.last_resync += 1;

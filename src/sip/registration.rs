@@ -342,7 +342,8 @@ fn granted_s(response: &Message, contact: &str, asked_s: u32) -> u32 {
 /// Registrars write a Contact back with parameters added and case changed: user, host and port tell ours from others'.
 fn is_same_contact(a: &str, b: &str) -> bool {
     let (Some(a), Some(b)) = (Uri::parse(a), Uri::parse(b)) else { return false };
-    let port = |uri: &Uri<'_>| uri.port.unwrap_or(if uri.scheme.eq_ignore_ascii_case("sips") { 5061 } else { 5060 });
+    let usual = |uri: &Uri<'_>| if uri.scheme.eq_ignore_ascii_case("sips") { 5061 } else { 5060 };
+    let port = |uri: &Uri<'_>| uri.port.unwrap_or_else(|| usual(uri));
     a.user_decoded() == b.user_decoded() && a.host.eq_ignore_ascii_case(b.host) && port(&a) == port(&b)
 }
 

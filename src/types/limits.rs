@@ -161,6 +161,8 @@ pub const DNS_RECORDS_MAX: usize = 32;
 pub const DNS_QUESTIONS_MAX: usize = 64;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
+/// Begins of one user's, or one trunk's, calls outside that are counted against a limit; it is no lower than any limit.
+pub const OUTSIDE_CALLS_COUNTED_MAX: usize = 65_535;
 /// Users whose devices are asked at a time to fetch their configuration again; one more is refused.
 pub const RESYNCS_MAX: usize = 256;
 /// Time for a device to answer that; then it counts as silent.

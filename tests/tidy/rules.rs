@@ -223,7 +223,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 42] = [
+const WRAPPERS: [(&str, &[&str]); 43] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -234,6 +234,7 @@ const WRAPPERS: [(&str, &[&str]); 42] = [
     ("base64", &["wire"]),
     ("sdp_types", &["wire/sdp"]),
     ("toml", &["config"]),
+    ("phonenumber", &["policy/number.rs"]),
     ("unicode_normalization", &["policy/emergency"]),
     ("unicode_properties", &["policy/emergency"]),
     ("slab", &["sip", "media", "call"]),

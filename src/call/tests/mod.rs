@@ -13,6 +13,7 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod outside;
 mod overload;
 mod oversize;
 mod pbx;

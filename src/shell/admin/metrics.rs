@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{call::TrunkView, shell::core_task::Stats, types::reason::DropCounters};
+use crate::{call::TrunkView, policy::outside::LIMITS, shell::core_task::Stats, types::reason::DropCounters};
 
 use super::Admin;
 
@@ -45,6 +45,13 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     let outcomes = [("refused", c.emergency_refused), ("routed", c.emergency_routed), ("failed", c.emergency_failed)];
     let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
     registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
+    let denied = LIMITS.into_iter().zip(c.limits_reached).collect();
+    registry.register(
+        "calls_denied",
+        "Calls outside denied at a limit of their user",
+        Labelled { label: "limit", counts: denied },
+    );
+    registry.register("users_barred", "Users barred from costly calls now", gauge(stats.barred));
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));

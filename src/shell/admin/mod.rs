@@ -1,5 +1,6 @@
 //! The admin API: JSON and metrics over HTTP, on loopback. All of it only shows, but for `/v1/resync`, which makes
-//! telephones fetch their configuration again, and `/v1/trunks/drain`, which keeps new calls off a trunk.
+//! telephones fetch their configuration again, `/v1/trunks/drain`, which keeps new calls off a trunk, and `/v1/unbar`, which
+//! lets a user make costly calls again.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow.
@@ -55,6 +56,8 @@ const RESYNC_TIMEOUT: Duration = Duration::from_secs(RESYNC_ANSWER_S_MAX + 1);
 const CDRS_DEFAULT: u32 = 100;
 pub const RESYNC_PATH: &str = "/v1/resync";
 pub const TRUNKS_PATH: &str = "/v1/trunks";
+pub const BARRED_PATH: &str = "/v1/barred";
+pub const UNBAR_PATH: &str = "/v1/unbar";
 pub const DRAIN_PATH: &str = "/v1/trunks/drain";
 
 /// What the handlers read from.
@@ -116,6 +119,8 @@ fn router(admin: Admin) -> Router {
         .route(TRUNKS_PATH, get(trunks))
         .route(RESYNC_PATH, post(resync))
         .route(DRAIN_PATH, post(drain_trunk))
+        .route(BARRED_PATH, get(barred))
+        .route(UNBAR_PATH, post(unbar))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin)
 }
@@ -271,6 +276,23 @@ async fn drain_trunk(State(admin): State<Admin>, Json(order): Json<DrainOrder>) 
     Ok(Json(trunk).into_response())
 }
 
+async fn barred(State(admin): State<Admin>) -> Result<Response, StatusCode> {
+    Ok(Json(ask(&admin, Query::Barred).await?).into_response())
+}
+
+/// Who may make costly calls again.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnbarOrder {
+    pub user: String,
+}
+
+/// Answers with who is barred then. No web page can give this order: see [`resync`].
+async fn unbar(State(admin): State<Admin>, Json(order): Json<UnbarOrder>) -> Result<Response, StatusCode> {
+    let query = |reply| Query::Unbar { user: order.user, reply };
+    Ok(Json(ask(&admin, query).await?).into_response())
+}
+
 async fn emergency_view(State(admin): State<Admin>) -> Json<EmergencyView> {
     Json(admin.emergency)
 }
@@ -394,8 +416,8 @@ mod tests {
             let registration = Some(RegistrationView { state: "registered", at_ms: Some(1), status: None });
             let trunk =
                 TrunkView { name: "carrier".to_owned(), state: "up", registration, servers: Vec::new(), calls: 2 };
-            let (trunks, open_registrations) = (vec![trunk], 0);
-            let stats = Stats { counters, calls: 3, bindings: 2, subscriptions: 1, trunks, open_registrations };
+            let (trunks, barred, open_registrations) = (vec![trunk], 1, 0);
+            let stats = Stats { counters, calls: 3, bindings: 2, subscriptions: 1, trunks, barred, open_registrations };
             reply.send(stats).unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
@@ -407,6 +429,8 @@ mod tests {
             "ringdown_trunk_state{trunk=\"carrier\",state=\"down\"} 0",
             "ringdown_trunk_registered{trunk=\"carrier\"} 1",
             "ringdown_trunk_calls_live{trunk=\"carrier\"} 2",
+            "ringdown_users_barred 1",
+            "ringdown_calls_denied_total{limit=\"costly_calls_per_day\"} 0",
             "ringdown_subscriptions_live 1",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",

@@ -20,9 +20,11 @@ mod dial_test;
 mod forwarding;
 mod init;
 mod resync;
+mod route_test;
 mod run;
 mod selftest;
 mod trunk;
+mod unbar;
 mod user;
 
 /// A cloud-calling server for a company's phones: SIP registrar, B2BUA and SRTP relay. It never stores audio.
@@ -55,6 +57,8 @@ enum Command {
     Cdr(cdr::Command),
     /// Say how the server classifies a dialled number, without calling anybody.
     DialTest(dial_test::Options),
+    /// Say step by step what the server would do with a call of a user to a number, without calling anybody.
+    RouteTest(route_test::Options),
     /// Start a server and two phones on loopback, let them call each other over SRTP, and measure the latency.
     Selftest,
     /// Show the version.
@@ -90,6 +94,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
         Command::DialTest(options) => dial_test::run(&options),
+        Command::RouteTest(options) => route_test::run(config, &options),
         Command::Selftest => selftest::run(),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{forwarding, resync};
+use super::{forwarding, resync, unbar};
 use crate::{
     config::{Config, Directory, Forwarding, User, UserRules},
     shell::{
@@ -47,6 +47,11 @@ pub(super) enum Command {
     },
     /// Make a user's phones fetch their configuration again (check-sync), and show what each said to it.
     Resync(resync::Options),
+    /// Show who is barred from international and premium calls after too many of them in a day, or let one of them call again.
+    Unbar {
+        /// Name of the user; without it, who is barred is shown.
+        name: Option<String>,
+    },
     /// Remove a user and forget the phones registered for it.
     Remove {
         /// Name of the user.
@@ -80,6 +85,7 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Forward(options) => forwarding::forward(config, &mut store, &options),
         Command::Dnd { name, state } => forwarding::do_not_disturb(&mut store, &name, state),
         Command::Resync(options) => resync::run(config, options),
+        Command::Unbar { name } => unbar::run(config, name),
         Command::Remove { name } => remove(config, &mut store, &name),
     }
 }
