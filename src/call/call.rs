@@ -170,6 +170,9 @@ impl Call {
             Peer::Trunk(trunk) => Some(trunk),
             Peer::Device(_) | Peer::Unknown => None,
         };
+        if a.trunk.is_some() {
+            a.negotiation.keep_to_telephony();
+        }
         a.is_private = caller.is_private;
         a.enter(ctx, id, Side::A);
         a.note_abilities(&pending.request);

@@ -67,6 +67,7 @@ pub(super) fn leg_for(
             );
             let mut leg = Leg::new(ctx, id, flow, security, contact_user);
             leg.trunk = Some(*index);
+            leg.negotiation.keep_to_telephony();
             leg.session_timer = SessionTimer::new(emergency.is_none());
             Ok(leg)
         }
