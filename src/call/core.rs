@@ -1,10 +1,13 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod callback;
 mod certificates;
 mod events;
 mod identification;
 mod messages;
+mod notifications;
 mod outside;
+mod preemption;
 mod reach;
 mod registrations;
 mod resync;
@@ -17,21 +20,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use self::transfer::Transfer;
+use self::{callback::Expected, transfer::Transfer};
 use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
-    emergency_call::{self, EmergencyInfo},
+    emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
     interface::{Counters, Input, Output, Setup},
     keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
+    notification::{Notice, Notifications, Outcome},
     overload::loss_percent,
     received_history::ReceivedHistory,
     resync::Resyncs,
@@ -77,12 +81,13 @@ pub struct Core {
     live_calls: usize,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
-    /// Until when emergency services may call back, by the number they were shown.
-    callbacks: HashMap<String, Instant>,
+    /// Who may be called back by emergency services, the newest last, by the number that they were shown.
+    callbacks: HashMap<String, Vec<Expected>>,
     /// The users whom the certificate of an open connection names, where it names any of ours.
     certified_users: HashMap<ConnectionId, Vec<String>>,
     keep_alives: KeepAlives,
     messages: Messages,
+    notifications: Notifications,
     resyncs: Resyncs,
     subscriptions: Subscriptions,
     trunk_registrations: TrunkRegistrations,
@@ -99,6 +104,8 @@ pub struct Core {
     transfers: BTreeMap<CallId, Transfer>,
     /// Transfers one of whose calls has moved.
     moved: BTreeSet<CallId>,
+    /// Emergency calls that wait for a port, with the ordinary call that ends for each.
+    waiting: BTreeMap<CallId, Option<CallId>>,
     next_call: u64,
     /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
     pub(super) calls_max: usize,
@@ -116,7 +123,7 @@ impl Core {
         let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
-            ports: Ports::new(&config.media.ports, workers),
+            ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
             usage: Usage::default(),
             config,
@@ -147,6 +154,7 @@ impl Core {
             certified_users: HashMap::new(),
             keep_alives: KeepAlives::default(),
             messages: Messages::new(limits::MESSAGES_MAX),
+            notifications: Notifications::default(),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             trunk_registrations,
@@ -157,6 +165,7 @@ impl Core {
             timers: BTreeSet::new(),
             transfers: BTreeMap::new(),
             moved: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             next_call: 1,
             calls_max: limits::CALLS_MAX,
             is_draining: false,
@@ -241,8 +250,8 @@ impl Core {
                     // A datagram's source can be forged, and so can the mark: only while a callback may come.
                     let trunk = self.ctx.trunks.owner_of(flow).filter(|_| self.expects_callbacks());
                     trunk.is_some_and(|trunk| match self.called_at_account(trunk, message) {
-                        Some((dialled, uri)) => self.calls_back(message, &dialled, &uri),
-                        None => self.calls_back(message, &dialled, message.request_uri()),
+                        Some((dialled, _)) => self.calls_back(message, &dialled),
+                        None => self.calls_back(message, &dialled),
                     })
                 }
                 Dialled::Test(_) => false,
@@ -374,6 +383,7 @@ impl Core {
                 });
             }
             Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
+            Owner::Notification(id) => self.notifications.response(&mut self.ctx, id, status),
             Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Resync(id, index) => {
                 self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
@@ -485,7 +495,7 @@ impl Core {
             None => (dialled, pending.request.request_uri().to_owned()),
         };
         let is_full = self.is_draining || self.live_calls >= self.calls_max;
-        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled, &uri);
+        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
         if is_full && !is_callback() {
             let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
@@ -506,26 +516,30 @@ impl Core {
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
         let (caller, source) = self.emergency_source(&pending);
         let decision = emergency::decide(class, source, &self.ctx.config);
-        emergency_call::log_detected(&pending, &caller, dialled, class);
+        let origin = Origin::of(&pending, &caller);
+        emergency_call::log_detected(&self.ctx, &origin, dialled, class);
         match decision {
             emergency::Decision::Route { trunks, as_company } => {
-                let info = EmergencyInfo::new(&mut self.ctx, class, dialled, &caller, as_company);
+                let info = EmergencyInfo::new(&self.ctx, class, dialled, &caller, origin, as_company);
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let mut trunks = trunks;
                 self.ctx.trunks.best_first(self.ctx.now, &mut trunks, &self.ctx.listeners);
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
-                self.expect_callback(&info);
-                self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+                self.expect_callback(&info, self.calling_device(&pending, &caller));
+                self.make_slot();
+                let id = self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+                self.tell_of_routed(id);
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
                 self.record_refusal(&caller, dialled, status, phrase);
+                self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
             }
             emergency::Decision::Loop => {
-                warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
+                emergency_call::log_loop(&self.ctx, &origin, dialled);
                 self.ctx.refuse(&pending, 404, "");
             }
             emergency::Decision::NoTest => self.ctx.refuse(&pending, 404, ""),
@@ -549,15 +563,21 @@ impl Core {
         let (target, device) = self.device_target(uri, is_from_trunk, target);
         let (payer, mut caller) = (caller.user_name().map(str::to_owned), caller);
         let is_presented = !matches!(target, Target::Outside(_)) || self.present(&mut caller, &pending.request);
-        let plan = if is_presented {
+        let mut plan = if is_presented {
             self.plan(target, uri, is_secure, payer.as_deref())
         } else {
             Err((403, "Caller Number Not Allowed"))
         };
+        if is_from_trunk {
+            let refusal = plan.as_ref().err().copied().unwrap_or_default();
+            plan = self.answer_callback(plan.ok(), &pending.request, dialled).ok_or(refusal);
+        }
         match plan {
             Ok(mut plan) => {
-                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
-                plan.hunt.comes_from(&pending.request, is_callback);
+                if plan.hunt.is_callback {
+                    emergency_call::log_callback(CallId(self.next_call), &callee);
+                }
+                plan.hunt.comes_from(&pending.request);
                 if is_from_trunk {
                     plan.hunt.earlier = ReceivedHistory::of(&pending.request);
                 }
@@ -597,7 +617,7 @@ impl Core {
         callee: String,
         plan: Plan,
         emergency: Option<EmergencyInfo>,
-    ) {
+    ) -> CallId {
         let id = self.next_id();
         self.invites.insert(pending.txn, (id, Side::A));
         let security = self.caller_security(&caller, emergency.is_some());
@@ -608,6 +628,7 @@ impl Core {
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep_new(call);
+        id
     }
 
     fn keep_new(&mut self, call: Call) {
@@ -657,6 +678,9 @@ impl Core {
         for user in call.users() {
             self.subscriptions.touch(Package::Dialog, user);
         }
+        if std::mem::take(&mut call.is_failure_untold) {
+            self.tell_of_call(&call, Outcome::Failed);
+        }
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
             self.note_idle(&call);
@@ -666,6 +690,7 @@ impl Core {
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
+        self.make_room_for(&call);
         if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
             self.invite_keys.remove(&call.key);
@@ -734,6 +759,9 @@ impl Core {
             self.ctx.ports.give_back(leg);
         }
         self.with_call(id, |call, ctx| call.media_event(ctx, side, event));
+        if matches!(event, media::Event::Closed { .. }) {
+            self.room_made(leg.worker);
+        }
     }
 
     fn directory_changed(&mut self, directory: Arc<Directory>) {

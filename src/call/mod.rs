@@ -27,6 +27,7 @@ mod keep_alive;
 mod late_offer;
 mod leg;
 mod message;
+mod notification;
 mod outgoing;
 mod overload;
 mod passed_headers;
@@ -48,6 +49,7 @@ mod usage;
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    BarredView, CallView, Counters, DeviceSync, Input, Output, RegistrationView, ServerView, Setup, SyncOutcome,
-    SyncRefusal, TrunkView,
+    BarredView, CallView, Counters, DeviceSync, Input, Output, RegistrationView, ServerView, Setup, SetupTimes,
+    SyncOutcome, SyncRefusal, TrunkView,
 };
+pub use notification::Notice;

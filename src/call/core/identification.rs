@@ -92,7 +92,8 @@ impl Core {
             }
         };
         let reaches_somebody = |(dialled, _): &(Ordinary, String)| {
-            !matches!(routing::route(dialled, true, &self.ctx.config, &self.ctx.directory), Target::Refuse(..))
+            let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
+            !matches!(target, Target::Refuse(..)) || self.called_back(dialled).is_some()
         };
         named.filter_map(read).find(reaches_somebody).or_else(|| first.and_then(read))
     }

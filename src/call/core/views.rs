@@ -1,11 +1,17 @@
 //! What can be seen of the core from outside.
 
 use super::{
-    super::interface::{CallView, Counters, RegistrationView, ServerView, TrunkView},
+    super::{
+        emergency_call::EmergencyInfo,
+        interface::{CallView, Counters, RegistrationView, ServerView, TrunkView},
+    },
     Core,
 };
-use crate::sip::{registrar::Binding, registration::State};
-use crate::types::Instant;
+use crate::{
+    policy::emergency::Class,
+    sip::{registrar::Binding, registration::State},
+    types::Instant,
+};
 
 impl Core {
     pub fn calls(&self) -> Vec<CallView> {
@@ -58,6 +64,12 @@ impl Core {
         self.live_calls
     }
 
+    /// Emergency calls whose record is not written, tests left out.
+    pub fn emergency_calls(&self) -> usize {
+        let is_emergency = |info: &EmergencyInfo| info.class == Class::Emergency;
+        self.calls.values().filter(|call| call.is_live() && call.emergency.as_ref().is_some_and(is_emergency)).count()
+    }
+
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
     pub fn is_idle(&self) -> bool {
         let nothing_owned = self.ctx.owners.is_empty()
@@ -70,7 +82,9 @@ impl Core {
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.transfers.is_empty()
+            && self.waiting.is_empty()
             && self.messages.is_empty()
+            && self.notifications.is_empty()
             && self.resyncs.is_empty()
             && self.trunk_pings.is_empty()
             && self.subscriptions.is_empty()

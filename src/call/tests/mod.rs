@@ -5,6 +5,7 @@ mod bench;
 mod certificates;
 mod early;
 mod early_updates;
+mod emergency;
 mod failover;
 mod flows;
 mod headers;

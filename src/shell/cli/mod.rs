@@ -19,6 +19,7 @@ mod check;
 mod dial_test;
 mod forwarding;
 mod init;
+mod place;
 mod resync;
 mod route_test;
 mod run;
@@ -46,7 +47,7 @@ enum Command {
     Check,
     /// Write a configuration file for this machine.
     Init(init::Options),
-    /// Add, import, list, forward and remove users; a running server notices within seconds.
+    /// Add, import, list, forward, place and remove users; a running server notices within seconds.
     #[command(subcommand)]
     User(user::Command),
     /// Show the trunks of the running server, and keep new calls off one.

@@ -134,7 +134,7 @@ impl Steps {
 mod tests {
     use super::*;
     use crate::{
-        config::{Forwarding, parse},
+        config::{Forwarding, Place, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -161,6 +161,7 @@ mod tests {
             direct_line: None,
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding { always: always.map(str::to_owned), ..Forwarding::default() },
+            place: Place::default(),
         };
         let directory = Directory::new([user("alice", "1001", None), user("bob", "1002", Some("1001"))]);
         let alice = directory.by_name("alice").unwrap();
