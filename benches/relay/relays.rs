@@ -17,7 +17,7 @@ use ringdown::{
         media_io::{MediaCounters, MediaPlane},
     },
     types::limits::PACKET_BYTES_MAX,
-    wire::srtp::Suite,
+    wire::{classify::Traffic, srtp::Suite},
 };
 use rustix::{
     buffer::spare_capacity,

@@ -11,7 +11,10 @@ use ringdown::{
         worker::{Channel, Input, Output, Port},
     },
     types::{Duration, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
-    wire::srtp::{MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    wire::{
+        classify::Traffic,
+        srtp::{MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    },
 };
 
 use super::choices::Choices;
@@ -104,11 +107,12 @@ impl World {
         let (receive, send) = (protection(choices, 0), protection(choices, KEYS));
         let address = |choices: &mut Choices<'_>| choices.flag().then(|| source(choices));
         let (rtp, rtcp) = (address(choices), address(choices));
+        let traffic = if choices.below(8) == 0 { Traffic::Datagrams } else { Traffic::Rtp };
         let remote = Remote { rtp, rtcp, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
         if let Some((_, kept)) = self.open.get_mut(&leg.slot).filter(|(open, _)| *open == leg) {
             *kept = Some(send.clone());
         }
-        self.command(Command::Configure { leg, remote, receive, send });
+        self.command(Command::Configure { leg, traffic, remote, receive, send });
     }
 
     fn close(&mut self, leg: LegId) {

@@ -19,7 +19,8 @@ use crate::{
     },
     types::{CallId, Duration, Flow, Instant, LegId, Secret, TxnId, limits},
     wire::{
-        sdp::{MediaKind, MediaSection, Session},
+        classify::Traffic,
+        sdp::Session,
         sip::{Message, Method, Name},
     },
 };
@@ -201,7 +202,7 @@ impl Leg {
         ctx.contact(&self.flow, &self.contact_user, self.is_secure)
     }
 
-    /// Takes ports on `worker` for every section of `offer` that can be relayed and has none yet. `false`: exhausted.
+    /// Takes ports on `worker` for every section of `offer` that this leg carries and that has none yet. `false`: exhausted.
     pub(super) fn open_media(
         &mut self,
         ctx: &mut Context,
@@ -213,7 +214,7 @@ impl Leg {
         let address = ctx.media_address(self.flow.remote.ip());
         self.media.resize(offer.media.len().max(self.media.len()), None);
         for (slot, section) in self.media.iter_mut().zip(&offer.media) {
-            if slot.is_some() || !is_relayed(section) {
+            if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
             }
             let Some(leg) = ctx.ports.take(worker) else { return false };
@@ -238,6 +239,7 @@ impl Leg {
             let Some(leg) = *leg else { continue };
             let command = Command::Configure {
                 leg,
+                traffic: settled.traffic,
                 remote: remote(settled),
                 receive: protection(&settled.receive),
                 send: protection(&settled.send),
@@ -548,17 +550,14 @@ impl Leg {
     }
 }
 
-/// Only RTP is relayed; other sections are refused with port 0.
-fn is_relayed(section: &MediaSection) -> bool {
-    section.port != 0 && matches!(section.kind, MediaKind::Audio | MediaKind::Video) && section.profile.is_rtp()
-}
-
-const fn remote(settled: &Settled) -> Remote {
+fn remote(settled: &Settled) -> Remote {
+    // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
+    let is_never_held = settled.traffic == Traffic::Datagrams;
     Remote {
         rtp: settled.remote_rtp,
         rtcp: settled.remote_rtcp,
-        wants_media: settled.peer_direction.receives(),
-        may_send: settled.peer_direction.sends(),
+        wants_media: is_never_held || settled.peer_direction.receives(),
+        may_send: is_never_held || settled.peer_direction.sends(),
     }
 }
 

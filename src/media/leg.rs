@@ -1,10 +1,10 @@
 //! One leg: where its peer is, how it is protected, what it has delivered.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, mem, net::SocketAddr};
 
 use crate::{
     types::{DropReason, Duration, Instant, LegId},
-    wire::rtp::Header,
+    wire::{classify::Traffic, rtp::Header},
 };
 
 use super::{
@@ -30,6 +30,7 @@ pub(super) struct Leg {
     /// between reports.
     is_connected: bool,
     is_flowing: bool,
+    pub(super) traffic: Traffic,
     /// The directions of `remote`, again.
     pub(super) may_send: bool,
     wants_media: bool,
@@ -53,6 +54,7 @@ impl Leg {
             peer: None,
             is_connected: false,
             is_flowing: false,
+            traffic: Traffic::Rtp,
             may_send: false,
             wants_media: false,
             last_accepted: Instant::default(),
@@ -68,24 +70,26 @@ impl Leg {
         }
     }
 
-    /// Applies what offer and answer settled. A latch holds until signalling changes the address or how sources are
-    /// trusted.
+    /// Applies what offer and answer settled. A latch holds until signalling changes the address, how sources are trusted
+    /// or what they send: a fax may come from elsewhere than the voice before it.
     pub(super) fn configure(
         &mut self,
         now: Instant,
+        traffic: Traffic,
         remote: Remote,
         receive: Protection,
         send: Protection,
         outputs: &mut VecDeque<Output>,
     ) {
         let was_srtp = self.receiving.is_srtp();
+        let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
         self.receiving.configure(now, receive);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
         let old = self.remote.replace(remote);
         let is_srtp = self.receiving.is_srtp();
         let latch = |signalled| if is_srtp { Latch::by_tag() } else { Latch::by_address(signalled) };
-        let is_trust_kept = old.is_some() && was_srtp == is_srtp;
+        let is_trust_kept = old.is_some() && was_srtp == is_srtp && is_traffic_kept;
         if !is_trust_kept || old.is_some_and(|old| old.rtp != remote.rtp) {
             self.rtp = latch(remote.rtp);
             self.disconnect(outputs);
@@ -103,9 +107,14 @@ impl Leg {
         header: &Header,
         outputs: &mut VecDeque<Output>,
     ) {
+        self.quality.packet_received(now, header);
+        self.datagram_accepted(now, source, outputs);
+    }
+
+    /// The same for what is no RTP.
+    pub(super) fn datagram_accepted(&mut self, now: Instant, source: SocketAddr, outputs: &mut VecDeque<Output>) {
         self.source_accepted(now, Channel::Rtp, source, outputs);
         self.packets_received += 1;
-        self.quality.packet_received(now, header);
         if !self.is_flowing {
             self.is_flowing = true;
             outputs.push_back(Output::Event(Event::Flowing { leg: self.id }));
@@ -173,7 +182,7 @@ impl Leg {
         }
     }
 
-    /// Where the peer hears RTP.
+    /// Where the peer hears RTP, or datagrams.
     pub(super) fn rtp_destination(&self) -> Result<SocketAddr, DropReason> {
         if !self.wants_media {
             return Err(self.remote.map_or(DropReason::PacketNoPeer, |_| DropReason::PacketOnHold));
@@ -210,7 +219,7 @@ impl Leg {
     }
 
     fn disconnect(&mut self, outputs: &mut VecDeque<Output>) {
-        if std::mem::take(&mut self.is_connected) {
+        if mem::take(&mut self.is_connected) {
             outputs.push_back(Output::Connect { port: self.port(Channel::Rtp), remote: None });
         }
     }

@@ -7,7 +7,10 @@ use std::{
 
 use crate::{
     types::{DropReason, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
-    wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    wire::{
+        classify::Traffic,
+        srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    },
 };
 
 use super::{
@@ -86,9 +89,9 @@ impl Rig {
     }
 
     pub(super) fn configure(&mut self, phone: &Phone) {
-        let Phone { slot, remote, .. } = *phone;
+        let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
-        self.command(Command::Configure { leg: leg(slot), remote, receive, send });
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, receive, send });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {
@@ -158,6 +161,7 @@ impl Rig {
 pub(super) struct Phone {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
+    pub(super) traffic: Traffic,
     pub(super) remote: Remote,
     pub(super) sends: Protection,
     pub(super) receives: Protection,
@@ -175,7 +179,17 @@ impl Phone {
         };
         let (outbound, inbound) = (outbound(&sends), inbound(&receives));
         let remote = remote(address);
-        Self { slot, address: at(address), remote, sends, receives, outbound, inbound, sequence: 100 }
+        Self {
+            slot,
+            address: at(address),
+            traffic: Traffic::Rtp,
+            remote,
+            sends,
+            receives,
+            outbound,
+            inbound,
+            sequence: 100,
+        }
     }
 
     pub(super) fn rekey(&mut self, sends: Protection) {

@@ -40,7 +40,7 @@ pub enum Input {
 /// What the backend must do. Drain until `Timeout`.
 #[derive(Debug)]
 pub enum Output {
-    /// Bind both ports of the slot on this address.
+    /// Bind both ports of the slot on this address, and mark what they send.
     Bind {
         slot: u32,
         address: std::net::IpAddr,
@@ -182,9 +182,9 @@ impl Worker {
                     self.outputs.push_back(Output::Bind { slot: leg.slot, address });
                 }
             }
-            Command::Configure { leg, remote, receive, send } => {
+            Command::Configure { leg, traffic, remote, receive, send } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, remote, receive, send, &mut self.outputs);
+                    leg.configure(now, traffic, remote, receive, send, &mut self.outputs);
                     self.arm_sweep(now);
                 }
             }
@@ -238,9 +238,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::{
-        command::{Protection, Remote},
-        testing::*,
+    use crate::{
+        media::{
+            command::{Protection, Remote},
+            testing::*,
+        },
+        wire::classify::Traffic,
     };
 
     #[test]
@@ -277,8 +280,8 @@ mod tests {
             leg(4_000_000_000),
         ] {
             rig.command(Command::Connect { a: stranger, b: leg(1) });
-            let (receive, send) = (Protection::Plain, Protection::Plain);
-            rig.command(Command::Configure { leg: stranger, remote: remote("192.0.2.1:1"), receive, send });
+            let (traffic, receive, send) = (Traffic::Datagrams, Protection::Plain, Protection::Plain);
+            rig.command(Command::Configure { leg: stranger, traffic, remote: remote("192.0.2.1:1"), receive, send });
             rig.command(Command::Close { leg: stranger });
         }
         rig.command(Command::Connect { a: leg(0), b: leg(0) });
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_could_not_be_sent_is_counted() {
+    fn a_packet_that_did_not_arrive_is_counted_by_cause() {
         let (mut rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
         rig.worker.send_failed(rtp(0));
         rig.worker.send_failed(rtp(77));
@@ -364,23 +367,57 @@ mod tests {
     /// One step of a random run over three slots.
     #[derive(Clone, Debug)]
     enum Step {
-        Open { slot: u32, generation: u32 },
-        Configure { slot: u32, generation: u32, key: u64, is_plain: bool, is_muxed: bool, directions: u8 },
-        Connect { a: u32, b: u32 },
-        Close { slot: u32, generation: u32 },
-        BindFailed { slot: u32 },
-        Advance { ms: u64 },
-        Packet { slot: u32, key: u64, is_rtcp: bool, port: u16 },
-        Noise { slot: u32, is_rtcp_port: bool, bytes: Vec<u8> },
+        Open {
+            slot: u32,
+            generation: u32,
+        },
+        Configure {
+            slot: u32,
+            generation: u32,
+            key: u64,
+            is_plain: bool,
+            is_muxed: bool,
+            directions: u8,
+            traffic: Traffic,
+        },
+        Connect {
+            a: u32,
+            b: u32,
+        },
+        Close {
+            slot: u32,
+            generation: u32,
+        },
+        BindFailed {
+            slot: u32,
+        },
+        Advance {
+            ms: u64,
+        },
+        Packet {
+            slot: u32,
+            key: u64,
+            is_rtcp: bool,
+            port: u16,
+        },
+        Noise {
+            slot: u32,
+            is_rtcp_port: bool,
+            bytes: Vec<u8>,
+        },
+    }
+
+    fn traffic() -> impl Strategy<Value = Traffic> {
+        prop_oneof![4 => Just(Traffic::Rtp), 1 => Just(Traffic::Datagrams)]
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let (slot, generation, key) = (|| 0_u32..4, || 1_u32..4, || 0_u64..3);
         prop_oneof![
             2 => (slot(), generation()).prop_map(|(slot, generation)| Step::Open { slot, generation }),
-            3 => (slot(), generation(), key(), any::<bool>(), any::<bool>(), 0_u8..4).prop_map(
-                |(slot, generation, key, is_plain, is_muxed, directions)| {
-                    Step::Configure { slot, generation, key, is_plain, is_muxed, directions }
+            3 => (slot(), generation(), key(), any::<bool>(), any::<bool>(), 0_u8..4, traffic()).prop_map(
+                |(slot, generation, key, is_plain, is_muxed, directions, traffic)| {
+                    Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic }
                 }
             ),
             2 => (slot(), slot()).prop_map(|(a, b)| Step::Connect { a, b }),
@@ -414,13 +451,13 @@ mod tests {
                 }
                 rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into() });
             }
-            Step::Configure { slot, generation, key, is_plain, is_muxed, directions } => {
+            Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
                 let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));
                 let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
                 let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, wants_media, may_send };
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
-                rig.command(Command::Configure { leg: id(slot, generation), remote, receive, send });
+                rig.command(Command::Configure { leg: id(slot, generation), traffic, remote, receive, send });
             }
             Step::Connect { a, b } => {
                 let current = |slot| books.open.get(&slot).copied().unwrap_or_else(|| id(slot, 1));

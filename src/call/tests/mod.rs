@@ -3,6 +3,7 @@
 mod abuse;
 mod bench;
 mod certificates;
+mod datagrams;
 mod early;
 mod early_updates;
 mod failover;

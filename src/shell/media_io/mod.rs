@@ -211,7 +211,10 @@ mod tests {
     use crate::{
         media::{Protection, Remote},
         types::{DropReason, Rng},
-        wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        wire::{
+            classify::Traffic,
+            srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        },
     };
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -253,6 +256,7 @@ mod tests {
             let rtp = Some(self.socket.local_addr().unwrap());
             Command::Configure {
                 leg,
+                traffic: Traffic::Rtp,
                 remote: Remote { rtp, rtcp: None, wants_media: true, may_send: true },
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },

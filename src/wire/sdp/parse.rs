@@ -203,7 +203,7 @@ fn fault(error: &ParserError) -> SdpFault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::srtp::Suite;
+    use crate::wire::{classify::Traffic, srtp::Suite};
 
     const KEY_30: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd";
 
@@ -418,6 +418,26 @@ mod tests {
         let of = |count| section(&vec!["m=audio 4000 RTP/AVP 0"; count]).map(|_| ());
         assert_eq!(of(MEDIA_SECTIONS_MAX), Ok(()));
         assert_eq!(of(MEDIA_SECTIONS_MAX + 1), Err(SdpFault::TooManySections));
+    }
+
+    #[test]
+    fn what_a_section_carries_is_told_by_kind_and_transport() {
+        for (line, expected) in [
+            ("m=audio 4000 RTP/AVP 0", Some(Traffic::Rtp)),
+            ("m=video 4000 RTP/SAVPF 96", Some(Traffic::Rtp)),
+            ("m=image 4000 udptl t38", Some(Traffic::Datagrams)),
+            ("m=image 4000 UDPTL t38", Some(Traffic::Datagrams)),
+            ("m=application 4000 UDP/BFCP *", Some(Traffic::Datagrams)),
+            ("m=image 4000 TCP t38", None),
+            ("m=audio 4000 udptl t38", None),
+            ("m=application 4000 TCP/BFCP *", None),
+            ("m=application 4000 UDP/TLS/BFCP *", None),
+            ("m=application 4000 RTP/AVP 100", None),
+            ("m=message 4000 TCP/MSRP *", None),
+            ("m=audio 4000 UDP/TLS/RTP/SAVPF 0", None),
+        ] {
+            assert_eq!(section(&[line]).unwrap().traffic(), expected, "{line}");
+        }
     }
 
     #[test]
