@@ -124,7 +124,8 @@ fn section(media: &Media, sdp: &sdp_types::Session) -> Result<MediaSection, SdpF
         address: connection.and_then(address),
         direction: direction.unwrap_or(Direction::SendRecv),
         rtcp: values(&media.attributes, "rtcp").next().and_then(rtcp),
-        has_rtcp_mux: media.attributes.iter().any(|a| a.attribute == "rtcp-mux"),
+        // RFC 8858 section 4.2: who offers `rtcp-mux-only` offers `rtcp-mux` with it, and an answer has only the latter.
+        has_rtcp_mux: media.attributes.iter().any(|a| matches!(a.attribute.as_str(), "rtcp-mux" | "rtcp-mux-only")),
         crypto: if is_used { crypto_lines(&media.attributes)? } else { Vec::new() },
         bandwidth: bandwidth(&media.bandwidths),
         attributes: other_attributes(&media.attributes),
@@ -174,7 +175,9 @@ fn crypto_lines(attributes: &[Attribute]) -> Result<Vec<Crypto>, SdpFault> {
 }
 
 fn other_attributes(attributes: &[Attribute]) -> Vec<(String, Option<String>)> {
-    let is_typed = |name: &str| matches!(name, "crypto" | "rtcp" | "rtcp-mux") || Direction::from_name(name).is_some();
+    let is_typed = |name: &str| {
+        matches!(name, "crypto" | "rtcp" | "rtcp-mux" | "rtcp-mux-only") || Direction::from_name(name).is_some()
+    };
     attributes
         .iter()
         .filter(|a| !is_typed(&a.attribute) && !SECRET_ATTRIBUTES.contains(&a.attribute.as_str()))

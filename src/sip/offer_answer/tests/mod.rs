@@ -575,16 +575,34 @@ fn an_answer_that_accepts_nothing_is_a_fault_and_may_be_tried_again() {
     assert!(leg.answer(&mut rng(), &good, &local(&[20_000])).is_ok());
 }
 
+/// What the other leg is offered, which has a mind of its own about multiplexing.
+fn leg_that_offers(seen: &Session) -> String {
+    let text = leg(PlainOnly).offer(&mut rng(), seen, &local(&[20_002])).unwrap();
+    assert!(!text.contains("a=rtcp-mux"), "{text}");
+    text
+}
+
 #[test]
 fn mux_is_answered_exactly_if_offered() {
     for security in SECURITIES {
-        for (line, is_muxed) in [("a=rtcp-mux", true), ("a=ptime:20", false)] {
+        for (line, is_muxed) in [
+            ("a=rtcp-mux", true),
+            // Required (RFC 8858), with and without what must stand beside it.
+            ("a=rtcp-mux\r\na=rtcp-mux-only", true),
+            ("a=rtcp-mux-only", true),
+            ("a=rtcp:6000\r\na=rtcp-mux\r\na=rtcp-mux-only", true),
+            ("a=ptime:20", false),
+            ("a=rtcp:6001", false),
+        ] {
             let mut leg = leg(security);
             let offer = ["m=audio 6000 RTP/AVP 0", line, &crypto(1, Suite::AeadAes128Gcm, 1)];
-            leg.read_offer(body(&offer).as_bytes()).unwrap();
+            let seen = leg.read_offer(body(&offer).as_bytes()).unwrap();
+            let to_other = leg_that_offers(&seen);
+            assert!(!to_other.contains("rtcp-mux-only") && !to_other.contains("a=rtcp:"), "{to_other}");
             let (text, settled) =
                 leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
-            assert_eq!(text.contains("a=rtcp-mux"), is_muxed);
+            assert_eq!(text.contains("a=rtcp-mux\r\n"), is_muxed, "{line}");
+            assert!(!text.contains("rtcp-mux-only"), "an answer never has it: {text}");
             assert_eq!(settled[0].remote_rtcp.is_none(), is_muxed);
         }
     }
