@@ -63,8 +63,8 @@ impl Ringdown {
             let remote = Remote { rtp: Some(devices.address(index)), rtcp: None, wants_media: true, may_send: true };
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
-            plane.send(0, Command::Open { leg, address: LOCALHOST }).unwrap();
-            plane.send(0, Command::Configure { leg, remote, receive, send }).unwrap();
+            plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 0 }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic: Traffic::Rtp, remote, receive, send }).unwrap();
         }
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();

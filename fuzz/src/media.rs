@@ -99,7 +99,7 @@ impl World {
         if is_free {
             self.open.insert(leg.slot, (leg, None));
         }
-        self.command(Command::Open { leg, address: Ipv4Addr::LOCALHOST.into() });
+        self.command(Command::Open { leg, address: Ipv4Addr::LOCALHOST.into(), dscp: 0 });
         assert_eq!(self.worker.len(), self.open.len());
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     media::{self, Command, LegReport, Remote},
-    policy::security::LegSecurity,
+    policy::{marking, security::LegSecurity},
     sip::{
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
@@ -221,7 +221,8 @@ impl Leg {
             *slot = Some(leg);
             self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));
-            ctx.command(leg, Command::Open { leg, address });
+            let dscp = marking::dscp(&section.kind, &ctx.config);
+            ctx.command(leg, Command::Open { leg, address, dscp });
         }
         true
     }

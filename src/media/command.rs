@@ -13,8 +13,9 @@ use crate::{
 /// From the core to one worker. Commands for a generation that is no longer current are ignored.
 #[derive(Debug)]
 pub enum Command {
-    /// Bind the slot's ports on `address` and listen. Nothing is relayed before `Configure` and `Connect`.
-    Open { leg: LegId, address: IpAddr },
+    /// Bind the slot's ports on `address` and listen. What they send is marked with `dscp` (RFC 2474). Nothing is relayed
+    /// before `Configure` and `Connect`.
+    Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
     /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection.
     Configure { leg: LegId, traffic: Traffic, remote: Remote, receive: Protection, send: Protection },

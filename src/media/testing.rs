@@ -85,7 +85,7 @@ impl Rig {
     }
 
     pub(super) fn open(&mut self, slot: u32) {
-        self.command(Command::Open { leg: leg(slot), address: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+        self.command(Command::Open { leg: leg(slot), address: IpAddr::V4(Ipv4Addr::LOCALHOST), dscp: 0 });
     }
 
     pub(super) fn configure(&mut self, phone: &Phone) {

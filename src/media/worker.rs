@@ -44,6 +44,7 @@ pub enum Output {
     Bind {
         slot: u32,
         address: std::net::IpAddr,
+        dscp: u8,
     },
     Unbind {
         slot: u32,
@@ -176,10 +177,10 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Open { leg, address } => {
+            Command::Open { leg, address, dscp } => {
                 if leg.worker == self.worker && self.legs.insert(Leg::new(leg)) {
                     self.open += 1;
-                    self.outputs.push_back(Output::Bind { slot: leg.slot, address });
+                    self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
             Command::Configure { leg, traffic, remote, receive, send } => {
@@ -294,7 +295,7 @@ mod tests {
     fn an_open_on_a_slot_in_use_does_not_disturb_its_leg() {
         let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
         let next = LegId { generation: 2, ..leg(0) };
-        rig.command(Command::Open { leg: next, address: std::net::Ipv4Addr::LOCALHOST.into() });
+        rig.command(Command::Open { leg: next, address: std::net::Ipv4Addr::LOCALHOST.into(), dscp: 0 });
         let packet = a.rtp(1);
         assert!(rig.receive(rtp(0), a.address, &packet).is_some());
     }
@@ -449,7 +450,7 @@ mod tests {
                     books.open.insert(slot, leg);
                     books.opened += 1;
                 }
-                rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into() });
+                rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into(), dscp: 0 });
             }
             Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
                 let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));

@@ -265,7 +265,7 @@ mod tests {
         let clock = Clock::start();
         let (to_core, mail) = mpsc::channel(4);
         let tls = Arc::new(Tls::load(clock.now(), &config).unwrap());
-        let none = crate::config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
+        let none = crate::config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new(), dscp: 0 };
         let admin = Admin {
             transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
             to_core,

@@ -30,8 +30,8 @@ use crate::{
         Command, Event, Worker, ports,
         worker::{Channel, Input, Output, Port, Send},
     },
-    shell::clock::Clock,
-    types::{Duration, Instant, limits::PACKET_BYTES_MAX},
+    shell::{clock::Clock, dscp},
+    types::{DropReason, Duration, Instant, limits::PACKET_BYTES_MAX},
 };
 
 /// Packets of a round, between two looks at the clock and the timers. More would not be relayed any cheaper, and the
@@ -193,8 +193,8 @@ impl Backend {
     fn perform_outputs(&mut self, now: Instant) -> Option<Instant> {
         let worker_at = loop {
             match self.worker.poll_output() {
-                Output::Bind { slot, address } => {
-                    if self.sockets.bind(slot, address).is_err() {
+                Output::Bind { slot, address, dscp } => {
+                    if self.sockets.bind(slot, address, dscp).is_err() {
                         self.worker.handle_input(now, Input::BindFailed { slot });
                     }
                 }
@@ -267,10 +267,10 @@ impl Sockets {
         }
     }
 
-    fn bind(&mut self, slot: u32, address: IpAddr) -> Result<()> {
+    fn bind(&mut self, slot: u32, address: IpAddr, dscp: u8) -> Result<()> {
         let rtp_port = ports::rtp_port(self.first_port, slot);
         let [rtp, rtcp] = [(Channel::Rtp, rtp_port), (Channel::Rtcp, rtp_port + 1)].map(|(channel, port)| {
-            let fd = udp_socket(SocketAddr::new(address, port))?;
+            let fd = udp_socket(SocketAddr::new(address, port), dscp)?;
             let token = epoll::EventData::new_u64(token_of(Port { slot, channel }));
             epoll::add(&self.epoll, &fd, token, epoll::EventFlags::IN)?;
             Ok(fd)
@@ -323,7 +323,7 @@ impl Pair {
     }
 }
 
-fn udp_socket(address: SocketAddr) -> Result<OwnedFd> {
+fn udp_socket(address: SocketAddr, dscp: u8) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let fd = socket_with(family, SocketType::DGRAM, flags, None)?;
