@@ -148,9 +148,9 @@ impl Worker {
         }
     }
 
-    /// The backend could not send what [`Worker::receive`] gave it from this port.
-    pub fn send_failed(&mut self, port: Port) {
-        self.count_drop(port, DropReason::SendFailed);
+    /// What [`Worker::receive`] gave the backend from this port could not be sent, or did not arrive, for this reason.
+    pub fn send_failed(&mut self, port: Port, reason: DropReason) {
+        self.count_drop(port, reason);
     }
 
     pub fn has_output(&self) -> bool {
@@ -354,9 +354,12 @@ mod tests {
     #[test]
     fn a_packet_that_did_not_arrive_is_counted_by_cause() {
         let (mut rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
-        rig.worker.send_failed(rtp(0));
-        rig.worker.send_failed(rtp(77));
-        assert_eq!(rig.worker.drops().of(DropReason::SendFailed), 2);
+        for reason in [DropReason::SendFailed, DropReason::PathMtu, DropReason::PeerUnreachable] {
+            rig.worker.send_failed(rtp(0), reason);
+            rig.worker.send_failed(rtp(77), reason);
+            assert_eq!(rig.worker.drops().of(reason), 2);
+        }
+        assert_eq!(rig.close(0).map(|report| report.packets_refused), Some(0), "the peer has refused nothing");
     }
 
     #[test]

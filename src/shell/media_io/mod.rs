@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 mod counters;
 mod epoll;
+mod icmp;
 mod wake;
 
 pub use counters::Totals;
@@ -220,7 +221,7 @@ mod tests {
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     /// An even start of `count` ports that nobody uses.
-    fn free_ports(count: u16) -> RangeInclusive<u16> {
+    pub(super) fn free_ports(count: u16) -> RangeInclusive<u16> {
         use std::sync::atomic::{AtomicU16, Ordering};
         static NEXT: AtomicU16 = AtomicU16::new(0);
         loop {
