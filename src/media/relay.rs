@@ -178,6 +178,19 @@ mod tests {
         }
     }
 
+    /// Each side was told the numbers that the other wants (RFC 3264 section 5.1), so none is changed. 64 to 95 are left to RTCP
+    /// (RFC 5761 section 4).
+    #[test]
+    fn every_payload_type_passes_unchanged_with_and_without_marker() {
+        let (mut rig, a, mut b) = Rig::call(PLAIN, srtp(SUITE, 2));
+        for (sequence, second) in (1..).zip((0..=u8::MAX).filter(|second| !(192..224).contains(second))) {
+            let mut packet = plain_rtp(0, sequence, 3);
+            packet[1] = second;
+            let (_, bytes) = rig.receive(rtp(0), a.address, &packet).expect("relayed");
+            assert_eq!(b.hears(bytes), packet);
+        }
+    }
+
     #[test]
     fn the_two_legs_of_a_call_never_share_ciphertext() {
         let (mut rig, mut a, _) = encrypted_call();

@@ -77,6 +77,8 @@ pub(super) struct Bench {
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
+    /// What each media leg was last told of its peer.
+    pub(super) remotes: HashMap<LegId, media::Remote>,
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
     /// Media legs told to go on with the stream of another.
@@ -161,6 +163,7 @@ impl Bench {
             cdrs: Vec::new(),
             sent: Vec::new(),
             open_legs: Vec::new(),
+            remotes: HashMap::new(),
             joined: Vec::new(),
             resumed: Vec::new(),
             questions: Vec::new(),
@@ -183,6 +186,9 @@ impl Bench {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
+                Output::Media { command: media::Command::Configure { leg, remote, .. }, .. } => {
+                    self.remotes.insert(leg, remote);
+                }
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Resume { leg, position }, .. } => {
@@ -191,7 +197,7 @@ impl Bench {
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
                 Output::Close { flow } => self.closed.push(flow),
-                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
+                Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
             }

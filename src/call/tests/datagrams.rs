@@ -2,7 +2,8 @@
 
 use super::{
     BOBS_LINE, TRUNK_FROM,
-    bench::{BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp},
+    bench::{BOB, BOB_TOO, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, udp},
+    transfer::{assert_taken_on, assert_told, hang_up, office},
 };
 use crate::wire::sip::{Message, Name};
 
@@ -135,4 +136,46 @@ fn a_change_to_fax_that_one_leg_cannot_carry_is_refused_with_the_reason_and_the_
         b.within(&trunk, "BYE", 4, "", "");
         b.finish();
     }
+}
+
+#[test]
+fn a_callee_may_offer_a_fax_and_the_caller_answers_it_in_its_ack() {
+    let mut b = Bench::new();
+    invite(&mut b, "");
+    let other = b.take_request("INVITE", BOB_TOO);
+    b.answer(&other, 486, "busy", "", "");
+    let asked = b.take_request("INVITE", BOB);
+    b.accept(&asked, "bob", FAX);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!(sections(&ok), [("image".to_owned(), true)]);
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, FAX);
+    assert_eq!(sections(&b.take_request("ACK", BOB).1), [("image".to_owned(), true)]);
+    assert_eq!((b.open_legs.len(), b.joined.len()), (2, 1));
+    b.within(&trunk, "BYE", 2, "", "");
+    b.finish();
+}
+
+#[test]
+fn a_fax_is_handed_over_to_the_target_of_a_transfer() {
+    let mut b = office(CONFIG);
+    let (trunk, bob) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INVITE", 2, "", FAX);
+    let offer = b.take_request("INVITE", BOB);
+    b.accept(&offer, "", FAX);
+    b.acknowledge(&trunk, 2, "");
+    b.sent.clear();
+    assert_taken_on(&mut b, &bob, 1, "<sip:1003@pbx.example.com>");
+    let to_carol = b.take_request("INVITE", CAROL);
+    assert_eq!(sections(&to_carol.1), [("image".to_owned(), true)]);
+    b.accept(&to_carol, "carol", FAX);
+    let reoffer = b.take_request("INVITE", TRUNK);
+    assert_eq!(sections(&reoffer.1), [("image".to_owned(), true)]);
+    b.accept(&reoffer, "", FAX);
+    assert_told(&mut b, BOB, "SIP/2.0 200 OK");
+    hang_up(&mut b, BOB);
+    assert_eq!(b.open_legs.len(), 2);
+    b.within(&trunk, "BYE", 3, "", "");
+    hang_up(&mut b, CAROL);
+    b.finish();
 }

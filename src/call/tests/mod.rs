@@ -22,6 +22,7 @@ mod reach;
 mod reasons;
 mod resync;
 mod sessions;
+mod streams;
 mod subscription;
 mod transfer;
 mod transfer_features;
