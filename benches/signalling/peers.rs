@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Directory, Forwarding, User},
+    config::{self, Directory, Forwarding, Place, User},
     media::{self, LegReport},
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
     wire::sip::{
@@ -55,7 +55,14 @@ impl Exchange {
         let user = |number| {
             let name = name(number);
             let credential = Credential::derive(&name, DOMAIN, PASSWORD);
-            User { extension: name.clone(), name, direct_line: None, credential, forwarding: Forwarding::default() }
+            User {
+                extension: name.clone(),
+                name,
+                direct_line: None,
+                credential,
+                forwarding: Forwarding::default(),
+                place: Place::default(),
+            }
         };
         let setup = Setup {
             config: Arc::new(config),

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Config, Directory, Forwarding, User},
+    config::{self, Config, Directory, Forwarding, Place, User},
     media::{self, LegReport},
     sip::locate::Question,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -134,6 +134,7 @@ impl Server {
             direct_line: Some(direct_line.to_owned()),
             credential: Credential::derive(name, "pbx.example.com", "secret"),
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
         let address: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
@@ -240,7 +241,8 @@ impl Server {
                 | Output::Close { .. }
                 | Output::StoreBinding(_)
                 | Output::StoreCdr(_)
-                | Output::Resynced { .. } => {}
+                | Output::Resynced { .. }
+                | Output::Notify { .. } => {}
             }
         }
         for leg in closed {

@@ -1,13 +1,18 @@
 //! What goes into the core and what comes out: messages, media commands, records, and the views of the admin API.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::cdr::Cdr;
+use super::{cdr::Cdr, notification::Notice};
 use crate::{
-    config::{Config, Directory},
+    config::{Config, Directory, NotifyTarget},
     media,
     sip::{
         locate,
@@ -112,6 +117,11 @@ pub enum Output {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
     },
+    /// POST this notice to a web server; nothing is heard of it again.
+    Notify {
+        target: NotifyTarget,
+        notice: Box<Notice>,
+    },
     Timeout(Option<Instant>),
 }
 
@@ -146,6 +156,7 @@ impl fmt::Debug for Output {
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
+            Self::Notify { target, notice } => write!(f, "Notify({target:?}, {:?})", notice.outcome),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -218,4 +229,26 @@ pub struct Counters {
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,
+    /// Final answers of trunks to emergency calls, by trunk and status; 408 also where none came in time.
+    pub emergency_attempts: BTreeMap<(String, u16), u64>,
+    pub emergency_setup: SetupTimes,
+    pub emergency_notify_failures: u64,
+}
+
+/// How long emergency calls took from the INVITE to the answer.
+#[derive(Clone, Debug, Default)]
+pub struct SetupTimes {
+    /// By upper bound in [`SetupTimes::BOUNDS_MS`], and those above the last.
+    pub counts: [u64; 8],
+    pub sum_ms: u64,
+}
+
+impl SetupTimes {
+    pub const BOUNDS_MS: [u64; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
+
+    pub(super) fn add(&mut self, ms: u64) {
+        let bucket = Self::BOUNDS_MS.iter().position(|bound| ms <= *bound).unwrap_or(Self::BOUNDS_MS.len());
+        self.counts[bucket] += 1;
+        self.sum_ms = self.sum_ms.saturating_add(ms);
+    }
 }

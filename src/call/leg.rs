@@ -93,6 +93,8 @@ pub(super) struct Leg {
     pub contact_user: String,
     /// The dialog begins with a `sips` Request-URI.
     pub is_secure: bool,
+    /// It may take the ports that are reserved for emergency calls.
+    pub is_urgent: bool,
     pub dialog: Option<Dialog>,
     pub negotiation: offer_answer::Leg,
     /// The peer's last offer or answer, for the other leg to copy formats from.
@@ -163,6 +165,7 @@ impl Leg {
             call_id: ctx.rng.token(32),
             contact_user,
             is_secure: false,
+            is_urgent: false,
             dialog: None,
             negotiation: offer_answer::Leg::new(security, &mut ctx.rng),
             session: None,
@@ -217,7 +220,8 @@ impl Leg {
             if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
             }
-            let Some(leg) = ctx.ports.take(worker) else { return false };
+            let taken = if self.is_urgent { ctx.ports.take_reserved(worker) } else { ctx.ports.take(worker) };
+            let Some(leg) = taken else { return false };
             *slot = Some(leg);
             self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));

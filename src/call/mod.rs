@@ -27,6 +27,7 @@ mod keep_alive;
 mod late_offer;
 mod leg;
 mod message;
+mod notification;
 mod outgoing;
 mod overload;
 mod passed_headers;
@@ -44,4 +45,5 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SyncOutcome, SyncRefusal};
+pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SetupTimes, SyncOutcome, SyncRefusal};
+pub use notification::Notice;

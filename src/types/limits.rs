@@ -24,6 +24,12 @@ pub const STREAM_READ_BYTES_MAX: usize = 4_096;
 /// Live transactions; a new request above it is answered 503 without state. Emergency calls and requests of live calls are
 /// exempt.
 pub const TRANSACTIONS_MAX: usize = 200_000;
+/// Emergency calls of one callback number that may be called back; the oldest is forgotten.
+pub const CALLBACKS_PER_NUMBER_MAX: usize = 16;
+/// Notices of emergency calls on their way to telephones; a further one fails, and is logged.
+pub const NOTIFICATIONS_MAX: usize = 1_000;
+/// ... and of POSTs to web servers; a further one fails, and is logged.
+pub const POSTS_MAX: usize = 64;
 /// Live calls; an INVITE above it is answered 503 with Retry-After. Emergency calls are exempt.
 pub const CALLS_MAX: usize = 20_000;
 /// Contacts per address-of-record. A further one displaces the one that expires soonest, those without a connection first; a

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    call::{Cdr, Core, DeviceSync, Input, Output, Setup},
+    call::{Cdr, Core, DeviceSync, Input, Notice, Output, Setup},
     config::{Config, Directory},
     media::{
         self, Worker,
@@ -69,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
     /// Binding any media port fails: another process has them all.
     pub(crate) refuses_binds: bool,
+    /// Posted to web servers.
+    pub(crate) notices: Vec<Notice>,
     /// What became of each order to a user's devices.
     pub(crate) resynced: Vec<Vec<DeviceSync>>,
     config: Arc<Config>,
@@ -108,6 +110,7 @@ impl Server {
             store: Store::default(),
             transmitted: Vec::new(),
             refuses_binds: false,
+            notices: Vec::new(),
             resynced: Vec::new(),
             config,
             directory,
@@ -342,6 +345,7 @@ impl Server {
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
+                Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
                     self.core_timeout = at;

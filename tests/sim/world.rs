@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    config::{self, Directory, Forwarding, User},
+    config::{self, Directory, Forwarding, Place, User},
     types::{Duration, Instant, Rng, Transport},
     wire::{
         sip::{Message, digest::Credential, frame::Frame},
@@ -120,6 +120,7 @@ pub(crate) fn user(n: u32) -> User {
         extension: extension(n),
         direct_line: Some(format!("+1202555{}", 1000 + n)),
         forwarding: Forwarding::default(),
+        place: Place::default(),
         name,
     }
 }

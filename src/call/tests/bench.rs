@@ -4,9 +4,9 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Cdr, Core, DeviceSync, Input, Output, Setup, SyncRefusal};
+use super::super::{Cdr, Core, DeviceSync, Input, Notice, Output, Setup, SyncRefusal};
 use crate::{
-    config::{self, Directory, Forwarding, User},
+    config::{self, Directory, Forwarding, Place, User},
     media::{self, LegReport},
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -89,6 +89,8 @@ pub(super) struct Bench {
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
     /// What became of orders to devices, and not yet taken.
+    /// Posted to web servers.
+    pub(super) notices: Vec<Notice>,
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
 
@@ -108,6 +110,7 @@ pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
         direct_line: Some(direct_line.to_owned()),
         credential: Credential::derive(name, "pbx.example.com", "secret"),
         forwarding: Forwarding::default(),
+        place: Place::default(),
     }
 }
 
@@ -169,6 +172,7 @@ impl Bench {
             questions: Vec::new(),
             closed: Vec::new(),
             serial: 0,
+            notices: Vec::new(),
             resynced: Vec::new(),
         };
         bench.drain();
@@ -200,6 +204,7 @@ impl Bench {
                 Output::Connect { .. } | Output::StoreBinding(_) => {}
                 Output::StoreCdr(cdr) => self.cdrs.push(cdr),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
+                Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
         for leg in closed {

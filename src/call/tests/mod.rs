@@ -6,6 +6,7 @@ mod certificates;
 mod datagrams;
 mod early;
 mod early_updates;
+mod emergency;
 mod failover;
 mod flows;
 mod headers;

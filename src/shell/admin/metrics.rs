@@ -1,14 +1,14 @@
 //! `/metrics`: the totals of core, workers and transports in the OpenMetrics text format.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeMetric, MetricEncoder, text},
+    encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
-use crate::{shell::core_task::Stats, types::reason::DropCounters};
+use crate::{call::SetupTimes, shell::core_task::Stats, types::reason::DropCounters};
 
 use super::Admin;
 
@@ -18,6 +18,9 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(super) fn render(admin: &Admin, stats: Stats) -> String {
     let mut registry = Registry::with_prefix("ringdown");
     add_core(&mut registry, &stats);
+    let failures = stats.counters.emergency_notify_failures.saturating_add(admin.notifier.failures());
+    let help = "Desks that could not be told of an emergency call";
+    registry.register("emergency_notify_failures", help, ConstCounter::new(failures));
     add_media(&mut registry, admin, stats.counters.drops);
     add_process(&mut registry, admin);
     let mut out = String::new();
@@ -42,6 +45,17 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     let outcomes = [("refused", c.emergency_refused), ("routed", c.emergency_routed), ("failed", c.emergency_failed)];
     let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
     registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
+    registry.register(
+        "emergency_attempts",
+        "Answers of trunks to emergency calls",
+        Attempts(c.emergency_attempts.clone()),
+    );
+    registry.register(
+        "emergency_setup_seconds",
+        "From an emergency call's INVITE to its answer",
+        Setup(c.emergency_setup.clone()),
+    );
+    registry.register("emergency_active", "Emergency calls now", gauge(stats.emergency_calls));
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
@@ -99,5 +113,40 @@ impl EncodeMetric for Labelled {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Counter
+    }
+}
+
+/// By trunk and status.
+#[derive(Debug)]
+struct Attempts(BTreeMap<(String, u16), u64>);
+
+impl EncodeMetric for Attempts {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for ((trunk, code), count) in &self.0 {
+            let labels = [("trunk", trunk.as_str()), ("code", &code.to_string())];
+            ConstCounter::new(*count).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+#[derive(Debug)]
+struct Setup(SetupTimes);
+
+impl EncodeMetric for Setup {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        let SetupTimes { counts, sum_ms } = &self.0;
+        let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+        let bounds = SetupTimes::BOUNDS_MS.map(seconds).into_iter().chain([f64::MAX]);
+        let buckets: Vec<_> = bounds.zip(counts.iter().copied()).collect();
+        encoder.encode_histogram::<NoLabelSet>(seconds(*sum_ms), counts.iter().sum(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }

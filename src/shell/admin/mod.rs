@@ -42,6 +42,7 @@ use super::{
     calendar,
     core_task::{Query, ToCore},
     media_io::MediaCounters,
+    notifier::Notifier,
     store::thread::StoreHandle,
     transport::Transports,
 };
@@ -65,6 +66,7 @@ pub struct Admin {
     /// Serving, and not draining.
     pub is_ready: Arc<AtomicBool>,
     pub emergency: EmergencyView,
+    pub notifier: Notifier,
     pub started: Instant,
 }
 
@@ -273,6 +275,7 @@ mod tests {
             media: MediaPlane::start(clock, &(20_000..=20_003), 1).unwrap().counters(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
+            notifier: Notifier::new(crate::shell::tls::web_client(false)),
             started: clock.now(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -363,7 +366,18 @@ mod tests {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
             let mut counters = crate::call::Counters { calls: 7, emergency_refused: 2, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
-            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2, subscriptions: 1 }).unwrap();
+            counters.emergency_attempts.insert(("a".to_owned(), 486), 2);
+            counters.emergency_setup = crate::call::SetupTimes { counts: [0, 0, 1, 0, 0, 0, 0, 1], sum_ms: 41_500 };
+            counters.emergency_notify_failures = 3;
+            reply
+                .send(crate::shell::core_task::Stats {
+                    counters,
+                    calls: 3,
+                    bindings: 2,
+                    subscriptions: 1,
+                    emergency_calls: 1,
+                })
+                .unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
         for line in [
@@ -375,6 +389,13 @@ mod tests {
             "ringdown_emergency_available 0",
             "ringdown_emergency_calls_total{outcome=\"refused\"} 2",
             "ringdown_emergency_calls_total{outcome=\"failed\"} 0",
+            "ringdown_emergency_active 1",
+            "ringdown_emergency_attempts_total{trunk=\"a\",code=\"486\"} 2",
+            "ringdown_emergency_setup_seconds_bucket{le=\"2.0\"} 1",
+            "ringdown_emergency_setup_seconds_bucket{le=\"+Inf\"} 2",
+            "ringdown_emergency_setup_seconds_count 2",
+            "ringdown_emergency_setup_seconds_sum 41.5",
+            "ringdown_emergency_notify_failures_total 3",
             "ringdown_store_healthy 1",
         ] {
             assert!(reply.lines().any(|l| l == line), "{line} in {reply}");

@@ -47,3 +47,28 @@ fn reason(error: &sock_extended_err) -> DropReason {
         _ => DropReason::PeerUnreachable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::libc::{EACCES, ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, SO_EE_ORIGIN_ICMP};
+
+    use super::*;
+
+    /// Of a router that wants smaller packets (RFC 1191 section 4) there is none on loopback.
+    #[test]
+    fn a_narrow_path_is_told_from_a_peer_that_is_gone() {
+        let gone = [ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EACCES].map(|errno| (errno, DropReason::PeerUnreachable));
+        for (errno, expected) in gone.into_iter().chain([(EMSGSIZE, DropReason::PathMtu)]) {
+            let error = sock_extended_err {
+                ee_errno: errno.try_into().unwrap(),
+                ee_origin: SO_EE_ORIGIN_ICMP,
+                ee_type: 3,
+                ee_code: 4,
+                ee_pad: 0,
+                ee_info: 1_400,
+                ee_data: 0,
+            };
+            assert_eq!(reason(&error), expected, "{errno}");
+        }
+    }
+}

@@ -35,6 +35,10 @@ pub enum StoreError {
     Damaged {
         user: String,
     },
+    /// The same of a user's private address.
+    DamagedAddress {
+        user: String,
+    },
     /// The database was written by a newer version.
     NewerSchema {
         found: i64,
@@ -80,6 +84,10 @@ impl fmt::Display for StoreError {
             Self::Damaged { user } => {
                 write!(f, "the stored credential of user `{user}` is damaged. Remove the user and add it again.")
             }
+            Self::DamagedAddress { user } => write!(
+                f,
+                "the stored address of user `{user}` is damaged. Set it again or remove it with `ringdown user address`."
+            ),
             Self::NewerSchema { found, known } => write!(
                 f,
                 "the database has schema {found}, this version knows {known}. Run the newer version that wrote it."
@@ -100,7 +108,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use rusqlite::Connection;
@@ -108,7 +116,7 @@ mod tests {
     use super::*;
     use crate::{
         call::cdr::{Cdr, EndedBy},
-        config::Forwarding,
+        config::{Forwarding, Place, parse_address},
         sip::registrar::{Binding, Change},
         types::{
             ConnectionId, Flow, Instant, Secret, Transport,
@@ -118,7 +126,7 @@ mod tests {
 
     const DOMAIN: &str = "example.test";
 
-    pub(super) fn binding(aor: &str, contact: &str) -> Binding {
+    pub(in crate::shell) fn binding(aor: &str, contact: &str) -> Binding {
         Binding {
             aor: aor.to_owned(),
             contact: contact.to_owned(),
@@ -422,7 +430,7 @@ mod tests {
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
         drop(store);
         let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
-        old.execute_batch("DROP TABLE forwarding; PRAGMA user_version = 1").unwrap();
+        old.execute_batch("DROP TABLE forwarding; DROP TABLE places; PRAGMA user_version = 1").unwrap();
         drop(old);
         let mut store = Store::open(dir.path()).unwrap();
         let alice = || Forwarding { busy: Some("1002".to_owned()), ..Forwarding::default() };
@@ -453,6 +461,39 @@ mod tests {
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
         assert_eq!(of(&mut store, "alice"), Forwarding::default(), "the next of that name inherits it");
         assert!(matches!(store.set_forwarding("eve", &all), Err(StoreError::NoSuchUser(_))));
+    }
+
+    #[test]
+    fn a_private_address_lies_sealed_comes_back_exactly_and_goes_with_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store
+            .add_users(DOMAIN, &[account("alice", "1001", Some("+12025550177")), account("bob", "1002", None)])
+            .unwrap();
+        let address = parse_address("country = \"US\"\nRD = \"Sample Lane Canary\"\n").unwrap();
+        let place = Place { private_address: Some(address), is_shared: true };
+        let set = |store: &mut Store, name: &str| {
+            store.set_shared(name, true)?;
+            store.set_address(name, place.private_address.as_ref())
+        };
+        set(&mut store, "alice").unwrap();
+        let of = |store: &mut Store, name: &str| store.directory().unwrap().by_name(name).unwrap().place.clone();
+        assert_eq!((of(&mut store, "alice"), of(&mut store, "bob")), (place.clone(), Place::default()));
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let content = fs::read(entry.unwrap().path()).unwrap();
+            assert!(!content.windows(6).any(|window| window == b"Canary"));
+        }
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute("UPDATE places SET user = 'bob'", []).unwrap();
+        let error = store.directory().unwrap_err();
+        assert!(matches!(&error, StoreError::DamagedAddress { user } if user == "bob"), "{error}");
+        store.set_address("bob", None).unwrap();
+        assert_eq!(of(&mut store, "bob"), Place { is_shared: true, ..Place::default() });
+        set(&mut store, "alice").unwrap();
+        store.remove_user("alice").unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        assert_eq!(of(&mut store, "alice"), Place::default(), "the next of that name inherits it");
+        assert!(matches!(set(&mut store, "eve"), Err(StoreError::NoSuchUser(_))));
     }
 
     #[test]
