@@ -11,7 +11,10 @@ use ringdown::{
         worker::{Channel, Input, Output, Port},
     },
     types::{Duration, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
-    wire::srtp::{MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    wire::{
+        classify::Traffic,
+        srtp::{MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    },
 };
 
 use super::choices::Choices;
@@ -96,7 +99,7 @@ impl World {
         if is_free {
             self.open.insert(leg.slot, (leg, None));
         }
-        self.command(Command::Open { leg, address: Ipv4Addr::LOCALHOST.into() });
+        self.command(Command::Open { leg, address: Ipv4Addr::LOCALHOST.into(), dscp: 0 });
         assert_eq!(self.worker.len(), self.open.len());
     }
 
@@ -104,13 +107,14 @@ impl World {
         let (receive, send) = (protection(choices, 0), protection(choices, KEYS));
         let address = |choices: &mut Choices<'_>| choices.flag().then(|| source(choices));
         let (rtp, rtcp) = (address(choices), address(choices));
+        let traffic = if choices.below(8) == 0 { Traffic::Datagrams } else { Traffic::Rtp };
         let host = choices.flag().then(|| source(choices).ip());
         let remote = Remote { rtp, rtcp, host, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
         if let Some((_, kept)) = self.open.get_mut(&leg.slot).filter(|(open, _)| *open == leg) {
             *kept = Some(send.clone());
         }
         let formats = Formats::default();
-        self.command(Command::Configure { leg, remote, formats, receive, send });
+        self.command(Command::Configure { leg, traffic, remote, formats, receive, send });
         self.command(Command::Watch { leg });
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use ringdown::{
     policy::security::LegSecurity,
-    sip::offer_answer::{Leg, LocalMedia, Protection, Settled},
+    sip::offer_answer::{Leg, LocalMedia, NegotiationFault, Protection, Settled},
     types::Rng,
     wire::{
+        classify::Traffic,
         sdp::{self, Session},
         srtp::{MasterKey, Suite},
     },
@@ -82,8 +83,10 @@ impl Side {
 
     fn offer(&mut self, source: Option<Session>, choices: &mut Choices<'_>) {
         let Some(source) = source else { return };
-        let text = self.leg.offer(&mut self.rng, &source, &local(choices));
-        self.say(text);
+        match self.leg.offer(&mut self.rng, &source, &local(choices)) {
+            Ok(text) => self.say(text),
+            Err(fault) => assert!(matches!(fault, NegotiationFault::NotEncrypted | NegotiationFault::NothingAccepted)),
+        }
     }
 
     fn repeat(&mut self) {
@@ -142,6 +145,10 @@ impl Side {
             if !self.leg.is_in_use(n) {
                 continue;
             }
+            if settled.traffic == Traffic::Datagrams {
+                assert!(self.security != LegSecurity::SrtpOnly, "a leg that must be encrypted has plain datagrams");
+                continue;
+            }
             let is_plain = [&settled.receive, &settled.send].map(|protection| *protection == Protection::Plain);
             assert_eq!(is_plain[0], is_plain[1], "one direction is plain");
             match self.security {
@@ -157,7 +164,7 @@ impl Side {
 /// Two legs of ours as each other's peers: what one settles the other settles too.
 fn exchange(one: &mut Side, two: &mut Side, choices: &mut Choices<'_>) {
     let Some(source) = one.heard.clone().or_else(|| two.heard.clone()) else { return };
-    let text = one.leg.offer(&mut one.rng, &source, &local(choices));
+    let Ok(text) = one.leg.offer(&mut one.rng, &source, &local(choices)) else { return };
     one.say(text.clone());
     let Ok(heard) = two.leg.read_offer(text.as_bytes()) else { return };
     two.heard = Some(heard.clone());
@@ -201,8 +208,9 @@ fn body(choices: &mut Choices<'_>, offer: Option<&Session>) -> Vec<u8> {
 }
 
 fn section(choices: &mut Choices<'_>, offer: Option<&sdp::MediaSection>) -> String {
-    let kind = *choices.of(&["audio", "audio", "audio", "video", "application"]);
-    let profile = *choices.of(&["RTP/AVP", "RTP/SAVP", "RTP/SAVPF", "RTP/AVPF", "UDP/TLS/RTP/SAVPF", "udptl"]);
+    let kind = *choices.of(&["audio", "audio", "audio", "video", "application", "image"]);
+    let profiles = ["RTP/AVP", "RTP/SAVP", "RTP/SAVPF", "RTP/AVPF", "UDP/TLS/RTP/SAVPF", "udptl", "UDP/BFCP"];
+    let profile = *choices.of(&profiles);
     let port = *choices.of(&[4_000, 4_000, 4_000, 0, 65_535]);
     let formats = *choices.of(&["0 8 101", "0", "96 97", "8 101"]);
     let mut text = match offer {
@@ -213,7 +221,11 @@ fn section(choices: &mut Choices<'_>, offer: Option<&sdp::MediaSection>) -> Stri
                 sdp::MediaKind::Video => "video",
                 sdp::MediaKind::Other(kind) => kind,
             };
-            let profile = if offer.profile.is_secure() { "RTP/SAVP" } else { "RTP/AVP" };
+            let profile = match &offer.profile {
+                sdp::Profile::Other(text) => text,
+                profile if profile.is_secure() => "RTP/SAVP",
+                _ => "RTP/AVP",
+            };
             format!("m={kind} {port} {profile} {}\r\n", offer.formats.join(" "))
         }
         Some(_) | None => format!("m={kind} {port} {profile} {formats}\r\n"),

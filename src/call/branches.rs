@@ -134,7 +134,11 @@ impl Call {
             return Err(Failure::no_port());
         }
         let local = leg.local_media(ctx);
-        Ok(leg.negotiation.offer(&mut ctx.rng, session, &local))
+        leg.negotiation.offer(&mut ctx.rng, session, &local).map_err(|fault| {
+            debug!(call = %self.id, branch = number, reason = fault.text(), "Nothing to offer to a callee.");
+            leg.close_media(ctx);
+            Failure::new(488, "Not Acceptable Here")
+        })
     }
 
     /// The next attempt begins; who answers this one at the last moment is still welcome.

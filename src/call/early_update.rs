@@ -96,12 +96,15 @@ impl Call {
                 return self.refuse_early_offer(ctx, update, 503, "No Media Port Free");
             }
         }
-        if let Some(leg) = self.leg_mut(update.target) {
-            let local = leg.local_media(ctx);
-            let offer = leg.negotiation.offer(&mut ctx.rng, &update.offer, &local);
-            leg.modify(ctx, Method::Update, Some(offer));
-            leg.client_deadline = Some(ctx.now + UPDATE_MAX);
-            self.early_update = Some(Box::new(update));
+        let Some(leg) = self.leg_mut(update.target) else { return };
+        let local = leg.local_media(ctx);
+        match leg.negotiation.offer(&mut ctx.rng, &update.offer, &local) {
+            Ok(offer) => {
+                leg.modify(ctx, Method::Update, Some(offer));
+                leg.client_deadline = Some(ctx.now + UPDATE_MAX);
+                self.early_update = Some(Box::new(update));
+            }
+            Err(fault) => self.refuse_early_offer(ctx, update, 488, fault.text()),
         }
     }
 
@@ -204,7 +207,7 @@ impl Call {
             return;
         }
         let local = leg.local_media(ctx);
-        let sdp = leg.negotiation.offer(&mut ctx.rng, &offer, &local);
+        let Ok(sdp) = leg.negotiation.offer(&mut ctx.rng, &offer, &local) else { return };
         leg.modify(ctx, Method::Update, Some(sdp));
         leg.is_restoring = true;
         let target = Side::B(number);

@@ -150,18 +150,17 @@ impl Call {
         let Handover { side, worker, ref offer, .. } = handover;
         if let Some(leg) = self.leg_mut(side) {
             leg.renew_media(worker);
-            if leg.open_media(ctx, call, side, worker, offer) {
-                let local = leg.local_media(ctx);
-                let text = leg.negotiation.offer(&mut ctx.rng, offer, &local);
-                leg.reinvite(ctx, text);
-                handover.phase = Phase::Offered;
-                handover.offers += 1;
-            } else {
-                leg.restore_media(ctx);
-                handover.phase = Phase::Refused(Failure::new(503, "No Media Port Free"));
-            }
+            handover.phase = match leg.offer_partner(ctx, (call, side), worker, offer) {
+                Ok(()) => Phase::Offered,
+                Err(failure) => {
+                    leg.restore_media(ctx);
+                    Phase::Refused(failure)
+                }
+            };
+            handover.offers += u8::from(handover.phase == Phase::Offered);
         }
         self.handover = Some(handover);
+        self.end_refused_handover(ctx);
     }
 
     pub(super) fn is_handing_over(&self, side: Side) -> bool {
@@ -220,6 +219,12 @@ impl Call {
             300..=399 | 401 | 407 => self.handover_is(Phase::Refused(Failure::new(488, ""))),
             _ => self.handover_is(Phase::Refused(Failure::new(status, reason))),
         }
+        self.end_refused_handover(ctx);
+        self.close_unused_media(ctx);
+    }
+
+    /// Without a transfer there is nobody to go back to.
+    fn end_refused_handover(&mut self, ctx: &mut Context) {
         if let (None, Some(Phase::Refused(failure))) = (self.transfer, self.handover.as_ref().map(|h| h.phase.clone()))
         {
             self.handover = None;
@@ -227,7 +232,6 @@ impl Call {
                 self.hang_up_both(ctx, failure.status, &failure.reason);
             }
         }
-        self.close_unused_media(ctx);
     }
 
     fn handover_is(&mut self, phase: Phase) {
@@ -458,6 +462,23 @@ impl Leg {
             self.former_media = mem::replace(&mut self.media, vec![None; sections]);
             self.negotiation.renew_keys();
         }
+    }
+
+    /// Sends the peer a re-INVITE with the media of its new partner.
+    fn offer_partner(
+        &mut self,
+        ctx: &mut Context,
+        (call, side): (CallId, Side),
+        worker: u16,
+        offer: &Session,
+    ) -> Result<(), Failure> {
+        if !self.open_media(ctx, call, side, worker, offer) {
+            return Err(Failure::new(503, "No Media Port Free"));
+        }
+        let local = self.local_media(ctx);
+        let text = self.negotiation.offer(&mut ctx.rng, offer, &local);
+        self.reinvite(ctx, text.map_err(|_| Failure::new(488, "Not Acceptable Here"))?);
+        Ok(())
     }
 
     /// The peer has accepted: the former media legs close. Where it kept its key, its stream goes on with the rollover

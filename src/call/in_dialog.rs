@@ -12,7 +12,7 @@ use super::{
     update::UPDATE_MAX,
 };
 use crate::{
-    sip::session_timer::SessionTimer,
+    sip::{offer_answer::NegotiationFault, session_timer::SessionTimer},
     types::{Duration, Instant, TxnId, limits::RELAYED_S_MAX},
     wire::{
         sdp::{Direction, Session},
@@ -234,20 +234,24 @@ impl Call {
                 return;
             }
         }
-        self.offer(ctx, other, session);
+        if let Err(fault) = self.offer(ctx, other, session) {
+            self.refuse_offer(ctx, side, fault.text());
+            self.close_unused_media(ctx);
+        }
     }
 
     /// Sends a re-INVITE with this session, or an UPDATE where the other side sent one.
-    fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) {
+    fn offer(&mut self, ctx: &mut Context, side: Side, session: &Session) -> Result<(), NegotiationFault> {
         let is_update = self.is_for_update(side);
         let leg = self.leg_mut(side).expect("both legs of an answered call are there");
         let local = leg.local_media(ctx);
-        let offer = leg.negotiation.offer(&mut ctx.rng, session, &local);
+        let offer = leg.negotiation.offer(&mut ctx.rng, session, &local)?;
         let method = if is_update && leg.allows_update { Method::Update } else { Method::Invite };
         leg.modify(ctx, method, Some(offer));
         if is_update {
             leg.client_deadline = Some(ctx.now + UPDATE_MAX);
         }
+        Ok(())
     }
 
     /// A re-INVITE without offer: ours goes into the 200, and the answer comes with the ACK.
@@ -257,8 +261,10 @@ impl Call {
         };
         let leg = self.leg_mut(side).expect("its dialog was found");
         let local = leg.local_media(ctx);
-        let offer = leg.negotiation.offer(&mut ctx.rng, &session, &local);
-        self.accept_reinvite(ctx, side, &offer);
+        match leg.negotiation.offer(&mut ctx.rng, &session, &local) {
+            Ok(offer) => self.accept_reinvite(ctx, side, &offer),
+            Err(fault) => self.refuse_offer(ctx, side, fault.text()),
+        }
     }
 
     fn accept_reinvite(&mut self, ctx: &mut Context, side: Side, sdp: &str) {
@@ -360,11 +366,11 @@ impl Call {
         if leg.server_invite.as_ref().is_some_and(|i| !i.is_answered) {
             return self.answer_reinvite(ctx, side, source);
         }
-        if let Some(session) = leg.session.clone().filter(|_| !was_restoring) {
-            self.offer(ctx, source, &session);
-            if let Some(leg) = self.leg_mut(source) {
-                leg.is_restoring = true;
-            }
+        if let Some(session) = leg.session.clone().filter(|_| !was_restoring)
+            && self.offer(ctx, source, &session).is_ok()
+            && let Some(leg) = self.leg_mut(source)
+        {
+            leg.is_restoring = true;
         }
         if was_restoring && side == Side::A {
             self.correct_a(ctx);

@@ -29,7 +29,7 @@ impl Call {
             return Err("no media port is free");
         }
         let local = self.a.local_media(ctx);
-        Ok(self.a.negotiation.offer(&mut ctx.rng, session, &local))
+        self.a.negotiation.offer(&mut ctx.rng, session, &local).map_err(|fault| fault.text())
     }
 
     pub(super) fn read_offer_of_b(&mut self, ctx: &mut Context, number: u32, body: &Bytes) -> Result<(), &'static str> {

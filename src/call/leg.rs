@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     media::{self, Command, Formats, LegReport, Remote, Silence},
-    policy::security::LegSecurity,
+    policy::{marking, security::LegSecurity},
     sip::{
         challenge::{Authorization, Challenge},
         dialog::Dialog,
@@ -19,7 +19,8 @@ use crate::{
     },
     types::{CallId, Duration, Flow, Instant, LegId, Secret, TxnId, limits},
     wire::{
-        sdp::{MediaKind, MediaSection, Session},
+        classify::Traffic,
+        sdp::{MediaKind, Session},
         sip::{Message, Method, Name},
     },
 };
@@ -210,7 +211,7 @@ impl Leg {
         ctx.contact(&self.flow, &self.contact_user, self.is_secure)
     }
 
-    /// Takes ports on `worker` for every section of `offer` that can be relayed and has none yet. `false`: exhausted.
+    /// Takes ports on `worker` for every section of `offer` that this leg carries and that has none yet. `false`: exhausted.
     pub(super) fn open_media(
         &mut self,
         ctx: &mut Context,
@@ -222,7 +223,7 @@ impl Leg {
         let address = ctx.media_address(self.flow.remote.ip());
         self.media.resize(offer.media.len().max(self.media.len()), None);
         for (slot, section) in self.media.iter_mut().zip(&offer.media) {
-            if slot.is_some() || !is_relayed(section) {
+            if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
             }
             let taken = if self.is_urgent { ctx.ports.take_reserved(worker) } else { ctx.ports.take(worker) };
@@ -230,7 +231,8 @@ impl Leg {
             *slot = Some(leg);
             self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));
-            ctx.command(leg, Command::Open { leg, address });
+            let dscp = marking::dscp(&section.kind, &ctx.config);
+            ctx.command(leg, Command::Open { leg, address, dscp });
         }
         true
     }
@@ -248,6 +250,7 @@ impl Leg {
             let Some(leg) = *leg else { continue };
             let command = Command::Configure {
                 leg,
+                traffic: settled.traffic,
                 remote: self.remote(settled),
                 formats: self.formats(section),
                 receive: protection(&settled.receive),
@@ -265,12 +268,14 @@ impl Leg {
 
     fn remote(&self, settled: &Settled) -> Remote {
         let is_direct = self.dialog.as_ref().is_none_or(|dialog| dialog.route_set.is_empty());
+        // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
+        let is_never_held = settled.traffic == Traffic::Datagrams;
         Remote {
             rtp: settled.remote_rtp,
             rtcp: settled.remote_rtcp,
             host: is_direct.then(|| self.flow.remote.ip()),
-            wants_media: settled.peer_direction.receives(),
-            may_send: settled.peer_direction.sends(),
+            wants_media: is_never_held || settled.peer_direction.receives(),
+            may_send: is_never_held || settled.peer_direction.sends(),
         }
     }
 
@@ -588,11 +593,6 @@ impl Leg {
     pub(super) const fn is_settled(&self) -> bool {
         !self.owes_bye && !self.is_bye_open && self.client_invite.is_none()
     }
-}
-
-/// Only RTP is relayed; other sections are refused with port 0.
-fn is_relayed(section: &MediaSection) -> bool {
-    section.port != 0 && matches!(section.kind, MediaKind::Audio | MediaKind::Video) && section.profile.is_rtp()
 }
 
 fn protection(from: &offer_answer::Protection) -> media::Protection {

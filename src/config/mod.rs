@@ -81,6 +81,8 @@ pub struct Sip {
     pub udp: Vec<SocketAddr>,
     pub tcp: Vec<SocketAddr>,
     pub tls: Vec<SocketAddr>,
+    /// Differentiated services code point (RFC 2474) of signalling, and of floor control among the media.
+    pub dscp: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +116,9 @@ pub struct Media {
     /// 0 in the file means one per core; resolved by the shell.
     pub workers: u16,
     pub encryption: Encryption,
+    /// Of voice and fax.
+    pub dscp_audio: u8,
+    pub dscp_video: u8,
 }
 
 /// Whether a leg must, should or need not be SRTP.
@@ -561,6 +566,10 @@ mod tests {
             (
                 "[media]\naddresses = [\"192.0.2.1\", \"192.0.2.2\"]",
                 "Error 5 media.addresses: 2 addresses are listed | one IPv4 address, one IPv6 address, or one of each",
+            ),
+            (
+                "[media]\ndscp_audio = 64",
+                "Error 5 media.dscp_audio: 64 is out of range | a whole number from 0 to 63, without quotes",
             ),
             (
                 "[media]\nworkers = 257",

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
 };
 
 use super::{
@@ -24,6 +25,8 @@ use crate::{
 const LOOPBACK: &str = "127.0.0.1";
 const ADMIN_PORT: u16 = 8060;
 const WORKERS_MAX: u16 = 256;
+/// Six bits (RFC 2474 section 3).
+const DSCPS: RangeInclusive<u16> = 0..=63;
 
 pub(super) fn config(root: &mut Section<'_>) -> Config {
     let (sip, admin) = listeners(root.section("sip"), root.section("admin"));
@@ -70,8 +73,10 @@ fn listeners(mut sip_section: Section<'_>, mut admin_section: Section<'_>) -> (S
         let default = || vec![SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port)];
         sip_section.texts(key, |text| value::listen(text, port)).unwrap_or_else(default)
     };
-    let sip =
-        Sip { udp: read("udp", Transport::Udp), tcp: read("tcp", Transport::Tcp), tls: read("tls", Transport::Tls) };
+    let [udp, tcp, tls] =
+        [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)].map(|(key, t)| read(key, t));
+    // CS3, as telephones and switches have it; RFC 4594 section 4.2 would have CS5.
+    let sip = Sip { udp, tcp, tls, dscp: dscp(sip_section.integer("dscp", DSCPS), 24) };
     let listen = admin_section.text("listen", |text| value::loopback_listen(text, ADMIN_PORT));
     let admin = Admin { listen: listen.unwrap_or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT)))) };
     if sip.udp.is_empty() && sip.tcp.is_empty() && sip.tls.is_empty() {
@@ -142,6 +147,9 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
         encryption: section
             .choice("encryption", &[("required", Encryption::Required), ("preferred", Encryption::Preferred)])
             .unwrap_or(Encryption::Required),
+        // EF and AF41 (RFC 4594 sections 4.1 and 4.3).
+        dscp_audio: dscp(section.integer("dscp_audio", DSCPS), 46),
+        dscp_video: dscp(section.integer("dscp_video", DSCPS), 34),
     };
     let of_family = |is_v4: bool| media.addresses.iter().filter(|a| a.is_ipv4() == is_v4).count();
     if section.has("addresses") && (media.addresses.is_empty() || of_family(true) > 1 || of_family(false) > 1) {
@@ -158,6 +166,10 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
     }
     section.finish();
     media
+}
+
+fn dscp(read: Option<u16>, default: u8) -> u8 {
+    read.and_then(|dscp| u8::try_from(dscp).ok()).unwrap_or(default)
 }
 
 fn company(mut section: Section<'_>, trunks: &[Trunk]) -> Company {

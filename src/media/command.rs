@@ -5,18 +5,23 @@ use std::net::{IpAddr, SocketAddr};
 use super::formats::{Codec, Formats};
 use crate::{
     types::LegId,
-    wire::srtp::{MasterKey, Position, Suite},
+    wire::{
+        classify::Traffic,
+        srtp::{MasterKey, Position, Suite},
+    },
 };
 
 /// From the core to one worker. Commands for a generation that is no longer current are ignored.
 #[derive(Debug)]
 pub enum Command {
-    /// Bind the slot's ports on `address` and listen. Nothing is relayed before `Configure` and `Connect`.
-    Open { leg: LegId, address: IpAddr },
+    /// Bind the slot's ports on `address` and listen. What they send is marked with `dscp` (RFC 2474). Nothing is relayed
+    /// before `Configure` and `Connect`.
+    Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
-    /// starts fresh, and the old receive key stays valid for two seconds.
-    Configure { leg: LegId, remote: Remote, formats: Formats, receive: Protection, send: Protection },
-    /// Packets of each are relayed to the other (both on this worker). Replaces an earlier connection of either.
+    /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection.
+    Configure { leg: LegId, traffic: Traffic, remote: Remote, formats: Formats, receive: Protection, send: Protection },
+    /// Packets of each are relayed to the other (both on this worker, and of one kind of traffic). Replaces an earlier
+    /// connection of either.
     Connect { a: LegId, b: LegId },
     /// From now on the peer is expected to be heard whenever it may send and wants to hear: tell of its silences.
     Watch { leg: LegId },
@@ -31,7 +36,7 @@ pub enum Command {
 /// Where a peer's media goes and comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// Where to send RTP until an authenticated source latches; `None`: nothing is sent.
+    /// Where to send RTP, or datagrams, until an authenticated source latches; `None`: nothing is sent.
     pub rtp: Option<SocketAddr>,
     /// Where to send RTCP when not multiplexed; `None`: multiplexed on the RTP port.
     pub rtcp: Option<SocketAddr>,

@@ -1,10 +1,10 @@
 //! One leg: where its peer is, how it is protected, what it has delivered.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, mem, net::SocketAddr};
 
 use crate::{
     types::{DropReason, Duration, Instant, LegId},
-    wire::rtp::Header,
+    wire::{classify::Traffic, rtp::Header},
 };
 
 use super::{
@@ -32,6 +32,7 @@ pub(super) struct Leg {
     /// between reports.
     is_connected: bool,
     is_flowing: bool,
+    pub(super) traffic: Traffic,
     /// The directions of `remote`, again.
     pub(super) may_send: bool,
     wants_media: bool,
@@ -59,6 +60,7 @@ impl Leg {
             peer: None,
             is_connected: false,
             is_flowing: false,
+            traffic: Traffic::Rtp,
             may_send: false,
             wants_media: false,
             last_accepted: Instant::default(),
@@ -77,11 +79,12 @@ impl Leg {
         }
     }
 
-    /// Applies what offer and answer settled. A latch holds until signalling changes the address or how sources are
-    /// trusted.
+    /// Applies what offer and answer settled. A latch holds until signalling changes the address, how sources are trusted
+    /// or what they send: a fax may come from elsewhere than the voice before it.
     pub(super) fn configure(
         &mut self,
         now: Instant,
+        traffic: Traffic,
         remote: Remote,
         formats: Formats,
         receive: Protection,
@@ -93,13 +96,15 @@ impl Leg {
             self.quality.formats_changed();
         }
         let was_srtp = self.receiving.is_srtp();
+        let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
         self.receiving.configure(now, receive);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
         let old = self.remote.replace(remote);
         let is_srtp = self.receiving.is_srtp();
         let latch = |signalled| if is_srtp { Latch::by_tag() } else { Latch::by_address(signalled, remote.host) };
-        let is_trust_kept = was_srtp == is_srtp && old.is_some_and(|old| is_srtp || old.host == remote.host);
+        let is_trust_kept =
+            was_srtp == is_srtp && is_traffic_kept && old.is_some_and(|old| is_srtp || old.host == remote.host);
         if !is_trust_kept || old.is_some_and(|old| old.rtp != remote.rtp) {
             self.rtp = latch(remote.rtp);
             self.disconnect(outputs);
@@ -116,9 +121,9 @@ impl Leg {
         self.watch.begin(now, self.is_expected());
     }
 
-    /// Whoever holds may send music or nothing; whoever is held only listens.
+    /// Whoever holds may send music or nothing; whoever is held only listens; a fax machine is silent when it likes.
     const fn is_expected(&self) -> bool {
-        self.may_send && self.wants_media
+        self.may_send && self.wants_media && matches!(self.traffic, Traffic::Rtp)
     }
 
     fn tell(&self, change: Option<Change>, outputs: &mut VecDeque<Output>) {
@@ -138,8 +143,6 @@ impl Leg {
         (header, len): (&Header, usize),
         outputs: &mut VecDeque<Output>,
     ) {
-        self.source_accepted(now, Channel::Rtp, source, outputs);
-        self.packets_received += 1;
         let payload_bytes = len.saturating_sub(header.bytes + self.receiving.overhead_bytes());
         match self.quality.packet_received(now, header, payload_bytes, &self.formats) {
             Heard::Unsettled => self.watch.unsettled(),
@@ -148,6 +151,13 @@ impl Leg {
                 self.tell(change, outputs);
             }
         }
+        self.datagram_accepted(now, source, outputs);
+    }
+
+    /// The same for what is no RTP.
+    pub(super) fn datagram_accepted(&mut self, now: Instant, source: SocketAddr, outputs: &mut VecDeque<Output>) {
+        self.source_accepted(now, Channel::Rtp, source, outputs);
+        self.packets_received += 1;
         if !self.is_flowing {
             self.is_flowing = true;
             outputs.push_back(Output::Event(Event::Flowing { leg: self.id }));
@@ -185,8 +195,13 @@ impl Leg {
 
     /// Notes that an RTP packet goes to the peer.
     pub(super) const fn rtp_sent(&mut self, payload_type: u8) {
-        self.packets_sent += 1;
+        self.datagram_sent();
         self.sent_payload_type = payload_type;
+    }
+
+    /// The same of what is no RTP.
+    pub(super) const fn datagram_sent(&mut self) {
+        self.packets_sent += 1;
     }
 
     pub(super) fn count_drop(&mut self, reason: DropReason) {
@@ -229,7 +244,7 @@ impl Leg {
         }
     }
 
-    /// Where the peer hears RTP.
+    /// Where the peer hears RTP, or datagrams.
     pub(super) fn rtp_destination(&self) -> Result<SocketAddr, DropReason> {
         if !self.wants_media {
             return Err(self.remote.map_or(DropReason::PacketNoPeer, |_| DropReason::PacketOnHold));
@@ -268,7 +283,7 @@ impl Leg {
     }
 
     fn disconnect(&mut self, outputs: &mut VecDeque<Output>) {
-        if std::mem::take(&mut self.is_connected) {
+        if mem::take(&mut self.is_connected) {
             outputs.push_back(Output::Connect { port: self.port(Channel::Rtp), remote: None });
         }
     }

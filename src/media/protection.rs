@@ -131,6 +131,10 @@ impl Receiving {
         matches!(self.mode, Some(Mode::Srtp(_)))
     }
 
+    pub(super) const fn is_plain(&self) -> bool {
+        matches!(self.mode, Some(Mode::Plain))
+    }
+
     pub(super) const fn is_retiring(&self) -> bool {
         self.retiring.is_some()
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr};
 use crate::{
     types::{DropReason, Instant, limits::PACKET_BYTES_MAX},
     wire::{
-        classify::{Kind, classify},
+        classify::{Kind, Traffic, classify, is_stray_rtp},
         rtcp, rtp,
         srtp::TAG_ROOM_BYTES,
     },
@@ -35,6 +35,9 @@ pub(super) fn relay(
         return Err(DropReason::PacketOversized);
     }
     let (from, to) = legs.pair(datagram.port.slot).ok_or(DropReason::PacketNoLeg)?;
+    if from.traffic == Traffic::Datagrams {
+        return relay_datagram(from, to, outputs, datagram);
+    }
     match (classify(&datagram.buffer[..datagram.len]), datagram.port.channel) {
         (Kind::Rtp, Channel::Rtp) => relay_rtp(from, to, outputs, datagram),
         (Kind::Rtcp, Channel::Rtp | Channel::Rtcp) => relay_rtcp(from, to, outputs, datagram),
@@ -58,6 +61,7 @@ fn relay_rtp(
     // Whether the packet goes on is settled before it is opened, since between two SRTP legs it never lies open.
     let exit = match to {
         None => Err(DropReason::PacketNoPeer),
+        Some(to) if to.traffic != from.traffic => Err(DropReason::PacketNoPeer),
         Some(_) if !from.may_send => Err(DropReason::PacketOnHold),
         Some(to) => to.rtp_destination().map(|address| (to, address)),
     };
@@ -77,6 +81,29 @@ fn relay_rtp(
     Ok(Send { port: to.port(Channel::Rtp), to: address, len, is_plain: to.sending.is_plain() })
 }
 
+/// Fax and floor control pass unread and unchanged.
+fn relay_datagram(
+    from: &mut Leg,
+    to: Option<&mut Leg>,
+    outputs: &mut VecDeque<Output>,
+    datagram: Datagram<'_>,
+) -> Result<Send, DropReason> {
+    let Datagram { now, port, source, buffer, len } = datagram;
+    if port.channel == Channel::Rtcp || is_stray_rtp(&buffer[..len]) {
+        return Err(DropReason::PacketNotMedia);
+    }
+    from.admit(Channel::Rtp, source)?;
+    if !from.receiving.is_plain() {
+        return Err(DropReason::PacketNotMedia);
+    }
+    from.datagram_accepted(now, source, outputs);
+    let to =
+        to.filter(|to| to.traffic == Traffic::Datagrams && to.sending.is_plain()).ok_or(DropReason::PacketNoPeer)?;
+    let address = to.rtp_destination()?;
+    to.datagram_sent();
+    Ok(Send { port: to.port(Channel::Rtp), to: address, len, is_plain: true })
+}
+
 fn relay_rtcp(
     from: &mut Leg,
     to: Option<&mut Leg>,
@@ -91,7 +118,7 @@ fn relay_rtcp(
     let sent = to.as_ref().and_then(|to| to.quality.recent_ssrc());
     let ntp_middle = read_reports(now, from, sent, &buffer[..len]);
 
-    let to = to.ok_or(DropReason::PacketNoPeer)?;
+    let to = to.filter(|to| to.traffic == Traffic::Rtp).ok_or(DropReason::PacketNoPeer)?;
     let (port, address) = to.rtcp_destination()?;
     let len = to.sending.protect_rtcp(buffer, len)?;
     if let Some(ntp_middle) = ntp_middle {
@@ -157,6 +184,19 @@ mod tests {
                 assert_eq!(a.hears(bytes), plain_rtp(1, b.sequence, fill));
             }
             assert_eq!(rig.worker.packets_relayed(), 6);
+        }
+    }
+
+    /// Each side was told the numbers that the other wants (RFC 3264 section 5.1), so none is changed. 64 to 95 are left to RTCP
+    /// (RFC 5761 section 4).
+    #[test]
+    fn every_payload_type_passes_unchanged_with_and_without_marker() {
+        let (mut rig, a, mut b) = Rig::call(PLAIN, srtp(SUITE, 2));
+        for (sequence, second) in (1..).zip((0..=u8::MAX).filter(|second| !(192..224).contains(second))) {
+            let mut packet = plain_rtp(0, sequence, 3);
+            packet[1] = second;
+            let (_, bytes) = rig.receive(rtp(0), a.address, &packet).expect("relayed");
+            assert_eq!(b.hears(bytes), packet);
         }
     }
 
@@ -464,6 +504,78 @@ mod tests {
         assert_eq!((report.packets_received, report.packets_sent, report.received.packets_lost), (18, 1, 2));
         assert!(report.received.jitter_ms < 0.001, "{}", report.received.jitter_ms);
         assert_eq!(rig.close(1).unwrap().packets_sent, 18);
+    }
+
+    /// A fax between two plain legs.
+    fn fax() -> (Rig, Phone, Phone) {
+        let (mut rig, mut a, mut b) = Rig::call(PLAIN, PLAIN);
+        for phone in [&mut a, &mut b] {
+            phone.traffic = Traffic::Datagrams;
+            rig.configure(phone);
+        }
+        (rig, a, b)
+    }
+
+    #[test]
+    fn datagrams_pass_both_ways_unchanged_whatever_they_begin_with() {
+        for first in 0..=u8::MAX {
+            let (mut rig, a, b) = fax();
+            // UDPTL: sequence number, one primary packet, no redundancy.
+            let packet = [first, 1, 3, 0xc0, 1, 0x80, 0, 0];
+            for (slot, from, to) in [(0, &a, &b), (1, &b, &a)] {
+                let (send, bytes) = rig.receive(rtp(slot), from.address, &packet).expect("relayed");
+                assert_eq!((send.port, send.to, send.is_plain), (rtp(1 - slot), to.address, true));
+                assert_eq!(bytes, packet);
+            }
+            assert_eq!(rig.events, [Event::Flowing { leg: leg(0) }, Event::Flowing { leg: leg(1) }]);
+            let report = rig.close(0).unwrap();
+            assert_eq!((report.packets_received, report.packets_sent, report.received.packets_lost), (1, 1, 0));
+        }
+    }
+
+    #[test]
+    fn audio_is_not_relayed_as_a_fax_nor_a_fax_as_audio() {
+        let (mut rig, mut a, mut b) = fax();
+        let voice = a.rtp(1);
+        rig.refuses(DropReason::PacketNotMedia, rtp(0), a.address, &voice);
+        rig.refuses(DropReason::PacketNotMedia, rtp(0), a.address, &sender_report(0, 1, None));
+        rig.refuses(DropReason::PacketNotMedia, rtcp(0), a.address, &[0, 1, 1, 6, 0, 0]);
+        assert_eq!((&rig.events[..], &rig.connects[..]), (&[][..], &[][..]), "a stray packet latches nothing");
+        b.traffic = Traffic::Rtp;
+        rig.configure(&b);
+        rig.refuses(DropReason::PacketNotMedia, rtp(1), b.address, &[0, 1, 1, 6, 0, 0]);
+        rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &[0, 1, 1, 6, 0, 0]);
+        let voice = b.rtp(1);
+        rig.refuses(DropReason::PacketNoPeer, rtp(1), b.address, &voice);
+        b.remote.rtcp = Some(at("203.0.113.2:4001"));
+        rig.configure(&b);
+        rig.refuses(DropReason::PacketNoPeer, rtcp(1), at("203.0.113.2:4001"), &sender_report(1, 1, None));
+    }
+
+    #[test]
+    fn datagrams_of_a_foreign_source_are_refused() {
+        let (mut rig, a, _) = fax();
+        let packet = [0, 1, 1, 6, 0, 0];
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.9:4000"), &packet);
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), at("203.0.113.1:4001"), &packet);
+    }
+
+    #[test]
+    fn a_fax_that_takes_the_place_of_audio_latches_anew_and_plain_datagrams_never_reach_an_encrypted_leg() {
+        let (mut rig, mut a, mut b) = Rig::call(PLAIN, srtp(SUITE, 2));
+        a.remote.rtp = Some(at("10.0.0.1:4000"));
+        rig.configure(&a);
+        let voice = a.rtp(1);
+        assert!(rig.receive(rtp(0), at("198.51.100.1:7"), &voice).is_some(), "behind a NAT, the first");
+        for phone in [&mut a, &mut b] {
+            phone.traffic = Traffic::Datagrams;
+            rig.configure(phone);
+        }
+        let packet = [0, 1, 1, 6, 0, 0];
+        rig.refuses(DropReason::PacketNoPeer, rtp(0), at("198.51.100.1:9"), &packet);
+        rig.refuses(DropReason::PacketForeignSource, rtp(0), at("198.51.100.1:7"), &packet);
+        rig.refuses(DropReason::PacketNotMedia, rtp(1), b.address, &packet);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     types::{DropReason, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
     wire::{
+        classify::Traffic,
         sdp,
         srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
     },
@@ -92,13 +93,13 @@ impl Rig {
     }
 
     pub(super) fn open(&mut self, slot: u32) {
-        self.command(Command::Open { leg: leg(slot), address: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+        self.command(Command::Open { leg: leg(slot), address: IpAddr::V4(Ipv4Addr::LOCALHOST), dscp: 0 });
     }
 
     pub(super) fn configure(&mut self, phone: &Phone) {
-        let Phone { slot, remote, .. } = *phone;
+        let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
-        self.command(Command::Configure { leg: leg(slot), remote, formats: formats(), receive, send });
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats: formats(), receive, send });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {
@@ -168,6 +169,7 @@ impl Rig {
 pub(super) struct Phone {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
+    pub(super) traffic: Traffic,
     pub(super) remote: Remote,
     pub(super) sends: Protection,
     pub(super) receives: Protection,
@@ -185,7 +187,17 @@ impl Phone {
         };
         let (outbound, inbound) = (outbound(&sends), inbound(&receives));
         let remote = remote(address);
-        Self { slot, address: at(address), remote, sends, receives, outbound, inbound, sequence: 100 }
+        Self {
+            slot,
+            address: at(address),
+            traffic: Traffic::Rtp,
+            remote,
+            sends,
+            receives,
+            outbound,
+            inbound,
+            sequence: 100,
+        }
     }
 
     pub(super) fn rekey(&mut self, sends: Protection) {

@@ -40,10 +40,11 @@ pub enum Input {
 /// What the backend must do. Drain until `Timeout`.
 #[derive(Debug)]
 pub enum Output {
-    /// Bind both ports of the slot on this address.
+    /// Bind both ports of the slot on this address, and mark what they send.
     Bind {
         slot: u32,
         address: std::net::IpAddr,
+        dscp: u8,
     },
     Unbind {
         slot: u32,
@@ -147,9 +148,9 @@ impl Worker {
         }
     }
 
-    /// The backend could not send what [`Worker::receive`] gave it from this port.
-    pub fn send_failed(&mut self, port: Port) {
-        self.count_drop(port, DropReason::SendFailed);
+    /// What [`Worker::receive`] gave the backend from this port could not be sent, or did not arrive, for this reason.
+    pub fn send_failed(&mut self, port: Port, reason: DropReason) {
+        self.count_drop(port, reason);
     }
 
     pub fn has_output(&self) -> bool {
@@ -176,15 +177,15 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Open { leg, address } => {
+            Command::Open { leg, address, dscp } => {
                 if leg.worker == self.worker && self.legs.insert(Leg::new(leg)) {
                     self.open += 1;
-                    self.outputs.push_back(Output::Bind { slot: leg.slot, address });
+                    self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
-            Command::Configure { leg, remote, formats, receive, send } => {
+            Command::Configure { leg, traffic, remote, formats, receive, send } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, remote, formats, receive, send, &mut self.outputs);
+                    leg.configure(now, traffic, remote, formats, receive, send, &mut self.outputs);
                     self.arm_sweep(now);
                 }
             }
@@ -250,9 +251,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::{
-        command::{Protection, Remote, Silence, SilenceCause},
-        testing::*,
+    use crate::{
+        media::{
+            command::{Protection, Remote, Silence, SilenceCause},
+            testing::*,
+        },
+        wire::classify::Traffic,
     };
 
     #[test]
@@ -289,9 +293,9 @@ mod tests {
             leg(4_000_000_000),
         ] {
             rig.command(Command::Connect { a: stranger, b: leg(1) });
-            let (receive, send) = (Protection::Plain, Protection::Plain);
+            let (traffic, receive, send) = (Traffic::Datagrams, Protection::Plain, Protection::Plain);
             let (remote, formats) = (remote("192.0.2.1:1"), formats());
-            rig.command(Command::Configure { leg: stranger, remote, formats, receive, send });
+            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send });
             rig.command(Command::Watch { leg: stranger });
             rig.command(Command::Report { leg: stranger });
             rig.command(Command::Close { leg: stranger });
@@ -306,7 +310,7 @@ mod tests {
     fn an_open_on_a_slot_in_use_does_not_disturb_its_leg() {
         let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
         let next = LegId { generation: 2, ..leg(0) };
-        rig.command(Command::Open { leg: next, address: std::net::Ipv4Addr::LOCALHOST.into() });
+        rig.command(Command::Open { leg: next, address: std::net::Ipv4Addr::LOCALHOST.into(), dscp: 0 });
         let packet = a.rtp(1);
         assert!(rig.receive(rtp(0), a.address, &packet).is_some());
     }
@@ -451,11 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_could_not_be_sent_is_counted() {
+    fn a_packet_that_did_not_arrive_is_counted_by_cause() {
         let (mut rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
-        rig.worker.send_failed(rtp(0));
-        rig.worker.send_failed(rtp(77));
-        assert_eq!(rig.worker.drops().of(DropReason::SendFailed), 2);
+        for reason in [DropReason::SendFailed, DropReason::PathMtu, DropReason::PeerUnreachable] {
+            rig.worker.send_failed(rtp(0), reason);
+            rig.worker.send_failed(rtp(77), reason);
+            assert_eq!(rig.worker.drops().of(reason), 2);
+        }
+        assert_eq!(rig.close(0).map(|report| report.packets_refused), Some(0), "the peer has refused nothing");
     }
 
     #[test]
@@ -467,24 +474,61 @@ mod tests {
     /// One step of a random run over three slots.
     #[derive(Clone, Debug)]
     enum Step {
-        Open { slot: u32, generation: u32 },
-        Configure { slot: u32, generation: u32, key: u64, is_plain: bool, is_muxed: bool, directions: u8 },
-        Watch { slot: u32, generation: u32 },
-        Connect { a: u32, b: u32 },
-        Close { slot: u32, generation: u32 },
-        BindFailed { slot: u32 },
-        Advance { ms: u64 },
-        Packet { slot: u32, key: u64, is_rtcp: bool, port: u16 },
-        Noise { slot: u32, is_rtcp_port: bool, bytes: Vec<u8> },
+        Open {
+            slot: u32,
+            generation: u32,
+        },
+        Configure {
+            slot: u32,
+            generation: u32,
+            key: u64,
+            is_plain: bool,
+            is_muxed: bool,
+            directions: u8,
+            traffic: Traffic,
+        },
+        Watch {
+            slot: u32,
+            generation: u32,
+        },
+        Connect {
+            a: u32,
+            b: u32,
+        },
+        Close {
+            slot: u32,
+            generation: u32,
+        },
+        BindFailed {
+            slot: u32,
+        },
+        Advance {
+            ms: u64,
+        },
+        Packet {
+            slot: u32,
+            key: u64,
+            is_rtcp: bool,
+            port: u16,
+        },
+        Noise {
+            slot: u32,
+            is_rtcp_port: bool,
+            bytes: Vec<u8>,
+        },
+    }
+
+    fn traffic() -> impl Strategy<Value = Traffic> {
+        prop_oneof![4 => Just(Traffic::Rtp), 1 => Just(Traffic::Datagrams)]
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let (slot, generation, key) = (|| 0_u32..4, || 1_u32..4, || 0_u64..3);
         prop_oneof![
             2 => (slot(), generation()).prop_map(|(slot, generation)| Step::Open { slot, generation }),
-            3 => (slot(), generation(), key(), any::<bool>(), any::<bool>(), 0_u8..4).prop_map(
-                |(slot, generation, key, is_plain, is_muxed, directions)| {
-                    Step::Configure { slot, generation, key, is_plain, is_muxed, directions }
+            3 => (slot(), generation(), key(), any::<bool>(), any::<bool>(), 0_u8..4, traffic()).prop_map(
+                |(slot, generation, key, is_plain, is_muxed, directions, traffic)| {
+                    Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic }
                 }
             ),
             1 => (slot(), generation()).prop_map(|(slot, generation)| Step::Watch { slot, generation }),
@@ -517,9 +561,9 @@ mod tests {
                     books.open.insert(slot, leg);
                     books.opened += 1;
                 }
-                rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into() });
+                rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into(), dscp: 0 });
             }
-            Step::Configure { slot, generation, key, is_plain, is_muxed, directions } => {
+            Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
                 let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));
                 let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
                 let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, wants_media, may_send };
@@ -527,6 +571,7 @@ mod tests {
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
                 rig.command(Command::Configure {
                     leg: id(slot, generation),
+                    traffic,
                     remote,
                     formats: formats(),
                     receive,

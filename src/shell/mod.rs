@@ -5,6 +5,7 @@ pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod core_task;
+mod dscp;
 pub mod entropy;
 pub mod failure;
 pub mod files;

@@ -33,11 +33,15 @@ pub enum DropReason {
     SrtpIndexExhausted,
     SrtcpNotEncrypted,
     RtcpMalformed,
+    /// Larger than the path to the peer lets through in one piece: the kernel or a router said so.
+    PathMtu,
+    /// The peer's host, its port or the way there is not there (ICMP), or there is no route to it.
+    PeerUnreachable,
     SendFailed,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -64,6 +68,8 @@ impl DropReason {
         Self::SrtpIndexExhausted,
         Self::SrtcpNotEncrypted,
         Self::RtcpMalformed,
+        Self::PathMtu,
+        Self::PeerUnreachable,
         Self::SendFailed,
     ];
 
@@ -96,6 +102,8 @@ impl DropReason {
             Self::SrtpIndexExhausted => "srtp_index_exhausted",
             Self::SrtcpNotEncrypted => "srtcp_not_encrypted",
             Self::RtcpMalformed => "rtcp_malformed",
+            Self::PathMtu => "path_mtu",
+            Self::PeerUnreachable => "peer_unreachable",
             Self::SendFailed => "send_failed",
         }
     }

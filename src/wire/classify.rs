@@ -1,5 +1,18 @@
 //! What a datagram on a media port is, from its first byte (RFC 7983) and, for RTP and RTCP, its second (RFC 5761).
 
+use super::udptl;
+
+/// What offer and answer settled for a media port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traffic {
+    /// RTP and RTCP.
+    #[default]
+    Rtp,
+    /// Datagrams of a protocol that passes as it is: fax (ITU-T T.38 annex D, `udptl`) or floor control (RFC 8856,
+    /// `UDP/BFCP`).
+    Datagrams,
+}
+
 /// Protocols multiplexed on one media port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -21,6 +34,14 @@ pub const fn classify(datagram: &[u8]) -> Kind {
         // ZRTP (16 to 19), TURN channels (64 to 79), and what nobody has assigned.
         _ => Kind::Unknown,
     }
+}
+
+/// Whether a datagram on a port of [`Traffic::Datagrams`] is a late packet of the audio that was there before.
+///
+/// The first byte alone does not tell, as it is half of a UDPTL sequence number, which comes to the values of RTP after some
+/// 15 minutes of a fax. BFCP begins with its version, 1 or 2, in three bits (RFC 8855 section 5.1), and is never mistaken.
+pub fn is_stray_rtp(datagram: &[u8]) -> bool {
+    matches!(classify(datagram), Kind::Rtp | Kind::Rtcp) && !udptl::is_packet(datagram)
 }
 
 #[cfg(test)]
@@ -55,5 +76,20 @@ mod tests {
         assert_eq!(classify(&[]), Kind::Unknown);
         assert_eq!(classify(&[0x80]), Kind::Unknown);
         assert_eq!(classify(&[0x16]), Kind::Dtls);
+    }
+
+    #[test]
+    fn audio_among_datagrams_is_told_from_a_fax_of_any_age_and_from_floor_control() {
+        let voice = [&[0x80, 0, 0x12, 0x34, 0, 0, 0, 160, 1, 2, 3, 4][..], &[0xd5; 160]].concat();
+        let report = [0x80, 200, 0, 6].into_iter().chain([0; 24]).collect::<Vec<_>>();
+        assert!(is_stray_rtp(&voice) && is_stray_rtp(&report));
+        for sequence in 0..=u16::MAX {
+            let [high, low] = sequence.to_be_bytes();
+            assert!(!is_stray_rtp(&[high, low, 1, 6, 0, 0]), "{sequence}");
+        }
+        for version in [1, 2] {
+            assert!(!is_stray_rtp(&[version << 5, 1, 0, 1]), "BFCP version {version}");
+        }
+        assert!(!is_stray_rtp(&[]));
     }
 }

@@ -12,4 +12,5 @@ pub mod sdp;
 pub mod sip;
 pub mod srtp;
 pub mod stun;
+pub mod udptl;
 pub mod xml;

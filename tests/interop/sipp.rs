@@ -124,9 +124,13 @@ impl Sipp {
     /// Waits until it has received or sent this, so often.
     pub(crate) fn wait_message(&self, text: &str, times: usize) {
         wait_for(&format!("sipp's {text:?}, {times} times"), self.patience, || {
-            let messages = fs::read(self.dir.join("messages")).ok()?;
-            (String::from_utf8_lossy(&messages).matches(text).count() >= times).then_some(())
+            (self.messages().matches(text).count() >= times).then_some(())
         });
+    }
+
+    /// What it has sent and received so far.
+    pub(crate) fn messages(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join("messages")).unwrap_or_default()).into_owned()
     }
 
     /// Exit status 0 means that the call followed the scenario to its end. Gives every message of it.

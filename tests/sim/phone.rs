@@ -925,6 +925,9 @@ impl Phone {
         let call = &mut self.calls[index];
         call.is_reinviting = false;
         call.reinvite_status = Some(status);
+        if status == 488 {
+            call.voice.fax.is_wanted = false;
+        }
         match status {
             // RFC 3261 section 14.1: the owner of the Call-ID waits longer.
             491 | 500 if call.state == State::Up => {
@@ -1034,7 +1037,9 @@ impl Phone {
         match call.voice.answer(&String::from_utf8_lossy(&offer)) {
             Some(answer) => self.reply(now, at, 200, Some(&answer)),
             None => {
-                call.voice.faults.push("a re-INVITE whose offer this phone cannot take".into());
+                if call.voice.fax.is_welcome {
+                    call.voice.faults.push("a re-INVITE whose offer this phone cannot take".into());
+                }
                 self.reply(now, at, 488, None);
             }
         }

@@ -372,7 +372,7 @@ impl Server {
         let worker = usize::from(index);
         for _ in 0..100_000 {
             match self.workers[worker].poll_output() {
-                worker::Output::Bind { slot, address } => {
+                worker::Output::Bind { slot, address, .. } => {
                     assert_eq!(address, self.ip, "media must be bound on the configured address");
                     if self.refuses_binds {
                         self.unbound.insert((index, slot));

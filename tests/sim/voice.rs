@@ -1,6 +1,7 @@
 //! A simulated phone's voice: its own small SDP writer and reader, and numbered RTP packets whose every byte the other
 //! side can predict. Knows nothing of calls.
 
+mod fax;
 mod keys;
 
 use std::{
@@ -43,6 +44,7 @@ enum Receiving {
 
 /// What offer and answer settled.
 struct Settled {
+    is_fax: bool,
     rtp: SocketAddr,
     rtcp: SocketAddr,
     /// We may send and the peer wants it.
@@ -69,6 +71,7 @@ pub(crate) struct Voice {
     pub(crate) contexts_made: u32,
     /// Telephone keys that were heard.
     pub(crate) keys: keys::Keys,
+    pub(crate) fax: fax::Fax,
     speaker: Speaker,
     address: SocketAddr,
     own: Vec<(Suite, MasterKey)>,
@@ -96,6 +99,7 @@ impl Voice {
             suite: "",
             contexts_made: 0,
             keys: keys::Keys::default(),
+            fax: fax::Fax::new(speaker),
             speaker,
             address,
             own: suites.iter().map(|s| (*s, MasterKey::generate(*s, rng))).collect(),
@@ -130,6 +134,9 @@ impl Voice {
     }
 
     pub(crate) fn offer(&mut self) -> String {
+        if self.fax.is_wanted {
+            return self.print_fax();
+        }
         let direction = if self.is_holding { "sendonly" } else { "sendrecv" };
         let own: Vec<_> = self.own.iter().enumerate().map(|(i, (suite, key))| (i + 1, *suite, key.clone())).collect();
         self.print(self.has_mux, direction, &own)
@@ -138,6 +145,9 @@ impl Voice {
     /// The answer to the server's offer; `None`: nothing in it that this phone can do.
     pub(crate) fn answer(&mut self, offer: &str) -> Option<String> {
         let offer = self.read(offer)?;
+        if offer.is_fax {
+            return self.answer_fax(&offer);
+        }
         let direction = match (offer.direction, self.is_holding) {
             ("sendrecv", false) => "sendrecv",
             ("sendrecv" | "recvonly", _) => "sendonly",
@@ -164,6 +174,13 @@ impl Voice {
 
     pub(crate) fn read_answer(&mut self, answer: &str) -> Result<(), String> {
         let answer = self.read(answer).ok_or("the answer is not usable SDP")?;
+        if answer.is_fax != self.fax.is_wanted {
+            return Err("one asked for a fax and the other for a voice".into());
+        }
+        if answer.is_fax {
+            self.settle(&answer, true, true, None, None);
+            return Ok(());
+        }
         let (sending, receiving) = if self.own.is_empty() {
             if answer.is_secure {
                 return Err("a plain offer was answered with SRTP".into());
@@ -190,6 +207,9 @@ impl Voice {
     /// The next voice packet, and now and then a report.
     pub(crate) fn speak(&mut self) -> Vec<Packet> {
         let payload = payload(self.speaker, self.sent);
+        if self.settled.as_ref().is_some_and(|settled| settled.is_fax) {
+            return self.speak_fax(payload);
+        }
         let Some(settled) = self.settled.as_mut().filter(|s| s.sends) else { return Vec::new() };
         let mut packet = vec![0x80, 0];
         packet.extend(self.sequence.to_be_bytes());
@@ -218,6 +238,9 @@ impl Voice {
         if from != want {
             self.faults.push(format!("a packet came from {from}, wanted {want}"));
             return;
+        }
+        if settled.is_fax || fax::read(&bytes).is_some() {
+            return self.hear_fax(&bytes);
         }
         match settled.receiving.open(&mut bytes, is_report) {
             Ok(len) => bytes.truncate(len),
@@ -252,7 +275,8 @@ impl Voice {
         receiving: Option<(Suite, MasterKey)>,
     ) {
         let old = self.settled.take();
-        if let Some(old) = old.as_ref().filter(|old| old.rtp != peer.rtp) {
+        let rtcp = if has_mux { peer.rtp } else { above(peer.rtp) };
+        if let Some(old) = old.as_ref().filter(|old| old.rtp != peer.rtp || old.rtcp != rtcp) {
             self.former.extend([old.rtp, old.rtcp]);
         }
         let (old_sending, old_receiving) = old.map_or((None, None), |s| (Some(s.sending), Some(s.receiving)));
@@ -280,9 +304,15 @@ impl Voice {
             Receiving::Plain => "plain",
             Receiving::Srtp { suite, .. } => suite.name(),
         };
-        let rtcp = if has_mux { peer.rtp } else { above(peer.rtp) };
         let is_silenced = peer.rtp.ip().is_unspecified() || peer.rtp.port() == 0;
-        self.settled = Some(Settled { rtp: peer.rtp, rtcp, sends: sends && !is_silenced, sending, receiving });
+        self.settled = Some(Settled {
+            is_fax: peer.is_fax,
+            rtp: peer.rtp,
+            rtcp,
+            sends: sends && !is_silenced,
+            sending,
+            receiving,
+        });
     }
 
     fn print(&mut self, has_mux: bool, direction: &str, crypto: &[(usize, Suite, MasterKey)]) -> String {
@@ -316,8 +346,9 @@ impl Voice {
     }
 }
 
-/// The one audio section of a body.
+/// The one section of a body that matters: audio, or a fax in its place.
 struct Description {
+    is_fax: bool,
     rtp: SocketAddr,
     is_secure: bool,
     /// Tag, suite, key.
@@ -330,10 +361,12 @@ impl Description {
     fn read(text: &str) -> Option<Self> {
         let value = |prefix: &str| text.lines().find_map(|l| l.strip_prefix(prefix)).map(str::trim);
         let address: IpAddr = value("c=IN IP4 ").or_else(|| value("c=IN IP6 "))?.parse().ok()?;
-        let mut media = value("m=audio ")?.split(' ');
+        let is_fax = value("m=image ").is_some_and(|line| !line.starts_with("0 "));
+        let (kind, wanted) = if is_fax { ("m=image ", "t38") } else { ("m=audio ", "0") };
+        let mut media = value(kind)?.split(' ');
         let port: u16 = media.next()?.parse().ok()?;
         let profile = media.next()?;
-        if !media.any(|format| format == "0") {
+        if !media.any(|format| format == wanted) || is_fax != (profile == "udptl") {
             return None;
         }
         let crypto = text.lines().filter_map(|l| l.strip_prefix("a=crypto:")).filter_map(read_crypto).collect();
@@ -342,6 +375,7 @@ impl Description {
             .find(|d| text.lines().any(|l| l.trim() == format!("a={d}")))
             .unwrap_or("sendrecv");
         Some(Self {
+            is_fax,
             rtp: SocketAddr::new(address, port),
             is_secure: profile.contains("SAVP"),
             crypto,

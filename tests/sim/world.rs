@@ -93,6 +93,13 @@ impl Plan {
         Self { company: trunk::CONFIG.to_owned(), ..Self::new(seed) }
     }
 
+    /// Phones need not encrypt.
+    #[must_use]
+    pub(crate) fn preferring(mut self) -> Self {
+        self.media = self.media.replace("\"required\"", "\"preferred\"");
+        self
+    }
+
     /// `workers` and port range of the media plane.
     #[must_use]
     pub(crate) fn media(mut self, ports: &str, workers: u16) -> Self {

@@ -223,7 +223,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 45] = [
+const WRAPPERS: [(&str, &[&str]); 46] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -260,6 +260,7 @@ const WRAPPERS: [(&str, &[&str]); 45] = [
     ("rcgen", &["shell/tls"]),
     ("dashmap", &["shell"]),
     ("rustix", &["shell"]),
+    ("nix", &["shell/media_io/icmp.rs"]),
     ("rtrb", &["shell/media_io"]),
     ("rusqlite", &["shell/store"]),
     ("axum", &["shell/admin"]),

@@ -80,6 +80,8 @@ pub(super) struct Bench {
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
+    /// What each media leg was last told of its peer.
+    pub(super) remotes: HashMap<LegId, media::Remote>,
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
     /// Media legs told to go on with the stream of another.
@@ -175,6 +177,7 @@ impl Bench {
             cdrs: Vec::new(),
             sent: Vec::new(),
             open_legs: Vec::new(),
+            remotes: HashMap::new(),
             joined: Vec::new(),
             resumed: Vec::new(),
             questions: Vec::new(),
@@ -207,7 +210,8 @@ impl Bench {
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Watch { leg }, .. } => self.watched.push(leg),
                 Output::Media { command: media::Command::Report { leg }, .. } => self.asked.push(leg),
-                Output::Media { command: media::Command::Configure { leg, formats, .. }, .. } => {
+                Output::Media { command: media::Command::Configure { leg, remote, formats, .. }, .. } => {
+                    self.remotes.insert(leg, remote);
                     self.formats.insert(leg, formats);
                 }
                 Output::Media { command: media::Command::Resume { leg, position }, .. } => {

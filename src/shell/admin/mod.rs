@@ -434,7 +434,7 @@ mod tests {
         let clock = Clock::start();
         let (to_core, mail) = mpsc::channel(4);
         let tls = Arc::new(Tls::load(clock.now(), &config).unwrap());
-        let none = config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
+        let none = config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new(), dscp: 0 };
         let admin = Admin {
             transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
             to_core,

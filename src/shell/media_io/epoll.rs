@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    iter,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 use super::{
     counters::Published,
+    icmp,
     wake::{Ready, Wake},
 };
 use crate::{
@@ -30,8 +32,8 @@ use crate::{
         Command, Event, Worker, ports,
         worker::{Channel, Input, Output, Port, Send},
     },
-    shell::clock::Clock,
-    types::{Duration, Instant, limits::PACKET_BYTES_MAX},
+    shell::{clock::Clock, dscp},
+    types::{DropReason, Duration, Instant, limits::PACKET_BYTES_MAX},
 };
 
 /// Packets of a round, between two looks at the clock and the timers. More would not be relayed any cheaper, and the
@@ -39,6 +41,8 @@ use crate::{
 const ROUND_EVENTS_MAX: usize = 32;
 /// Kernel buffer per socket: some 150 packets of audio, or one key frame of video. Bounds what a flood can occupy.
 const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
+/// Errors taken from a socket before the next look at the others.
+const ERRORS_PER_ROUND_MAX: usize = 32;
 /// How stale published counters may be.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 /// When to try again to hand over events that found their ring full.
@@ -162,6 +166,10 @@ impl Backend {
     fn receive(&mut self, ready: &[epoll::Event]) {
         for (buffer, event) in ready.iter().enumerate().filter(|(_, event)| event.data.u64() != WAKE_TOKEN) {
             let port = port_of(event.data.u64());
+            let flags = event.flags;
+            if flags.contains(epoll::EventFlags::ERR) {
+                self.sockets.take_errors(port, |reason| self.worker.send_failed(port, reason));
+            }
             if let Some((len, source)) = self.sockets.receive(port, &mut self.round.buffers[buffer]) {
                 self.round.received.push(Received { buffer, port, source, len });
             }
@@ -180,8 +188,8 @@ impl Backend {
     fn send(&mut self) {
         for (buffer, send) in self.round.to_send.drain(..) {
             let packet = &mut self.round.buffers[buffer][..send.len];
-            if self.sockets.send(&send, packet).is_err() {
-                self.worker.send_failed(send.port);
+            if let Err(error) = self.sockets.send(&send, packet) {
+                self.worker.send_failed(send.port, reason_of(error));
             }
             if send.is_plain {
                 packet.fill(0);
@@ -193,8 +201,8 @@ impl Backend {
     fn perform_outputs(&mut self, now: Instant) -> Option<Instant> {
         let worker_at = loop {
             match self.worker.poll_output() {
-                Output::Bind { slot, address } => {
-                    if self.sockets.bind(slot, address).is_err() {
+                Output::Bind { slot, address, dscp } => {
+                    if self.sockets.bind(slot, address, dscp).is_err() {
                         self.worker.handle_input(now, Input::BindFailed { slot });
                     }
                 }
@@ -267,10 +275,10 @@ impl Sockets {
         }
     }
 
-    fn bind(&mut self, slot: u32, address: IpAddr) -> Result<()> {
+    fn bind(&mut self, slot: u32, address: IpAddr, dscp: u8) -> Result<()> {
         let rtp_port = ports::rtp_port(self.first_port, slot);
         let [rtp, rtcp] = [(Channel::Rtp, rtp_port), (Channel::Rtcp, rtp_port + 1)].map(|(channel, port)| {
-            let fd = udp_socket(SocketAddr::new(address, port))?;
+            let fd = udp_socket(SocketAddr::new(address, port), dscp)?;
             let token = epoll::EventData::new_u64(token_of(Port { slot, channel }));
             epoll::add(&self.epoll, &fd, token, epoll::EventFlags::IN)?;
             Ok(fd)
@@ -293,7 +301,14 @@ impl Sockets {
         };
     }
 
-    /// One datagram; `None`: there was none, or an ICMP error of an earlier one, which this consumes.
+    /// Empties a socket's queue of errors that earlier packets have met on their way.
+    fn take_errors(&self, port: Port, count: impl FnMut(DropReason)) {
+        let Some(pair) = &self.pairs[port.slot as usize] else { return };
+        let errors = iter::from_fn(|| icmp::next(pair.fd(port.channel)));
+        errors.take(ERRORS_PER_ROUND_MAX).for_each(count);
+    }
+
+    /// One datagram; `None`: there was none, or the notice of an error, which this consumes.
     ///
     /// The source is asked for even on a connected socket, since packets of others may have been queued before.
     fn receive(&self, port: Port, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
@@ -306,10 +321,14 @@ impl Sockets {
         let pair = self.pairs[packet.port.slot as usize].as_ref().ok_or(Errno::BADF)?;
         let fd = pair.fd(packet.port.channel);
         let is_connected = packet.port.channel == Channel::Rtp && pair.connected == Some(packet.to);
-        retry_on_intr(|| match is_connected {
-            true => send(fd, bytes, SendFlags::empty()),
-            false => sendto(fd, bytes, SendFlags::empty(), &packet.to),
-        })?;
+        let once = || {
+            retry_on_intr(|| match is_connected {
+                true => send(fd, bytes, SendFlags::empty()),
+                false => sendto(fd, bytes, SendFlags::empty(), &packet.to),
+            })
+        };
+        // The notice of an error that an earlier packet has met is given in the place of sending this one.
+        once().or_else(|_| once())?;
         Ok(())
     }
 }
@@ -323,7 +342,7 @@ impl Pair {
     }
 }
 
-fn udp_socket(address: SocketAddr) -> Result<OwnedFd> {
+fn udp_socket(address: SocketAddr, dscp: u8) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let fd = socket_with(family, SocketType::DGRAM, flags, None)?;
@@ -331,8 +350,24 @@ fn udp_socket(address: SocketAddr) -> Result<OwnedFd> {
         sockopt::set_ipv6_v6only(&fd, true)?;
     }
     sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER_BYTES)?;
+    // Sent with DF; what is larger than the path is known to take is fragmented here, since this relay can make no packet
+    // smaller and most of a picture is worth more than none.
+    match address.is_ipv6() {
+        true => sockopt::set_ipv6_mtu_discover(&fd, sockopt::Ipv6PathMtuDiscovery::WANT)?,
+        false => sockopt::set_ip_mtu_discover(&fd, sockopt::Ipv4PathMtuDiscovery::WANT)?,
+    }
+    icmp::enable(&fd, address.is_ipv6())?;
+    dscp::mark(&fd, address.is_ipv6(), dscp)?;
     bind(&fd, &address)?;
     Ok(fd)
+}
+
+const fn reason_of(error: Errno) -> DropReason {
+    match error {
+        Errno::MSGSIZE => DropReason::PathMtu,
+        Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN => DropReason::PeerUnreachable,
+        _ => DropReason::SendFailed,
+    }
 }
 
 const fn token_of(port: Port) -> u64 {
@@ -350,7 +385,91 @@ fn port_of(token: u64) -> Port {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::UdpSocket;
+
+    use super::{super::tests::free_ports, *};
+
+    const RTP: Port = Port { slot: 0, channel: Channel::Rtp };
+    const RTCP: Port = Port { slot: 0, channel: Channel::Rtcp };
+
+    /// The sockets of one slot on loopback.
+    fn sockets(ip: &str, dscp: u8) -> Sockets {
+        let mut sockets = Sockets::new(*free_ports(2).start(), 1).unwrap();
+        sockets.bind(0, ip.parse().unwrap(), dscp).unwrap();
+        sockets
+    }
+
+    /// What one look at the sockets gives, taken as a round takes it: the errors of the socket that has any.
+    fn errors(sockets: &Sockets) -> Vec<(Port, DropReason)> {
+        let mut ready = Vec::with_capacity(ROUND_EVENTS_MAX);
+        sockets.wait(&mut ready, Some(Duration::from_millis(200)));
+        let mut errors = Vec::new();
+        for event in ready {
+            let (port, flags) = (port_of(event.data.u64()), event.flags);
+            assert!(flags.contains(epoll::EventFlags::ERR));
+            sockets.take_errors(port, |reason| errors.push((port, reason)));
+            assert_eq!(sockets.receive(port, &mut [0; 64]), None);
+        }
+        errors
+    }
+
+    #[test]
+    fn both_sockets_of_a_slot_are_marked() {
+        for (ip, mark) in [("127.0.0.1", 46), ("::1", 46), ("127.0.0.1", 34), ("::1", 0)] {
+            let sockets = sockets(ip, mark);
+            let pair = sockets.pairs[0].as_ref().unwrap();
+            for fd in [&pair.rtp, &pair.rtcp] {
+                assert_eq!(dscp::of(fd, ip == "::1"), mark, "{ip}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_port_is_noticed_on_sockets_that_are_not_connected_and_wakes_nobody_again() {
+        for ip in ["127.0.0.1", "::1"] {
+            let sockets = sockets(ip, 0);
+            let closed = UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
+            for port in [RTP, RTCP] {
+                for _ in 0..3 {
+                    let packet = Send { port, to: closed, len: 4, is_plain: true };
+                    assert_eq!(sockets.send(&packet, b"late"), Ok(()), "an earlier error does not cost a packet");
+                }
+                let found = errors(&sockets);
+                assert_eq!(found, [(port, DropReason::PeerUnreachable); 3], "{ip}");
+                assert_eq!(errors(&sockets), [], "{ip}: nothing is left to wake for");
+            }
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_too_large_is_counted_once_and_the_next_one_leaves() {
+        for ip in ["127.0.0.1", "::1"] {
+            let sockets = sockets(ip, 0);
+            let peer = UdpSocket::bind((ip, 0)).unwrap();
+            let packet = Send { port: RTP, to: peer.local_addr().unwrap(), len: 4, is_plain: true };
+            let error = sockets.send(&packet, &[0; 70_000]).unwrap_err();
+            assert_eq!(reason_of(error), DropReason::PathMtu);
+            assert_eq!(sockets.send(&packet, b"next"), Ok(()));
+            assert_eq!(errors(&sockets), [], "{ip}: it was told to the sender already");
+            assert_eq!(errors(&sockets), [], "{ip}");
+            let mut bytes = [0; 8];
+            assert_eq!(peer.recv(&mut bytes).map(|len| &bytes[..len]).unwrap(), b"next");
+        }
+    }
+
+    #[test]
+    fn every_error_of_sending_has_a_name() {
+        for (error, reason) in [
+            (Errno::MSGSIZE, DropReason::PathMtu),
+            (Errno::CONNREFUSED, DropReason::PeerUnreachable),
+            (Errno::NETUNREACH, DropReason::PeerUnreachable),
+            (Errno::HOSTUNREACH, DropReason::PeerUnreachable),
+            (Errno::NOBUFS, DropReason::SendFailed),
+            (Errno::AGAIN, DropReason::SendFailed),
+        ] {
+            assert_eq!(reason_of(error), reason, "{error}");
+        }
+    }
 
     #[test]
     fn tokens_name_ports() {

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 mod counters;
 mod epoll;
+mod icmp;
 mod wake;
 
 pub use counters::Totals;
@@ -211,13 +212,16 @@ mod tests {
     use crate::{
         media::{Formats, Protection, Remote},
         types::{DropReason, Rng},
-        wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        wire::{
+            classify::Traffic,
+            srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        },
     };
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     /// An even start of `count` ports that nobody uses.
-    fn free_ports(count: u16) -> RangeInclusive<u16> {
+    pub(super) fn free_ports(count: u16) -> RangeInclusive<u16> {
         use std::sync::atomic::{AtomicU16, Ordering};
         static NEXT: AtomicU16 = AtomicU16::new(0);
         loop {
@@ -253,6 +257,7 @@ mod tests {
             let rtp = Some(self.socket.local_addr().unwrap());
             Command::Configure {
                 leg,
+                traffic: Traffic::Rtp,
                 remote: Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true },
                 formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
@@ -301,7 +306,7 @@ mod tests {
             let legs = [ports.take(0).unwrap(), ports.take(0).unwrap()];
             let devices = [Device::new(Suite::AesCm128HmacSha1_80, 1), Device::new(Suite::AeadAes256Gcm, 2)];
             for (leg, device) in legs.iter().zip(&devices) {
-                plane.send(0, Command::Open { leg: *leg, address: LOCALHOST }).unwrap();
+                plane.send(0, Command::Open { leg: *leg, address: LOCALHOST, dscp: 46 }).unwrap();
                 plane.send(0, device.configure(*leg)).unwrap();
             }
             plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
@@ -363,6 +368,112 @@ mod tests {
         call.carries(1, 0, 9);
     }
 
+    /// What the plane has counted, once `is_enough`.
+    fn totals(plane: &MediaPlane, mut is_enough: impl FnMut(&Totals) -> bool) -> Totals {
+        let end = Duration::from_secs(5);
+        let counters = plane.counters();
+        let polls = end.as_millis() / 20;
+        let found = (0..polls).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            Some(counters.totals()).filter(&mut is_enough)
+        });
+        found.unwrap_or_else(|| panic!("not within {end:?}: {:?}", counters.totals()))
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_gone_is_noticed_by_name_and_holds_up_nobody() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        call.carries(1, 0, 2);
+        let gone = call.devices[1].socket.local_addr().unwrap();
+        call.devices[1].socket = device_socket();
+        let before = call.plane.counters().totals();
+        let port = call.ports.rtp_port(call.legs[0]);
+        for fill in 0..50 {
+            call.devices[0].speak(port, &[fill; 160]);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let after = totals(&call.plane, |totals| totals.packets_relayed >= before.packets_relayed + 50);
+        assert!(after.drops.of(DropReason::PeerUnreachable) > 0, "{after:?}");
+        assert_eq!(after.drops.of(DropReason::SendFailed), 0, "{after:?}");
+        // It comes back where it was.
+        call.devices[1].socket = UdpSocket::bind(gone).unwrap();
+        call.devices[1].socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        call.carries(0, 1, 3);
+        call.carries(1, 0, 4);
+    }
+
+    /// A plain device with sockets for pictures and for RTCP of its own.
+    struct Camera {
+        rtp: UdpSocket,
+        rtcp: UdpSocket,
+    }
+
+    impl Camera {
+        fn new(ip: IpAddr) -> Self {
+            let [rtp, rtcp] = [(); 2].map(|()| {
+                let socket = UdpSocket::bind((ip, 0)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+                socket
+            });
+            Self { rtp, rtcp }
+        }
+
+        fn remote(&self) -> Remote {
+            let [rtp, rtcp] = [&self.rtp, &self.rtcp].map(|socket| socket.local_addr().ok());
+            Remote { rtp, rtcp, host: None, wants_media: true, may_send: true }
+        }
+    }
+
+    /// Every packet arrives at the other side's socket of the same kind, in order and unchanged.
+    fn assert_passes(from: &UdpSocket, to_server: (IpAddr, u16), at: &UdpSocket, packets: &[Vec<u8>]) {
+        let mut bytes = [0; 2_048];
+        // The ports are bound by and by, so the first is sent until it arrives.
+        let first = (0..50).find_map(|_| {
+            from.send_to(&packets[0], to_server).unwrap();
+            at.recv(&mut bytes).ok().map(|len| bytes[..len].to_vec())
+        });
+        assert_eq!(first.as_ref(), Some(&packets[0]));
+        while at.recv(&mut bytes).is_ok() {}
+        for packet in packets {
+            from.send_to(packet, to_server).unwrap();
+        }
+        for packet in packets {
+            let len = at.recv(&mut bytes).unwrap();
+            assert_eq!(&bytes[..len], packet);
+        }
+    }
+
+    #[test]
+    fn bursts_of_large_pictures_and_their_rtcp_pass_between_ipv4_and_ipv6_on_ports_of_their_own() {
+        let range = free_ports(8);
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let mut ports = Ports::new(&range, 1);
+        let ips = [LOCALHOST, IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+        let legs = ips.map(|_| ports.take(0).unwrap());
+        let cameras = ips.map(Camera::new);
+        for ((leg, address), camera) in legs.into_iter().zip(ips).zip(&cameras) {
+            let (traffic, remote) = (Traffic::Rtp, camera.remote());
+            let (receive, send) = (Protection::Plain, Protection::Plain);
+            plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
+            plane
+                .send(0, Command::Configure { leg, traffic, remote, formats: Formats::default(), receive, send })
+                .unwrap();
+        }
+        plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
+        plane.wake();
+        // A key frame: forty packets at once, as large as Ethernet takes.
+        let picture = |n: u8| [&[0x80, 0xe0, 0, n, 0, 0, 0, 1, 0, 0, 0, 9][..], &[n; 1_440]].concat();
+        let pictures: Vec<_> = (0..40).map(picture).collect();
+        let report = vec![[&[0x80, 200, 0, 6][..], &[7; 24]].concat()];
+        for (from, to) in [(0, 1), (1, 0)] {
+            let port = ports.rtp_port(legs[from]);
+            assert_passes(&cameras[from].rtp, (ips[from], port), &cameras[to].rtp, &pictures);
+            assert_passes(&cameras[from].rtcp, (ips[from], port + 1), &cameras[to].rtcp, &report);
+        }
+        assert_eq!(plane.counters().totals().drops.of(DropReason::SendFailed), 0);
+    }
+
     #[tokio::test]
     async fn a_foreign_sender_is_not_relayed_to_anyone() {
         let mut call = Call::start();
@@ -392,7 +503,7 @@ mod tests {
         let _holder = UdpSocket::bind((LOCALHOST, *range.end())).unwrap();
         let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
         let leg = Ports::new(&range, 1).take(0).unwrap();
-        plane.send(0, Command::Open { leg, address: LOCALHOST }).unwrap();
+        plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
         plane.send(0, Command::Close { leg }).unwrap();
@@ -415,7 +526,7 @@ mod tests {
         let (mut plane, commands, _events) = stalled();
         let leg = |slot: usize| LegId { worker: 0, slot: u32::try_from(slot).unwrap(), generation: 1 };
         for slot in 0..=MEDIA_COMMANDS_MAX {
-            plane.send(0, Command::Open { leg: leg(slot), address: LOCALHOST }).unwrap();
+            plane.send(0, Command::Open { leg: leg(slot), address: LOCALHOST, dscp: 46 }).unwrap();
         }
         assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX);
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg: leg(MEDIA_COMMANDS_MAX) });

@@ -9,15 +9,18 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::{shell::failure::Failure, types::Transport};
+use crate::{
+    shell::{dscp, failure::Failure},
+    types::Transport,
+};
 
 /// Room for the REGISTERs of every phone after a power cut; the kernel caps it at `net.core.rmem_max`.
 const UDP_RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const ACCEPT_BACKLOG: i32 = 1_024;
 
-pub(super) fn udp(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, UdpSocket)>, Failure> {
+pub(super) fn udp(addresses: &[SocketAddr], dscp: u8) -> Result<Vec<(SocketAddr, UdpSocket)>, Failure> {
     let open = |&address| {
-        let socket = socket(SocketType::DGRAM, address)?;
+        let socket = socket(SocketType::DGRAM, address, dscp)?;
         sockopt::set_socket_recv_buffer_size(&socket, UDP_RECEIVE_BUFFER_BYTES)?;
         let socket = UdpSocket::from_std(socket.into())?;
         Ok((socket.local_addr()?, socket))
@@ -25,9 +28,14 @@ pub(super) fn udp(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, UdpSocket
     addresses.iter().map(|a| open(a).map_err(|e| explain_bind_failure("sip.udp", Transport::Udp, *a, &e))).collect()
 }
 
-pub(super) fn tcp(transport: Transport, addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, Failure> {
+/// Connections are marked as the socket that accepts them.
+pub(super) fn tcp(
+    transport: Transport,
+    addresses: &[SocketAddr],
+    dscp: u8,
+) -> Result<Vec<(SocketAddr, TcpListener)>, Failure> {
     let open = |&address| {
-        let socket = socket(SocketType::STREAM, address)?;
+        let socket = socket(SocketType::STREAM, address, dscp)?;
         listen(&socket, ACCEPT_BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         Ok((listener.local_addr()?, listener))
@@ -37,7 +45,7 @@ pub(super) fn tcp(transport: Transport, addresses: &[SocketAddr]) -> Result<Vec<
 }
 
 /// IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can be bound side by side and no peer appears mapped.
-fn socket(kind: SocketType, address: SocketAddr) -> io::Result<OwnedFd> {
+fn socket(kind: SocketType, address: SocketAddr, dscp: u8) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     if address.is_ipv6() {
@@ -47,6 +55,7 @@ fn socket(kind: SocketType, address: SocketAddr) -> io::Result<OwnedFd> {
         // A restart must not wait for the connections of the last run to time out.
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
+    dscp::mark(&socket, address.is_ipv6(), dscp)?;
     bind(&socket, &address)?;
     Ok(socket)
 }
@@ -67,4 +76,23 @@ pub fn explain_bind_failure(
         _ => format!("Change {key}."),
     };
     Failure::Unavailable(format!("{what} {address} cannot be bound: {error}. {remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_of_both_families_and_the_connections_they_accept_are_marked() {
+        for (ip, dscp) in [("127.0.0.1:0", 24), ("[::1]:0", 24), ("127.0.0.1:0", 0), ("[::1]:0", 63)] {
+            let address: SocketAddr = ip.parse().unwrap();
+            let is_ipv6 = address.is_ipv6();
+            let datagrams = udp(&[address], dscp).unwrap();
+            assert_eq!(dscp::of(&datagrams[0].1, is_ipv6), dscp, "{ip}");
+            let listeners = tcp(Transport::Tcp, &[address], dscp).unwrap();
+            let (local, listener) = &listeners[0];
+            let (_peer, accepted) = tokio::join!(tokio::net::TcpStream::connect(local), listener.accept());
+            assert_eq!(dscp::of(&accepted.unwrap().0, is_ipv6), dscp, "{ip}");
+        }
+    }
 }

@@ -69,6 +69,7 @@ struct Shared {
     refused: AtomicU64,
     to_core: mpsc::Sender<ToCore>,
     tls: Arc<Tls>,
+    dscp: u8,
 }
 
 /// Bound, not yet read from.
@@ -87,7 +88,7 @@ impl Listeners {
         clock: Clock,
         to_core: mpsc::Sender<ToCore>,
     ) -> Result<Self, Failure> {
-        let udp = bind::udp(&sip.udp)?;
+        let udp = bind::udp(&sip.udp, sip.dscp)?;
         let shared = Shared {
             udp,
             connections: DashMap::new(),
@@ -100,11 +101,12 @@ impl Listeners {
             refused: AtomicU64::new(0),
             to_core,
             tls,
+            dscp: sip.dscp,
         };
         Ok(Self {
             transports: Transports(Arc::new(shared)),
-            tcp: bind::tcp(Transport::Tcp, &sip.tcp)?,
-            tls: bind::tcp(Transport::Tls, &sip.tls)?,
+            tcp: bind::tcp(Transport::Tcp, &sip.tcp, sip.dscp)?,
+            tls: bind::tcp(Transport::Tls, &sip.tls, sip.dscp)?,
         })
     }
 

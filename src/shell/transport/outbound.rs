@@ -9,7 +9,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::types::{Flow, Transport};
+use crate::{
+    shell::dscp,
+    types::{Flow, Transport},
+};
 
 use super::{
     Shared,
@@ -40,7 +43,7 @@ pub(super) async fn open(
 }
 
 async fn establish(shared: &Shared, flow: &Flow, server_name: &str, trunk: usize) -> io::Result<BoxedStream> {
-    let stream = connect(flow).await?;
+    let stream = connect(flow, shared.dscp).await?;
     if flow.transport != Transport::Tls {
         return Ok(Box::new(stream));
     }
@@ -49,8 +52,9 @@ async fn establish(shared: &Shared, flow: &Flow, server_name: &str, trunk: usize
 }
 
 /// From the address the peer knows us by, where that is one of the network.
-async fn connect(flow: &Flow) -> io::Result<TcpStream> {
+async fn connect(flow: &Flow, dscp: u8) -> io::Result<TcpStream> {
     let socket = if flow.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    dscp::mark(&socket, flow.remote.is_ipv6(), dscp)?;
     let local = flow.local.ip();
     if !local.is_unspecified() && !local.is_loopback() && local.is_ipv4() == flow.remote.is_ipv4() {
         socket.bind((local, 0).into())?;
@@ -58,4 +62,26 @@ async fn connect(flow: &Flow) -> io::Result<TcpStream> {
     let stream = socket.connect(flow.remote).await?;
     connection::tune(&stream);
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::types::ConnectionId;
+
+    #[tokio::test]
+    async fn a_connection_is_marked() {
+        for ip in ["127.0.0.1:0", "[::1]:0"] {
+            let local: SocketAddr = ip.parse().unwrap();
+            let listener = TcpListener::bind(local).await.unwrap();
+            let remote = listener.local_addr().unwrap();
+            let flow = Flow { transport: Transport::Tcp, local, remote, connection: ConnectionId::NONE };
+            let stream = connect(&flow, 26).await.unwrap();
+            assert_eq!(dscp::of(&stream, remote.is_ipv6()), 26, "{ip}");
+        }
+    }
 }

@@ -415,10 +415,10 @@ async fn handshakes_that_are_not_finished_are_limited_and_cut_off() {
 async fn a_port_in_use_is_named_with_its_address_and_a_remedy() {
     let holder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
-    let failure = bind::udp(&[taken]).unwrap_err();
+    let failure = bind::udp(&[taken], 0).unwrap_err();
     assert!(matches!(failure, Failure::Unavailable(_)));
     let text = failure.to_string();
     assert!(text.contains(&taken.to_string()) && text.contains("sip.udp") && text.contains("in use"), "{text}");
     drop(holder);
-    bind::udp(&[taken]).unwrap();
+    bind::udp(&[taken], 0).unwrap();
 }

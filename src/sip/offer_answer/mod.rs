@@ -25,6 +25,8 @@
 //!   rollover counters survive on both sides.
 //! - **rtcp-mux** is offered unless the leg is `PlainOnly` (old trunk equipment refuses what it does not know), and
 //!   answered exactly if offered (RFC 5761 section 5.1.1).
+//! - **Fax and floor control** (`udptl`, `UDP/BFCP`) have no encryption here, so a leg offers and accepts them where it
+//!   would take plain RTP: not on a leg that is `SrtpOnly`. Transport and attributes stay as the other side wrote them.
 //! - **Hold** passes through as stated. `c=0.0.0.0` (RFC 2543) reads as a peer that does not receive.
 
 mod formats;
@@ -40,7 +42,8 @@ use crate::{
     policy::security::LegSecurity,
     types::{Rng, Secret},
     wire::{
-        sdp::{self, Crypto, Direction, MediaKind, MediaSection, Profile, SdpFault, Session},
+        classify::Traffic,
+        sdp::{self, Crypto, Direction, MediaSection, Profile, SdpFault, Session},
         srtp::{MasterKey, Suite},
     },
 };
@@ -73,10 +76,11 @@ pub enum Protection {
 /// What offer and answer settled for one media section of one leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Where the peer wants RTP; `None`: on hold by `c=0.0.0.0`, section rejected, or the peer named a host instead of
+    pub traffic: Traffic,
+    /// Where the peer wants RTP, or datagrams; `None`: on hold by `c=0.0.0.0`, section rejected, or the peer named a host instead of
     /// an address, in which case only its own packets tell where it is.
     pub remote_rtp: Option<SocketAddr>,
-    /// Separate RTCP address; `None`: multiplexed, or no `remote_rtp`.
+    /// Separate RTCP address; `None`: multiplexed, no RTP at all, or no `remote_rtp`.
     pub remote_rtcp: Option<SocketAddr>,
     pub receive: Protection,
     pub send: Protection,
@@ -228,7 +232,7 @@ impl Leg {
             apply_legacy_hold(section);
             if !is_relayable(section) {
                 section.port = 0;
-            } else if let Err(security) = choose_crypto(section, self.security, None) {
+            } else if let Err(security) = self.choose_protection(section, None) {
                 section.port = 0;
                 fault = security;
             }
@@ -242,21 +246,34 @@ impl Leg {
         Ok(session)
     }
 
-    /// Our offer on this leg: the formats of `source` (the other leg's offer), our addresses and keys. Sections this
-    /// server cannot relay (neither RTP audio nor video) and those whose `local` is `None` get port 0. An exchange
-    /// that is still unanswered is given up.
-    pub fn offer(&mut self, rng: &mut Rng, source: &Session, local: &[Option<LocalMedia>]) -> String {
+    /// Our offer on this leg: the formats of `source` (the other leg's offer), our addresses and keys. Sections that
+    /// this leg does not carry ([`Leg::carries`]) and those whose `local` is `None` get port 0. An exchange that is still
+    /// unanswered is given up. Fails without changing state if nothing is left to offer.
+    pub fn offer(
+        &mut self,
+        rng: &mut Rng,
+        source: &Session,
+        local: &[Option<LocalMedia>],
+    ) -> Result<String, NegotiationFault> {
         let count = source.media.len().max(self.ours.len());
         let sections: Vec<_> = (0..count)
             .map(|i| match (source.media.get(i), local.get(i).copied().flatten()) {
-                (Some(section), Some(local)) if is_relayable(section) => self.offer_section(rng, i, section, local),
+                (Some(section), Some(local)) if self.carries(section) => self.offer_section(rng, i, section, local),
                 (Some(section), _) => rejected(section),
                 // The other leg is a new one with fewer sections; ours may not disappear.
                 (None, _) => rejected(&self.ours[i]),
             })
             .collect();
+        if sections.iter().all(|section| section.port == 0) {
+            let is_for_plain_legs = source.media.iter().any(is_relayable);
+            return Err(if is_for_plain_legs {
+                NegotiationFault::NotEncrypted
+            } else {
+                NegotiationFault::NothingAccepted
+            });
+        }
         self.exchange = Exchange::Offered(sections.clone());
-        self.describe(sections, &source.bandwidth)
+        Ok(self.describe(sections, &source.bandwidth))
     }
 
     /// Offers what stands, byte for byte and so with the same version: nothing changes (RFC 4028 section 7.4). The
@@ -402,6 +419,31 @@ impl Leg {
         &self.settled
     }
 
+    /// Whether this leg can have a section of the other leg, its protection being its own.
+    pub fn carries(&self, section: &MediaSection) -> bool {
+        is_relayable(section) && (section.traffic() == Some(Traffic::Rtp) || self.may_be_plain())
+    }
+
+    fn may_be_plain(&self) -> bool {
+        match self.security {
+            LegSecurity::SrtpOnly => false,
+            LegSecurity::SrtpPreferred | LegSecurity::PlainOnly => true,
+        }
+    }
+
+    /// The crypto line of the peer's offer to take; `None`: the section is plain.
+    fn choose_protection<'a>(
+        &self,
+        offer: &'a MediaSection,
+        in_use: Option<Suite>,
+    ) -> Result<Option<&'a Crypto>, NegotiationFault> {
+        match offer.traffic() {
+            Some(Traffic::Datagrams) if self.may_be_plain() => Ok(None),
+            Some(Traffic::Datagrams) => Err(NegotiationFault::NotEncrypted),
+            Some(Traffic::Rtp) | None => choose_crypto(offer, self.security, in_use),
+        }
+    }
+
     /// Whether the section is settled and not rejected.
     pub fn is_in_use(&self, section: usize) -> bool {
         self.ours.get(section).is_some_and(|ours| ours.port != 0)
@@ -413,6 +455,9 @@ impl Leg {
     }
 
     fn offer_section(&self, rng: &mut Rng, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
+        if source.traffic() == Some(Traffic::Datagrams) {
+            return datagrams(source, local);
+        }
         let before = self.ours.get(i);
         let was_muxed = before.is_some_and(|ours| ours.has_rtcp_mux);
         let is_bare = self.is_carrier && !self.has_feedback;
@@ -450,13 +495,16 @@ impl Leg {
         if theirs.port == 0 {
             return Ok(Agreement::rejected(ours));
         }
-        if ours.port == 0 || !theirs.profile.is_rtp() {
+        if ours.port == 0 || theirs.traffic() != ours.traffic() {
             return Err(NegotiationFault::AnswerMismatch);
         }
         apply_legacy_hold(theirs);
         retain_offered(theirs, ours);
         if theirs.formats.is_empty() {
             return Err(NegotiationFault::AnswerMismatch);
+        }
+        if theirs.traffic() == Some(Traffic::Datagrams) {
+            return Ok(Agreement::new(ours.clone(), theirs, None));
         }
         let line = match theirs.crypto.as_slice() {
             [] if self.security == LegSecurity::SrtpOnly || ours.profile.is_secure() || theirs.profile.is_secure() => {
@@ -488,7 +536,7 @@ impl Leg {
         retain_offered(&mut accepted, offer);
         let is_accepted = offer.port != 0 && source.port != 0 && !accepted.formats.is_empty();
         let in_use = self.ours.get(i).and_then(|ours| ours.crypto.first()).map(|line| line.suite);
-        let (true, Ok(chosen)) = (is_accepted, choose_crypto(offer, self.security, in_use)) else {
+        let (true, Ok(chosen)) = (is_accepted, self.choose_protection(offer, in_use)) else {
             return Agreement::rejected(offer);
         };
         let ours = MediaSection {
@@ -499,7 +547,7 @@ impl Leg {
             address: Some(local.address),
             direction: answer_direction(offer.direction, source.direction),
             rtcp: None,
-            has_rtcp_mux: offer.has_rtcp_mux,
+            has_rtcp_mux: offer.has_rtcp_mux && offer.traffic() == Some(Traffic::Rtp),
             crypto: chosen.map(|chosen| self.answer_line(rng, i, chosen)).into_iter().collect(),
             bandwidth: accepted.bandwidth,
             attributes: accepted.attributes,
@@ -561,8 +609,11 @@ impl Agreement {
     fn new(ours: MediaSection, theirs: &MediaSection, line: Option<&Crypto>) -> Self {
         let remote_rtp =
             theirs.address.filter(|ip| !ip.is_unspecified()).map(|address| SocketAddr::new(address, theirs.port));
-        let remote_rtcp = remote_rtp.filter(|_| !ours.has_rtcp_mux).and_then(|rtp| rtcp_address(rtp, theirs));
+        let traffic = ours.traffic().unwrap_or_default();
+        let has_rtcp_port = traffic == Traffic::Rtp && !ours.has_rtcp_mux;
+        let remote_rtcp = remote_rtp.filter(|_| has_rtcp_port).and_then(|rtp| rtcp_address(rtp, theirs));
         let settled = Settled {
+            traffic,
             remote_rtp,
             remote_rtcp,
             receive: protection(line),
@@ -574,6 +625,7 @@ impl Agreement {
 
     fn rejected(section: &MediaSection) -> Self {
         let settled = Settled {
+            traffic: Traffic::default(),
             remote_rtp: None,
             remote_rtcp: None,
             receive: Protection::Plain,
@@ -619,13 +671,21 @@ fn fresh_lines(rng: &mut Rng) -> Vec<Crypto> {
         .collect()
 }
 
-/// What this server can relay: RTP audio or video in use.
+/// What this server can relay, and in use.
 fn is_relayable(section: &MediaSection) -> bool {
-    let is_media = match section.kind {
-        MediaKind::Audio | MediaKind::Video => true,
-        MediaKind::Other(_) => false,
-    };
-    is_media && section.port != 0 && section.profile.is_rtp() && !section.formats.is_empty()
+    section.traffic().is_some() && section.port != 0 && !section.formats.is_empty()
+}
+
+/// Fax or floor control as the other side described it, at our address.
+fn datagrams(source: &MediaSection, local: LocalMedia) -> MediaSection {
+    MediaSection {
+        port: local.port,
+        address: Some(local.address),
+        rtcp: None,
+        has_rtcp_mux: false,
+        crypto: Vec::new(),
+        ..source.clone()
+    }
 }
 
 /// Whether a peer has spoken of what carriers mostly do not know.

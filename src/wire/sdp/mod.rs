@@ -19,7 +19,10 @@ mod print;
 
 use std::net::IpAddr;
 
-use super::srtp::{MasterKey, Suite};
+use super::{
+    classify::Traffic,
+    srtp::{MasterKey, Suite},
+};
 
 pub use crypto::inline_key;
 pub use parse::parse;
@@ -250,5 +253,21 @@ impl MediaSection {
             .map(|(of, encoding)| (of, encoding.trim()))
             .find(|(of, _)| *of == format)
             .map(|(_, encoding)| encoding)
+    }
+
+    /// What its packets are; `None`: nothing this server can carry, such as a protocol over TCP or TLS.
+    pub fn traffic(&self) -> Option<Traffic> {
+        match (&self.kind, &self.profile) {
+            (MediaKind::Audio | MediaKind::Video, profile) => profile.is_rtp().then_some(Traffic::Rtp),
+            (MediaKind::Other(kind), Profile::Other(profile)) => {
+                // ITU-T T.38 annex D writes `udptl`, as IANA does, and half of the gateways `UDPTL`.
+                let is_known = |known: (&str, &str)| kind == known.0 && profile.eq_ignore_ascii_case(known.1);
+                [("image", "udptl"), ("application", "UDP/BFCP")]
+                    .into_iter()
+                    .any(is_known)
+                    .then_some(Traffic::Datagrams)
+            }
+            (MediaKind::Other(_), Profile::Avp | Profile::Savp | Profile::Avpf | Profile::Savpf) => None,
+        }
     }
 }

@@ -124,7 +124,8 @@ fn section(media: &Media, sdp: &sdp_types::Session) -> Result<MediaSection, SdpF
         address: connection.and_then(address),
         direction: direction.unwrap_or(Direction::SendRecv),
         rtcp: values(&media.attributes, "rtcp").next().and_then(rtcp),
-        has_rtcp_mux: media.attributes.iter().any(|a| a.attribute == "rtcp-mux"),
+        // RFC 8858 section 4.2: who offers `rtcp-mux-only` offers `rtcp-mux` with it, and an answer has only the latter.
+        has_rtcp_mux: media.attributes.iter().any(|a| matches!(a.attribute.as_str(), "rtcp-mux" | "rtcp-mux-only")),
         crypto: if is_used { crypto_lines(&media.attributes)? } else { Vec::new() },
         bandwidth: bandwidth(&media.bandwidths),
         attributes: other_attributes(&media.attributes),
@@ -174,7 +175,9 @@ fn crypto_lines(attributes: &[Attribute]) -> Result<Vec<Crypto>, SdpFault> {
 }
 
 fn other_attributes(attributes: &[Attribute]) -> Vec<(String, Option<String>)> {
-    let is_typed = |name: &str| matches!(name, "crypto" | "rtcp" | "rtcp-mux") || Direction::from_name(name).is_some();
+    let is_typed = |name: &str| {
+        matches!(name, "crypto" | "rtcp" | "rtcp-mux" | "rtcp-mux-only") || Direction::from_name(name).is_some()
+    };
     attributes
         .iter()
         .filter(|a| !is_typed(&a.attribute) && !SECRET_ATTRIBUTES.contains(&a.attribute.as_str()))
@@ -203,7 +206,7 @@ fn fault(error: &ParserError) -> SdpFault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::srtp::Suite;
+    use crate::wire::{classify::Traffic, srtp::Suite};
 
     const KEY_30: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd";
 
@@ -418,6 +421,26 @@ mod tests {
         let of = |count| section(&vec!["m=audio 4000 RTP/AVP 0"; count]).map(|_| ());
         assert_eq!(of(MEDIA_SECTIONS_MAX), Ok(()));
         assert_eq!(of(MEDIA_SECTIONS_MAX + 1), Err(SdpFault::TooManySections));
+    }
+
+    #[test]
+    fn what_a_section_carries_is_told_by_kind_and_transport() {
+        for (line, expected) in [
+            ("m=audio 4000 RTP/AVP 0", Some(Traffic::Rtp)),
+            ("m=video 4000 RTP/SAVPF 96", Some(Traffic::Rtp)),
+            ("m=image 4000 udptl t38", Some(Traffic::Datagrams)),
+            ("m=image 4000 UDPTL t38", Some(Traffic::Datagrams)),
+            ("m=application 4000 UDP/BFCP *", Some(Traffic::Datagrams)),
+            ("m=image 4000 TCP t38", None),
+            ("m=audio 4000 udptl t38", None),
+            ("m=application 4000 TCP/BFCP *", None),
+            ("m=application 4000 UDP/TLS/BFCP *", None),
+            ("m=application 4000 RTP/AVP 100", None),
+            ("m=message 4000 TCP/MSRP *", None),
+            ("m=audio 4000 UDP/TLS/RTP/SAVPF 0", None),
+        ] {
+            assert_eq!(section(&[line]).unwrap().traffic(), expected, "{line}");
+        }
     }
 
     #[test]

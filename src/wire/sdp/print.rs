@@ -7,7 +7,7 @@ use super::{MediaSection, Session, crypto};
 /// Attributes that describe the media itself and pass from one side to the other, because the relay forwards payload
 /// types, payloads and header extensions unchanged (`extmap` ids are therefore true on both sides). Everything else
 /// stays behind: `candidate`, `ice-*`, `fingerprint`, `setup`, `mid`, `ssrc`, and whatever is not known here.
-const RELAYED_ATTRIBUTES: [&str; 13] = [
+const RELAYED_ATTRIBUTES: [&str; 18] = [
     "rtpmap",             // RFC 8866
     "fmtp",               // RFC 8866
     "ptime",              // RFC 8866
@@ -21,7 +21,15 @@ const RELAYED_ATTRIBUTES: [&str; 13] = [
     "content",            // RFC 4796
     "extmap",             // RFC 8285
     "extmap-allow-mixed", // RFC 8285
+    "floorctrl",          // RFC 8856
+    "confid",             // RFC 8856
+    "userid",             // RFC 8856
+    "floorid",            // RFC 8856
+    "bfcpver",            // RFC 8856
 ];
+
+/// How the names of all attributes of fax begin (ITU-T T.38 annex D.2.3), which gateways write in any case.
+const FAX_PREFIX: &str = "t38";
 
 /// Encrypted header extensions (RFC 6904) are keyed by the SRTP master key of one leg and cannot cross to the other.
 const ENCRYPTED_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:encrypt";
@@ -82,7 +90,8 @@ fn write_bandwidth(out: &mut String, lines: &[String]) -> std::fmt::Result {
 }
 
 fn is_relayed(name: &str, value: Option<&str>) -> bool {
-    RELAYED_ATTRIBUTES.contains(&name)
+    let is_fax = name.get(..FAX_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAX_PREFIX));
+    (is_fax || RELAYED_ATTRIBUTES.contains(&name))
         && !(name == "extmap" && value.is_some_and(|value| value.contains(ENCRYPTED_EXTENSION)))
 }
 
@@ -205,6 +214,14 @@ mod tests {
         let text = print(&session(vec![audio]), own());
         assert!(text.contains("a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"));
         assert!(!text.contains("encrypt"));
+    }
+
+    #[test]
+    fn what_fax_and_floor_control_agree_on_passes() {
+        for name in ["T38FaxVersion", "T38FaxUdpEC", "t38faxratemanagement", "T38MaxBitRate", "floorctrl", "confid"] {
+            let fax = MediaSection { attributes: vec![(name.to_owned(), Some("0".to_owned()))], ..plain_audio() };
+            assert!(print(&session(vec![fax]), own()).contains(&format!("a={name}:0\r\n")), "{name}");
+        }
     }
 
     fn an_address() -> impl Strategy<Value = IpAddr> {

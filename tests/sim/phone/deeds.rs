@@ -36,6 +36,12 @@ impl Phone {
         self.start_voice(now, index);
     }
 
+    /// Asks for a fax in the place of the voice, or for the voice again.
+    pub(crate) fn fax(&mut self, now: Instant, index: usize, is_fax: bool) {
+        self.calls[index].voice.fax.is_wanted = is_fax;
+        self.reinvite(now, index);
+    }
+
     /// A re-INVITE that changes nothing (RFC 4028 section 7.1).
     pub(crate) fn refresh(&mut self, now: Instant, index: usize) {
         self.hold(now, index, self.calls[index].is_held_by_us);

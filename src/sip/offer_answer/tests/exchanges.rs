@@ -29,7 +29,7 @@ fn answers_told() -> [(Direction, [Direction; 4]); 4] {
 /// One offer of A with one answer of B, and what A is told.
 fn passed(a: &mut Leg, b: &mut Leg, stated: Direction, answered: Direction) -> Direction {
     let seen = a.read_offer(body(&["m=audio 6000 RTP/AVP 0", attribute(stated)]).as_bytes()).unwrap();
-    let to_b = read(&b.offer(&mut rng(), &seen, &local(&[20_000])));
+    let to_b = read(&b.offer(&mut rng(), &seen, &local(&[20_000])).unwrap());
     assert_eq!(to_b.media[0].direction, stated);
     let answer = body(&["m=audio 7000 RTP/AVP 0", attribute(answered)]);
     let (from_b, b_settled) = b.read_answer(answer.as_bytes()).unwrap();
@@ -102,7 +102,7 @@ fn a_carrier_is_offered_nothing_of_a_browser_unless_it_has_spoken_of_it() {
     let browser = ["a=rtcp-mux", "a=rtcp-fb", "a=extmap", "AVPF"];
     let offers = |leg: &mut Leg| {
         let session = sdp::parse(body(&source).as_bytes()).unwrap();
-        let text = leg.offer(&mut rng(), &session, &local(&[20_000]));
+        let text = leg.offer(&mut rng(), &session, &local(&[20_000])).unwrap();
         assert!(text.contains("a=ptime:20\r\n"), "{text}");
         browser.map(|word| text.contains(word))
     };
@@ -199,7 +199,7 @@ fn a_re_offer_repeats_the_line_in_use_and_its_profile() {
     let line = |text: &str| -> Vec<String> {
         text.lines().filter(|line| line.starts_with("a=crypto")).map(str::to_owned).collect()
     };
-    let offer = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/SAVP 0", "a=sendonly"]), &local(&[20_000]));
+    let offer = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/SAVP 0", "a=sendonly"]), &local(&[20_000])).unwrap();
     assert_eq!(line(&offer), line(&answer));
     assert!(offer.contains("m=audio 20000 RTP/AVP 0\r\n") && offer.contains("a=rtcp-mux"), "{offer}");
 }
@@ -215,7 +215,7 @@ fn a_plain_trunk_that_multiplexes_is_offered_it_again() {
 #[test]
 fn debug_shows_no_key() {
     let mut leg = leg(SrtpOnly);
-    let text = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
+    let text = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
     let shown = format!("{leg:?}");
     for key in announced(&text) {
         assert!(!shown.contains(&key));
@@ -260,9 +260,9 @@ impl Side {
 /// One whole exchange, from `from`'s phone to `to`'s and back.
 fn exchange(from: &mut Side, to: &mut Side, lines: &[&str]) {
     let ports = local(&[20_000, 20_002]);
-    let offer = from.phone.offer(&mut rng(), &session(lines), &ports);
+    let offer = from.phone.offer(&mut rng(), &session(lines), &ports).unwrap();
     let seen = from.leg.read_offer(offer.as_bytes()).unwrap();
-    let forwarded = to.leg.offer(&mut rng(), &seen, &ports);
+    let forwarded = to.leg.offer(&mut rng(), &seen, &ports).unwrap();
     let at_phone = to.phone.read_offer(forwarded.as_bytes()).unwrap();
     let (answer, _) = to.phone.answer(&mut rng(), &at_phone, &ports).unwrap();
     let (accepted, _) = to.leg.read_answer(answer.as_bytes()).unwrap();
@@ -277,7 +277,7 @@ fn exchange(from: &mut Side, to: &mut Side, lines: &[&str]) {
 #[test]
 fn a_concluded_exchange_is_answered_no_more_and_its_keys_stay() {
     let mut offerer = leg(SrtpOnly);
-    let offer = offerer.offer(&mut rng(), &session(&["m=audio 4000 RTP/SAVP 0"]), &local(&[20_000]));
+    let offer = offerer.offer(&mut rng(), &session(&["m=audio 4000 RTP/SAVP 0"]), &local(&[20_000])).unwrap();
     let mut answerer = leg(SrtpOnly);
     let seen = answerer.read_offer(offer.as_bytes()).unwrap();
     offerer.conclude();
@@ -288,7 +288,7 @@ fn a_concluded_exchange_is_answered_no_more_and_its_keys_stay() {
     answerer.conclude();
     assert_eq!(offerer.read_answer(answer.as_bytes()), Err(OutOfTurn));
     assert_eq!(answerer.answer(&mut rng(), &seen, &local(&[20_000])), Err(OutOfTurn));
-    let again = offerer.offer(&mut rng(), &session(&["m=audio 4000 RTP/SAVP 0"]), &local(&[20_000]));
+    let again = offerer.offer(&mut rng(), &session(&["m=audio 4000 RTP/SAVP 0"]), &local(&[20_000])).unwrap();
     let seen = answerer.read_offer(again.as_bytes()).unwrap();
     let (answer, _) = answerer.answer(&mut rng(), &seen, &local(&[20_000])).unwrap();
     offerer.read_answer(answer.as_bytes()).unwrap();

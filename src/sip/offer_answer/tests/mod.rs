@@ -1,5 +1,6 @@
 //! One leg by itself against written descriptions; [`exchanges`] has what takes several of either.
 
+mod datagrams;
 mod exchanges;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
 };
 
 use super::*;
+use crate::wire::sdp::MediaKind;
 use LegSecurity::{PlainOnly, SrtpOnly, SrtpPreferred};
 use NegotiationFault::{AnswerMismatch, NoCommonSuite, NotEncrypted, NothingAccepted, OutOfTurn};
 
@@ -69,7 +71,7 @@ fn suite_of(protection: &Protection) -> Option<Suite> {
 
 /// Our offer, read back, after which the leg waits for an answer.
 fn offered(leg: &mut Leg, source: &[&str]) -> Session {
-    read(&leg.offer(&mut rng(), &session(source), &local(&[20_000, 20_002, 20_004])))
+    read(&leg.offer(&mut rng(), &session(source), &local(&[20_000, 20_002, 20_004])).unwrap())
 }
 
 /// The line of our offer with this suite, with the peer's key in place of ours.
@@ -116,10 +118,7 @@ fn every_state_under_every_operation() {
     type Operation = fn(&mut Leg) -> Result<(), NegotiationFault>;
     let operations: [Operation; 6] = [
         |leg| leg.read_offer(body(&["m=audio 7000 RTP/AVP 0"]).as_bytes()).map(drop),
-        |leg| {
-            leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
-            Ok(())
-        },
+        |leg| leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).map(drop),
         |leg| leg.read_answer(body(&["m=audio 7000 RTP/AVP 0"]).as_bytes()).map(drop),
         |leg| leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).map(drop),
         |leg| {
@@ -154,7 +153,7 @@ fn every_state_under_every_operation() {
 #[test]
 fn what_stands_is_repeated_byte_for_byte_and_answered_under_the_line_in_use() {
     let mut leg = leg(SrtpOnly);
-    let first = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000]));
+    let first = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
     let line = answer_line(&read(&first), Suite::AeadAes128Gcm);
     let answer = body(&["m=audio 6000 RTP/SAVP 0", &line]);
     leg.read_answer(answer.as_bytes()).unwrap();
@@ -167,7 +166,7 @@ fn what_stands_is_repeated_byte_for_byte_and_answered_under_the_line_in_use() {
     let changed = leg.read_answer(body(&["m=audio 6000 RTP/SAVP 0", &other]).as_bytes());
     assert_eq!(changed.map(drop), Err(AnswerMismatch));
     assert_eq!(leg.read_answer(answer.as_bytes()).map(|(_, settled)| settled), Ok(settled));
-    let held = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0", "a=sendonly"]), &local(&[20_000]));
+    let held = leg.offer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0", "a=sendonly"]), &local(&[20_000])).unwrap();
     assert_eq!(read(&held).origin_version, 3, "each description that differs has a version of its own");
 }
 
@@ -251,6 +250,7 @@ fn an_offer_carries_the_source_s_media_and_our_addresses_only() {
         ]),
         &local(&[20_000]),
     );
+    let text = text.unwrap();
     for expected in ["c=IN IP4 198.51.100.5", "m=audio 20000 RTP/AVP 96 0", "b=AS:64", "a=rtpmap:96 opus", "a=sendonly"]
     {
         assert!(text.contains(expected), "{expected} in {text}");
@@ -264,22 +264,23 @@ fn an_offer_carries_the_source_s_media_and_our_addresses_only() {
 fn sections_that_cannot_be_relayed_are_kept_with_port_zero() {
     let source = session(&[
         "m=audio 4000 RTP/AVP 0",
-        "m=application 4002 UDP/BFCP *",
+        "m=application 4002 UDP/TLS/BFCP *",
         "m=audio 4004 UDP/TLS/RTP/SAVPF 0",
-        "m=image 4006 udptl t38",
+        "m=image 4006 TCP t38",
         "m=video 0 RTP/AVP 96",
         "m=video 4008 RTP/AVP 97",
         "m=video 4010 RTP/AVP 98",
     ]);
-    let text = leg(PlainOnly).offer(&mut rng(), &source, &local(&[20_000, 20_002, 20_004, 20_006, 20_008, 0]));
+    let local = local(&[20_000, 20_002, 20_004, 20_006, 20_008, 0]);
+    let text = leg(PlainOnly).offer(&mut rng(), &source, &local).unwrap();
     let m_lines: Vec<_> = text.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(
         m_lines,
         [
             "m=audio 20000 RTP/AVP 0",
-            "m=application 0 UDP/BFCP *",
+            "m=application 0 UDP/TLS/BFCP *",
             "m=audio 0 UDP/TLS/RTP/SAVPF 0",
-            "m=image 0 udptl t38",
+            "m=image 0 TCP t38",
             "m=video 0 RTP/AVP 96",
             "m=video 0 RTP/AVP 97",
             "m=video 0 RTP/AVP 98",
@@ -385,10 +386,10 @@ fn answers_that_do_not_fit_their_offer_change_nothing() {
 #[test]
 fn a_section_we_refused_may_not_be_answered_and_crypto_needs_an_offer_of_it() {
     let mut leg = leg(PlainOnly);
-    offered(&mut leg, &["m=audio 4000 RTP/AVP 0", "m=image 4002 udptl t38"]);
-    let revived = body(&["m=audio 6000 RTP/AVP 0", "m=image 6002 udptl t38"]);
+    offered(&mut leg, &["m=audio 4000 RTP/AVP 0", "m=image 4002 TCP t38"]);
+    let revived = body(&["m=audio 6000 RTP/AVP 0", "m=image 6002 TCP t38"]);
     assert_eq!(leg.read_answer(revived.as_bytes()), Err(AnswerMismatch));
-    let encrypted = body(&["m=audio 6000 RTP/AVP 0", &crypto(1, Suite::AeadAes256Gcm, 1), "m=image 0 udptl t38"]);
+    let encrypted = body(&["m=audio 6000 RTP/AVP 0", &crypto(1, Suite::AeadAes256Gcm, 1), "m=image 0 TCP t38"]);
     assert_eq!(leg.read_answer(encrypted.as_bytes()), Err(AnswerMismatch));
 }
 
@@ -524,7 +525,7 @@ fn sections_this_leg_rejects_are_not_shown_to_the_other() {
 #[test]
 fn an_offer_with_nothing_to_relay_is_refused() {
     for lines in [
-        vec!["m=image 6000 udptl t38"],
+        vec!["m=image 6000 TCP t38"],
         vec!["m=audio 0 RTP/AVP 0"],
         vec!["m=audio 6000 UDP/TLS/RTP/SAVPF 0"],
         vec!["m=text 6000 RTP/AVP 98"],
@@ -574,16 +575,34 @@ fn an_answer_that_accepts_nothing_is_a_fault_and_may_be_tried_again() {
     assert!(leg.answer(&mut rng(), &good, &local(&[20_000])).is_ok());
 }
 
+/// What the other leg is offered, which has a mind of its own about multiplexing.
+fn leg_that_offers(seen: &Session) -> String {
+    let text = leg(PlainOnly).offer(&mut rng(), seen, &local(&[20_002])).unwrap();
+    assert!(!text.contains("a=rtcp-mux"), "{text}");
+    text
+}
+
 #[test]
 fn mux_is_answered_exactly_if_offered() {
     for security in SECURITIES {
-        for (line, is_muxed) in [("a=rtcp-mux", true), ("a=ptime:20", false)] {
+        for (line, is_muxed) in [
+            ("a=rtcp-mux", true),
+            // Required (RFC 8858), with and without what must stand beside it.
+            ("a=rtcp-mux\r\na=rtcp-mux-only", true),
+            ("a=rtcp-mux-only", true),
+            ("a=rtcp:6000\r\na=rtcp-mux\r\na=rtcp-mux-only", true),
+            ("a=ptime:20", false),
+            ("a=rtcp:6001", false),
+        ] {
             let mut leg = leg(security);
             let offer = ["m=audio 6000 RTP/AVP 0", line, &crypto(1, Suite::AeadAes128Gcm, 1)];
-            leg.read_offer(body(&offer).as_bytes()).unwrap();
+            let seen = leg.read_offer(body(&offer).as_bytes()).unwrap();
+            let to_other = leg_that_offers(&seen);
+            assert!(!to_other.contains("rtcp-mux-only") && !to_other.contains("a=rtcp:"), "{to_other}");
             let (text, settled) =
                 leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
-            assert_eq!(text.contains("a=rtcp-mux"), is_muxed);
+            assert_eq!(text.contains("a=rtcp-mux\r\n"), is_muxed, "{line}");
+            assert!(!text.contains("rtcp-mux-only"), "an answer never has it: {text}");
             assert_eq!(settled[0].remote_rtcp.is_none(), is_muxed);
         }
     }
