@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
     config::{self, Config, Directory, Forwarding, Place, User},
-    media::{self, LegReport},
+    media,
     sip::locate::Question,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
@@ -243,12 +243,13 @@ impl Server {
                 | Output::StoreCdr(_)
                 | Output::Resynced { .. }
                 | Output::TestCalled { .. }
-                | Output::Notify { .. } => {}
+                | Output::Notify { .. }
+                | Output::Inspected { .. } => {}
             }
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+            self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
         }
     }
 

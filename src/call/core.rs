@@ -4,6 +4,7 @@ mod callback;
 mod certificates;
 mod events;
 mod identification;
+mod inspection;
 mod messages;
 mod notifications;
 mod preemption;
@@ -31,6 +32,7 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
+    inspection::Inspections,
     interface::{Counters, Input, Output, Setup, TestCall},
     keep_alive::KeepAlives,
     leg::Peer,
@@ -91,6 +93,7 @@ pub struct Core {
     messages: Messages,
     notifications: Notifications,
     resyncs: Resyncs,
+    inspections: Inspections,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
@@ -156,6 +159,7 @@ impl Core {
             messages: Messages::new(limits::MESSAGES_MAX),
             notifications: Notifications::default(),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
+            inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
@@ -195,6 +199,7 @@ impl Core {
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
             Input::TestCall { id } => self.order_test_call(id),
+            Input::Inspect { id, call } => self.inspect(id, &call),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }
@@ -549,7 +554,7 @@ impl Core {
     fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
             let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
         }
     }
 
@@ -581,7 +586,7 @@ impl Core {
                 self.ctx.counters.calls_refused += 1;
                 let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
                 let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
                 self.ctx.refuse(&pending, status, phrase);
             }
         }
@@ -678,7 +683,8 @@ impl Core {
             self.live_calls -= 1;
             self.note_idle(&call);
             self.report_test_call(&call);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            self.ctx.counters.quality.observe(&cdr);
+            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
         }
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
@@ -742,9 +748,7 @@ impl Core {
     }
 
     fn media_event(&mut self, event: &media::Event) {
-        let leg = match event {
-            media::Event::OpenFailed { leg } | media::Event::Flowing { leg } | media::Event::Closed { leg, .. } => *leg,
-        };
+        let leg = event.leg();
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);
@@ -754,6 +758,7 @@ impl Core {
         if matches!(event, media::Event::Closed { .. }) {
             self.room_made(leg.worker);
         }
+        self.leg_reported(side, event);
     }
 
     fn directory_changed(&mut self, directory: Arc<Directory>) {

@@ -124,6 +124,7 @@ fn drain(core: &mut Core, now: Instant, telephone: &Flow) -> Rehearsal {
             | Output::StoreCdr(_)
             | Output::Resynced { .. }
             | Output::TestCalled { .. }
+            | Output::Inspected { .. }
             | Output::Notify { .. } => {}
         }
     }

@@ -274,7 +274,7 @@ pub(super) fn attempt_ended(
 pub(super) fn connected(ctx: &mut Context, call: CallId, info: &EmergencyInfo, trunk: Option<&str>, setup_ms: u64) {
     note!(warn, "connected", ctx, Some(call), info, { trunk = trunk, setup_ms = setup_ms }, "Emergency call connected.");
     if info.class == Class::Emergency {
-        ctx.counters.emergency_setup.add(setup_ms);
+        ctx.counters.emergency_setup.0.observe(Duration::from_millis(setup_ms).as_secs_f64());
     }
 }
 

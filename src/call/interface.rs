@@ -10,7 +10,11 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{cdr::Cdr, notification::Notice};
+use super::{
+    cdr::{Cdr, LegRecord},
+    notification::Notice,
+    quality_totals::QualityTotals,
+};
 use crate::{
     config::{Config, Directory, NotifyTarget},
     media,
@@ -18,7 +22,9 @@ use crate::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
+    types::{
+        Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram, reason::DropCounters,
+    },
     wire::sip::frame::FrameError,
 };
 
@@ -84,6 +90,11 @@ pub enum Input {
     TestCall {
         id: u64,
     },
+    /// An operator looks at a live call, by the identifier of its record; answered once, by [`Output::Inspected`] with this `id`.
+    Inspect {
+        id: u64,
+        call: String,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -116,7 +127,7 @@ pub enum Output {
     },
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
-    StoreCdr(Cdr),
+    StoreCdr(Box<Cdr>),
     Resynced {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
@@ -129,6 +140,10 @@ pub enum Output {
     Notify {
         target: NotifyTarget,
         notice: Box<Notice>,
+    },
+    Inspected {
+        id: u64,
+        result: Result<Box<CallDetail>, InspectionRefusal>,
     },
     Timeout(Option<Instant>),
 }
@@ -147,6 +162,7 @@ impl fmt::Debug for Input {
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::TestCall { id } => write!(f, "TestCall({id})"),
+            Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -167,6 +183,7 @@ impl fmt::Debug for Output {
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
             Self::TestCalled { id, result } => write!(f, "TestCalled({id}, {result:?})"),
             Self::Notify { target, notice } => write!(f, "Notify({target:?}, {:?})", notice.outcome),
+            Self::Inspected { id, result } => write!(f, "Inspected({id}, {})", result.is_ok()),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -234,6 +251,42 @@ pub struct LineView {
     pub callback: Option<String>,
 }
 
+/// The same with how its legs do now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub call: CallView,
+    pub a: LegDetail,
+    /// The leg that has answered.
+    pub b: Option<LegDetail>,
+}
+
+/// What the leg's record would say if the call ended now, and whether its peer is silent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LegDetail {
+    #[serde(flatten)]
+    pub record: LegRecord,
+    pub silence: Option<SilenceView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SilenceView {
+    /// When it was noticed, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// `no_packets`, `authentication`, `payload_type` or `source`.
+    pub cause: &'static str,
+    /// RTCP still came.
+    pub rtcp: bool,
+}
+
+/// Why a call is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionRefusal {
+    NoSuchCall,
+    /// As many looks as there may be wait for their workers.
+    TooMany,
+}
+
 /// What became of asking one device to fetch its configuration again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceSync {
@@ -287,22 +340,15 @@ pub struct Counters {
     pub emergency_attempts: BTreeMap<(String, u16), u64>,
     pub emergency_setup: SetupTimes,
     pub emergency_notify_failures: u64,
+    pub quality: QualityTotals,
 }
 
-/// How long emergency calls took from the INVITE to the answer.
-#[derive(Clone, Debug, Default)]
-pub struct SetupTimes {
-    /// By upper bound in [`SetupTimes::BOUNDS_MS`], and those above the last.
-    pub counts: [u64; 8],
-    pub sum_ms: u64,
-}
+/// How long emergency calls took from the INVITE to the answer, in seconds.
+#[derive(Clone, Debug)]
+pub struct SetupTimes(pub Histogram);
 
-impl SetupTimes {
-    pub const BOUNDS_MS: [u64; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
-
-    pub(super) fn add(&mut self, ms: u64) {
-        let bucket = Self::BOUNDS_MS.iter().position(|bound| ms <= *bound).unwrap_or(Self::BOUNDS_MS.len());
-        self.counts[bucket] += 1;
-        self.sum_ms = self.sum_ms.saturating_add(ms);
+impl Default for SetupTimes {
+    fn default() -> Self {
+        Self(Histogram::new(&[0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
     }
 }

@@ -23,6 +23,7 @@ mod handover;
 mod hunt;
 mod identity;
 mod in_dialog;
+mod inspection;
 mod interface;
 mod keep_alive;
 mod late_offer;
@@ -34,6 +35,7 @@ mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;
+pub mod quality_totals;
 mod received_history;
 mod refer;
 mod resync;
@@ -47,7 +49,7 @@ mod update;
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    CallView, Counters, DeviceSync, EmergencyState, Input, LineView, Output, Setup, SetupTimes, SyncOutcome,
-    SyncRefusal, TestCall, TestRefusal,
+    CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail, LineView, Output,
+    Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall, TestRefusal,
 };
 pub use notification::Notice;

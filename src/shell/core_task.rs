@@ -14,7 +14,8 @@ use tokio::{
 
 use crate::{
     call::{
-        CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, Output, SyncRefusal, TestCall, TestRefusal,
+        CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, Output,
+        SyncRefusal, TestCall, TestRefusal,
     },
     media,
     sip::registrar::{Binding, Change},
@@ -54,6 +55,11 @@ pub enum ToCore {
 pub enum Query {
     Stats(oneshot::Sender<Stats>),
     Calls(oneshot::Sender<Vec<CallView>>),
+    /// One live call, with what its media legs report now.
+    Call {
+        id: String,
+        reply: oneshot::Sender<InspectionResult>,
+    },
     Registrations(oneshot::Sender<Vec<Binding>>),
     /// As seen by this user, or by the operator.
     Emergency {
@@ -71,6 +77,7 @@ pub enum Query {
 }
 
 pub type SyncResult = Result<Vec<DeviceSync>, SyncRefusal>;
+pub type InspectionResult = Result<Box<CallDetail>, InspectionRefusal>;
 
 /// The core's totals and present numbers.
 #[derive(Clone, Debug)]
@@ -95,10 +102,11 @@ pub struct CoreTask {
     held: Held,
     /// Who waits for what devices say, by number; the core answers each, and has a limit.
     resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
-    last_resync: u64,
-    /// Who waits for a test call, by number; the core makes one at a time.
+    /// Who waits for what workers report, likewise.
+    inspections: HashMap<u64, oneshot::Sender<InspectionResult>>,
+    /// Who waits for a test call, likewise; the core makes one at a time.
     test_calls: HashMap<u64, oneshot::Sender<Result<TestCall, TestRefusal>>>,
-    last_test_call: u64,
+    last_order: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
 }
@@ -132,16 +140,17 @@ enum Turn {
 
 impl CoreTask {
     pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
+        let (batch, held) = (Batch::default(), Held::default());
         Self {
             core,
             mail,
             outside,
-            batch: Batch::default(),
-            held: Held::default(),
+            batch,
+            held,
             resyncs: HashMap::new(),
-            last_resync: 0,
+            inspections: HashMap::new(),
             test_calls: HashMap::new(),
-            last_test_call: 0,
+            last_order: 0,
             wake_at: None,
         }
     }
@@ -208,7 +217,7 @@ impl CoreTask {
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
-                Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
+                Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
                 Output::Resynced { id, result } => {
                     if let Some(reply) = self.resyncs.remove(&id) {
                         let _ = reply.send(result);
@@ -220,6 +229,11 @@ impl CoreTask {
                     }
                 }
                 Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
+                Output::Inspected { id, result } => {
+                    if let Some(reply) = self.inspections.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
                 Output::Timeout(at) => {
                     self.wake_at = at;
                     return Ok(());
@@ -294,17 +308,22 @@ impl CoreTask {
                 let _ = reply.send(stats);
             }
             Query::Calls(reply) => drop(reply.send(self.core.calls())),
+            Query::Call { id: call, reply } => {
+                self.last_order += 1;
+                self.inspections.insert(self.last_order, reply);
+                self.input(Input::Inspect { id: self.last_order, call })?;
+            }
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
             Query::Emergency { user, reply } => drop(reply.send(self.core.emergency(user.as_deref()))),
             Query::TestCall(reply) => {
-                self.last_test_call += 1;
-                self.test_calls.insert(self.last_test_call, reply);
-                self.input(Input::TestCall { id: self.last_test_call })?;
+                self.last_order += 1;
+                self.test_calls.insert(self.last_order, reply);
+                self.input(Input::TestCall { id: self.last_order })?;
             }
             Query::Resync { user, is_reboot, reply } => {
-                self.last_resync += 1;
-                self.resyncs.insert(self.last_resync, reply);
-                self.input(Input::Resync { id: self.last_resync, user, is_reboot })?;
+                self.last_order += 1;
+                self.resyncs.insert(self.last_order, reply);
+                self.input(Input::Resync { id: self.last_order, user, is_reboot })?;
             }
         }
         Ok(())

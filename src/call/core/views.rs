@@ -81,6 +81,7 @@ impl Core {
             && self.messages.is_empty()
             && self.notifications.is_empty()
             && self.resyncs.is_empty()
+            && self.inspections.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0

@@ -19,6 +19,7 @@ mod overload;
 mod oversize;
 mod pbx;
 mod provisional;
+mod quality;
 mod reach;
 mod reasons;
 mod resync;
