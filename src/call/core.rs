@@ -198,8 +198,8 @@ impl Core {
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
-            Input::TestCall { id } => self.order_test_call(id),
             Input::Inspect { id, call } => self.inspect(id, &call),
+            Input::TestCall { id } => self.order_test_call(id),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }

@@ -86,14 +86,14 @@ pub enum Input {
         user: String,
         is_reboot: bool,
     },
-    /// An operator wants a call to the carrier's test number; answered once, by [`Output::TestCalled`] with this `id`.
-    TestCall {
-        id: u64,
-    },
     /// An operator looks at a live call, by the identifier of its record; answered once, by [`Output::Inspected`] with this `id`.
     Inspect {
         id: u64,
         call: String,
+    },
+    /// An operator wants a call to the carrier's test number; answered once, by [`Output::TestCalled`] with this `id`.
+    TestCall {
+        id: u64,
     },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
@@ -161,8 +161,8 @@ impl fmt::Debug for Input {
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
-            Self::TestCall { id } => write!(f, "TestCall({id})"),
             Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
+            Self::TestCall { id } => write!(f, "TestCall({id})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -207,6 +207,42 @@ pub struct CallView {
     pub b_suite: Option<String>,
 }
 
+/// The same with how its legs do now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub call: CallView,
+    pub a: LegDetail,
+    /// The leg that has answered.
+    pub b: Option<LegDetail>,
+}
+
+/// What the leg's record would say if the call ended now, and whether its peer is silent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LegDetail {
+    #[serde(flatten)]
+    pub record: LegRecord,
+    pub silence: Option<SilenceView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SilenceView {
+    /// When it was noticed, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// `no_packets`, `authentication`, `payload_type` or `source`.
+    pub cause: &'static str,
+    /// RTCP still came.
+    pub rtcp: bool,
+}
+
+/// Why a call is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionRefusal {
+    NoSuchCall,
+    /// As many looks as there may be wait for their workers.
+    TooMany,
+}
+
 /// What of emergency calling only a running server knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmergencyState {
@@ -249,42 +285,6 @@ pub struct LineView {
     /// Its own address, which is not shown, and not the company's.
     pub is_private: bool,
     pub callback: Option<String>,
-}
-
-/// The same with how its legs do now.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CallDetail {
-    #[serde(flatten)]
-    pub call: CallView,
-    pub a: LegDetail,
-    /// The leg that has answered.
-    pub b: Option<LegDetail>,
-}
-
-/// What the leg's record would say if the call ended now, and whether its peer is silent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LegDetail {
-    #[serde(flatten)]
-    pub record: LegRecord,
-    pub silence: Option<SilenceView>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct SilenceView {
-    /// When it was noticed, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// `no_packets`, `authentication`, `payload_type` or `source`.
-    pub cause: &'static str,
-    /// RTCP still came.
-    pub rtcp: bool,
-}
-
-/// Why a call is not shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InspectionRefusal {
-    NoSuchCall,
-    /// As many looks as there may be wait for their workers.
-    TooMany,
 }
 
 /// What became of asking one device to fetch its configuration again.

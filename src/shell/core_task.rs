@@ -104,7 +104,7 @@ pub struct CoreTask {
     resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
     /// Who waits for what workers report, likewise.
     inspections: HashMap<u64, oneshot::Sender<InspectionResult>>,
-    /// Who waits for a test call, likewise; the core makes one at a time.
+    /// Who waits for a test call; the core makes one at a time.
     test_calls: HashMap<u64, oneshot::Sender<Result<TestCall, TestRefusal>>>,
     last_order: u64,
     /// When the core wants a `Timeout`.

@@ -351,9 +351,9 @@ impl Server {
                     self.commands.push_back((at, worker, command));
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
-                Output::TestCalled { .. } => {}
                 Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
                 Output::Inspected { result, .. } => self.inspected.push(result),
+                Output::TestCalled { .. } => {}
                 Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
