@@ -557,7 +557,10 @@ impl Core {
                 self.ctx.counters.emergency_refused += 1;
                 let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
                 self.record_refusal(&caller, dialled, status, phrase);
-                self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
+                // Anybody anywhere can send such a call: strangers are not to make the desk's telephones ring.
+                if source != (emergency::Source::UnauthenticatedDevice { in_site_networks: false }) {
+                    self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
+                }
             }
             emergency::Decision::Loop => {
                 emergency_call::log_loop(&self.ctx, &origin, dialled);

@@ -122,9 +122,9 @@ fn drain(core: &mut Core, now: Instant, telephone: &Flow) -> Rehearsal {
             | Output::Media { .. }
             | Output::StoreBinding(_)
             | Output::StoreCdr(_)
-            | Output::Inspected { .. }
             | Output::Resynced { .. }
             | Output::TestCalled { .. }
+            | Output::Inspected { .. }
             | Output::Notify { .. } => {}
         }
     }

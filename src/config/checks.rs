@@ -356,6 +356,25 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
         })
     });
     let warnings = warnings.chain(profiles);
+    let by_number = || {
+        let is_eligible = |t: &&Trunk| t.is_enabled && t.reaches_pstn && t.carries_emergency;
+        config.trunks.iter().filter(is_eligible).find(|t| t.location != TrunkLocation::PidfLo)
+    };
+    let private = directory.iter().filter(|user| user.place.private_address.is_some());
+    let unsent = private.filter_map(|user| {
+        let trunk = by_number()?;
+        Some(Problem {
+            severity: Severity::Warning,
+            line: 0,
+            key: format!("user {:?} address", user.name),
+            message: format!(
+                "the trunk {:?} takes no location document, so the private address is not sent",
+                trunk.name
+            ),
+            remedy: "the same address registered with the carrier for the direct line".to_owned(),
+        })
+    });
+    let warnings = warnings.chain(unsent);
     let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
     directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
 }
@@ -481,6 +500,33 @@ mod tests {
             let without: String = good.lines().filter(|l| !l.starts_with(element)).map(|l| format!("{l}\n")).collect();
             assert_eq!(messages(line, &without), [format!("{what} is missing in the private address")]);
         }
+    }
+
+    #[test]
+    fn a_trunk_that_takes_no_document_is_named_where_there_is_a_private_address() {
+        let company =
+            "address = { country = \"GB\", A3 = \"London\", RD = \"Example\", HNO = \"5\", PC = \"ZZ99 9ZZ\" }\n";
+        let emergency = "[emergency]\ncallback_numbers = [\"+442079460100\"]\n";
+        let trunk =
+            |location: &str| format!("[trunk.a]\nhost = \"a.example\"\nnumbers = [\"+442079460100\"]\n{location}");
+        let warnings = |location: &str| {
+            let text = format!("[company]\nname = \"x\"\nregion = \"GB\"\n{company}{emergency}{}", trunk(location));
+            let address = company.trim_start_matches("address = { ").trim_end_matches(" }\n").replace(", ", "\n");
+            let user = User {
+                name: "alice".to_owned(),
+                extension: "1001".to_owned(),
+                direct_line: Some("+442079460100".to_owned()),
+                credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+                forwarding: Forwarding::default(),
+                place: Place { private_address: Some(parse_address(&address).unwrap()), is_shared: false },
+            };
+            let problems = check_directory(&parse(&text).unwrap().0, &Directory::new([user]));
+            problems.into_iter().map(|p| (p.severity, p.key)).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(""), []);
+        let warning = || (Severity::Warning, "user \"alice\" address".to_owned());
+        assert_eq!(warnings("location = \"elin\""), [warning()]);
+        assert_eq!(warnings("location = { header = \"X-Id\", value = \"7\" }"), [warning()]);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub const CALLBACKS_PER_NUMBER_MAX: usize = 16;
 pub const NOTIFICATIONS_MAX: usize = 1_000;
 /// ... and of POSTs to web servers; a further one fails, and is logged.
 pub const POSTS_MAX: usize = 64;
-/// Live calls; an INVITE above it is answered 503 with Retry-After. Emergency calls are exempt.
+/// Live calls; an INVITE above it is answered 503 with Retry-After. Emergency calls are exempt, up to `emergency.reserved_calls`
+/// above it; then the newest ordinary call ends for each.
 pub const CALLS_MAX: usize = 20_000;
 /// Contacts per address-of-record. A further one displaces the one that expires soonest, those without a connection first; a
 /// REGISTER that alone names more is answered 403.

@@ -359,6 +359,8 @@ fn desks_are_told_of_a_refused_call_and_not_of_a_test() {
     dial(&mut b, ALICE, "911", "help");
     assert!(text_of(&b.take_request("MESSAGE", CAROL).1).contains("it was refused"));
     assert!(b.find_request("MESSAGE", CAROL).is_none(), "a test");
+    dial(&mut b, "198.51.100.66:5060", "911", "stranger");
+    assert!(b.find_request("MESSAGE", CAROL).is_none(), "anybody anywhere could send that");
     assert_eq!(b.notices.len(), 1);
 }
 
