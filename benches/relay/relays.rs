@@ -26,6 +26,7 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, Timespec, clock_gettime},
 };
+use tokio::runtime::Runtime;
 
 use crate::load::{Devices, keys};
 
@@ -51,12 +52,18 @@ pub(crate) struct Ringdown {
     counters: MediaCounters,
     /// Keeps the thread.
     _plane: MediaPlane,
+    /// What the plane's notices are registered with; nobody waits for them.
+    _runtime: Runtime,
 }
 
 impl Ringdown {
     pub(crate) fn start(devices: &Devices, suite: Suite) -> Self {
         let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
-        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let mut plane = {
+            let _entered = runtime.enter();
+            MediaPlane::start(Clock::start(), &range, 1).unwrap()
+        };
         let mut slots = Ports::new(&range, 1);
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
@@ -74,7 +81,7 @@ impl Ringdown {
         // The commands need no answer; the first packets must not come before they are carried out.
         std::thread::sleep(Duration::from_millis(500));
         let name = format!("ringdown, {} on both legs", suite.name());
-        Self { name, suite, ports, counters: plane.counters(), _plane: plane }
+        Self { name, suite, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log,
-    LogFormat, Media, Pbx, PidfElement, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated, checks, groups,
+    LogFormat, Media, Pbx, PidfElement, Privacy, SandboxMode, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated,
+    checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -36,9 +37,11 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let mut dialing_section = root.section("dialing");
     let dialing = dialing(&mut dialing_section);
     let emergency = emergency(root.section("emergency"), &company, &trunks);
+    let privacy = privacy(root.section("privacy"));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
-    let config = Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, log, groups };
+    let config =
+        Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, privacy, log, groups };
     checks::voicemail(&dialing_section, &config);
     config
 }
@@ -314,6 +317,13 @@ fn location(trunk: &mut Section<'_>) -> TrunkLocation {
     }
     section.finish();
     TrunkLocation::Header { name: name.unwrap_or_default(), value: Private::new(value.unwrap_or_default()) }
+}
+
+fn privacy(mut section: Section<'_>) -> Privacy {
+    let modes = [("required", SandboxMode::Required), ("best-effort", SandboxMode::BestEffort)];
+    let privacy = Privacy { sandbox: section.choice("sandbox", &modes).unwrap_or(SandboxMode::Required) };
+    section.finish();
+    privacy
 }
 
 fn log(mut section: Section<'_>) -> Log {

@@ -12,6 +12,7 @@ pub mod logging;
 pub mod media_io;
 pub mod resolve;
 pub mod run;
+pub mod sandbox;
 pub mod selftest;
 pub mod settings;
 pub mod store;
