@@ -10,6 +10,7 @@ pub mod failure;
 pub mod files;
 pub mod logging;
 pub mod media_io;
+pub mod prove;
 pub mod resolve;
 pub mod run;
 pub mod sandbox;

@@ -15,6 +15,7 @@ mod clients;
 mod common;
 mod dns;
 mod phone;
+mod prove;
 mod reach;
 mod resync;
 mod sandbox;

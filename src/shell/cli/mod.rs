@@ -19,6 +19,7 @@ mod check;
 mod dial_test;
 mod forwarding;
 mod init;
+mod prove;
 mod resync;
 mod run;
 mod selftest;
@@ -53,6 +54,9 @@ enum Command {
     DialTest(dial_test::Options),
     /// Start a server and two phones on loopback, let them call each other over SRTP, and measure the latency.
     Selftest,
+    /// Look into a running server during and after calls and show, claim by claim, that it keeps no audio. Exit 0 if every
+    /// claim is shown, 69 if one cannot be shown here (some need root), 70 if one fails.
+    Prove(prove::Options),
     /// Show the version.
     Version,
 }
@@ -86,6 +90,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Cdr(command) => cdr::run(config, command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Selftest => selftest::run(),
+        Command::Prove(options) => prove::run(&options),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(())
