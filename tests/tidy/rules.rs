@@ -271,7 +271,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 45] = [
+const WRAPPERS: [(&str, &[&str]); 47] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -310,6 +310,8 @@ const WRAPPERS: [(&str, &[&str]); 45] = [
     ("rtrb", &["shell/media_io"]),
     ("rusqlite", &["shell/store"]),
     ("axum", &["shell/admin"]),
+    ("hyper", &["shell/notifier.rs"]),
+    ("hyper_util", &["shell/notifier.rs"]),
     ("prometheus_client", &["shell/admin"]),
     ("csv", &["shell"]),
     ("tracing_subscriber", &["shell"]),
