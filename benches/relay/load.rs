@@ -26,7 +26,7 @@ const PACKET_BYTES: usize = 172;
 /// Each leg gets one packet in this many ticks of a millisecond: 50 a second.
 const TICKS_PER_PACKET: usize = 20;
 /// The device whose last packet is opened after each turn.
-const SAMPLED: usize = 1;
+pub(crate) const SAMPLED: usize = 1;
 
 /// The keys of a leg: what its device sends under, and what it receives under.
 pub(crate) fn keys(suite: Suite, leg: usize) -> (MasterKey, MasterKey) {
@@ -84,10 +84,9 @@ impl Devices {
     }
 
     /// Opens the last packet relayed to one device, to be sure that the relay did what it is measured for.
-    pub(crate) fn check_sample(&self, suite: Suite) {
+    pub(crate) fn check_sample(&self, suite: Suite, key: &MasterKey) {
         let mut packet = self.sample.lock().unwrap().clone();
-        let (_, receives) = keys(suite, SAMPLED);
-        let len = Inbound::new(suite, &receives, 0).unprotect_rtp(&mut packet).expect("sealed for this device");
+        let len = Inbound::new(suite, key, 0).unprotect_rtp(&mut packet).expect("sealed for this device");
         assert_eq!(packet[12..len], [0x55; PACKET_BYTES - 12], "the payload came through");
     }
 }
@@ -125,8 +124,10 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
-    pub(crate) fn new(devices: &Devices, suite: Suite) -> Self {
-        let outbound = (0..devices.len()).map(|leg| Outbound::new(suite, &keys(suite, leg).0)).collect();
+    /// With the suites of even and odd legs.
+    pub(crate) fn new(devices: &Devices, suites: [Suite; 2]) -> Self {
+        let outbound = |leg: usize| Outbound::new(suites[leg % 2], &keys(suites[leg % 2], leg).0);
+        let outbound = (0..devices.len()).map(outbound).collect();
         Self { outbound, sequence: 0 }
     }
 

@@ -1,9 +1,10 @@
 //! CPU time per relayed packet: ringdown's media worker with SRTP on both legs, beside a bare `recvfrom` + `sendto` loop
-//! and a naive tokio relay (one task per socket), which forward the same packets unchanged.
+//! and a naive tokio relay (one task per socket), which forward the same packets unchanged, and beside Debian's rtpengine
+//! (`rtpengine-daemon`; left out where it is not installed), which re-encrypts as ringdown does.
 //!
 //! 1000 legs in 500 calls each get a 172-byte RTP packet every 20 ms over loopback, from a load generator on another core.
 //! The relays take turns, so that whatever else the machine does hits all of them; each runs in one thread pinned to the
-//! same core, and only that thread's CPU time counts. The median over the rounds is printed.
+//! same core (rtpengine in a process of its own, with one worker), and only its CPU time counts. The median over the rounds is printed.
 //!
 //! `cargo bench --bench relay` takes under a minute, `cargo bench --bench relay -- --quick` a few seconds.
 
@@ -16,18 +17,20 @@
 
 mod load;
 mod relays;
+mod rtpengine;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ringdown::wire::srtp::Suite;
 
 use load::{Devices, Sealed};
 use relays::{Relay, Ringdown, Simple};
+use rtpengine::Rtpengine;
 
 /// Descriptors for everything that is neither a device nor a relay socket.
 const OTHER_DESCRIPTORS: u64 = 100;
 /// Per leg: its device, a socket of the two simple relays each, and two of each of ringdown's.
-const DESCRIPTORS_PER_LEG: u64 = 7;
+const DESCRIPTORS_PER_LEG: u64 = 9;
 
 struct Plan {
     legs: usize,
@@ -45,7 +48,7 @@ struct Turn {
 
 fn main() {
     let plan = plan();
-    let devices = Devices::start(plan.legs);
+    let devices = Arc::new(Devices::start(plan.legs));
     let mut contenders = contenders(&devices);
     // The relays have taken the first core; the load must not disturb them there.
     relays::pin(1);
@@ -74,14 +77,20 @@ fn plan() -> Plan {
 }
 
 /// The relays with the packets they get: the bare loop first, to which the others are compared.
-fn contenders(devices: &Devices) -> Vec<(Box<dyn Relay>, Sealed)> {
-    let (cm, gcm) = (Suite::AesCm128HmacSha1_80, Suite::AeadAes128Gcm);
-    vec![
+fn contenders(devices: &Arc<Devices>) -> Vec<(Box<dyn Relay>, Sealed)> {
+    let (cm, gcm) = ([Suite::AesCm128HmacSha1_80; 2], [Suite::AeadAes128Gcm; 2]);
+    let mut all: Vec<(Box<dyn Relay>, Sealed)> = vec![
         (Box::new(Simple::bare(devices)), Sealed::new(devices, cm)),
         (Box::new(Ringdown::start(devices, cm)), Sealed::new(devices, cm)),
         (Box::new(Simple::tokio(devices)), Sealed::new(devices, cm)),
         (Box::new(Ringdown::start(devices, gcm)), Sealed::new(devices, gcm)),
-    ]
+        (Box::new(Ringdown::start(devices, rtpengine::SUITES)), Sealed::new(devices, rtpengine::SUITES)),
+    ];
+    match Rtpengine::start(devices) {
+        Some(relay) => all.push((Box::new(relay), Sealed::new(devices, rtpengine::SUITES))),
+        None => println!("rtpengine is not installed: apt-get install --no-install-recommends rtpengine-daemon"),
+    }
+    all
 }
 
 /// Packets flow for a moment before they count: a relay that was silent while others had their turn looks addresses up
@@ -95,8 +104,8 @@ fn turn(relay: &dyn Relay, packets: &mut Sealed, devices: &Devices, time: Durati
     let (relayed, cpu_ns, received) = (relay.relayed(), relay.cpu_ns(), devices.received());
     let sent = devices.send(&slice, relay.ports());
     settle(relay, relayed + sent);
-    if let Some(suite) = relay.suite() {
-        devices.check_sample(suite);
+    if let Some((suite, key)) = relay.sample_key() {
+        devices.check_sample(suite, key);
     }
     Turn {
         relayed: relay.relayed() - relayed,
@@ -117,7 +126,7 @@ fn settle(relay: &dyn Relay, expected: u64) {
 
 fn report(contenders: &[(Box<dyn Relay>, Sealed)], turns: &[Vec<Turn>]) {
     let bare = per_packet(&turns[0]);
-    println!("{:<34} {:>10} {:>8} {:>14} {:>8}", "relay", "packets", "lost", "CPU ns/packet", "ratio");
+    println!("{:<44} {:>10} {:>8} {:>14} {:>8}", "relay", "packets", "lost", "CPU ns/packet", "ratio");
     for ((relay, _), turns) in contenders.iter().zip(turns) {
         let own = per_packet(turns);
         let relayed: u64 = turns.iter().map(|turn| turn.relayed).sum();
@@ -125,7 +134,7 @@ fn report(contenders: &[(Box<dyn Relay>, Sealed)], turns: &[Vec<Turn>]) {
         let received: u64 = turns.iter().map(|turn| turn.received).sum();
         let lost = 100.0 * (1.0 - received as f64 / sent as f64);
         let ratio = median(own.iter().zip(&bare).map(|(own, bare)| own / bare).collect());
-        println!("{:<34} {relayed:>10} {lost:>7.2}% {:>14.0} {ratio:>8.2}", relay.name(), median(own));
+        println!("{:<44} {relayed:>10} {lost:>7.2}% {:>14.0} {ratio:>8.2}", relay.name(), median(own));
     }
 }
 

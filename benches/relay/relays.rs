@@ -11,13 +11,13 @@ use std::{
 };
 
 use ringdown::{
-    media::{Command, Protection, Remote, ports::Ports},
+    media::{Command, Formats, Protection, Remote, ports::Ports},
     shell::{
         clock::Clock,
         media_io::{MediaCounters, MediaPlane},
     },
     types::limits::PACKET_BYTES_MAX,
-    wire::srtp::Suite,
+    wire::srtp::{MasterKey, Suite},
 };
 use rustix::{
     buffer::spare_capacity,
@@ -28,9 +28,9 @@ use rustix::{
 };
 use tokio::runtime::Runtime;
 
-use crate::load::{Devices, keys};
+use crate::load::{Devices, SAMPLED, keys};
 
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const BATCH_EVENTS_MAX: usize = 64;
 
 pub(crate) trait Relay {
@@ -40,14 +40,14 @@ pub(crate) trait Relay {
     fn relayed(&self) -> u64;
     /// CPU time of the relay's thread, up to a tenth of a second old.
     fn cpu_ns(&self) -> u64;
-    /// The suite of both legs, where the relay terminates SRTP.
-    fn suite(&self) -> Option<Suite>;
+    /// What the sampled device gets its packets under, where the relay terminates SRTP.
+    fn sample_key(&self) -> Option<(Suite, &MasterKey)>;
 }
 
 /// The worker of ringdown, as the server runs it.
 pub(crate) struct Ringdown {
     name: String,
-    suite: Suite,
+    sample_key: (Suite, MasterKey),
     ports: Vec<SocketAddr>,
     counters: MediaCounters,
     /// Keeps the thread.
@@ -57,7 +57,8 @@ pub(crate) struct Ringdown {
 }
 
 impl Ringdown {
-    pub(crate) fn start(devices: &Devices, suite: Suite) -> Self {
+    /// With the suites of even and odd legs.
+    pub(crate) fn start(devices: &Devices, suites: [Suite; 2]) -> Self {
         let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let mut plane = {
@@ -67,11 +68,13 @@ impl Ringdown {
         let mut slots = Ports::new(&range, 1);
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
-            let remote = Remote { rtp: Some(devices.address(index)), rtcp: None, wants_media: true, may_send: true };
+            let rtp = Some(devices.address(index));
+            let remote = Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true };
+            let suite = suites[index % 2];
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
             plane.send(0, Command::Open { leg, address: LOCALHOST }).unwrap();
-            plane.send(0, Command::Configure { leg, remote, receive, send }).unwrap();
+            plane.send(0, Command::Configure { leg, remote, formats: Formats::default(), receive, send }).unwrap();
         }
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();
@@ -80,8 +83,17 @@ impl Ringdown {
         let ports = legs.iter().map(|leg| SocketAddr::new(LOCALHOST, slots.rtp_port(*leg))).collect();
         // The commands need no answer; the first packets must not come before they are carried out.
         std::thread::sleep(Duration::from_millis(500));
-        let name = format!("ringdown, {} on both legs", suite.name());
-        Self { name, suite, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
+        let name = format!("ringdown, {} to {}", short(suites[0]), short(suites[1]));
+        let sample_key = (suites[1], keys(suites[1], SAMPLED).1);
+        Self { name, sample_key, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
+    }
+}
+
+fn short(suite: Suite) -> &'static str {
+    match suite {
+        Suite::AesCm128HmacSha1_80 => "AES-CM-128/80",
+        Suite::AesCm128HmacSha1_32 => "AES-CM-128/32",
+        other => other.name(),
     }
 }
 
@@ -102,8 +114,8 @@ impl Relay for Ringdown {
         self.counters.totals().cpu_ns
     }
 
-    fn suite(&self) -> Option<Suite> {
-        Some(self.suite)
+    fn sample_key(&self) -> Option<(Suite, &MasterKey)> {
+        Some((self.sample_key.0, &self.sample_key.1))
     }
 }
 
@@ -172,7 +184,7 @@ impl Relay for Simple {
         self.counts.cpu_ns.load(Ordering::Relaxed)
     }
 
-    fn suite(&self) -> Option<Suite> {
+    fn sample_key(&self) -> Option<(Suite, &MasterKey)> {
         None
     }
 }
@@ -229,7 +241,7 @@ fn bind() -> UdpSocket {
 }
 
 /// An even start of `count` ports below the ephemeral range that nobody uses.
-fn free_ports(count: u16) -> RangeInclusive<u16> {
+pub(crate) fn free_ports(count: u16) -> RangeInclusive<u16> {
     let is_free = |port| UdpSocket::bind((LOCALHOST, port)).is_ok();
     let ranges = (10_000..=32_000 - count).step_by(200).map(|start| start..=start + count - 1);
     ranges.into_iter().find(|range| range.clone().all(is_free)).expect("a free range of ports")

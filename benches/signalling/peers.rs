@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Directory, Forwarding, User},
-    media::{self, LegReport},
+    config::{self, Directory, Forwarding, Place, User},
+    media,
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
@@ -55,7 +55,14 @@ impl Exchange {
         let user = |number| {
             let name = name(number);
             let credential = Credential::derive(&name, DOMAIN, PASSWORD);
-            User { extension: name.clone(), name, direct_line: None, credential, forwarding: Forwarding::default() }
+            User {
+                extension: name.clone(),
+                name,
+                direct_line: None,
+                credential,
+                forwarding: Forwarding::default(),
+                place: Place::default(),
+            }
         };
         let setup = Setup {
             config: Arc::new(config),
@@ -117,7 +124,7 @@ impl Exchange {
         match output {
             Output::Transmit { flow, bytes } => self.sent.push_back((flow, Message::parse(bytes).unwrap())),
             Output::Media { command: media::Command::Close { leg }, .. } => {
-                self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+                self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
             }
             _ => {}
         }

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
-    config::{self, Config, Directory, Forwarding, User},
-    media::{self, LegReport},
+    config::{self, Config, Directory, Forwarding, Place, User},
+    media,
     sip::locate::Question,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
@@ -134,6 +134,7 @@ impl Server {
             direct_line: Some(direct_line.to_owned()),
             credential: Credential::derive(name, "pbx.example.com", "secret"),
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
         let address: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
@@ -240,12 +241,14 @@ impl Server {
                 | Output::Close { .. }
                 | Output::StoreBinding(_)
                 | Output::StoreCdr(_)
-                | Output::Resynced { .. } => {}
+                | Output::Resynced { .. }
+                | Output::Notify { .. }
+                | Output::Inspected { .. } => {}
             }
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+            self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
         }
     }
 

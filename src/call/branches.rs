@@ -32,20 +32,28 @@ impl Call {
             for attempt in wave {
                 self.launch(ctx, attempt);
             }
-            if self.has_live_branch() {
+            if self.has_live_branch() || self.waits_for_room.is_some() {
                 return;
             }
         }
         if self.state == State::Setup && !self.plan.hunt.go_on() {
             let failure = self.plan.hunt.verdict().or_else(|| self.failure.clone());
             let failure = failure.unwrap_or_else(|| Failure::new(480, "Not Registered"));
-            let failure = if self.emergency.is_some() { emergency_call::not_connected(&failure) } else { failure };
+            let failure = if self.emergency.is_some() { emergency_call::not_connected() } else { failure };
             self.fail(ctx, &failure, None);
         }
     }
 
+    /// No port has become free in time.
+    pub(super) fn give_up_waiting(&mut self, ctx: &mut Context) {
+        self.waits_for_room = None;
+        self.plan.give_up();
+        self.note_failure(Failure::no_port());
+        self.next_wave_if_idle(ctx);
+    }
+
     pub(super) fn next_wave_if_idle(&mut self, ctx: &mut Context) {
-        if self.state == State::Setup && !self.has_live_branch() {
+        if self.state == State::Setup && !self.has_live_branch() && self.waits_for_room.is_none() {
             self.next_wave(ctx);
         }
     }
@@ -65,6 +73,10 @@ impl Call {
                 }
                 self.branches.insert(number, Box::new(branch));
             }
+            Err(failure) if self.may_wait_for_room(&failure) => {
+                self.plan.retry(attempt);
+                return self.wait_for_room(ctx);
+            }
             Err(failure) => self.note_failure(failure),
         }
         if let (Some(info), Some(trunk)) = (&self.emergency, attempt.trunk()) {
@@ -81,6 +93,7 @@ impl Call {
             self.emergency.as_ref(),
             &self.failover,
         )?;
+        leg.is_urgent = self.is_urgent();
         let offer = match &self.a.session {
             Some(session) => Some(self.offer_for_branch(ctx, number, &mut leg, session)?),
             None => None,
@@ -119,7 +132,7 @@ impl Call {
     ) -> Result<String, Failure> {
         if !leg.open_media(ctx, self.id, Side::B(number), self.worker, session) {
             leg.close_media(ctx);
-            return Err(Failure::new(503, "No Media Port Free"));
+            return Err(Failure::no_port());
         }
         let local = leg.local_media(ctx);
         Ok(leg.negotiation.offer(&mut ctx.rng, session, &local))
@@ -131,6 +144,7 @@ impl Call {
         branch.deadline = None;
         branch.progress = Progress::GivenUp;
         ctx.cancel(branch.txn);
+        self.note_attempt(ctx, number, 408);
         self.leave_early(ctx, number);
     }
 
@@ -340,6 +354,9 @@ impl Call {
     pub(super) fn branch_refused(&mut self, ctx: &mut Context, number: u32, status: u16, reason: &str) {
         let Some(branch) = self.branches.get(&number).filter(|b| b.progress != Progress::Over) else { return };
         let is_unexpected = branch.is_open();
+        if is_unexpected {
+            self.note_attempt(ctx, number, status);
+        }
         let has_rung = branch.progress == Progress::Ringing;
         let is_unheard = branch.progress == Progress::Calling;
         let attempt = branch.attempt.clone();
@@ -360,6 +377,14 @@ impl Call {
             self.after_refusal(ctx, attempt, status);
         }
         self.next_wave_if_idle(ctx);
+    }
+
+    /// Of an emergency call: what became of one trunk.
+    pub(super) fn note_attempt(&self, ctx: &mut Context, number: u32, status: u16) {
+        let trunk = self.branches.get(&number).and_then(|branch| branch.trunk());
+        if let (Some(info), Some(trunk)) = (&self.emergency, trunk) {
+            emergency_call::attempt_ended(ctx, self.id, info, (trunk, number), status);
+        }
     }
 
     /// Ends a branch whose INVITE has its final answer.

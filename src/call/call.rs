@@ -1,9 +1,9 @@
 //! One call: the caller's leg, the branches tried, the answered leg. How it begins and is answered, its media and its
 //! time; whom it tries is `branches`', what happens in its dialogs `in_dialog`'s, and how it ends `ending`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     cdr::Cdr,
@@ -14,17 +14,18 @@ use super::{
     fork::{Branch, Failure, Plan, Progress},
     handover::{Handover, Part},
     in_dialog::Relayed,
-    interface::CallView,
+    interface::{CallDetail, CallView, LegDetail, SilenceView},
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing,
     passed_headers::PassedHeaders,
     provisional::Provisionals,
 };
 use crate::{
-    media,
+    media::{self, LegReport, Silence},
     policy::security::LegSecurity,
     sip::{
         dialog::{Dialog, is_sips},
+        registrar::Binding,
         session_timer::SessionTimer,
     },
     types::{CallId, Duration, Flow, Instant, LegId, TxnId, limits},
@@ -115,6 +116,10 @@ pub(super) struct Call {
     /// Of the response that is being passed on.
     pub passed: PassedHeaders,
     ring_deadline: Instant,
+    /// An emergency call that found no media port: until when it waits for the end of an ordinary call.
+    pub waits_for_room: Option<Instant>,
+    /// An emergency call that has failed: the desks do not know yet.
+    pub is_failure_untold: bool,
     pub(super) cdr: Cdr,
     is_recorded: bool,
     /// Media worker of all legs of this call.
@@ -138,6 +143,7 @@ impl Call {
         let mut call = Self::new(ctx, new);
         match call.read_offer(ctx) {
             Ok(()) => call.next_wave(ctx),
+            Err((failure, _)) if call.may_wait_for_room(&failure) => call.wait_for_room(ctx),
             Err((failure, warning)) => call.fail(ctx, &failure, warning.as_deref()),
         }
         call
@@ -171,7 +177,8 @@ impl Call {
 
     /// A call whose caller's leg is there, or will be moved here from another call.
     pub(super) fn of(ctx: &mut Context, parts: Parts) -> Self {
-        let Parts { id, a, caller, callee, worker, plan, emergency } = parts;
+        let Parts { id, mut a, caller, callee, worker, plan, emergency } = parts;
+        a.is_urgent = is_urgent(&plan, emergency.as_ref());
         ctx.counters.calls += 1;
         let cdr = Cdr::begin(ctx, &caller, plan.hunt.group().unwrap_or(&callee), emergency.is_some());
         info!(call = %id, emergency = emergency.is_some(), "Call begins.");
@@ -197,6 +204,8 @@ impl Call {
             winner: None,
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
+            waits_for_room: None,
+            is_failure_untold: false,
             cdr,
             is_recorded: false,
             worker,
@@ -217,12 +226,38 @@ impl Call {
         }
         let not_acceptable = |text: &str| (Failure::new(488, "Not Acceptable Here"), Some(text.to_owned()));
         let session = self.a.negotiation.read_offer(&body).map_err(|fault| not_acceptable(fault.text()))?;
-        if !self.a.open_media(ctx, self.id, Side::A, self.worker, &session) {
-            return Err((Failure::new(503, "No Media Port Free"), None));
-        }
         self.a.session = Some(session);
         self.has_offer = true;
+        if !self.open_media_of_a(ctx) {
+            return Err((Failure::no_port(), None));
+        }
         Ok(())
+    }
+
+    fn open_media_of_a(&mut self, ctx: &mut Context) -> bool {
+        let Some(session) = self.a.session.clone().filter(|_| self.has_offer) else { return true };
+        self.a.open_media(ctx, self.id, Side::A, self.worker, &session)
+    }
+
+    // An emergency call on a machine without a free port (emergency RULES 5.5).
+
+    pub(super) fn may_wait_for_room(&self, failure: &Failure) -> bool {
+        self.emergency.is_some() && self.state == State::Setup && *failure == Failure::no_port()
+    }
+
+    /// The core makes room.
+    pub(super) fn wait_for_room(&mut self, ctx: &Context) {
+        self.waits_for_room = self.waits_for_room.or(Some(ctx.now + emergency_call::ROOM_WAIT));
+    }
+
+    /// A port of its worker is free again.
+    pub(super) fn room_made(&mut self, ctx: &mut Context) {
+        if self.waits_for_room.is_some() && self.open_media_of_a(ctx) {
+            let waited_until = self.waits_for_room.take();
+            self.next_wave(ctx);
+            // Still the same wait, where the port was not enough.
+            self.waits_for_room = self.waits_for_room.and(waited_until);
+        }
     }
 
     pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
@@ -236,13 +271,19 @@ impl Call {
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
+        self.a.watch(ctx);
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.leg.watch(ctx);
+        }
         // What a reliable response has settled is not said again (RFC 6337).
         let is_new = !self.provisionals.has_settled;
         self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
         ctx.counters.calls_answered += 1;
         info!(call = %self.id, "Call answered.");
         if let Some(info) = &self.emergency {
-            emergency_call::log_stage(self.id, info, "connected");
+            let setup_ms = ctx.now.unix_ms().saturating_sub(self.cdr.start_ms);
+            emergency_call::connected(ctx, self.id, info, self.cdr.trunk.as_deref(), setup_ms);
+            self.note_attempt(ctx, number, 200);
         }
     }
 
@@ -295,13 +336,38 @@ impl Call {
 
     pub(super) fn media_event(&mut self, ctx: &mut Context, side: Side, event: &media::Event) {
         match event {
-            media::Event::Flowing { .. } => {}
+            media::Event::Flowing { .. } | media::Event::Report { .. } => {}
+            media::Event::Silent { silence, .. } => self.fell_silent(ctx, side, *silence),
+            media::Event::Heard { .. } => self.is_heard(side),
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
             media::Event::Closed { leg: closed, report } => {
                 if let Some(leg) = self.leg_mut(side) {
                     leg.media_closed(ctx, *closed, report);
                 }
             }
+        }
+    }
+
+    /// Nothing comes from this side that the other could hear. It ends no call: whoever waits hangs up, and an emergency
+    /// service listens to silence too.
+    fn fell_silent(&mut self, ctx: &mut Context, side: Side, silence: Silence) {
+        let opposite = self.opposite(side).and_then(|side| self.leg(side));
+        let is_one_way = opposite.is_none_or(|leg| leg.silence.is_none());
+        let Some(leg) = self.leg_mut(side) else { return };
+        leg.silence = Some((ctx.now, silence));
+        leg.record.silence_cause = Some(silence.cause.label().to_owned());
+        ctx.counters.quality.count_silence(silence.cause);
+        let (cause, rtcp, name) = (silence.cause.label(), silence.has_rtcp, side_name(side));
+        if is_one_way {
+            warn!(call = %self.id, leg = name, cause, rtcp, "One-way audio: this leg is silent, the other is heard.");
+        } else {
+            warn!(call = %self.id, leg = name, cause, rtcp, "Silence: neither leg is heard.");
+        }
+    }
+
+    fn is_heard(&mut self, side: Side) {
+        if self.leg_mut(side).is_some_and(|leg| leg.silence.take().is_some()) {
+            info!(call = %self.id, leg = side_name(side), "The silence of this leg is over.");
         }
     }
 
@@ -331,6 +397,9 @@ impl Call {
             return self.fail(ctx, &Failure::new(408, "Nobody Answered"), None);
         }
         self.repeat_provisional(ctx);
+        if self.waits_for_room.is_some_and(|until| until <= ctx.now) {
+            return self.give_up_waiting(ctx);
+        }
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
@@ -338,6 +407,7 @@ impl Call {
             self.stop_waiting(ctx, number);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));
         }
+        self.plan.hunt.alert_if_due(ctx.now);
         if self.plan.hunt.deadline.is_some_and(|d| d <= ctx.now) {
             self.stop_ringing(ctx);
         }
@@ -354,7 +424,14 @@ impl Call {
         // An emergency call rings as long as the caller waits: the answering point may queue it.
         let ring = self.emergency.is_none().then_some(self.ring_deadline);
         let branches = self.branches.values().filter_map(|b| b.deadline);
-        let others = [ring, self.plan.hunt.deadline, self.provisionals.deadline(), self.early_offer_deadline()];
+        let others = [
+            ring,
+            self.waits_for_room,
+            self.plan.hunt.deadline,
+            self.plan.hunt.alert_at,
+            self.provisionals.deadline(),
+            self.early_offer_deadline(),
+        ];
         branches.chain(others.into_iter().flatten()).min()
     }
 
@@ -394,7 +471,18 @@ impl Call {
 
     /// An emergency call, or the answering point's call back.
     pub(super) const fn is_urgent(&self) -> bool {
-        self.emergency.is_some() || !self.plan.hunt.obeys_wishes()
+        is_urgent(&self.plan, self.emergency.as_ref())
+    }
+
+    /// A branch to this contact is on its way.
+    pub(super) fn rings(&self, binding: &Binding) -> bool {
+        let is_it = |b: &Binding| b.aor == binding.aor && b.is_same(binding);
+        self.branches.values().any(|branch| branch.is_open() && branch.binding().is_some_and(is_it))
+    }
+
+    /// One of its parties is reached over a trunk.
+    pub(super) fn has_trunk(&self) -> bool {
+        self.a.trunk.is_some() || self.branches.values().any(|branch| branch.leg.trunk.is_some())
     }
 
     /// Nothing is left to do: the record is written, no INVITE of ours is open and no BYE is owed.
@@ -441,6 +529,31 @@ impl Call {
         Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state, names })
     }
 
+    /// Media legs that have not reported their end, of every leg that is shown.
+    pub(super) fn media_legs(&self) -> BTreeSet<LegId> {
+        let b = self.answered_leg();
+        std::iter::once(&self.a).chain(b).flat_map(|leg| leg.open_media.iter().copied()).collect()
+    }
+
+    fn answered_leg(&self) -> Option<&Leg> {
+        self.winner.and_then(|number| self.leg(Side::B(number)))
+    }
+
+    /// With what its media legs have just reported.
+    pub(super) fn detail(&self, reports: &[(Side, LegReport)]) -> CallDetail {
+        let detail = |leg: &Leg| {
+            let mut record = leg.record.clone();
+            reports.iter().filter(|(side, _)| *side == leg.id.1).for_each(|(_, report)| record.add(report));
+            let silence = leg.silence.map(|(since, Silence { cause, has_rtcp })| SilenceView {
+                since_ms: since.unix_ms(),
+                cause: cause.label(),
+                rtcp: has_rtcp,
+            });
+            LegDetail { record, silence }
+        };
+        CallDetail { call: self.view(), a: detail(&self.a), b: self.answered_leg().map(detail) }
+    }
+
     pub(super) fn view(&self) -> CallView {
         let (state, b) = match self.state {
             State::Setup if self.branches.values().any(|b| b.progress == Progress::Ringing) => ("ringing", None),
@@ -462,5 +575,16 @@ impl Call {
             a_suite: suite(&self.a),
             b_suite: b.and_then(|b| suite(&b.leg)),
         }
+    }
+}
+
+const fn is_urgent(plan: &Plan, emergency: Option<&EmergencyInfo>) -> bool {
+    emergency.is_some() || !plan.hunt.obeys_wishes()
+}
+
+const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::A => "a",
+        Side::B(_) => "b",
     }
 }

@@ -57,6 +57,8 @@ pub(super) enum Owner {
     Bye(CallId, Side),
     /// NOTIFY of a subscription.
     Notify(u64),
+    /// A notice of an emergency call on its way to a desk.
+    Notification(u64),
     /// A text message on its way.
     Message(u64),
     /// `check-sync` to a device, by its place among those asked.

@@ -1,9 +1,13 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
+mod callback;
 mod certificates;
 mod events;
 mod identification;
+mod inspection;
 mod messages;
+mod notifications;
+mod preemption;
 mod reach;
 mod registrations;
 mod resync;
@@ -16,21 +20,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use self::transfer::Transfer;
+use self::{callback::Expected, transfer::Transfer};
 use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
-    emergency_call::{self, EmergencyInfo},
+    emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
+    inspection::Inspections,
     interface::{Counters, Input, Output, Setup},
     keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
+    notification::{Notice, Notifications, Outcome},
     overload::loss_percent,
     received_history::ReceivedHistory,
     resync::Resyncs,
@@ -73,13 +79,15 @@ pub struct Core {
     live_calls: usize,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
-    /// Until when emergency services may call back, by the number they were shown.
-    callbacks: HashMap<String, Instant>,
+    /// Who may be called back by emergency services, the newest last, by the number that they were shown.
+    callbacks: HashMap<String, Vec<Expected>>,
     /// The users whom the certificate of an open connection names, where it names any of ours.
     certified_users: HashMap<ConnectionId, Vec<String>>,
     keep_alives: KeepAlives,
     messages: Messages,
+    notifications: Notifications,
     resyncs: Resyncs,
+    inspections: Inspections,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
@@ -93,6 +101,8 @@ pub struct Core {
     transfers: BTreeMap<CallId, Transfer>,
     /// Transfers one of whose calls has moved.
     moved: BTreeSet<CallId>,
+    /// Emergency calls that wait for a port, with the ordinary call that ends for each.
+    waiting: BTreeMap<CallId, Option<CallId>>,
     next_call: u64,
     /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
     pub(super) calls_max: usize,
@@ -110,7 +120,7 @@ impl Core {
         let ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
-            ports: Ports::new(&config.media.ports, workers),
+            ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
             config,
             directory,
@@ -138,7 +148,9 @@ impl Core {
             certified_users: HashMap::new(),
             keep_alives: KeepAlives::default(),
             messages: Messages::new(limits::MESSAGES_MAX),
+            notifications: Notifications::default(),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
+            inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
@@ -146,6 +158,7 @@ impl Core {
             timers: BTreeSet::new(),
             transfers: BTreeMap::new(),
             moved: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             next_call: 1,
             calls_max: limits::CALLS_MAX,
             is_draining: false,
@@ -174,6 +187,7 @@ impl Core {
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
+            Input::Inspect { id, call } => self.inspect(id, &call),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }
@@ -353,6 +367,7 @@ impl Core {
                 });
             }
             Owner::Notify(id) => self.subscriptions.response(self.ctx.now, id, status, response),
+            Owner::Notification(id) => self.notifications.response(&mut self.ctx, id, status),
             Owner::Message(id) => self.messages.response(&mut self.ctx, id, status, reason),
             Owner::Resync(id, index) => {
                 self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
@@ -475,24 +490,28 @@ impl Core {
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
         let (caller, source) = self.emergency_source(&pending);
         let decision = emergency::decide(class, source, &self.ctx.config);
-        emergency_call::log_detected(&pending, &caller, dialled, class);
+        let origin = Origin::of(&pending, &caller);
+        emergency_call::log_detected(&self.ctx, &origin, dialled, class);
         match decision {
             emergency::Decision::Route { trunks, as_company } => {
-                let info = EmergencyInfo::new(&mut self.ctx, class, dialled, &caller, as_company);
+                let info = EmergencyInfo::new(&self.ctx, class, dialled, &caller, origin, as_company);
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
-                self.expect_callback(&info);
-                self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+                self.expect_callback(&info, self.calling_device(&pending, &caller));
+                self.make_slot();
+                let id = self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+                self.tell_of_routed(id);
             }
             emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, dialled);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
                 self.record_refusal(&caller, dialled, status, phrase);
+                self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
             }
             emergency::Decision::Loop => {
-                warn!(target: "emergency", stage = "loop", dialed = dialled.dialled, "An emergency number came in from a trunk.");
+                emergency_call::log_loop(&self.ctx, &origin, dialled);
                 self.ctx.refuse(&pending, 404, "");
             }
             emergency::Decision::NoTest => self.ctx.refuse(&pending, 404, ""),
@@ -502,7 +521,7 @@ impl Core {
     fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
             let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
         }
     }
 
@@ -513,10 +532,17 @@ impl Core {
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
         let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
-        match self.plan(target, pending.request.request_uri(), is_secure) {
+        let mut plan = self.plan(target, pending.request.request_uri(), is_secure);
+        if is_from_trunk {
+            let refusal = plan.as_ref().err().copied().unwrap_or_default();
+            plan = self.answer_callback(plan.ok(), &pending.request, dialled).ok_or(refusal);
+        }
+        match plan {
             Ok(mut plan) => {
-                let is_callback = is_from_trunk && self.is_emergency_callback(&pending.request, plan.hunt.line());
-                plan.hunt.comes_from(&pending.request, is_callback);
+                if plan.hunt.is_callback {
+                    emergency_call::log_callback(CallId(self.next_call), &callee);
+                }
+                plan.hunt.comes_from(&pending.request);
                 if is_from_trunk {
                     plan.hunt.earlier = ReceivedHistory::of(&pending.request);
                 }
@@ -527,7 +553,7 @@ impl Core {
                 self.ctx.counters.calls_refused += 1;
                 let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
                 let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
                 self.ctx.refuse(&pending, status, phrase);
             }
         }
@@ -556,7 +582,7 @@ impl Core {
         callee: String,
         plan: Plan,
         emergency: Option<EmergencyInfo>,
-    ) {
+    ) -> CallId {
         let id = self.next_id();
         self.invites.insert(pending.txn, (id, Side::A));
         let security = self.caller_security(&caller, emergency.is_some());
@@ -567,6 +593,7 @@ impl Core {
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep_new(call);
+        id
     }
 
     fn keep_new(&mut self, call: Call) {
@@ -616,14 +643,19 @@ impl Core {
         for user in call.users() {
             self.subscriptions.touch(Package::Dialog, user);
         }
+        if std::mem::take(&mut call.is_failure_untold) {
+            self.tell_of_call(&call, Outcome::Failed);
+        }
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
             self.note_idle(&call);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            self.ctx.counters.quality.observe(&cdr);
+            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
         }
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
+        self.make_room_for(&call);
         if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
             self.invite_keys.remove(&call.key);
@@ -682,15 +714,17 @@ impl Core {
     }
 
     fn media_event(&mut self, event: &media::Event) {
-        let leg = match event {
-            media::Event::OpenFailed { leg } | media::Event::Flowing { leg } | media::Event::Closed { leg, .. } => *leg,
-        };
+        let leg = event.leg();
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);
             self.ctx.ports.give_back(leg);
         }
         self.with_call(id, |call, ctx| call.media_event(ctx, side, event));
+        if matches!(event, media::Event::Closed { .. }) {
+            self.room_made(leg.worker);
+        }
+        self.leg_reported(side, event);
     }
 
     fn directory_changed(&mut self, directory: Arc<Directory>) {

@@ -1,6 +1,8 @@
 //! Emergency calls: what the trunk is sent, what the caller is told when it cannot be, and what is logged. The decisions
 //! are `policy::emergency`'s; section numbers are those of the emergency RULES.
 
+use std::net::IpAddr;
+
 use tracing::{error, warn};
 
 use super::{
@@ -14,17 +16,20 @@ use crate::{
     config::EmergencyRequestUri,
     policy::emergency::{
         Class, EmergencyCall,
-        location::{self, Erl},
+        location::{self, Erl, Place},
         refusal::{self, Answer},
     },
     types::{CallId, Duration},
-    wire::sip::{RequestBuilder, ResponseBuilder},
+    wire::sip::{Name, RequestBuilder, ResponseBuilder},
 };
 
 /// A trunk that answers nothing at all is given up after this time (5.3).
 pub(super) const NO_RESPONSE: Duration = Duration::from_secs(2);
 /// ... and one that says nothing but 100 after this (5.3).
 pub(super) const NO_PROGRESS: Duration = Duration::from_secs(4);
+
+/// How long an emergency call waits for the ports of an ordinary call that ends for it.
+pub(super) const ROOM_WAIT: Duration = Duration::from_secs(2);
 
 /// What makes a call an emergency (or test) call.
 #[derive(Clone, Debug)]
@@ -33,22 +38,63 @@ pub(super) struct EmergencyInfo {
     pub dialled: EmergencyCall,
     /// E.164; whom the answering point calls back (section 4).
     pub callback: String,
+    /// Whose address it is given.
+    pub place: Place,
+    pub origin: Origin,
+}
+
+/// Where an emergency call comes from, for the log.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    /// The extension; `unknown` for a device that did not authenticate.
+    pub aor: String,
+    /// `+sip.instance` of the device, if it has one.
+    pub device: Option<String>,
+    pub source_ip: IpAddr,
+    /// The device said where it is, which is not passed on (4.2).
+    pub has_location: bool,
+}
+
+impl Origin {
+    pub(super) fn of(pending: &Pending, caller: &Caller) -> Self {
+        let request = &pending.request;
+        let device = request.contact().and_then(|contact| contact.params.get("+sip.instance").map(str::to_owned));
+        let is_stated = ["Geolocation", "P-Access-Network-Info"].iter().any(|name| request.header_text(name).is_some());
+        let kind = request.header(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
+        let has_document = kind.starts_with("multipart/") && memmem(&request.body(), b"application/pidf+xml");
+        Self {
+            aor: caller.user.clone(),
+            device,
+            source_ip: pending.flow.remote.ip(),
+            has_location: is_stated || has_document || kind.starts_with("application/pidf+xml"),
+        }
+    }
+}
+
+fn memmem(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
 }
 
 impl EmergencyInfo {
     /// `as_company`: the caller is not authenticated, so nothing of its own is shown (D3).
     pub(super) fn new(
-        ctx: &mut Context,
+        ctx: &Context,
         class: Class,
         dialled: &EmergencyCall,
         caller: &Caller,
+        origin: Origin,
         as_company: bool,
     ) -> Self {
-        let is_known = matches!(caller.peer, Peer::Device(_)) && !as_company;
-        let line = caller.direct_line.as_deref().filter(|_| is_known);
+        let user = match &caller.peer {
+            Peer::Device(name) if !as_company => Some(name),
+            Peer::Device(_) | Peer::Trunk(_) | Peer::Unknown => None,
+        };
+        let line = caller.direct_line.as_deref().filter(|_| user.is_some());
         let turn = ctx.counters.emergency_routed;
         let callback = location::callback(&ctx.config, line, turn).unwrap_or_default().to_owned();
-        Self { class, dialled: dialled.clone(), callback }
+        let user = user.and_then(|name| ctx.directory.by_name(name));
+        let place = location::place(&ctx.config, user.map(|user| &**user), line);
+        Self { class, dialled: dialled.clone(), callback, place, origin }
     }
 
     const fn priority(&self) -> &'static str {
@@ -103,7 +149,7 @@ pub(super) fn complete(
         return with_offer(request, offer);
     }
     let config = ctx.config.clone();
-    match location::erl(&config, &trunk, &info.callback, ctx.now, &mut ctx.rng) {
+    match location::erl(&config, &trunk, &info.place, &info.callback, ctx.now, &mut ctx.rng) {
         Erl::ByNumber => with_offer(request, offer),
         Erl::Header { name, value } => with_offer(request.header(&name, value), offer),
         Erl::Document { content_id, body } => {
@@ -146,14 +192,20 @@ pub(super) const fn may_be_the_location(status: u16) -> bool {
 // Towards the caller.
 
 /// D1 and D5: 403 at once (5.1). Returns status and reason phrase.
-pub(super) fn refuse(ctx: &mut Context, pending: &Pending, dialled: &EmergencyCall) -> (u16, &'static str) {
+pub(super) fn refuse(
+    ctx: &mut Context,
+    pending: &Pending,
+    origin: &Origin,
+    dialled: &EmergencyCall,
+) -> (u16, &'static str) {
     let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain);
     let tag = ctx.tag();
     let response = ctx.response(pending, answer.status, answer.phrase, &tag);
     let bytes = explained(response, &answer).finish();
     ctx.respond(pending.txn, answer.status, bytes);
-    error!(target: "emergency", stage = "refused", dialed = dialled.dialled, sip_code = answer.status,
-        "Emergency call refused: no PSTN trunk is configured.");
+    error!(target: "emergency", stage = "refused", aor = origin.aor, device = origin.device,
+        source_ip = %origin.source_ip, dialed = dialled.dialled, region = ctx.config.company.region,
+        sip_code = answer.status, "Emergency call refused: no PSTN trunk is configured.");
     (answer.status, answer.phrase)
 }
 
@@ -167,8 +219,7 @@ pub(super) fn refuse_text(ctx: &mut Context, pending: &Pending) {
 }
 
 /// D7: what the caller hears when every trunk failed (5.4).
-pub(super) fn not_connected(last: &Failure) -> Failure {
-    error!(target: "emergency", stage = "failed", sip_code = last.status, "Every trunk failed.");
+pub(super) fn not_connected() -> Failure {
     Failure::new(503, "Emergency Call Not Connected")
 }
 
@@ -191,16 +242,70 @@ fn explained(mut response: ResponseBuilder, answer: &Answer) -> ResponseBuilder 
 
 // The log: target `emergency`, never sampled (7.2).
 
-pub(super) fn log_detected(pending: &Pending, caller: &Caller, dialled: &EmergencyCall, class: Class) {
-    warn!(target: "emergency", stage = "detected", aor = caller.user, source_ip = %pending.flow.remote.ip(),
-        dialed = dialled.dialled, class = ?class, "Emergency number dialled.");
+/// One line of the log. What is `None` is left out.
+macro_rules! note {
+    ($level:ident, $stage:literal, $ctx:expr, $call:expr, $info:expr, { $($field:ident = $value:expr),* }, $text:literal) => {{
+        let EmergencyInfo { class, dialled, callback, place, origin } = $info;
+        let call: Option<CallId> = $call;
+        $level!(target: "emergency", stage = $stage, call = call.map(tracing::field::display), aor = origin.aor,
+            device = origin.device, source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class,
+            region = $ctx.config.company.region, erl = place.label(), callback,
+            location_stripped = origin.has_location, $($field = $value,)* $text)
+    }};
+}
+
+pub(super) fn log_detected(ctx: &Context, origin: &Origin, dialled: &EmergencyCall, class: Class) {
+    warn!(target: "emergency", stage = "detected", aor = origin.aor, device = origin.device,
+        source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class, region = ctx.config.company.region,
+        location_stripped = origin.has_location, "Emergency number dialled.");
+}
+
+pub(super) fn log_loop(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {
+    warn!(target: "emergency", stage = "loop", aor = origin.aor, source_ip = %origin.source_ip,
+        dialed = dialled.dialled, region = ctx.config.company.region, sip_code = 404,
+        "An emergency number came in from a trunk.");
 }
 
 pub(super) fn log_attempt(ctx: &Context, call: CallId, info: &EmergencyInfo, trunk: usize, attempt: u32) {
-    warn!(target: "emergency", stage = "attempt", %call, trunk = ctx.trunks.trunk(trunk).name, attempt, erl = "company",
-        callback = info.callback, "Emergency call sent to a trunk.");
+    let trunk = &ctx.trunks.trunk(trunk).name;
+    note!(warn, "attempt", ctx, Some(call), info, { trunk = trunk, attempt = attempt },
+        "Emergency call sent to a trunk.");
 }
 
-pub(super) fn log_stage(call: CallId, info: &EmergencyInfo, stage: &str) {
-    warn!(target: "emergency", stage, %call, dialed = info.dialled.dialled, "Emergency call.");
+/// What a trunk answered in the end, or 408 where it did not in time.
+pub(super) fn attempt_ended(
+    ctx: &mut Context,
+    call: CallId,
+    info: &EmergencyInfo,
+    (trunk, attempt): (usize, u32),
+    status: u16,
+) {
+    let trunk = ctx.trunks.trunk(trunk).name.clone();
+    note!(warn, "attempt", ctx, Some(call), info, { trunk = trunk, attempt = attempt, sip_code = status },
+        "A trunk has answered an emergency call.");
+    *ctx.counters.emergency_attempts.entry((trunk, status)).or_default() += 1;
+}
+
+pub(super) fn connected(ctx: &mut Context, call: CallId, info: &EmergencyInfo, trunk: Option<&str>, setup_ms: u64) {
+    note!(warn, "connected", ctx, Some(call), info, { trunk = trunk, setup_ms = setup_ms }, "Emergency call connected.");
+    if info.class == Class::Emergency {
+        ctx.counters.emergency_setup.0.observe(Duration::from_millis(setup_ms).as_secs_f64());
+    }
+}
+
+pub(super) fn log_end(ctx: &Context, call: CallId, info: &EmergencyInfo, was_answered: bool, status: u16) {
+    if was_answered {
+        note!(warn, "ended", ctx, Some(call), info, { sip_code = status }, "Emergency call ended.");
+    } else {
+        note!(error, "failed", ctx, Some(call), info, { sip_code = status }, "Emergency call without an answer.");
+    }
+}
+
+pub(super) fn log_callback(call: CallId, number: &str) {
+    warn!(target: "emergency", stage = "callback", %call, callback = number, "Emergency services call back.");
+}
+
+pub(super) fn log_preempted(ended: CallId, needed_for: CallId) {
+    warn!(target: "emergency", stage = "preempted", call = %needed_for, %ended,
+        "An ordinary call was ended to make room for an emergency call.");
 }

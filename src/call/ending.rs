@@ -11,7 +11,7 @@ use super::{
 };
 use crate::wire::sip::{
     build::reason_phrase,
-    reason::{self, COMPLETED_ELSEWHERE},
+    reason::{self, COMPLETED_ELSEWHERE, PREEMPTION},
 };
 
 impl Call {
@@ -34,11 +34,14 @@ impl Call {
             if let Some(info) = self.emergency.as_ref().filter(|_| failure.status == 503) {
                 response = emergency_call::not_connected_response(ctx, info, response);
                 ctx.counters.emergency_failed += 1;
+                self.is_failure_untold = true;
             }
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
         }
-        self.reason = reason::sip(failure.status, "");
+        if self.reason.is_empty() {
+            self.reason = reason::sip(failure.status, "");
+        }
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
     }
 
@@ -55,9 +58,28 @@ impl Call {
         self.hang_up(ctx, EndedBy::Server, status, reason);
     }
 
+    /// Ends this ordinary call in favour of an emergency call (emergency RULES 5.5).
+    pub(super) fn preempt(&mut self, ctx: &mut Context) {
+        let failure = Failure { cause: Some(PREEMPTION.to_owned()), ..Failure::new(503, "Preempted") };
+        match self.state {
+            State::Setup => {
+                PREEMPTION.clone_into(&mut self.reason);
+                self.fail(ctx, &failure, None);
+            }
+            State::Answered(_) => self.end_because(ctx, EndedBy::Server, (503, "Preempted"), PREEMPTION.to_owned()),
+            State::Ended => {}
+        }
+    }
+
     pub(super) fn hang_up(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
+        let told = if status < 300 { String::new() } else { reason::sip(status, reason) };
+        self.end_because(ctx, ended_by, (status, reason), told);
+    }
+
+    /// `told`: the Reason of our BYEs, or empty.
+    fn end_because(&mut self, ctx: &mut Context, ended_by: EndedBy, (status, reason): (u16, &str), told: String) {
         self.refuse_open_invites(ctx);
-        self.reason = if status < 300 { String::new() } else { reason::sip(status, reason) };
+        self.reason = told;
         if let State::Answered(number) = self.state {
             self.a.bye_reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
             self.a.bye(ctx);
@@ -76,6 +98,7 @@ impl Call {
         }
         self.state = State::Ended;
         self.plan.give_up();
+        self.waits_for_room = None;
         self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
         self.cancel_branches(ctx, None);
         self.refuse_relayed(ctx);
@@ -98,7 +121,7 @@ impl Call {
         }
         info!(call = %self.id, status, "Call ends.");
         if let Some(info) = &self.emergency {
-            emergency_call::log_stage(self.id, info, if self.cdr.answer_ms.is_some() { "ended" } else { "failed" });
+            emergency_call::log_end(ctx, self.id, info, self.cdr.answer_ms.is_some(), status);
         }
     }
 

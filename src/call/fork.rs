@@ -27,6 +27,10 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
+    pub(super) fn contact(binding: Binding) -> Self {
+        Self::Contact { user: binding.aor.clone(), binding: Box::new(binding) }
+    }
+
     /// The user whose device is called.
     pub(super) fn user(&self) -> Option<&str> {
         match self {
@@ -38,7 +42,8 @@ impl Attempt {
     /// Whom the record names when this attempt is answered. An emergency call's callee is as dialled.
     pub(super) fn party(&self) -> Option<&str> {
         match self {
-            Self::Contact { user, .. } => Some(user),
+            // A telephone that nobody knew when it called for help has no user.
+            Self::Contact { user, .. } => Some(user.as_str()).filter(|user| !user.is_empty()),
             Self::Trunk { number, .. } => Some(number),
             Self::Emergency { .. } => None,
         }
@@ -93,6 +98,17 @@ impl Plan {
         }
         self.branch_breadth = self.hunt.breadth() / wave.len().max(1);
         Some(wave)
+    }
+
+    /// Tries these waves before anything else.
+    pub(super) fn devices_first(mut self, waves: Vec<Vec<Attempt>>) -> Self {
+        waves.into_iter().rev().for_each(|wave| self.waves.push_front(wave));
+        self
+    }
+
+    /// Tries these, all at once, before anything else that is left.
+    pub(super) fn try_next(&mut self, attempts: Vec<Attempt>) {
+        self.waves.push_front(attempts);
     }
 
     /// Tries this before anything else that is left.
@@ -255,6 +271,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into(), cause: None }
+    }
+
+    /// The media worker has no port left.
+    pub(super) fn no_port() -> Self {
+        Self::new(503, "No Media Port Free")
     }
 
     /// The failure the caller hears of the two (RFC 3261 section 16.7 step 6): 6xx before all, then the lower class, and

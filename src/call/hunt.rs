@@ -28,6 +28,8 @@ pub(super) enum Request {
     Ring(Step),
     /// Send the call where its user wants it.
     Forward(Forward),
+    /// Ring the desks that are told of emergency calls.
+    Alert,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -47,7 +49,9 @@ pub(super) struct Hunt {
     /// How many branches it may have at a time; `None`: as many as any.
     breadth: Option<usize>,
     /// Emergency services call back: nothing may keep the call from the telephones (emergency RULES 9).
-    is_callback: bool,
+    pub is_callback: bool,
+    /// When the desks ring too, unless somebody has answered the answering point.
+    pub alert_at: Option<Instant>,
     /// When those who ring have rung long enough.
     pub deadline: Option<Instant>,
     request: Option<Request>,
@@ -94,10 +98,9 @@ impl Hunt {
     }
 
     /// Reads what the caller's INVITE says of the way behind it and ahead of it.
-    pub(super) fn comes_from(&mut self, invite: &Message, is_callback: bool) {
+    pub(super) fn comes_from(&mut self, invite: &Message) {
         self.earlier_hops = diversion::count(invite);
         self.breadth = Some(allowed_breadth(invite));
-        self.is_callback = is_callback;
     }
 
     pub(super) fn breadth(&self) -> usize {
@@ -122,7 +125,8 @@ impl Hunt {
         if self.request.is_none() {
             self.deadline = None;
             let forward = self.close_step().map(Request::Forward);
-            self.request = forward.or_else(|| self.steps.pop_front().map(Request::Ring));
+            let step = forward.or_else(|| self.steps.pop_front().map(Request::Ring));
+            self.request = step.or_else(|| self.alert_at.take().map(|_| Request::Alert));
         }
         self.request.is_some()
     }
@@ -140,6 +144,20 @@ impl Hunt {
             }
         }
         None
+    }
+
+    /// Who is to be called is settled otherwise.
+    pub(super) fn forget_steps(&mut self) {
+        self.steps.clear();
+        self.group = None;
+    }
+
+    /// The desks ring now, beside whoever rings already, if it is time.
+    pub(super) fn alert_if_due(&mut self, now: Instant) {
+        if self.alert_at.is_some_and(|at| at <= now) {
+            self.alert_at = None;
+            self.request = Some(Request::Alert);
+        }
     }
 
     /// Whether users and groups may send this call elsewhere, or be passed over.
@@ -229,6 +247,7 @@ impl Hunt {
         self.steps.clear();
         self.request = None;
         self.deadline = None;
+        self.alert_at = None;
     }
 }
 

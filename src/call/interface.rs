@@ -1,19 +1,30 @@
 //! What goes into the core and what comes out: messages, media commands, records, and the views of the admin API.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::cdr::Cdr;
+use super::{
+    cdr::{Cdr, LegRecord},
+    notification::Notice,
+    quality_totals::QualityTotals,
+};
 use crate::{
-    config::{Config, Directory},
+    config::{Config, Directory, NotifyTarget},
     media,
     sip::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
+    types::{
+        Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram, reason::DropCounters,
+    },
     wire::sip::frame::FrameError,
 };
 
@@ -75,6 +86,11 @@ pub enum Input {
         user: String,
         is_reboot: bool,
     },
+    /// An operator looks at a live call, by the identifier of its record; answered once, by [`Output::Inspected`] with this `id`.
+    Inspect {
+        id: u64,
+        call: String,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -107,10 +123,19 @@ pub enum Output {
     },
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
-    StoreCdr(Cdr),
+    StoreCdr(Box<Cdr>),
     Resynced {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
+    },
+    /// POST this notice to a web server; nothing is heard of it again.
+    Notify {
+        target: NotifyTarget,
+        notice: Box<Notice>,
+    },
+    Inspected {
+        id: u64,
+        result: Result<Box<CallDetail>, InspectionRefusal>,
     },
     Timeout(Option<Instant>),
 }
@@ -128,6 +153,7 @@ impl fmt::Debug for Input {
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
+            Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -146,6 +172,8 @@ impl fmt::Debug for Output {
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
+            Self::Notify { target, notice } => write!(f, "Notify({target:?}, {:?})", notice.outcome),
+            Self::Inspected { id, result } => write!(f, "Inspected({id}, {})", result.is_ok()),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -167,6 +195,42 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// The same with how its legs do now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub call: CallView,
+    pub a: LegDetail,
+    /// The leg that has answered.
+    pub b: Option<LegDetail>,
+}
+
+/// What the leg's record would say if the call ended now, and whether its peer is silent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LegDetail {
+    #[serde(flatten)]
+    pub record: LegRecord,
+    pub silence: Option<SilenceView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SilenceView {
+    /// When it was noticed, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// `no_packets`, `authentication`, `payload_type` or `source`.
+    pub cause: &'static str,
+    /// RTCP still came.
+    pub rtcp: bool,
+}
+
+/// Why a call is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionRefusal {
+    NoSuchCall,
+    /// As many looks as there may be wait for their workers.
+    TooMany,
 }
 
 /// What became of asking one device to fetch its configuration again.
@@ -218,4 +282,19 @@ pub struct Counters {
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,
+    /// Final answers of trunks to emergency calls, by trunk and status; 408 also where none came in time.
+    pub emergency_attempts: BTreeMap<(String, u16), u64>,
+    pub emergency_setup: SetupTimes,
+    pub emergency_notify_failures: u64,
+    pub quality: QualityTotals,
+}
+
+/// How long emergency calls took from the INVITE to the answer, in seconds.
+#[derive(Clone, Debug)]
+pub struct SetupTimes(pub Histogram);
+
+impl Default for SetupTimes {
+    fn default() -> Self {
+        Self(Histogram::new(&[0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
+    }
 }

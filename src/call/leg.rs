@@ -8,7 +8,7 @@ use super::{
     credentials::{Authorization, Challenge},
 };
 use crate::{
-    media::{self, Command, LegReport, Remote},
+    media::{self, Command, Formats, LegReport, Remote, Silence},
     policy::security::LegSecurity,
     sip::{
         dialog::Dialog,
@@ -92,6 +92,8 @@ pub(super) struct Leg {
     pub contact_user: String,
     /// The dialog begins with a `sips` Request-URI.
     pub is_secure: bool,
+    /// It may take the ports that are reserved for emergency calls.
+    pub is_urgent: bool,
     pub dialog: Option<Dialog>,
     pub negotiation: offer_answer::Leg,
     /// The peer's last offer or answer, for the other leg to copy formats from.
@@ -131,7 +133,11 @@ pub(super) struct Leg {
     /// The peer's 2xx with an offer, whose ACK waits for the answer.
     unanswered: Option<Box<Message>>,
     /// Until their worker has reported them closed.
-    open_media: Vec<LegId>,
+    pub open_media: Vec<LegId>,
+    /// The call is answered: workers tell of the peer's silences.
+    is_watched: bool,
+    /// The peer is not heard, since this time.
+    pub silence: Option<(Instant, Silence)>,
     /// The peer does not want to be known (RFC 3323).
     pub is_private: bool,
     /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
@@ -162,6 +168,7 @@ impl Leg {
             call_id: ctx.rng.token(32),
             contact_user,
             is_secure: false,
+            is_urgent: false,
             dialog: None,
             negotiation: offer_answer::Leg::new(security, &mut ctx.rng),
             session: None,
@@ -184,6 +191,8 @@ impl Leg {
             ack: None,
             unanswered: None,
             open_media: Vec::new(),
+            is_watched: false,
+            silence: None,
             is_private: false,
             has_left: false,
             partner: None,
@@ -216,7 +225,8 @@ impl Leg {
             if slot.is_some() || !is_relayed(section) {
                 continue;
             }
-            let Some(leg) = ctx.ports.take(worker) else { return false };
+            let taken = if self.is_urgent { ctx.ports.take_reserved(worker) } else { ctx.ports.take(worker) };
+            let Some(leg) = taken else { return false };
             *slot = Some(leg);
             self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));
@@ -234,11 +244,12 @@ impl Leg {
 
     /// Tells the worker what was settled, section by section.
     pub(super) fn configure(&mut self, ctx: &mut Context, settled: &[Settled]) {
-        for (leg, settled) in self.media.iter().zip(settled) {
+        for (section, (leg, settled)) in self.media.iter().zip(settled).enumerate() {
             let Some(leg) = *leg else { continue };
             let command = Command::Configure {
                 leg,
-                remote: remote(settled),
+                remote: self.remote(settled),
+                formats: self.formats(section),
                 receive: protection(&settled.receive),
                 send: protection(&settled.send),
             };
@@ -246,6 +257,37 @@ impl Leg {
         }
         if let Some(first) = settled.iter().find(|s| s.remote_rtp.is_some()).or_else(|| settled.first()) {
             self.record.suite = suite_name(&first.receive).to_owned();
+        }
+        if self.is_watched {
+            self.watch(ctx);
+        }
+    }
+
+    fn remote(&self, settled: &Settled) -> Remote {
+        let is_direct = self.dialog.as_ref().is_none_or(|dialog| dialog.route_set.is_empty());
+        Remote {
+            rtp: settled.remote_rtp,
+            rtcp: settled.remote_rtcp,
+            host: is_direct.then(|| self.flow.remote.ip()),
+            wants_media: settled.peer_direction.receives(),
+            may_send: settled.peer_direction.sends(),
+        }
+    }
+
+    /// What packets of the peer may carry: what we told it, and what it told us.
+    fn formats(&self, section: usize) -> Formats {
+        let theirs = self.session.as_ref().and_then(|session| session.media.get(section));
+        Formats::of(self.negotiation.section(section).into_iter().chain(theirs))
+    }
+
+    /// The call is answered: from now on somebody is expected to speak. Who shows pictures may stop without a word.
+    pub(super) fn watch(&mut self, ctx: &mut Context) {
+        self.is_watched = true;
+        for (section, leg) in self.media.iter().enumerate() {
+            let is_audio = self.negotiation.section(section).is_some_and(|section| section.kind == MediaKind::Audio);
+            if let Some(leg) = leg.filter(|_| is_audio) {
+                ctx.command(leg, Command::Watch { leg });
+            }
         }
     }
 
@@ -551,15 +593,6 @@ impl Leg {
 /// Only RTP is relayed; other sections are refused with port 0.
 fn is_relayed(section: &MediaSection) -> bool {
     section.port != 0 && matches!(section.kind, MediaKind::Audio | MediaKind::Video) && section.profile.is_rtp()
-}
-
-const fn remote(settled: &Settled) -> Remote {
-    Remote {
-        rtp: settled.remote_rtp,
-        rtcp: settled.remote_rtcp,
-        wants_media: settled.peer_direction.receives(),
-        may_send: settled.peer_direction.sends(),
-    }
 }
 
 fn protection(from: &offer_answer::Protection) -> media::Protection {

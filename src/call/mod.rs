@@ -22,16 +22,19 @@ mod handover;
 mod hunt;
 mod identity;
 mod in_dialog;
+mod inspection;
 mod interface;
 mod keep_alive;
 mod late_offer;
 mod leg;
 mod message;
+mod notification;
 mod outgoing;
 mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;
+pub mod quality_totals;
 mod received_history;
 mod refer;
 mod resync;
@@ -44,4 +47,8 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SyncOutcome, SyncRefusal};
+pub use interface::{
+    CallDetail, CallView, Counters, DeviceSync, Input, InspectionRefusal, LegDetail, Output, Setup, SetupTimes,
+    SilenceView, SyncOutcome, SyncRefusal,
+};
+pub use notification::Notice;

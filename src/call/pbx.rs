@@ -8,6 +8,9 @@ use crate::{
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
+/// A telephone that nobody knew when it called for help, in To.
+const UNKNOWN: &str = "unknown";
+
 /// Why a REGISTER with a bulk contact (`bnc`, section 5.2) cannot stand; `None` for ordinary ones, too.
 pub(super) fn bulk_refusal(config: &Config, user: &User, request: &Message) -> Option<Refusal> {
     let contacts = request.values(Name::Contact).filter_map(NameAddr::parse).filter_map(|c| Uri::parse(c.uri));
@@ -31,7 +34,10 @@ pub(super) fn called_number<'c>(config: &'c Config, user: &str, dialled: &str) -
 
 /// Request-URI and user part of To for a contact of a user; `line`: the number it is called by, if it is a PBX.
 pub(super) fn address_of<'b>(config: &'b Config, binding: &'b Binding, line: Option<&str>) -> (String, &'b str) {
-    let Some(pbx) = config.pbx_of(&binding.aor) else { return (binding.request_uri().to_owned(), &binding.aor) };
+    let Some(pbx) = config.pbx_of(&binding.aor) else {
+        let user = if binding.aor.is_empty() { UNKNOWN } else { &binding.aor };
+        return (binding.request_uri().to_owned(), user);
+    };
     let number = line.and_then(|line| pbx.numbers.get(line)).unwrap_or(&pbx.main_number);
     (binding.uri_for(number), number)
 }

@@ -3,9 +3,11 @@
 //!
 //! Whether a text is an emergency number is asked of `policy::emergency`, so that loading and calling cannot disagree.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Pbx, Problem, Severity, Trunk, TrunkLocation, User, groups,
-    reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Media, Pbx, Problem, Severity, Trunk, TrunkLocation, User,
+    groups, reader::Section,
 };
 use crate::{
     policy::{
@@ -21,15 +23,11 @@ const ALWAYS_EMERGENCY: [&str; 4] = ["112", "911", "999", "000"];
 const HABITUAL_PREFIXES: [&str; 2] = ["9", "0"];
 
 pub(super) fn company(section: &Section<'_>, company: &Company, trunks: &[Trunk]) {
-    let has = |name: &str| company.address.as_ref().is_some_and(|a| a.contains_key(name));
+    let none = BTreeMap::new();
+    let elements = company.address.as_ref().unwrap_or(&none);
+    let has = |name: &str| elements.contains_key(name);
     if trunks.iter().any(|t| t.reaches_pstn) {
-        let needed = [
-            ("country", has("country")),
-            ("A1 (state or province) or A3 (city)", has("A1") || has("A3")),
-            ("PC (postal code)", has("PC")),
-            ("RD and HNO (street and number) or LMK (landmark)", has("RD") && has("HNO") || has("LMK")),
-        ];
-        for (what, _) in needed.into_iter().filter(|(_, is_there)| !is_there) {
+        for what in missing_elements(elements) {
             let remedy = "[company.address] with the address emergency services are sent to";
             section.error("address", format!("{what} is missing, and a trunk reaches the PSTN"), remedy);
         }
@@ -45,6 +43,18 @@ pub(super) fn company(section: &Section<'_>, company: &Company, trunks: &[Trunk]
         let message = "a dispatchable location in the US needs more than the street address";
         section.warn("address", message, "one of BLD, FLR, UNIT, ROOM or LOC");
     }
+}
+
+/// What an address lacks without which nobody can be sent there.
+fn missing_elements(address: &BTreeMap<String, String>) -> impl Iterator<Item = &'static str> {
+    let has = |name: &str| address.contains_key(name);
+    let needed = [
+        ("country", has("country")),
+        ("A1 (state or province) or A3 (city)", has("A1") || has("A3")),
+        ("PC (postal code)", has("PC")),
+        ("RD and HNO (street and number) or LMK (landmark)", has("RD") && has("HNO") || has("LMK")),
+    ];
+    needed.into_iter().filter(|(_, is_there)| !is_there).map(|(what, _)| what)
 }
 
 pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
@@ -102,6 +112,15 @@ pub(super) fn emergency(section: &Section<'_>, emergency: &Emergency, company: &
     emergency_trunks(section, emergency, trunks);
     if let Some(region) = table::region(&company.region) {
         emergency_numbers(section, emergency, region);
+    }
+}
+
+/// Ordinary calls keep at least half of the media ports; a call takes four.
+pub(super) fn reserved_calls(section: &Section<'_>, emergency: &Emergency, media: &Media) {
+    let calls_max = media.ports.len() / 8;
+    if section.has("reserved_calls") && usize::from(emergency.reserved_calls) > calls_max {
+        let message = format!("{} calls take more than half of the ports in media.ports", emergency.reserved_calls);
+        section.error("reserved_calls", message, format!("at most {calls_max}, or a larger media.ports"));
     }
 }
 
@@ -200,6 +219,7 @@ impl<'c> UserRules<'c> {
             let message = format!("{line:?} is already a number of the telephone system {:?}", pbx.user);
             Some(("direct_line".to_owned(), message, "another number"))
         });
+        let place = self.private_address(user).map(|(message, remedy)| ("address".to_owned(), message, remedy));
         let problem = |(what, message, remedy): (String, String, &str)| Problem {
             severity: Severity::Error,
             line: 0,
@@ -208,7 +228,27 @@ impl<'c> UserRules<'c> {
             remedy: remedy.to_owned(),
         };
         let shared = groups::shared_with_users(self.config, &Directory::new([user.clone()]));
-        shadows.chain(forwards).chain(not_e164).chain(of_pbx).map(problem).chain(shared).collect()
+        shadows.chain(forwards).chain(not_e164).chain(of_pbx).chain(place).map(problem).chain(shared).collect()
+    }
+
+    /// What is wrong with a user's private address; nothing of it is repeated.
+    fn private_address(&self, user: &User) -> impl Iterator<Item = (String, &'static str)> {
+        let address = user.place.private_address.as_ref();
+        let missing = address.into_iter().flat_map(|address| missing_elements(address.expose()));
+        let missing = missing.map(|what| {
+            (format!("{what} is missing in the private address"), "a complete address, as in [company.address]")
+        });
+        let no_line = address.filter(|_| user.direct_line.is_none()).map(|_| {
+            let message = "a private address belongs to a direct line, and the user has none".to_owned();
+            (message, "a user with a direct line")
+        });
+        let country = address.and_then(|address| address.expose().get("country"));
+        let abroad = country.filter(|country| **country != self.config.company.region).map(|_| {
+            let region = &self.config.company.region;
+            let message = format!("the private address is in another country than {region}, which the trunks serve");
+            (message, "an address in the region of this server")
+        });
+        missing.chain(no_line).chain(abroad)
     }
 
     /// Whether a telephone system can have its numbers.
@@ -289,7 +329,7 @@ impl EmergencyNumbers {
 mod tests {
     use super::*;
     use crate::{
-        config::{Forwarding, User, parse},
+        config::{Forwarding, Place, User, parse, parse_address},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -303,6 +343,7 @@ mod tests {
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         let problems = check_directory(&config, &Directory::new([user]));
         problems.into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.key).collect()
@@ -341,10 +382,56 @@ mod tests {
                 direct_line: None,
                 credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
                 forwarding: Forwarding { no_answer: Some(target.to_owned()), ..Forwarding::default() },
+                place: Place::default(),
             };
             let keys: Vec<_> = check_directory(&config, &Directory::new([user])).into_iter().map(|p| p.key).collect();
             let expected = if is_refused { vec!["user \"alice\" forward no-answer".to_owned()] } else { vec![] };
             assert_eq!(keys, expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_private_address_is_complete_in_the_region_and_of_a_direct_line() {
+        let config = parse("[company]\nname = \"Example Corp\"\nregion = \"GB\"").unwrap().0;
+        let messages = |line: Option<&str>, text: &str| {
+            let place = Place { private_address: Some(parse_address(text).unwrap()), is_shared: false };
+            let user = User {
+                name: "alice".to_owned(),
+                extension: "1001".to_owned(),
+                direct_line: line.map(str::to_owned),
+                credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+                forwarding: Forwarding::default(),
+                place,
+            };
+            let problems = UserRules::new(&config).check(&user);
+            assert!(problems.iter().all(|p| p.key == "user \"alice\" address"), "{problems:?}");
+            assert!(!format!("{problems:?} {user:?}").contains("Sample"), "the address is repeated");
+            problems.into_iter().map(|p| p.message).collect::<Vec<_>>()
+        };
+        let good = "country = \"GB\"\nA3 = \"Sampleton\"\nRD = \"Sample Lane\"\nHNO = \"7\"\nPC = \"ZZ99 9ZZ\"\n";
+        let line = Some("+442079460123");
+        assert_eq!(messages(line, good), Vec::<String>::new());
+        assert_eq!(messages(None, good), ["a private address belongs to a direct line, and the user has none"]);
+        let abroad = "the private address is in another country than GB, which the trunks serve";
+        assert_eq!(messages(line, &good.replace("\"GB\"", "\"IE\"")), [abroad]);
+        for (element, what) in [
+            ("country", "country"),
+            ("A3", "A1 (state or province) or A3 (city)"),
+            ("PC", "PC (postal code)"),
+            ("HNO", "RD and HNO (street and number) or LMK (landmark)"),
+        ] {
+            let without: String = good.lines().filter(|l| !l.starts_with(element)).map(|l| format!("{l}\n")).collect();
+            assert_eq!(messages(line, &without), [format!("{what} is missing in the private address")]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_of_an_address_is_named_and_not_repeated() {
+        for (text, key) in [("RD = 5", "RD"), ("RD = \"Sample\\nLane\"", "RD"), ("STREET = \"Sample Lane\"", "STREET")]
+        {
+            let problems = parse_address(text).unwrap_err();
+            assert_eq!((problems.len(), problems[0].line, problems[0].key.as_str()), (1, 1, key), "{problems:?}");
+            assert!(!format!("{problems:?}").contains("Sample"), "{problems:?}");
         }
     }
 
@@ -359,6 +446,7 @@ mod tests {
             direct_line: line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         let found = |text: &str, users: Vec<User>| {
             let problems = check_directory(&parse(text).unwrap().0, &Directory::new(users));
@@ -386,6 +474,7 @@ mod tests {
             direct_line: Some(line.to_owned()),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         let config = parse(text).unwrap().0;
         let rules = UserRules::new(&config);

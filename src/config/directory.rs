@@ -1,8 +1,11 @@
 //! Who may register, and under which numbers: an immutable snapshot, swapped whole when users change.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use crate::wire::sip::digest::Credential;
+use crate::{types::Private, wire::sip::digest::Credential};
 
 /// One user of the company.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,19 @@ pub struct User {
     pub direct_line: Option<String>,
     pub credential: Credential,
     pub forwarding: Forwarding,
+    pub place: Place,
+}
+
+/// Elements of RFC 5139 and RFC 6848 by name.
+pub type PrivateAddress = Private<BTreeMap<String, String>>;
+
+/// What emergency services may be told of where a user's telephones are (emergency RULES 4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where the direct line rings, if it is not at the company's address.
+    pub private_address: Option<PrivateAddress>,
+    /// Others make calls as this user, too: a telephone of a room, a hot desk, a line of several people.
+    pub is_shared: bool,
 }
 
 /// Where a user's calls go in place of the user's own devices. A target is what the user could dial: an extension, a name,

@@ -177,7 +177,7 @@ impl Group {
 mod tests {
     use super::*;
     use crate::{
-        config::{Forwarding, User, parse},
+        config::{Forwarding, Place, User, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -200,6 +200,7 @@ mod tests {
             direct_line: Some(format!("+1202555{extension}")),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         Directory::new([user("alice", "1001"), user("bob", "1002")])
     }

@@ -15,10 +15,10 @@ mod sections;
 mod value;
 
 pub use checks::{UserRules, check_directory};
-pub use directory::{Directory, Forwarding, User};
+pub use directory::{Directory, Forwarding, Place, PrivateAddress, User};
 pub use groups::{Group, Strategy, check_members};
 
-use crate::types::{Private, Transport};
+use crate::types::{Private, Secret, Transport};
 
 /// Everything an operator can set; see `config/ringdown.toml` for each key's meaning, unit and default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,8 +143,33 @@ pub struct Emergency {
     pub register_warning: bool,
     /// By region: what to send to a trunk in the place of a recognised number.
     pub dial_as: BTreeMap<String, BTreeMap<String, String>>,
+    /// For so long after an emergency call, a call to its callback number is taken for the answering point's.
+    pub callback_window_min: u16,
+    /// Who is told of every emergency call.
+    pub notify: Vec<NotifyTarget>,
+    /// Calls for which slots and media ports are kept free.
+    pub reserved_calls: u16,
     pub unauthenticated: Unauthenticated,
     pub site_networks: Vec<Network>,
+}
+
+/// Who is told of emergency calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotifyTarget {
+    /// A user or ring group of this server, as it is dialled: by a text message.
+    Sip { user: String, host: String },
+    /// A web server: by a POST. The path may hold what only it and its owner should know.
+    Https { host: String, port: u16, path: Secret<String> },
+}
+
+impl NotifyTarget {
+    /// For logs: whom it means, without what may be secret.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Sip { user, host } => format!("sip:{user}@{host}"),
+            Self::Https { host, port, .. } => format!("https://{host}:{port}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,6 +338,11 @@ pub fn parse_with(
         problems.extend(further(config));
         problems
     })
+}
+
+/// Reads the elements of one address, written as in `[company.address]`. No problem repeats a value.
+pub fn parse_address(text: &str) -> Result<PrivateAddress, Vec<Problem>> {
+    reader::read(text, sections::private_address, |_| Vec::new()).map(|(address, _)| address)
 }
 
 #[cfg(test)]
@@ -510,6 +540,10 @@ mod tests {
             (
                 "[emergency]\ntest_numbers = [\"112\"]",
                 "Error 5 emergency.test_numbers: \"112\" is an emergency number in US: a test would be a real call | the carrier's own test number, or an empty list",
+            ),
+            (
+                "[emergency]\nreserved_calls = 3\n[media]\nports = \"20000-20015\"",
+                "Error 5 emergency.reserved_calls: 3 calls take more than half of the ports in media.ports | at most 2, or a larger media.ports",
             ),
             ("[emergency]\ntrunks = [\"a\"]", "Error 5 emergency.trunks: \"a\" is not a trunk | a [trunk.NAME] table"),
             (

@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log,
-    LogFormat, Media, Pbx, PidfElement, Privacy, SandboxMode, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated,
-    checks, groups,
+    LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, SandboxMode, Server, Sip, Tls, Trunk, TrunkLocation,
+    Unauthenticated, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -36,7 +36,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let company = company(root.section("company"), &trunks);
     let mut dialing_section = root.section("dialing");
     let dialing = dialing(&mut dialing_section);
-    let emergency = emergency(root.section("emergency"), &company, &trunks);
+    let emergency = emergency(root.section("emergency"), &company, &trunks, &media);
     let privacy = privacy(root.section("privacy"));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
@@ -188,7 +188,16 @@ fn address(company: &mut Section<'_>) -> Option<BTreeMap<String, String>> {
     section.is_present().then_some(elements)
 }
 
-fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk]) -> Emergency {
+/// As [`address`], of somebody's home: a wrong value is not repeated.
+pub(super) fn private_address(section: &mut Section<'_>) -> PrivateAddress {
+    let mut elements = BTreeMap::new();
+    for name in pidf::ELEMENTS.into_iter().chain(pidf::EXTENSION_ELEMENTS) {
+        elements.extend(section.private_text(name, value::free_text).map(|text| (name.to_owned(), text)));
+    }
+    Private::new(elements)
+}
+
+fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk], media: &Media) -> Emergency {
     let emergency = Emergency {
         callback_numbers: section.texts("callback_numbers", value::e164).unwrap_or_default(),
         trunks: section.texts("trunks", value::free_text).unwrap_or_default(),
@@ -197,6 +206,9 @@ fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk]) -> E
         test_numbers: section.texts("test_numbers", value::short_number),
         register_warning: section.boolean("register_warning").unwrap_or(true),
         dial_as: dial_as(&mut section),
+        callback_window_min: section.integer("callback_window_min", 1..=1_440).unwrap_or(30),
+        notify: section.texts("notify", value::notify_target).unwrap_or_default(),
+        reserved_calls: section.integer("reserved_calls", 0..=1_000).unwrap_or(4),
         unauthenticated: section
             .choice(
                 "unauthenticated",
@@ -206,6 +218,7 @@ fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk]) -> E
         site_networks: section.texts("site_networks", value::network).unwrap_or_default(),
     };
     checks::emergency(&section, &emergency, company, trunks);
+    checks::reserved_calls(&section, &emergency, media);
     section.finish();
     emergency
 }

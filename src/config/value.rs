@@ -6,11 +6,15 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Network, reader::Fault};
-use crate::policy::{emergency::table, number};
+use super::{Network, NotifyTarget, reader::Fault};
+use crate::{
+    policy::{emergency::table, number},
+    types::Secret,
+};
 
 /// Longest free text: it travels in SIP headers and location documents.
 const TEXT_CHARS_MAX: usize = 128;
+const HTTPS_PORT: u16 = 443;
 /// Media ports two legs of one call need, RTP and RTCP each.
 const MEDIA_PORTS_MIN: u16 = 4;
 
@@ -65,6 +69,29 @@ pub(super) fn host(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("is neither a host name nor an IP address", remedy));
     }
     Ok(name.to_ascii_lowercase())
+}
+
+/// `sip:USER@DOMAIN` or `https://HOST/PATH`. The path of the latter may be a secret, and no fault repeats it.
+pub(super) fn notify_target(text: &str) -> Result<NotifyTarget, Fault> {
+    const REMEDY: &str = "\"sip:reception@pbx.example.com\" or \"https://desk.example.com/hook\"";
+    let fault = || Fault::new("is neither a SIP URI with a user nor an https URL", REMEDY);
+    if let Some(address) = text.strip_prefix("sip:") {
+        let (user, domain) = address.split_once('@').ok_or_else(fault)?;
+        return Ok(NotifyTarget::Sip { user: token(user).map_err(|_| fault())?, host: host(domain)? });
+    }
+    let rest = text.strip_prefix("https://").ok_or_else(fault)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_path = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    let port = |digits: &str| digits.parse::<u16>().ok().filter(|port| *port != 0);
+    let (name, port) = match authority.rsplit_once(':').filter(|(_, digits)| !digits.ends_with(']')) {
+        Some((name, digits)) => (name, port(digits).ok_or_else(fault)?),
+        None => (authority, HTTPS_PORT),
+    };
+    if !is_path {
+        return Err(fault());
+    }
+    let path = if path.is_empty() { "/" } else { path };
+    Ok(NotifyTarget::Https { host: host(name)?, port, path: Secret::new(path.to_owned()) })
 }
 
 /// A host name, in lower case.
@@ -281,6 +308,33 @@ mod tests {
         assert!(outside_prefix("9").is_ok() && outside_prefix("").is_err() && outside_prefix("9999").is_err());
         assert_eq!(region("us").as_deref(), Ok("US"));
         assert!(region("UK").is_err() && region("*").is_err());
+    }
+
+    #[test]
+    fn a_notify_target_is_a_user_of_ours_or_a_web_server() {
+        let sip = |user: &str| NotifyTarget::Sip { user: user.to_owned(), host: "pbx.example.com".to_owned() };
+        let https = |host: &str, port, path: &str| {
+            let path = Secret::new(path.to_owned());
+            Ok(NotifyTarget::Https { host: host.to_owned(), port, path })
+        };
+        assert_eq!(notify_target("sip:reception@PBX.example.com"), Ok(sip("reception")));
+        assert_eq!(notify_target("https://desk.example.com"), https("desk.example.com", 443, "/"));
+        assert_eq!(notify_target("https://desk.example.com:8443/a?b=c"), https("desk.example.com", 8443, "/a?b=c"));
+        assert_eq!(notify_target("https://[2001:db8::1]/x"), https("[2001:db8::1]", 443, "/x"));
+        for wrong in [
+            "reception",
+            "sip:pbx.example.com",
+            "sip:a b@pbx.example.com",
+            "http://desk.example.com/",
+            "https://desk.example.com:0/",
+            "https://desk.example.com/a b",
+            "https:///x",
+            "mailto:desk@example.com",
+        ] {
+            assert!(notify_target(wrong).is_err(), "{wrong}");
+        }
+        let label = notify_target("https://desk.example.com/secret").unwrap();
+        assert!(!format!("{label:?} {}", label.label()).contains("secret"));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::types::{LegId, limits};
 #[derive(Debug)]
 pub struct Ports {
     shares: Vec<Share>,
+    /// Slots of each worker that only urgent calls get.
+    reserved: usize,
 }
 
 /// One worker's part of the range.
@@ -41,11 +43,24 @@ impl Ports {
                 share
             })
             .collect();
-        Self { shares }
+        Self { shares, reserved: 0 }
     }
 
-    /// A slot on this worker; `None`: exhausted.
+    /// Keeps so many slots of each worker, at most half of them, for urgent calls.
+    #[must_use]
+    pub fn reserving(self, slots: usize) -> Self {
+        Self { reserved: slots, ..self }
+    }
+
+    /// A slot on this worker; `None`: exhausted, but for what is reserved.
     pub fn take(&mut self, worker: u16) -> Option<LegId> {
+        let share = &self.shares[usize::from(worker)];
+        let has_more = share.free.len() > self.reserved.min(share.slots.len() / 2);
+        has_more.then(|| self.take_reserved(worker)).flatten()
+    }
+
+    /// The same for an urgent call; `None`: exhausted.
+    pub fn take_reserved(&mut self, worker: u16) -> Option<LegId> {
         let share = &mut self.shares[usize::from(worker)];
         let index = share.free.pop_front()?;
         let slot = &mut share.slots[index as usize];
@@ -76,7 +91,7 @@ impl Ports {
 
     /// Whether this worker has slots for a whole call, however many media sections it has.
     pub fn has_room(&self, worker: u16) -> bool {
-        self.shares[usize::from(worker)].free.len() >= 2 * limits::MEDIA_SECTIONS_MAX
+        self.shares[usize::from(worker)].free.len() >= self.reserved + 2 * limits::MEDIA_SECTIONS_MAX
     }
 
     /// The RTP port of a leg; RTCP without multiplexing is one above.
@@ -182,6 +197,24 @@ mod tests {
         ports.take(1).unwrap();
         ports.take(1).unwrap();
         assert_eq!(ports.least_loaded(), 0);
+    }
+
+    #[test]
+    fn what_is_reserved_is_for_urgent_calls_and_at_most_half_of_a_worker() {
+        let mut ports = Ports::new(&(10_000..=10_015), 2).reserving(2);
+        for _ in 0..2 {
+            ports.take(0).unwrap();
+        }
+        assert_eq!(ports.take(0), None);
+        assert!(ports.take(1).is_some(), "each worker has its own");
+        let urgent = ports.take_reserved(0).unwrap();
+        assert!(ports.take_reserved(0).is_some());
+        assert_eq!(ports.take_reserved(0), None);
+        ports.give_back(urgent);
+        assert_eq!(ports.take(0), None, "what comes back is reserved first");
+        let mut small = Ports::new(&(10_000..=10_003), 1).reserving(100);
+        assert!(small.take(0).is_some());
+        assert_eq!(small.take(0), None);
     }
 
     #[test]

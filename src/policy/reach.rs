@@ -160,11 +160,16 @@ pub fn check_target(text: &str, user: &User, config: &Config, directory: &Direct
     }
 }
 
+/// The users of a group, in the order of the file. Members that are no users are left out.
+pub fn members<'d>(group: &Group, directory: &'d Directory) -> impl Iterator<Item = &'d Arc<User>> {
+    group.members.iter().filter_map(|member| directory.by_dialled(member))
+}
+
 /// The steps of a group in the order of its strategy. `last_call_end`: of a user's last call; `None` counts as longest ago.
 /// Members that are no users are left out.
 pub fn steps(group: &Group, directory: &Directory, last_call_end: impl Fn(&User) -> Option<Instant>) -> Vec<Step> {
     let ring = Some(Duration::from_secs(u64::from(group.ring_s)));
-    let mut members: Vec<_> = group.members.iter().filter_map(|m| directory.by_dialled(m)).cloned().collect();
+    let mut members: Vec<_> = members(group, directory).cloned().collect();
     match group.strategy {
         Strategy::All => return vec![Step { users: members, ring }],
         Strategy::InOrder => {}
@@ -187,7 +192,7 @@ pub fn group_answer(outcomes: &[Outcome]) -> (u16, &'static str) {
 mod tests {
     use super::*;
     use crate::{
-        config::{Forwarding, parse},
+        config::{Forwarding, Place, parse},
         types::Secret,
         wire::sip::digest::Credential,
     };
@@ -278,6 +283,7 @@ mod tests {
             direct_line: None,
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding::default(),
+            place: Place::default(),
         }
     }
 

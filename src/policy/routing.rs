@@ -31,10 +31,9 @@ pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory
         OrdinaryKind::Extension(_) | OrdinaryKind::External(_) if is_from_trunk => {
             inbound(dialled.dialled(), config, directory)
         }
-        OrdinaryKind::Extension(user) => match directory.by_dialled(user) {
-            Some(user) => Target::User(Arc::clone(user)),
-            None => group(config, |g| g.extension == *user).unwrap_or(Target::Refuse(404, "No Such Extension")),
-        },
+        OrdinaryKind::Extension(user) => {
+            inside(user, config, directory).unwrap_or(Target::Refuse(404, "No Such Extension"))
+        }
         OrdinaryKind::External(number) => {
             // An extension may be long, or begin with an outside prefix: the directory knows.
             match directory.by_dialled(dialled.dialled()).or_else(|| owner(number, config, directory)) {
@@ -46,6 +45,12 @@ pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory
             }
         }
     }
+}
+
+/// The user or group with this extension, or the user with this name.
+pub fn inside(dialled: &str, config: &Config, directory: &Directory) -> Option<Target> {
+    let user = directory.by_dialled(dialled).map(|user| Target::User(Arc::clone(user)));
+    user.or_else(|| group(config, |g| g.extension == dialled))
 }
 
 /// A call from a trunk reaches the user or group whose direct line it names, in whichever form the carrier writes it.
@@ -84,7 +89,7 @@ fn outbound(number: &str, config: &Config) -> Target {
 mod tests {
     use super::*;
     use crate::{
-        config::{Forwarding, parse},
+        config::{Forwarding, Place, parse},
         policy::emergency::{Dialled, Site, classify},
         types::Secret,
         wire::sip::digest::Credential,
@@ -138,6 +143,7 @@ mod tests {
             direct_line: direct_line.map(str::to_owned),
             credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         Directory::new([
             user("alice", "1001", Some("+12025550101")),

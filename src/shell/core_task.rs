@@ -1,27 +1,33 @@
 //! The one task that owns [`Core`]: feeds it what sockets, workers, timers and operators have for it, and does what it
 //! says.
 //!
-//! One turn of the loop is: take everything that waits (at most `BATCH_MAX`), hand it to the core and collect its
-//! outputs; put the batch's stored changes on disk in one transaction; only then let its messages leave. So a phone is
-//! never told something that a crash could undo, and a thousand REGISTERs cost a few disk flushes.
+//! One turn of the loop is: take everything that waits (at most `BATCH_MAX`), hand it to the core, collect its outputs, and let
+//! them go. Only what the core says in the same breath as it changes a binding is held until that change is on disk. So a phone
+//! is never told something that a crash could undo, and no call waits for a disk.
 
 use std::{collections::HashMap, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior},
 };
 
 use crate::{
-    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal},
+    call::{CallDetail, CallView, Cdr, Core, Counters, DeviceSync, Input, InspectionRefusal, Output, SyncRefusal},
     media,
     sip::registrar::{Binding, Change},
-    types::{ConnectionId, Flow, Instant},
+    types::{Flow, Instant},
 };
 
 use super::{
-    clock::Clock, failure::Failure, media_io::MediaPlane, resolve::Resolver, store::thread::StoreHandle, systemd,
+    clock::Clock,
+    failure::Failure,
+    held::{Held, Outgoing},
+    media_io::MediaPlane,
+    notifier::Notifier,
+    resolve::Resolver,
+    store::thread::StoreHandle,
+    systemd,
     transport::Transports,
 };
 
@@ -46,6 +52,11 @@ pub enum ToCore {
 pub enum Query {
     Stats(oneshot::Sender<Stats>),
     Calls(oneshot::Sender<Vec<CallView>>),
+    /// One live call, with what its media legs report now.
+    Call {
+        id: String,
+        reply: oneshot::Sender<InspectionResult>,
+    },
     Registrations(oneshot::Sender<Vec<Binding>>),
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
@@ -56,6 +67,7 @@ pub enum Query {
 }
 
 pub type SyncResult = Result<Vec<DeviceSync>, SyncRefusal>;
+pub type InspectionResult = Result<Box<CallDetail>, InspectionRefusal>;
 
 /// The core's totals and present numbers.
 #[derive(Clone, Debug)]
@@ -64,6 +76,7 @@ pub struct Stats {
     pub calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
+    pub emergency_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -73,9 +86,13 @@ pub struct CoreTask {
     mail: mpsc::Receiver<ToCore>,
     outside: Outside,
     batch: Batch,
+    /// Waits for the disk.
+    held: Held,
     /// Who waits for what devices say, by number; the core answers each, and has a limit.
     resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
-    last_resync: u64,
+    /// Who waits for what workers report, likewise.
+    inspections: HashMap<u64, oneshot::Sender<InspectionResult>>,
+    last_order: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
 }
@@ -88,21 +105,17 @@ pub struct Outside {
     pub media: MediaPlane,
     pub store: StoreHandle,
     pub resolver: Resolver,
+    pub notifier: Notifier,
 }
 
-/// Outputs of one turn that wait for the disk.
+/// Outputs of one turn.
 #[derive(Debug, Default)]
 struct Batch {
     changes: Vec<Change>,
     cdrs: Vec<Cdr>,
+    /// Says what `changes` hold.
+    dependent: Vec<Outgoing>,
     outgoing: Vec<Outgoing>,
-}
-
-#[derive(Debug)]
-enum Outgoing {
-    Transmit { flow: Flow, bytes: Bytes },
-    Connect { flow: Flow, server_name: String, trunk: usize },
-    Close(ConnectionId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +126,18 @@ enum Turn {
 
 impl CoreTask {
     pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
-        Self { core, mail, outside, batch: Batch::default(), resyncs: HashMap::new(), last_resync: 0, wake_at: None }
+        let (batch, held) = (Batch::default(), Held::default());
+        Self {
+            core,
+            mail,
+            outside,
+            batch,
+            held,
+            resyncs: HashMap::new(),
+            inspections: HashMap::new(),
+            last_order: 0,
+            wake_at: None,
+        }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
@@ -122,17 +146,18 @@ impl CoreTask {
         let mut watchdog = systemd::watchdog_interval().map(watchdog);
         self.drain()?;
         loop {
-            self.finish_batch().await?;
+            self.finish_batch()?;
             let now = self.outside.clock.now();
             tokio::select! {
                 _ = self.mail.recv_many(&mut letters, BATCH_MAX) => {}
                 event = self.outside.media.next_event() => self.input(Input::Media(event.ok_or_else(worker_ended)?))?,
                 () = sleep(self.wake_at.map(|at| at.since(now))) => self.input(Input::Timeout)?,
+                released = self.held.next() => self.batch.outgoing.extend(released),
                 () = tick(watchdog.as_mut()) => systemd::ping_watchdog(),
             }
             for letter in letters.drain(..) {
                 if self.open(letter)? == Turn::Stop {
-                    return self.finish_batch().await;
+                    return self.end().await;
                 }
             }
         }
@@ -156,7 +181,17 @@ impl CoreTask {
         self.drain()
     }
 
+    /// Takes what the core says to one input.
     fn drain(&mut self) -> Result<(), Failure> {
+        let (first, changes_before) = (self.batch.outgoing.len(), self.batch.changes.len());
+        self.take_outputs()?;
+        if self.batch.changes.len() > changes_before {
+            self.batch.dependent.extend(self.batch.outgoing.drain(first..));
+        }
+        Ok(())
+    }
+
+    fn take_outputs(&mut self) -> Result<(), Failure> {
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.batch.outgoing.push(Outgoing::Transmit { flow, bytes }),
@@ -167,9 +202,15 @@ impl CoreTask {
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
-                Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
+                Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
                 Output::Resynced { id, result } => {
                     if let Some(reply) = self.resyncs.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
+                Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
+                Output::Inspected { id, result } => {
+                    if let Some(reply) = self.inspections.remove(&id) {
                         let _ = reply.send(result);
                     }
                 }
@@ -185,16 +226,20 @@ impl CoreTask {
         self.outside.media.send(worker, command).map_err(|_| worker_ended())
     }
 
-    /// Media and disk first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
-    async fn finish_batch(&mut self) -> Result<(), Failure> {
+    /// Media first, then the network; what cannot be sent goes back to the core, whose outputs are the next batch.
+    fn finish_batch(&mut self) -> Result<(), Failure> {
         loop {
             self.outside.media.wake();
-            let Batch { changes, cdrs, outgoing } = std::mem::take(&mut self.batch);
-            if !changes.is_empty() || !cdrs.is_empty() {
-                self.outside.store.commit(changes, cdrs).await;
-            }
+            let Batch { changes, cdrs, dependent, outgoing } = std::mem::take(&mut self.batch);
+            let dependent = match self.outside.store.commit(changes, cdrs) {
+                Some(written) => {
+                    self.held.hold(written, dependent);
+                    Vec::new()
+                }
+                None => dependent,
+            };
             let mut is_settled = true;
-            for outgoing in outgoing {
+            for outgoing in dependent.into_iter().chain(self.held.queue(outgoing)) {
                 if let Some(flow) = self.send(outgoing) {
                     self.input(Input::FlowFailed { flow })?;
                     is_settled = false;
@@ -204,6 +249,17 @@ impl CoreTask {
                 return Ok(());
             }
         }
+    }
+
+    /// Lets go of everything that is held, as soon as the disk allows.
+    async fn end(&mut self) -> Result<(), Failure> {
+        self.finish_batch()?;
+        while !self.held.is_empty() {
+            let released = self.held.next().await;
+            self.batch.outgoing.extend(released);
+            self.finish_batch()?;
+        }
+        Ok(())
     }
 
     /// The flow, if it has failed.
@@ -226,15 +282,21 @@ impl CoreTask {
                     calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
+                    emergency_calls: self.core.emergency_calls(),
                 };
                 let _ = reply.send(stats);
             }
             Query::Calls(reply) => drop(reply.send(self.core.calls())),
+            Query::Call { id: call, reply } => {
+                self.last_order += 1;
+                self.inspections.insert(self.last_order, reply);
+                self.input(Input::Inspect { id: self.last_order, call })?;
+            }
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
             Query::Resync { user, is_reboot, reply } => {
-                self.last_resync += 1;
-                self.resyncs.insert(self.last_resync, reply);
-                self.input(Input::Resync { id: self.last_resync, user, is_reboot })?;
+                self.last_order += 1;
+                self.resyncs.insert(self.last_order, reply);
+                self.input(Input::Resync { id: self.last_order, user, is_reboot })?;
             }
         }
         Ok(())

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     call::{Core, Input, Setup},
-    config::{self, Config, Directory, Problem},
+    config::{self, Config, Directory, NotifyTarget, Problem},
     types::{Rng, Secret, Transport},
 };
 
@@ -36,6 +36,7 @@ use super::{
     failure::Failure,
     files,
     media_io::MediaPlane,
+    notifier::Notifier,
     resolve::Resolver,
     sandbox::{self, Missing},
     settings::{self, Settings},
@@ -44,7 +45,7 @@ use super::{
         thread::{self, StoreHandle},
     },
     systemd,
-    tls::Tls,
+    tls::{Tls, web_client},
     transport::{Listeners, Transports, explain_bind_failure},
 };
 
@@ -134,11 +135,13 @@ impl Server {
             rng,
         };
         let dns_servers = config.dns.servers.clone();
+        let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
         let core = Core::new(clock.now(), setup);
 
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
             .map_err(|e| Failure::Internal(format!("the store's thread cannot start: {e}.")))?;
+        let notifier = Notifier::new(web_client(posts_notices));
         let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(false)));
         let admin = Admin {
             to_core: to_core.clone(),
@@ -148,10 +151,12 @@ impl Server {
             is_ready: Arc::clone(&is_ready),
             emergency: facts.emergency.clone(),
             missing: facts.missing.clone().into(),
+            notifier: notifier.clone(),
             started: clock.now(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
-        let outside = Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver };
+        let outside =
+            Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver, notifier };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
         let listening = listeners.serve();
@@ -307,6 +312,7 @@ pub fn store_failure(error: &StoreError) -> Failure {
         | StoreError::BadKeyFile { .. }
         | StoreError::WrongKey
         | StoreError::Damaged { .. }
+        | StoreError::DamagedAddress { .. }
         | StoreError::NewerSchema { .. }
         | StoreError::Sqlite(_) => Failure::Store(text),
     }

@@ -41,7 +41,7 @@ mod client;
 mod peer;
 
 use client::Clients;
-pub use client::read_roots;
+pub use client::{read_roots, web_client};
 
 const CA_DAYS: i64 = 3_652;
 /// Phones refuse certificates that last much longer than a year.

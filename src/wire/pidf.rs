@@ -150,7 +150,7 @@ impl fmt::Display for UuidUrn {
 }
 
 /// `2026-01-15T09:30:00Z`. Instants end in the year 2554, well inside what the date library holds.
-fn rfc3339(at: Instant) -> String {
+pub fn rfc3339(at: Instant) -> String {
     let seconds = i64::try_from(at.unix_s()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }

@@ -20,6 +20,8 @@ const CARRIER: Account =
     Account { user: "carrier", extension: "", direct_line: "", password: "carrier-password-canary-20b7" };
 const STREET: &str = "Street-Canary-b81d";
 const ROOM: &str = "Room-Canary-44f0";
+/// Of Alice's own address.
+const HOME: &str = "Home-Canary-93bd";
 const TEXT: &str = "message-body-canary-6c2e";
 const PIN: &str = "pin-canary-90514736";
 const BASIC: &str = "alice:basic-password-canary-e3";
@@ -45,6 +47,9 @@ fn secrets_of_good_refused_and_malformed_messages_stand_nowhere() {
     for account in [ALICE, BOB] {
         server.add_user(&account);
     }
+    let home = format!("country = \"US\"\nA3 = \"Arlington\"\nRD = \"{HOME}\"\nHNO = \"7\"\nPC = \"22201\"\n");
+    let told = server.command(&["user", "address", ALICE.user, "-"], &home);
+    assert!(told.status.success() && !format!("{told:?}").contains(HOME), "{told:?}");
     server.start();
     let mut alice = Phone::new(&server, ALICE).encrypted(OFFER);
     let mut bob = Phone::new(&server, BOB).encrypted(ANSWER);
@@ -52,14 +57,17 @@ fn secrets_of_good_refused_and_malformed_messages_stand_nowhere() {
     assert_eq!((alice.register(), bob.register()), (200, 200));
     call_with_digits(&mut alice, &mut bob);
     let mut secrets = vec![outside_call(&mut alice, &mut carrier)];
-    emergency_call(&mut alice, &mut carrier);
+    emergency_call(&mut alice, &mut carrier, &[HOME], &[STREET, ROOM]);
+    emergency_call(&mut bob, &mut carrier, &[STREET, ROOM], &[HOME]);
     secrets.push(text_message(&server, &alice, &bob));
     say_what_is_refused(&server, &alice);
     server.wait_no_calls();
 
     assert!(alice.secrets().len() > 5, "no digest and no key went over the network");
     secrets.extend([&alice, &bob, &carrier].into_iter().flat_map(Phone::secrets));
-    secrets.extend([ALICE.password, BOB.password, CARRIER.password, STREET, ROOM, TEXT, PIN, KEY].map(str::to_owned));
+    secrets.extend(
+        [ALICE.password, BOB.password, CARRIER.password, STREET, ROOM, HOME, TEXT, PIN, KEY].map(str::to_owned),
+    );
     secrets.extend([BASIC, URI_PASSWORD, BROKEN_RESPONSE, BROKEN_KEY].map(str::to_owned));
     secrets.push(String::from_utf8_lossy(AUDIO_CANARY).into_owned());
     let canaries: Vec<Canary> = secrets.iter().flat_map(|secret| forms(secret)).collect();
@@ -132,16 +140,17 @@ fn outside_call(alice: &mut Phone, carrier: &mut Phone) -> String {
     response
 }
 
-/// A call that carries the company's address.
-fn emergency_call(alice: &mut Phone, carrier: &mut Phone) {
-    let (call_id, cseq) = alice.invite("911");
+/// A call that carries one address and nothing of another.
+fn emergency_call(caller: &mut Phone, carrier: &mut Phone, present: &[&str], absent: &[&str]) {
+    let (call_id, cseq) = caller.invite("911");
     let invite = carrier.wait(|message| message.method() == Some(Method::Invite));
     let body = String::from_utf8_lossy(&invite.body()).into_owned();
-    assert!(body.contains(STREET) && body.contains(ROOM), "the address is not in the call:\n{body}");
+    assert!(present.iter().all(|text| body.contains(text)), "the address is not in the call:\n{body}");
+    assert!(!absent.iter().any(|text| body.contains(text)), "another address is in the call:\n{body}");
     let outside = carrier.answer_this(&invite);
-    alice.answered(&call_id, cseq);
+    caller.answered(&call_id, cseq);
     carrier.hang_up(&outside);
-    alice.wait_bye();
+    caller.wait_bye();
 }
 
 /// A text message that arrives. Returns the digest response that let it through.

@@ -13,6 +13,7 @@ mod net;
 mod offers;
 mod phone;
 mod privacy;
+mod quality;
 mod random;
 mod reach;
 mod scenario;

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    call::{Cdr, Core, DeviceSync, Input, Output, Setup},
+    call::{CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup},
     config::{Config, Directory},
     media::{
         self, Worker,
@@ -69,8 +69,12 @@ pub(crate) struct Server {
     pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
     /// Binding any media port fails: another process has them all.
     pub(crate) refuses_binds: bool,
+    /// Posted to web servers.
+    pub(crate) notices: Vec<Notice>,
     /// What became of each order to a user's devices.
     pub(crate) resynced: Vec<Vec<DeviceSync>>,
+    /// What each look at a call showed.
+    pub(crate) inspected: Vec<Result<Box<CallDetail>, InspectionRefusal>>,
     config: Arc<Config>,
     directory: Arc<Directory>,
     hosts: HashMap<String, IpAddr>,
@@ -108,7 +112,9 @@ impl Server {
             store: Store::default(),
             transmitted: Vec::new(),
             refuses_binds: false,
+            notices: Vec::new(),
             resynced: Vec::new(),
+            inspected: Vec::new(),
             config,
             directory,
             hosts,
@@ -183,6 +189,10 @@ impl Server {
 
     pub(crate) fn resync(&mut self, now: Instant, net: &mut Net, user: &str) {
         self.input(now, net, Input::Resync { id: 0, user: user.to_owned(), is_reboot: false });
+    }
+
+    pub(crate) fn inspect(&mut self, now: Instant, net: &mut Net, call: &str) {
+        self.input(now, net, Input::Inspect { id: 0, call: call.to_owned() });
     }
 
     pub(crate) fn drain(&mut self, now: Instant, net: &mut Net) {
@@ -341,7 +351,9 @@ impl Server {
                     self.commands.push_back((at, worker, command));
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
-                Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
+                Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
+                Output::Inspected { result, .. } => self.inspected.push(result),
+                Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
                     self.core_timeout = at;

@@ -7,7 +7,6 @@ use super::Core;
 use crate::{
     call::{
         call::Call,
-        emergency_call::EmergencyInfo,
         fork::{Attempt, Failure, Plan},
         hunt::{Hunt, Request},
         leg::Peer,
@@ -16,17 +15,12 @@ use crate::{
     },
     config::User,
     policy::{
-        emergency::{Class, Ordinary},
         reach::{self, Arrival, Forward, Outcome, Step},
-        routing::{self, Target},
+        routing::Target,
     },
     sip::registrar::Binding,
-    types::{CallId, Duration, Transport, limits},
-    wire::sip::{Message, Name},
+    types::{CallId, Transport, limits},
 };
-
-/// How long after an emergency call a call to its callback number is taken for the answering point's.
-const CALLBACK_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 impl Core {
     /// What a target means in attempts, or the final answer. `dialled`: the URI that led to it.
@@ -59,6 +53,7 @@ impl Core {
                 Request::Ring(step) if call.plan.hunt.group().is_some() => self.ring_members(call, &step),
                 Request::Ring(step) => self.ring_user(call, step),
                 Request::Forward(forward) => self.forward(call, &forward),
+                Request::Alert => self.ring_desks(call),
             }
         }
     }
@@ -97,8 +92,7 @@ impl Core {
         let (is_secure, device) = (call.a.is_secure, call.plan.hunt.device.clone());
         let is_meant = move |b: &Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
         let is_reachable = move |b: &&Binding| is_meant(b) && (!is_secure || b.flow.transport == Transport::Tls);
-        let contact = |b: &Binding| Attempt::Contact { user: b.aor.clone(), binding: Box::new(b.clone()) };
-        self.registrar.contacts(&user.name).filter(is_reachable).map(contact)
+        self.registrar.contacts(&user.name).filter(is_reachable).cloned().map(Attempt::contact)
     }
 
     /// Whether a member has the receiver in hand: in another call, or as the caller of this one.
@@ -147,34 +141,5 @@ impl Core {
             return Err(Failure::new(483, "Forwarded Too Often"));
         }
         Ok(plan)
-    }
-
-    // Emergency services that call back pass do-not-disturb and forwarding (emergency RULES 9).
-
-    pub(super) fn expect_callback(&mut self, info: &EmergencyInfo) {
-        if info.class != Class::Emergency {
-            return;
-        }
-        let now = self.ctx.now;
-        self.callbacks.retain(|_, until| *until > now);
-        self.callbacks.insert(info.callback.clone(), now + CALLBACK_WINDOW);
-    }
-
-    /// Whether an emergency call of the last half hour may be called back.
-    pub(super) fn expects_callbacks(&self) -> bool {
-        self.callbacks.values().any(|until| *until > self.ctx.now)
-    }
-
-    /// Whether a trunk's INVITE, not yet routed, is such a callback: no limit may stop it (emergency RULES 9).
-    pub(super) fn calls_back(&self, request: &Message, dialled: &Ordinary) -> bool {
-        let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
-        let plan = self.plan(target, request.request_uri(), false);
-        self.is_emergency_callback(request, plan.as_ref().ok().and_then(|plan| plan.hunt.line()))
-    }
-
-    /// A trunk says so (RFC 7090 section 4), or somebody calls the number that an answering point was shown.
-    pub(super) fn is_emergency_callback(&self, request: &Message, line: Option<&str>) -> bool {
-        let is_marked = request.header(Name::Priority).is_some_and(|v| v.eq_ignore_ascii_case("psap-callback"));
-        is_marked || line.and_then(|line| self.callbacks.get(line)).is_some_and(|until| *until > self.ctx.now)
     }
 }

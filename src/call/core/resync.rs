@@ -24,13 +24,12 @@ impl Core {
     /// The device is in an emergency call or in the answering point's call back, or may be called back: a telephone that
     /// starts anew cannot be reached for a minute.
     fn is_needed(&self, user: &User, binding: &Binding) -> bool {
-        let until = user.direct_line.as_deref().and_then(|line| self.callbacks.get(line));
         let may_be_in = |call: &Call| match call.caller.peer {
             // Whoever makes an emergency call need not have said who it is.
             Peer::Unknown => call.a.flow.remote.ip() == binding.flow.remote.ip(),
             Peer::Device(_) | Peer::Trunk(_) => call.users().any(|name| name == user.name),
         };
-        until.is_some_and(|until| *until > self.ctx.now)
+        self.may_be_called_back(binding, user.direct_line.as_deref())
             || self.calls.values().any(|call| call.is_live() && call.is_urgent() && may_be_in(call))
     }
 }

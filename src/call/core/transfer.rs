@@ -12,8 +12,8 @@
 //! ```
 
 use super::{
-    Attempt, Call, Caller, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Peer, Pending, Plan, Refusal, Side,
-    State, called_party, emergency, emergency_call, invite_key, is_sips, limits, routing,
+    Attempt, Call, Caller, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Notice, Origin, Outcome, Peer, Pending,
+    Plan, Refusal, Side, State, called_party, emergency, emergency_call, invite_key, is_sips, limits, routing,
 };
 use crate::{
     call::{
@@ -145,7 +145,8 @@ impl Core {
         (class, dialled): (Class, &EmergencyCall),
     ) -> Result<(), Refusal> {
         let caller = call.party(&self.ctx, stays);
-        emergency_call::log_detected(pending, &caller, dialled, class);
+        let origin = Origin::of(pending, &caller);
+        emergency_call::log_detected(&self.ctx, &origin, dialled, class);
         // Nor may a carrier, or whoever is behind it, make a user's telephone call for help.
         let is_of_device = call.leg(side).is_some_and(|leg| leg.device.is_some());
         if !is_of_device || !matches!(caller.peer, Peer::Device(_)) {
@@ -154,17 +155,24 @@ impl Core {
         match emergency::decide(class, emergency::Source::AuthenticatedDevice, &self.ctx.config) {
             emergency::Decision::Route { trunks, as_company } => {
                 self.drop_transfer(call);
-                let info = EmergencyInfo::new(&mut self.ctx, class, dialled, &caller, as_company);
+                let info = EmergencyInfo::new(&self.ctx, class, dialled, &caller, origin, as_company);
                 let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
                 let plan = Plan::serial(trunks.into_iter().map(attempt));
                 self.ctx.counters.emergency_routed += 1;
-                self.expect_callback(&info);
+                if let Some(device) = self.device_of(call, stays) {
+                    self.expect_callback(&info, device);
+                }
+                self.make_slot();
                 self.call_target(call, (side, stays), pending, referral, plan, Some(info));
+                if let Some(part) = self.transfers.get(&call.id) {
+                    self.tell_of_routed(part.with.call());
+                }
             }
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                let (status, phrase) = emergency_call::refuse(&mut self.ctx, pending, dialled);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, pending, &origin, dialled);
                 self.record_refusal(&caller, dialled, status, phrase);
+                self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
             }
             emergency::Decision::Challenge | emergency::Decision::Loop | emergency::Decision::NoTest => {
                 return Err(refusal(404, ""));

@@ -1,10 +1,13 @@
 //! What can be seen of the core from outside.
 
 use super::{
-    super::interface::{CallView, Counters},
+    super::{
+        emergency_call::EmergencyInfo,
+        interface::{CallView, Counters},
+    },
     Core,
 };
-use crate::sip::registrar::Binding;
+use crate::{policy::emergency::Class, sip::registrar::Binding};
 
 impl Core {
     pub fn calls(&self) -> Vec<CallView> {
@@ -33,6 +36,12 @@ impl Core {
         self.live_calls
     }
 
+    /// Emergency calls whose record is not written, tests left out.
+    pub fn emergency_calls(&self) -> usize {
+        let is_emergency = |info: &EmergencyInfo| info.class == Class::Emergency;
+        self.calls.values().filter(|call| call.is_live() && call.emergency.as_ref().is_some_and(is_emergency)).count()
+    }
+
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
     pub fn is_idle(&self) -> bool {
         let nothing_owned = self.ctx.owners.is_empty()
@@ -45,8 +54,11 @@ impl Core {
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.transfers.is_empty()
+            && self.waiting.is_empty()
             && self.messages.is_empty()
+            && self.notifications.is_empty()
             && self.resyncs.is_empty()
+            && self.inspections.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0

@@ -4,10 +4,10 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Cdr, Core, DeviceSync, Input, Output, Setup, SyncRefusal};
+use super::super::{CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup, SyncRefusal};
 use crate::{
-    config::{self, Directory, Forwarding, User},
-    media::{self, LegReport},
+    config::{self, Directory, Forwarding, Place, User},
+    media::{self, Formats, LegReport},
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
@@ -86,6 +86,14 @@ pub(super) struct Bench {
     /// Connections that the server has closed.
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
+    /// Posted to web servers.
+    pub(super) notices: Vec<Notice>,
+    pub(super) inspected: Vec<(u64, Result<Box<CallDetail>, InspectionRefusal>)>,
+    /// Media legs whose peers are watched, and those that are asked for a report.
+    pub(super) watched: Vec<LegId>,
+    pub(super) asked: Vec<LegId>,
+    /// What each media leg may carry, as configured last.
+    pub(super) formats: HashMap<LegId, Formats>,
     /// What became of orders to devices, and not yet taken.
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
@@ -106,6 +114,7 @@ pub(super) fn user(name: &str, extension: &str, direct_line: &str) -> User {
         direct_line: Some(direct_line.to_owned()),
         credential: Credential::derive(name, "pbx.example.com", "secret"),
         forwarding: Forwarding::default(),
+        place: Place::default(),
     }
 }
 
@@ -166,6 +175,11 @@ impl Bench {
             questions: Vec::new(),
             closed: Vec::new(),
             serial: 0,
+            notices: Vec::new(),
+            inspected: Vec::new(),
+            watched: Vec::new(),
+            asked: Vec::new(),
+            formats: HashMap::new(),
             resynced: Vec::new(),
         };
         bench.drain();
@@ -185,20 +199,27 @@ impl Bench {
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Media { command: media::Command::Watch { leg }, .. } => self.watched.push(leg),
+                Output::Media { command: media::Command::Report { leg }, .. } => self.asked.push(leg),
+                Output::Media { command: media::Command::Configure { leg, formats, .. }, .. } => {
+                    self.formats.insert(leg, formats);
+                }
                 Output::Media { command: media::Command::Resume { leg, position }, .. } => {
                     self.resumed.push((leg, position));
                 }
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
                 Output::Close { flow } => self.closed.push(flow),
-                Output::Media { .. } | Output::Connect { .. } | Output::StoreBinding(_) => {}
-                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
+                Output::Connect { .. } | Output::StoreBinding(_) => {}
+                Output::StoreCdr(cdr) => self.cdrs.push(*cdr),
+                Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
+                Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            let report = LegReport { position: Some(POSITION), ..LegReport::default() };
+            let report = Box::new(LegReport { position: Some(POSITION), ..LegReport::default() });
             self.input(Input::Media(media::Event::Closed { leg, report }));
         }
     }

@@ -1,13 +1,60 @@
 //! The emergency response location and callback number of a call (emergency RULES, section 4).
 //!
-//! The location is always the company address here, whatever device or line calls. What the device says of its own
-//! location is never read.
+//! The location is the company address, whatever device or line calls, but for a direct line with a private address that
+//! nobody else makes calls on. What the device says of its own location is never read.
 
 use crate::{
-    config::{Config, PidfElement, Trunk, TrunkLocation},
+    config::{Config, PidfElement, PrivateAddress, Trunk, TrunkLocation, User},
     types::{Instant, Rng},
     wire::pidf,
 };
+
+/// Whose address the answering point is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Company,
+    Private { user: String, address: PrivateAddress },
+}
+
+impl Place {
+    /// `company` or `private NAME`: never the address itself.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Company => "company".to_owned(),
+            Self::Private { user, .. } => format!("private {user}"),
+        }
+    }
+
+    /// An XML name, for the document.
+    const fn id(&self) -> &'static str {
+        match self {
+            Self::Company => "erl-company",
+            Self::Private { .. } => "erl-line",
+        }
+    }
+
+    fn address(&self, config: &Config) -> pidf::CivicAddress {
+        match self {
+            Self::Company => company_address(config),
+            Self::Private { address, .. } => pidf::CivicAddress::new(address.expose()),
+        }
+    }
+}
+
+/// The place of a call that an authenticated user makes on `line` (section 4); `None` for a user: anybody else.
+pub fn place(config: &Config, user: Option<&User>, line: Option<&str>) -> Place {
+    let own = user.filter(|user| line.is_some() && user.direct_line.as_deref() == line && !is_shared(config, user));
+    match own.and_then(|user| Some((user.name.clone(), user.place.private_address.clone()?))) {
+        Some((user, address)) => Place::Private { user, address },
+        None => Place::Company,
+    }
+}
+
+/// Whether others than this user can make calls on its line: 4.1. Several devices of one user are no others.
+fn is_shared(config: &Config, user: &User) -> bool {
+    let is_groups = || config.groups.iter().any(|g| g.direct_line.is_some() && g.direct_line == user.direct_line);
+    user.place.is_shared || config.pbx_of(&user.name).is_some() || is_groups()
+}
 
 /// How the location travels in the INVITE to a trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +81,11 @@ pub fn callback<'c>(config: &'c Config, direct_line: Option<&'c str>, turn: u64)
 
 /// The location for one call through one trunk. `callback`: see [`callback`]. `now` dates the document, `rng` makes its
 /// identifiers.
-pub fn erl(config: &Config, trunk: &Trunk, callback: &str, now: Instant, rng: &mut Rng) -> Erl {
+pub fn erl(config: &Config, trunk: &Trunk, place: &Place, callback: &str, now: Instant, rng: &mut Rng) -> Erl {
     match &trunk.location {
         TrunkLocation::Elin => Erl::ByNumber,
+        // The header names the company's place, which would be false; the carrier knows the direct line's.
+        TrunkLocation::Header { .. } if *place != Place::Company => Erl::ByNumber,
         TrunkLocation::Header { name, value } => Erl::Header { name: name.clone(), value: value.expose().clone() },
         TrunkLocation::PidfLo => {
             let domain = &config.server.domain;
@@ -46,16 +95,40 @@ pub fn erl(config: &Config, trunk: &Trunk, callback: &str, now: Instant, rng: &m
             };
             let document = pidf::Document {
                 entity: &pidf::pres_uri(callback, domain),
-                id: "erl-company",
+                id: place.id(),
                 subject,
-                address: &company_address(config),
+                address: &place.address(config),
                 now,
             };
             // A Content-ID is a dot-atom on both sides (RFC 2392 section 2): no brackets or colons of an IPv6 domain.
             let right = domain.trim_matches(['[', ']']).replace(':', "-");
-            Erl::Document { content_id: format!("erl-company.{}@{right}", rng.token(16)), body: document.to_string() }
+            let content_id = format!("{}.{}@{right}", place.id(), rng.token(16));
+            Erl::Document { content_id, body: document.to_string() }
         }
     }
+}
+
+/// The company's address in one line, as people write it; empty where none is configured.
+pub fn company_line(config: &Config) -> String {
+    let Some(address) = &config.company.address else { return String::new() };
+    let words = |names: &[&str]| {
+        let words: Vec<_> = names.iter().filter_map(|name| address.get(*name)).map(String::as_str).collect();
+        words.join(" ")
+    };
+    let name = address.get("NAM").unwrap_or(&config.company.name).clone();
+    let parts = [
+        name,
+        words(&["HNP", "HNO", "HNS", "STP", "PRM", "PRD", "RD", "STS", "POD", "POM", "RDSEC", "RDBR", "RDSUBBR"]),
+        words(&["LMK"]),
+        words(&["BLD"]),
+        address.get("FLR").map_or_else(String::new, |floor| format!("floor {floor}")),
+        words(&["UNIT", "ROOM", "SEAT"]),
+        words(&["LOC"]),
+        words(&["A6", "A5", "A4", "A3"]),
+        words(&["A2", "A1", "PC"]),
+        words(&["country"]),
+    ];
+    parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The configured address; the company's name stands in the place of a name of the location that is not configured.
@@ -69,7 +142,11 @@ fn company_address(config: &Config) -> pidf::CivicAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::{
+        config::{self, Forwarding, parse},
+        types::{Private, Secret},
+        wire::sip::digest::Credential,
+    };
 
     fn config(trunk: &str) -> Config {
         let text = format!(
@@ -97,8 +174,67 @@ mod tests {
     }
 
     fn erl_of(config: &Config, callback: &str, seed: u64) -> Erl {
+        erl_at(config, &Place::Company, callback, seed)
+    }
+
+    fn erl_at(config: &Config, place: &Place, callback: &str, seed: u64) -> Erl {
         let now = Instant::from_unix_ms(1_768_469_400_000);
-        erl(config, &config.trunks[0], callback, now, &mut Rng::from_small_seed(seed))
+        erl(config, &config.trunks[0], place, callback, now, &mut Rng::from_small_seed(seed))
+    }
+
+    const LINE: &str = "+12025550177";
+
+    fn alice() -> User {
+        let elements = [("country", "US"), ("RD", "Sample"), ("HNO", "7")];
+        let address = elements.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        User {
+            name: "alice".to_owned(),
+            extension: "1001".to_owned(),
+            direct_line: Some(LINE.to_owned()),
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding::default(),
+            place: config::Place { private_address: Some(Private::new(address)), is_shared: false },
+        }
+    }
+
+    #[test]
+    fn only_a_direct_line_that_nobody_shares_is_at_its_private_address() {
+        let config = config("");
+        let private = place(&config, Some(&alice()), Some(LINE));
+        assert_eq!(private.label(), "private alice");
+        let Erl::Document { content_id, body } = erl_at(&config, &private, LINE, 1) else { panic!() };
+        assert!(content_id.starts_with("erl-line.") && body.contains("<ca:RD>Sample</ca:RD>"));
+        assert!(!body.contains("Example") && !body.contains("500"), "nothing of the company's address: {body}");
+        assert!(!format!("{private:?}").contains("Sample"));
+        let mut shared = alice();
+        shared.place.is_shared = true;
+        let mut public = alice();
+        public.place.private_address = None;
+        for (why, user, line) in [
+            ("shared", Some(&shared), Some(LINE)),
+            ("no private address", Some(&public), Some(LINE)),
+            ("another number", Some(&alice()), Some("+12025550100")),
+            ("extension only", Some(&alice()), None),
+            ("nobody known", None, Some(LINE)),
+        ] {
+            assert_eq!(place(&config, user, line), Place::Company, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_telephone_system_or_a_group_is_shared() {
+        let with = |more: &str| place(&config(more), Some(&alice()), Some(LINE));
+        assert_eq!(with(&format!("[pbx.a]\nuser = \"alice\"\nnumbers = [\"{LINE}\"]")), Place::Company);
+        let group = "[group.a]\nextension = \"600\"\nmembers = [\"alice\"]\n";
+        assert_eq!(with(&format!("{group}direct_line = \"{LINE}\"")), Place::Company);
+        assert_ne!(with(group), Place::Company, "a member's own line stays its own");
+    }
+
+    #[test]
+    fn a_header_that_names_the_companys_place_does_not_go_with_a_private_line() {
+        let config = config("location = { header = \"X-Location-Id\", value = \"site-7\" }");
+        let private = place(&config, Some(&alice()), Some(LINE));
+        assert_eq!(erl_at(&config, &private, LINE, 1), Erl::ByNumber);
     }
 
     #[test]
@@ -132,6 +268,19 @@ mod tests {
         assert!(first_id.ends_with("@pbx.example.com"));
         assert!(first.contains("<ca:NAM>Example Corp &amp; Sons</ca:NAM>"));
         assert!(!first.contains("Sons &"));
+    }
+
+    #[test]
+    fn the_companys_address_is_one_line_for_people() {
+        let mut config = config("");
+        let address = config.company.address.as_mut().unwrap();
+        for (name, text) in [("STS", "Avenue"), ("PRD", "NW"), ("FLR", "4"), ("ROOM", "Reception")] {
+            address.insert(name.to_owned(), text.to_owned());
+        }
+        let line = "Example Corp & Sons, 500 NW Example Avenue, floor 4, Reception, Washington, DC 20001, US";
+        assert_eq!(company_line(&config), line);
+        config.company.address = None;
+        assert_eq!(company_line(&config), "");
     }
 
     #[test]

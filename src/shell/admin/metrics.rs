@@ -1,14 +1,18 @@
 //! `/metrics`: the totals of core, workers and transports in the OpenMetrics text format.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use prometheus_client::{
-    encoding::{EncodeMetric, MetricEncoder, text},
+    encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
-use crate::{shell::core_task::Stats, types::reason::DropCounters};
+use crate::{
+    call::quality_totals::QualityTotals,
+    shell::core_task::Stats,
+    types::{histogram::Histogram, reason::DropCounters},
+};
 
 use super::Admin;
 
@@ -18,6 +22,10 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(super) fn render(admin: &Admin, stats: Stats) -> String {
     let mut registry = Registry::with_prefix("ringdown");
     add_core(&mut registry, &stats);
+    let failures = stats.counters.emergency_notify_failures.saturating_add(admin.notifier.failures());
+    let help = "Desks that could not be told of an emergency call";
+    registry.register("emergency_notify_failures", help, ConstCounter::new(failures));
+    add_quality(&mut registry, &stats.counters.quality);
     add_media(&mut registry, admin, stats.counters.drops);
     add_process(&mut registry, admin);
     let mut out = String::new();
@@ -42,9 +50,38 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     let outcomes = [("refused", c.emergency_refused), ("routed", c.emergency_routed), ("failed", c.emergency_failed)];
     let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
     registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
+    registry.register(
+        "emergency_attempts",
+        "Answers of trunks to emergency calls",
+        Attempts(c.emergency_attempts.clone()),
+    );
+    registry.register(
+        "emergency_setup_seconds",
+        "From an emergency call's INVITE to its answer",
+        Distribution(vec![(None, c.emergency_setup.0.clone())]),
+    );
+    registry.register("emergency_active", "Emergency calls now", gauge(stats.emergency_calls));
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
+}
+
+/// Of the legs of answered calls that have ended.
+fn add_quality(registry: &mut Registry, quality: &QualityTotals) {
+    let QualityTotals { received, sent, round_trip_s, .. } = quality;
+    let both = |received: &Histogram, sent: &Histogram| {
+        Distribution(vec![(Some("received"), received.clone()), (Some("sent"), sent.clone())])
+    };
+    let help = "Packets lost of those expected, by leg of an ended call";
+    registry.register("leg_loss_ratio", help, both(&received.loss_ratio, &sent.loss_ratio));
+    let help = "Interarrival jitter in seconds, by leg of an ended call";
+    registry.register("leg_jitter_seconds", help, both(&received.jitter_s, &sent.jitter_s));
+    let help = "Mean opinion score, by leg of an ended call, where one is known";
+    registry.register("leg_mos", help, both(&received.mos, &sent.mos));
+    let help = "Round trip between server and peer in seconds, by leg of an ended call";
+    registry.register("leg_round_trip_seconds", help, Distribution(vec![(None, round_trip_s.clone())]));
+    let help = "Times that a peer was not heard in an answered call, by cause";
+    registry.register("leg_silences", help, Labelled { label: "cause", counts: quality.silences().collect() });
 }
 
 fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
@@ -100,4 +137,50 @@ impl EncodeMetric for Labelled {
     fn metric_type(&self) -> MetricType {
         MetricType::Counter
     }
+}
+
+/// By trunk and status.
+#[derive(Debug)]
+struct Attempts(BTreeMap<(String, u16), u64>);
+
+impl EncodeMetric for Attempts {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for ((trunk, code), count) in &self.0 {
+            let labels = [("trunk", trunk.as_str()), ("code", &code.to_string())];
+            ConstCounter::new(*count).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+/// Histograms, one for each value of `direction`, or one without.
+#[derive(Debug)]
+struct Distribution(Vec<(Option<&'static str>, Histogram)>);
+
+impl EncodeMetric for Distribution {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for (direction, histogram) in &self.0 {
+            match direction {
+                Some(direction) => {
+                    encode_histogram(&mut encoder.encode_family(&[("direction", *direction)])?, histogram)?;
+                }
+                None => encode_histogram(&mut encoder, histogram)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn encode_histogram(encoder: &mut MetricEncoder<'_>, histogram: &Histogram) -> std::fmt::Result {
+    // The encoder knows infinity by the largest number there is.
+    let buckets: Vec<_> = histogram.buckets().map(|(bound, count)| (bound.min(f64::MAX), count)).collect();
+    encoder.encode_histogram::<NoLabelSet>(histogram.sum(), histogram.count(), &buckets, None)
 }

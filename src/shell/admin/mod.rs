@@ -16,7 +16,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Query as Parameters, Request, State},
+    extract::{Path as Segment, Query as Parameters, Request, State},
     http::{StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    call::SyncRefusal,
+    call::{InspectionRefusal, SyncRefusal},
     config::Config,
     policy::emergency,
     sip::registrar::Binding,
@@ -43,6 +43,7 @@ use super::{
     calendar,
     core_task::{Query, ToCore},
     media_io::MediaCounters,
+    notifier::Notifier,
     sandbox::{Measure, Missing},
     store::thread::StoreHandle,
     transport::Transports,
@@ -69,6 +70,7 @@ pub struct Admin {
     pub emergency: EmergencyView,
     /// Of the sandbox.
     pub missing: Arc<[Missing]>,
+    pub notifier: Notifier,
     pub started: Instant,
 }
 
@@ -112,6 +114,7 @@ fn router(admin: Admin) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/calls", get(calls))
+        .route("/v1/calls/{id}", get(call))
         .route("/v1/registrations", get(registrations))
         .route("/v1/cdrs", get(cdrs))
         .route("/v1/emergency", get(emergency_view))
@@ -194,6 +197,15 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, StatusCode> {
 
 async fn calls(State(admin): State<Admin>) -> Result<Response, StatusCode> {
     Ok(Json(ask(&admin, Query::Calls).await?).into_response())
+}
+
+/// A live call by the identifier of its record, with the quality of its legs up to now.
+async fn call(State(admin): State<Admin>, Segment(id): Segment<String>) -> Result<Response, StatusCode> {
+    match ask(&admin, |reply| Query::Call { id, reply }).await? {
+        Ok(detail) => Ok(Json(detail).into_response()),
+        Err(InspectionRefusal::NoSuchCall) => Err(StatusCode::NOT_FOUND),
+        Err(InspectionRefusal::TooMany) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
 }
 
 async fn registrations(State(admin): State<Admin>) -> Result<Response, StatusCode> {
@@ -285,6 +297,7 @@ mod tests {
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
             missing: [].into(),
+            notifier: Notifier::new(crate::shell::tls::web_client(false)),
             started: clock.now(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -368,6 +381,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_live_call_is_shown_with_its_legs_and_one_that_is_over_is_not_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let record = crate::call::cdr::LegRecord { mos: Some(4.1), ..Default::default() };
+        let silence = crate::call::SilenceView { since_ms: 7, cause: "no_packets", rtcp: true };
+        let leg = crate::call::LegDetail { record, silence: Some(silence) };
+        let call = crate::call::CallView {
+            id: "18f-a".to_owned(),
+            caller: "1001".to_owned(),
+            callee: "1002".to_owned(),
+            state: "answered",
+            start_ms: 1,
+            answer_ms: Some(2),
+            emergency: false,
+            trunk: None,
+            answered_by: None,
+            a_suite: None,
+            b_suite: None,
+        };
+        let detail = crate::call::CallDetail { call, a: leg, b: None };
+        for (result, status) in [
+            (Ok(Box::new(detail)), "200"),
+            (Err(InspectionRefusal::NoSuchCall), "404"),
+            (Err(InspectionRefusal::TooMany), "503"),
+        ] {
+            let core = async {
+                let Some(ToCore::Query(Query::Call { id, reply })) = mail.recv().await else { panic!("a look") };
+                assert_eq!(id, "18f-a");
+                reply.send(result).unwrap();
+            };
+            let (answer, ()) = tokio::join!(fetch(address, "/v1/calls/18f-a"), core);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            for part in ["\"state\":\"answered\"", "\"mos\":4.1", "\"cause\":\"no_packets\"", "\"b\":null"] {
+                assert_eq!(answer.contains(part), status == "200", "{part} in {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn metrics_name_every_total_and_every_drop_reason() {
         let folder = tempfile::tempdir().unwrap();
         let (address, mut mail) = started(folder.path()).await;
@@ -375,7 +427,21 @@ mod tests {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
             let mut counters = crate::call::Counters { calls: 7, emergency_refused: 2, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
-            reply.send(crate::shell::core_task::Stats { counters, calls: 3, bindings: 2, subscriptions: 1 }).unwrap();
+            counters.quality.received.mos.observe(4.2);
+            counters.quality.round_trip_s.observe(0.04);
+            counters.emergency_attempts.insert(("a".to_owned(), 486), 2);
+            counters.emergency_setup.0.observe(1.5);
+            counters.emergency_setup.0.observe(40.0);
+            counters.emergency_notify_failures = 3;
+            reply
+                .send(crate::shell::core_task::Stats {
+                    counters,
+                    calls: 3,
+                    bindings: 2,
+                    subscriptions: 1,
+                    emergency_calls: 1,
+                })
+                .unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
         for line in [
@@ -387,7 +453,20 @@ mod tests {
             "ringdown_emergency_available 0",
             "ringdown_emergency_calls_total{outcome=\"refused\"} 2",
             "ringdown_emergency_calls_total{outcome=\"failed\"} 0",
+            "ringdown_emergency_active 1",
+            "ringdown_emergency_attempts_total{trunk=\"a\",code=\"486\"} 2",
+            "ringdown_emergency_setup_seconds_bucket{le=\"2.0\"} 1",
+            "ringdown_emergency_setup_seconds_bucket{le=\"+Inf\"} 2",
+            "ringdown_emergency_setup_seconds_count 2",
+            "ringdown_emergency_setup_seconds_sum 41.5",
+            "ringdown_emergency_notify_failures_total 3",
             "ringdown_store_healthy 1",
+            "ringdown_leg_mos_bucket{le=\"4.03\",direction=\"received\"} 0",
+            "ringdown_leg_mos_bucket{le=\"4.34\",direction=\"received\"} 1",
+            "ringdown_leg_mos_count{direction=\"sent\"} 0",
+            "ringdown_leg_round_trip_seconds_bucket{le=\"+Inf\"} 1",
+            "ringdown_leg_round_trip_seconds_sum 0.04",
+            "ringdown_leg_silences_total{cause=\"authentication\"} 0",
         ] {
             assert!(reply.lines().any(|l| l == line), "{line} in {reply}");
         }

@@ -94,7 +94,7 @@ pub(super) fn do_not_disturb(store: &mut Store, name: &str, state: Switch) -> Re
     Ok(())
 }
 
-fn find<'d>(directory: &'d Directory, name: &str) -> Result<&'d User, Failure> {
+pub(super) fn find<'d>(directory: &'d Directory, name: &str) -> Result<&'d User, Failure> {
     let missing = || run::store_failure(&StoreError::NoSuchUser(name.to_owned()));
     directory.by_name(name).map(|user| &**user).ok_or_else(missing)
 }

@@ -19,6 +19,7 @@ mod check;
 mod dial_test;
 mod forwarding;
 mod init;
+mod place;
 mod prove;
 mod resync;
 mod run;
@@ -44,7 +45,7 @@ enum Command {
     Check,
     /// Write a configuration file for this machine.
     Init(init::Options),
-    /// Add, import, list, forward and remove users; a running server notices within seconds.
+    /// Add, import, list, forward, place and remove users; a running server notices within seconds.
     #[command(subcommand)]
     User(user::Command),
     /// Read call detail records.

@@ -10,9 +10,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{forwarding, resync};
+use super::{forwarding, place, resync};
 use crate::{
-    config::{Config, Directory, Forwarding, User, UserRules},
+    config::{Config, Directory, Forwarding, Place, User, UserRules},
     shell::{
         entropy,
         failure::Failure,
@@ -43,6 +43,15 @@ pub(super) enum Command {
         /// Name of the user.
         name: String,
         /// Whether it is on.
+        state: forwarding::Switch,
+    },
+    /// Where emergency services are sent when the user calls them on its direct line: give its private address, or show it.
+    Address(place::Options),
+    /// Whether others use this user's telephones too (a room, a hot desk): then emergency calls carry the company's address.
+    Shared {
+        /// Name of the user.
+        name: String,
+        /// Whether they do.
         state: forwarding::Switch,
     },
     /// Make a user's phones fetch their configuration again (check-sync), and show what each said to it.
@@ -79,6 +88,8 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::List => list(&mut store),
         Command::Forward(options) => forwarding::forward(config, &mut store, &options),
         Command::Dnd { name, state } => forwarding::do_not_disturb(&mut store, &name, state),
+        Command::Address(options) => place::address(config, &mut store, &options),
+        Command::Shared { name, state } => place::shared(&mut store, &name, state),
         Command::Resync(options) => resync::run(config, options),
         Command::Remove { name } => remove(config, &mut store, &name),
     }
@@ -254,6 +265,7 @@ fn user_of(config: &Config, account: &Account) -> User {
         direct_line: account.direct_line.clone(),
         credential: account.credential(&config.server.domain),
         forwarding: Forwarding::default(),
+        place: Place::default(),
     }
 }
 
@@ -296,6 +308,7 @@ mod tests {
             direct_line: Some(format!("+1555{extension}")),
             credential: credential.clone(),
             forwarding: Forwarding::default(),
+            place: Place::default(),
         };
         Directory::new([user("alice", "1001"), user("1002", "1002")])
     }

@@ -28,7 +28,7 @@ use self::{
     wake::{Noticed, Ready, Wake, notice},
 };
 use crate::{
-    media::{Command, Event, LegReport, ports::Ports},
+    media::{Command, Event, ports::Ports},
     shell::{
         clock::Clock,
         sandbox::{self, Missing},
@@ -102,7 +102,7 @@ impl MediaPlane {
                 Ok(())
             }
             Command::Close { leg } if self.refused.remove(&leg) => {
-                self.own_events.push_back(Event::Closed { leg, report: LegReport::default() });
+                self.own_events.push_back(Event::Closed { leg, report: Box::default() });
                 Ok(())
             }
             command => thread.send(command),
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        media::{Protection, Remote},
+        media::{Formats, Protection, Remote},
         types::{DropReason, Rng},
         wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
     };
@@ -276,7 +276,8 @@ mod tests {
             let rtp = Some(self.socket.local_addr().unwrap());
             Command::Configure {
                 leg,
-                remote: Remote { rtp, rtcp: None, wants_media: true, may_send: true },
+                remote: Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true },
+                formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
             }
@@ -418,7 +419,7 @@ mod tests {
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
         plane.send(0, Command::Close { leg }).unwrap();
-        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: LegReport::default() });
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
     }
 
     /// A plane whose one worker never takes a command, and that worker's ends of the rings.
@@ -446,7 +447,7 @@ mod tests {
             plane.send(0, Command::Close { leg: leg(slot) }).unwrap();
         }
         assert_eq!(commands.slots(), 2 * MEDIA_COMMANDS_MAX);
-        let report = LegReport::default();
+        let report = Box::default();
         assert_eq!(event(&mut plane).await, Event::Closed { leg: leg(MEDIA_COMMANDS_MAX), report });
         while plane.send(0, Command::Close { leg: leg(0) }).is_ok() {}
         assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);

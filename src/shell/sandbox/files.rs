@@ -23,7 +23,7 @@ use super::{Measure, Missing};
 const RIGHTS: ABI = ABI::V5;
 /// Read by the resolver and for trust anchors, besides what the configuration names. A file may be replaced at any time,
 /// so its folder is what is allowed.
-const SYSTEM: [&str; 6] = [
+const SYSTEM: [&str; 10] = [
     "/etc",
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
@@ -31,6 +31,11 @@ const SYSTEM: [&str; 6] = [
     // SQLite seeds its generator from it.
     "/dev/urandom",
     "/usr/share/pki",
+    // Modules that the C library's resolver loads (nsswitch.conf).
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
 ];
 /// Often links, to what a resolver daemon or a distribution keeps elsewhere.
 const SYSTEM_LINKS: [&str; 4] =

@@ -35,6 +35,10 @@ pub enum StoreError {
     Damaged {
         user: String,
     },
+    /// The same of a user's private address.
+    DamagedAddress {
+        user: String,
+    },
     /// The database was written by a newer version.
     NewerSchema {
         found: i64,
@@ -80,6 +84,10 @@ impl fmt::Display for StoreError {
             Self::Damaged { user } => {
                 write!(f, "the stored credential of user `{user}` is damaged. Remove the user and add it again.")
             }
+            Self::DamagedAddress { user } => write!(
+                f,
+                "the stored address of user `{user}` is damaged. Set it again or remove it with `ringdown user address`."
+            ),
             Self::NewerSchema { found, known } => write!(
                 f,
                 "the database has schema {found}, this version knows {known}. Run the newer version that wrote it."
@@ -100,15 +108,15 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use rusqlite::Connection;
 
     use super::*;
     use crate::{
-        call::cdr::{Cdr, EndedBy},
-        config::Forwarding,
+        call::cdr::{Cdr, EndedBy, FarRecord, LegRecord},
+        config::{Forwarding, Place, parse_address},
         sip::registrar::{Binding, Change},
         types::{
             ConnectionId, Flow, Instant, Secret, Transport,
@@ -118,7 +126,7 @@ mod tests {
 
     const DOMAIN: &str = "example.test";
 
-    pub(super) fn binding(aor: &str, contact: &str) -> Binding {
+    pub(in crate::shell) fn binding(aor: &str, contact: &str) -> Binding {
         Binding {
             aor: aor.to_owned(),
             contact: contact.to_owned(),
@@ -321,6 +329,25 @@ mod tests {
     }
 
     #[test]
+    fn records_that_an_earlier_version_wrote_are_read_beside_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let old = r#"{"id":"old","caller":"alice","callee":"1002","start_ms":1,"answer_ms":2,"end_ms":3,"duration_s":0,
+            "ended_by":"caller","status":200,"reason":"OK","emergency":false,"trunk":null,"a":{"transport":"tls",
+            "suite":"plain","packets_received":5,"packets_sent":6,"packets_lost":1,"packets_refused":0,"jitter_ms":1.5,
+            "round_trip_ms":null},"b":null}"#;
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute("INSERT INTO cdrs(id, start_ms, record) VALUES ('old', 1, ?1)", [old]).unwrap();
+        let leg = LegRecord { mos: Some(4.1), silences: 2, far: Some(FarRecord::default()), ..LegRecord::default() };
+        let new = Cdr { a: Some(leg), ..cdr(2) };
+        store.commit(&[], std::slice::from_ref(&new)).unwrap();
+        let read = store.cdrs(0, 10).unwrap();
+        assert_eq!(read[0], new);
+        let leg = read[1].a.as_ref().unwrap();
+        assert_eq!((leg.packets_received, leg.jitter_ms, leg.mos, &leg.far, leg.silences), (5, 1.5, None, &None, 0));
+    }
+
+    #[test]
     fn the_oldest_record_makes_room_at_the_maximum_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
@@ -422,7 +449,7 @@ mod tests {
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
         drop(store);
         let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
-        old.execute_batch("DROP TABLE forwarding; PRAGMA user_version = 1").unwrap();
+        old.execute_batch("DROP TABLE forwarding; DROP TABLE places; PRAGMA user_version = 1").unwrap();
         drop(old);
         let mut store = Store::open(dir.path()).unwrap();
         let alice = || Forwarding { busy: Some("1002".to_owned()), ..Forwarding::default() };
@@ -453,6 +480,39 @@ mod tests {
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
         assert_eq!(of(&mut store, "alice"), Forwarding::default(), "the next of that name inherits it");
         assert!(matches!(store.set_forwarding("eve", &all), Err(StoreError::NoSuchUser(_))));
+    }
+
+    #[test]
+    fn a_private_address_lies_sealed_comes_back_exactly_and_goes_with_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store
+            .add_users(DOMAIN, &[account("alice", "1001", Some("+12025550177")), account("bob", "1002", None)])
+            .unwrap();
+        let address = parse_address("country = \"US\"\nRD = \"Sample Lane Canary\"\n").unwrap();
+        let place = Place { private_address: Some(address), is_shared: true };
+        let set = |store: &mut Store, name: &str| {
+            store.set_shared(name, true)?;
+            store.set_address(name, place.private_address.as_ref())
+        };
+        set(&mut store, "alice").unwrap();
+        let of = |store: &mut Store, name: &str| store.directory().unwrap().by_name(name).unwrap().place.clone();
+        assert_eq!((of(&mut store, "alice"), of(&mut store, "bob")), (place.clone(), Place::default()));
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let content = fs::read(entry.unwrap().path()).unwrap();
+            assert!(!content.windows(6).any(|window| window == b"Canary"));
+        }
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute("UPDATE places SET user = 'bob'", []).unwrap();
+        let error = store.directory().unwrap_err();
+        assert!(matches!(&error, StoreError::DamagedAddress { user } if user == "bob"), "{error}");
+        store.set_address("bob", None).unwrap();
+        assert_eq!(of(&mut store, "bob"), Place { is_shared: true, ..Place::default() });
+        set(&mut store, "alice").unwrap();
+        store.remove_user("alice").unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
+        assert_eq!(of(&mut store, "alice"), Place::default(), "the next of that name inherits it");
+        assert!(matches!(set(&mut store, "eve"), Err(StoreError::NoSuchUser(_))));
     }
 
     #[test]

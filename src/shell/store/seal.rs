@@ -7,8 +7,9 @@ use std::{fs, path::Path};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
 use crate::{
+    config::PrivateAddress,
     shell::{entropy, files},
-    types::Secret,
+    types::{Private, Secret},
     wire::sip::digest::Credential,
 };
 
@@ -81,6 +82,17 @@ impl SealKey {
     pub(super) fn open_key(&self, name: &str, sealed: &[u8]) -> Option<Secret<[u8; KEY_BYTES]>> {
         let plain = self.open_bytes(&format!("key:{name}"), sealed)?;
         plain.expose().as_slice().try_into().ok().map(Secret::new)
+    }
+
+    /// An address of a user's own, by element.
+    pub(super) fn seal_address(&self, user: &str, address: &PrivateAddress) -> Vec<u8> {
+        let text = serde_json::to_vec(address.expose()).expect("texts by name are JSON");
+        self.seal_bytes(&format!("address:{user}"), text)
+    }
+
+    pub(super) fn open_address(&self, user: &str, sealed: &[u8]) -> Option<PrivateAddress> {
+        let plain = self.open_bytes(&format!("address:{user}"), sealed)?;
+        serde_json::from_slice(plain.expose()).ok().map(Private::new)
     }
 
     /// Kept in the database, so that a wrong key is noticed before it seals anything.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use crate::{
     call::Cdr,
-    config::{Directory, Forwarding, User},
+    config::{Directory, Forwarding, Place, PrivateAddress, User},
     shell::{entropy, files},
     sip::registrar::{Binding, Change},
     types::{
@@ -22,7 +22,7 @@ const DATABASE_FILE: &str = "ringdown.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 3] = [TABLES, FLOWS, FORWARDING];
+pub(super) const MIGRATIONS: [&str; 4] = [TABLES, FLOWS, FORWARDING, PLACES];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -67,6 +67,15 @@ CREATE TABLE forwarding(
     no_answer_after_s INTEGER,
     unreachable       TEXT,
     do_not_disturb    INTEGER NOT NULL
+) STRICT;
+";
+
+/// `address` is sealed.
+const PLACES: &str = "
+CREATE TABLE places(
+    user    TEXT PRIMARY KEY,
+    shared  INTEGER NOT NULL,
+    address BLOB
 ) STRICT;
 ";
 
@@ -167,6 +176,7 @@ impl Store {
     pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute("DELETE FROM forwarding WHERE user = ?1", [name])?;
+        transaction.execute("DELETE FROM places WHERE user = ?1", [name])?;
         if transaction.execute("DELETE FROM users WHERE name = ?1", [name])? == 0 {
             return Err(StoreError::NoSuchUser(name.to_owned()));
         }
@@ -176,14 +186,36 @@ impl Store {
     /// Replaces where a user's calls go; a running server notices.
     pub fn set_forwarding(&mut self, name: &str, forwarding: &Forwarding) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if !transaction.prepare("SELECT 1 FROM users WHERE name = ?1")?.exists([name])? {
-            return Err(StoreError::NoSuchUser(name.to_owned()));
-        }
+        check_exists(&transaction, name)?;
         let Forwarding { always, busy, no_answer, no_answer_after_s, unreachable, is_do_not_disturb } = forwarding;
         transaction.execute(
             "INSERT OR REPLACE INTO forwarding(user, always, busy, no_answer, no_answer_after_s, unreachable, \
              do_not_disturb) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![name, always, busy, no_answer, no_answer_after_s, unreachable, is_do_not_disturb],
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Replaces the private address of a user's direct line; a running server notices.
+    pub fn set_address(&mut self, name: &str, address: Option<&PrivateAddress>) -> Result<(), StoreError> {
+        let sealed = address.map(|address| self.key.seal_address(name, address));
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        check_exists(&transaction, name)?;
+        transaction.execute(
+            "INSERT INTO places(user, shared, address) VALUES (?1, 0, ?2) \
+             ON CONFLICT(user) DO UPDATE SET address = excluded.address",
+            params![name, sealed],
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Says whether others make calls as this user; a running server notices.
+    pub fn set_shared(&mut self, name: &str, is_shared: bool) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        check_exists(&transaction, name)?;
+        transaction.execute(
+            "INSERT INTO places(user, shared) VALUES (?1, ?2) ON CONFLICT(user) DO UPDATE SET shared = excluded.shared",
+            params![name, is_shared],
         )?;
         Ok(transaction.commit()?)
     }
@@ -205,7 +237,8 @@ impl Store {
         self.read_version = Some(self.data_version()?);
         let mut statement = self.connection.prepare(
             "SELECT name, extension, direct_line, credential, always, busy, no_answer, no_answer_after_s, unreachable, \
-             coalesce(do_not_disturb, 0) FROM users LEFT JOIN forwarding ON user = name ORDER BY extension",
+             coalesce(do_not_disturb, 0), coalesce(shared, 0), address FROM users \
+             LEFT JOIN forwarding ON forwarding.user = name LEFT JOIN places ON places.user = name ORDER BY extension",
         )?;
         let mut rows = statement.query([])?;
         let mut users = Vec::new();
@@ -214,8 +247,13 @@ impl Store {
             let Some(credential) = self.key.open(&name, &sealed) else {
                 return Err(StoreError::Damaged { user: name });
             };
-            let forwarding = forwarding(row)?;
-            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential, forwarding });
+            let (forwarding, address): (_, Option<Vec<u8>>) = (forwarding(row)?, row.get(11)?);
+            let Ok(private_address) = address.map(|sealed| self.key.open_address(&name, &sealed).ok_or(())).transpose()
+            else {
+                return Err(StoreError::DamagedAddress { user: name });
+            };
+            let place = Place { private_address, is_shared: row.get(10)? };
+            users.push(User { name, extension: row.get(1)?, direct_line: row.get(2)?, credential, forwarding, place });
         }
         Ok(Directory::new(users))
     }
@@ -324,6 +362,11 @@ fn set_meta(connection: &Connection, key: &str, value: impl rusqlite::ToSql) -> 
 fn user_count(connection: &Connection) -> Result<usize, StoreError> {
     let count: u32 = connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0))?;
     Ok(usize::try_from(count).expect("u32 fits usize"))
+}
+
+fn check_exists(transaction: &Transaction<'_>, user: &str) -> Result<(), StoreError> {
+    let exists = transaction.prepare("SELECT 1 FROM users WHERE name = ?1")?.exists([user])?;
+    exists.then_some(()).ok_or_else(|| StoreError::NoSuchUser(user.to_owned()))
 }
 
 /// A dialled number is looked up among extensions first and names second, so one user's name must not be another's

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::Instant,
+};
 use tracing::{error, info, warn};
 
 use crate::{call::Cdr, config::Directory, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
@@ -25,8 +28,9 @@ use super::{Store, StoreError};
 const JOBS_MAX: usize = 1_024;
 /// Between looks at the database for another process's changes, and between tries after a failure.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Records, which nobody waits for, wait this long for others: one flush of the disk costs more than writing many of them.
-const RECORDS_DELAY: Duration = Duration::from_millis(20);
+/// What is to be written waits this long for more: one flush of the disk costs more than writing many entries. Nobody waits
+/// for records, and a phone repeats its REGISTER after half a second at the earliest.
+const GATHER_TIME: Duration = Duration::from_millis(20);
 /// A disk that takes longer than this is treated like one that failed: phones must not wait for it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -44,17 +48,24 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Hands over one batch. Returns when it is on disk, or at once where only records (which nobody waits for) are in
-    /// it or the disk is known to fail.
-    pub async fn commit(&self, changes: Vec<Change>, cdrs: Vec<Cdr>) {
+    /// Hands over one batch. `None`: there is nothing to wait for, because only records (which nobody waits for) are in it or
+    /// the disk is known to fail.
+    pub fn commit(&self, changes: Vec<Change>, cdrs: Vec<Cdr>) -> Option<Written> {
+        if changes.is_empty() && cdrs.is_empty() {
+            return None;
+        }
         let must_wait = !changes.is_empty() && self.is_healthy();
         let (done, acknowledged) = oneshot::channel();
         match self.jobs.try_send(Job::Commit { changes, cdrs, done }) {
-            Ok(()) if must_wait => self.wait(acknowledged).await,
-            Ok(()) => {}
+            Ok(()) => must_wait.then(|| Written {
+                acknowledged,
+                until: Instant::now() + ACKNOWLEDGE_TIMEOUT,
+                is_healthy: Arc::clone(&self.is_healthy),
+            }),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.is_healthy.store(false, Ordering::Relaxed);
                 error!("The store does not keep up; registrations or call detail records are lost on a restart.");
+                None
             }
         }
     }
@@ -76,11 +87,29 @@ impl StoreHandle {
     pub fn is_healthy(&self) -> bool {
         self.is_healthy.load(Ordering::Relaxed)
     }
+}
 
-    async fn wait(&self, acknowledged: oneshot::Receiver<()>) {
-        if !matches!(tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, acknowledged).await, Ok(Ok(()))) {
+/// The news that a batch is on disk.
+#[derive(Debug)]
+pub struct Written {
+    acknowledged: oneshot::Receiver<()>,
+    /// When it is taken for lost.
+    until: Instant,
+    is_healthy: Arc<AtomicBool>,
+}
+
+impl Written {
+    /// Returns when the batch is on disk, or when that has failed or takes too long, which `is_healthy` then tells. May be
+    /// given up and called again.
+    pub async fn wait(&mut self) {
+        if tokio::time::timeout_at(self.until, &mut self.acknowledged).await.is_err() {
             self.is_healthy.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Whether [`Self::wait`] would return at once. After that it may not be called any more.
+    pub fn is_known(&mut self) -> bool {
+        !matches!(self.acknowledged.try_recv(), Err(TryRecvError::Empty))
     }
 }
 
@@ -98,7 +127,7 @@ pub fn spawn(
         changes: VecDeque::new(),
         cdrs: VecDeque::new(),
         waiting: Vec::new(),
-        write_at: None,
+        is_write_due: false,
         on_directory: Box::new(on_directory),
         is_directory_due: false,
     };
@@ -115,8 +144,8 @@ struct Thread {
     cdrs: VecDeque<Cdr>,
     /// Whom to tell that what they handed over is on disk.
     waiting: Vec<oneshot::Sender<()>>,
-    /// When what was handed over must be written.
-    write_at: Option<Instant>,
+    /// Something was handed over since the last try to write.
+    is_write_due: bool,
     on_directory: Box<dyn FnMut(Directory) -> bool + Send>,
     /// The last changed directory was not taken yet.
     is_directory_due: bool,
@@ -125,16 +154,17 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let mut polled_at = Instant::now();
-        loop {
-            let goes_on = match self.receiver.recv_timeout(self.patience()) {
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = match self.receiver.recv_timeout(POLL_INTERVAL) {
                 Ok(job) => self.take_all(job),
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
             };
-            if !goes_on {
-                break;
-            }
-            if self.write_at.is_some_and(|at| at <= Instant::now()) {
+            if goes_on && self.is_write_due {
+                // Not woken by each of them.
+                std::thread::sleep(GATHER_TIME);
+                goes_on = self.receiver.try_recv().map_or(true, |job| self.take_all(job));
                 self.write();
             }
             if polled_at.elapsed() >= POLL_INTERVAL {
@@ -147,11 +177,6 @@ impl Thread {
         if !self.changes.is_empty() || !self.cdrs.is_empty() {
             error!(changes = self.changes.len(), cdrs = self.cdrs.len(), "The store ends with unwritten records.");
         }
-    }
-
-    /// How long the thread may sleep.
-    fn patience(&self) -> Duration {
-        self.write_at.map_or(POLL_INTERVAL, |at| at.saturating_duration_since(Instant::now()).min(POLL_INTERVAL))
     }
 
     /// Takes this job and those that wait behind it, so that they share one transaction. `false`: it was the last.
@@ -174,9 +199,7 @@ impl Thread {
     }
 
     fn take_commit(&mut self, changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()>) {
-        let now = Instant::now();
-        let due = if changes.is_empty() { now + RECORDS_DELAY } else { now };
-        self.write_at = Some(self.write_at.map_or(due, |at| at.min(due)));
+        self.is_write_due = true;
         append(&mut self.changes, changes);
         append(&mut self.cdrs, cdrs);
         self.waiting.push(done);
@@ -190,7 +213,7 @@ impl Thread {
 
     /// Those who wait for what could not be written learn it by the end of their channel.
     fn write(&mut self) {
-        self.write_at = None;
+        self.is_write_due = false;
         let waiting = std::mem::take(&mut self.waiting);
         let result = self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous());
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
@@ -256,11 +279,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_is_on_disk_when_commit_returns() {
+    async fn a_batch_is_on_disk_when_it_is_said_to_be() {
         let dir = tempfile::tempdir().unwrap();
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
         let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
-        handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
+        handle.commit(vec![Change::Set(binding.clone())], vec![]).unwrap().wait().await;
         let mut second = Store::open(dir.path()).unwrap();
         assert_eq!(second.bindings(crate::types::Instant::from_unix_ns(0)).unwrap(), [binding]);
         drop(handle);
@@ -275,7 +298,8 @@ mod tests {
         let log_bytes = || std::fs::metadata(dir.path().join("ringdown.db-wal")).unwrap().len();
         let before = log_bytes();
         for n in 0..BATCHES {
-            handle.commit(vec![], vec![crate::shell::store::tests::cdr(u64::from(n))]).await;
+            let written = handle.commit(vec![], vec![crate::shell::store::tests::cdr(u64::from(n))]);
+            assert!(written.is_none(), "nobody waits for records");
         }
         assert_eq!(handle.cdrs(1_000).await.unwrap().len(), BATCHES as usize);
         // Each transaction appends two pages or more.
@@ -327,9 +351,10 @@ mod tests {
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let started = Instant::now();
-        handle.commit(vec![Change::Set(binding.clone())], vec![]).await;
+        handle.commit(vec![Change::Set(binding.clone())], vec![]).unwrap().wait().await;
         assert!(started.elapsed() < Duration::from_secs(3), "the core waited for the disk");
         assert!(!handle.is_healthy());
+        assert!(handle.commit(vec![Change::Set(binding.clone())], vec![]).is_none(), "nobody waits for a failing disk");
         blocker.execute_batch("COMMIT").unwrap();
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(100)).await;

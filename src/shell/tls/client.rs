@@ -97,15 +97,33 @@ pub fn read_roots(file: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// For web servers: a trust anchor of the system must vouch for them. It reads none unless `is_needed`.
+pub fn web_client(is_needed: bool) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    if is_needed {
+        add_native_roots(&mut roots);
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn add_native_roots(roots: &mut RootCertStore) {
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        warn!(%error, "A system trust anchor cannot be read.");
+    }
+    roots.add_parsable_certificates(native.certs);
+}
+
 fn usual_roots(config: &Config, local_ca: Option<&Path>) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let may_use_tls = |t: &Trunk| t.transport.is_none_or(|transport| transport == Transport::Tls);
     if config.trunks.iter().any(|t| may_use_tls(t) && t.ca.is_none()) {
-        let native = rustls_native_certs::load_native_certs();
-        for error in &native.errors {
-            warn!(%error, "A system trust anchor cannot be read.");
-        }
-        roots.add_parsable_certificates(native.certs);
+        add_native_roots(&mut roots);
     }
     if let Some(ca) = local_ca.and_then(|file| CertificateDer::from_pem_file(file).ok()) {
         roots.add_parsable_certificates([ca]);

@@ -240,3 +240,15 @@ pub struct MediaSection {
     /// Those that carry secrets (`ice-pwd`, `key-mgmt`) are left out.
     pub attributes: Vec<(String, Option<String>)>,
 }
+
+impl MediaSection {
+    /// What `a=rtpmap` says of a payload type: `name/clock[/channels]` (RFC 8866 section 6.6).
+    pub fn rtpmap(&self, format: &str) -> Option<&str> {
+        let rtpmaps = self.attributes.iter().filter(|(name, _)| name == "rtpmap");
+        let described = rtpmaps.filter_map(|(_, value)| value.as_deref()?.split_once(' '));
+        described
+            .map(|(of, encoding)| (of, encoding.trim()))
+            .find(|(of, _)| *of == format)
+            .map(|(_, encoding)| encoding)
+    }
+}

@@ -8,6 +8,9 @@ use super::{
 /// Of a CANCEL to those who did not answer (RFC 3326 section 3.1): telephones then show no missed call.
 pub const COMPLETED_ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
+/// Of a call that ends because its ports or its slot are needed for an emergency call (RFC 4411 section 5).
+pub const PREEMPTION: &str = "preemption;cause=3;text=\"Generic Preemption\"";
+
 /// A value for a reason of our own.
 pub fn sip(cause: u16, text: &str) -> String {
     let text = if text.is_empty() { reason_phrase(cause) } else { text };

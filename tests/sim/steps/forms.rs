@@ -132,6 +132,9 @@ pub(super) const FORMS: &[Form] = &[
     Form::deed("PHONE refreshes", |s, a| s.in_call(a, |p, now, call| p.refresh(now, call))),
     Form::deed("PHONE presses KEY", |s, a| s.in_call(a, |p, _, call| p.press(call, key(a)))),
     Form::deed("PHONE turns to call COUNT", Stage::turn_to),
+    Form::deed("PHONE transfers to NUMBER", |s, a| s.in_call(a, |p, now, call| p.transfer(now, call, a.text(1)))),
+    Form::deed("PHONE joins call COUNT and call COUNT", Stage::join),
+    Form::deed("PHONE takes over from PHONE", Stage::take_over),
     Form::deed("PHONE texts NUMBER TEXT", |s, a| s.act(a, |p, now| p.text(now, a.text(1), a.text(2)))),
     Form::deed("PHONE sends METHOD to NUMBER", |s, a| s.act(a, |p, now| p.ask(now, leak(a.text(1)), a.text(2)))),
     Form::deed("PHONE subscribes to EVENT of NUMBER", |s, a| {

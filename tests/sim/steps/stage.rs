@@ -204,6 +204,18 @@ impl Stage {
         self.turned_to.remove(&phone);
     }
 
+    pub(super) fn join(&mut self, args: &Args) {
+        let number = |index| usize::try_from(args.number(index)).expect("small") - 1;
+        self.world.act(self.id(args, 0), |p, now| p.join(now, number(1), number(2)));
+    }
+
+    pub(super) fn take_over(&mut self, args: &Args) {
+        let (phone, from) = (self.id(args, 0), self.id(args, 1));
+        let replaces = self.world.phones[from].replaces(self.current(from));
+        self.turned_to.remove(&phone);
+        self.world.act(phone, |p, now| _ = p.take_over(now, &replaces));
+    }
+
     pub(super) fn turn_to(&mut self, args: &Args) {
         let (phone, number) = (self.id(args, 0), usize::try_from(args.number(1)).expect("small"));
         assert!(number <= self.world.phones[phone].calls.len(), "it has had fewer calls");

@@ -1,0 +1,237 @@
+//! Emergency services that call back (emergency RULES 9): the telephone that called, past do-not-disturb, forwarding and
+//! limits, and whoever else can take the call when that one does not.
+
+use super::{
+    super::{
+        call::{Call, Caller},
+        context::{Pending, Side},
+        emergency_call::EmergencyInfo,
+        fork::{Attempt, Plan},
+        leg::Peer,
+    },
+    Core,
+};
+use crate::{
+    config::NotifyTarget,
+    policy::{
+        emergency::{Class, Ordinary, table},
+        number, reach,
+        routing::{self, Target},
+    },
+    sip::registrar::Binding,
+    types::{Duration, Flow, Instant, limits::CALLBACKS_PER_NUMBER_MAX},
+    wire::sip::{Message, Name},
+};
+
+/// A telephone that does not answer for so long is not waited for alone.
+const ALONE: Duration = Duration::from_secs(20);
+
+/// A call that the answering point may call back.
+#[derive(Debug)]
+pub(super) struct Expected {
+    until: Instant,
+    /// Where the telephone was then; of a telephone that nobody knew, `aor` is empty.
+    device: Box<Binding>,
+}
+
+impl Expected {
+    fn is_due(&self, now: Instant) -> bool {
+        self.until > now
+    }
+
+    fn is_of(&self, binding: &Binding) -> bool {
+        is_same_device(&self.device, binding)
+    }
+}
+
+/// One telephone, however often it has registered meanwhile.
+fn is_same_device(one: &Binding, other: &Binding) -> bool {
+    one.aor == other.aor
+        && match &one.instance {
+            Some(instance) => other.is_of_instance(instance),
+            None => one.contact == other.contact,
+        }
+}
+
+impl Core {
+    /// Remembers the telephone on `flow` that makes an emergency call; `contact`: of its request.
+    pub(super) fn expect_callback(&mut self, info: &EmergencyInfo, device: Binding) {
+        if info.class != Class::Emergency {
+            return;
+        }
+        let now = self.ctx.now;
+        for expected in self.callbacks.values_mut() {
+            expected.retain(|expected| expected.is_due(now));
+        }
+        self.callbacks.retain(|_, expected| !expected.is_empty());
+        let window = Duration::from_secs(60 * u64::from(self.ctx.config.emergency.callback_window_min));
+        let of_number = self.callbacks.entry(info.callback.clone()).or_default();
+        of_number.retain(|expected| !expected.is_of(&device));
+        if of_number.len() == CALLBACKS_PER_NUMBER_MAX {
+            of_number.remove(0);
+        }
+        of_number.push(Expected { until: now + window, device: Box::new(device) });
+    }
+
+    /// The telephone that sends this INVITE.
+    pub(super) fn calling_device(&self, pending: &Pending, caller: &Caller) -> Binding {
+        let user = match &caller.peer {
+            Peer::Device(user) => user.as_str(),
+            Peer::Trunk(_) | Peer::Unknown => "",
+        };
+        let contact = pending.request.contact();
+        let instance = contact.as_ref().and_then(|contact| contact.params.get("+sip.instance")).map(str::to_owned);
+        let contact = contact.map(|contact| contact.uri.to_owned()).unwrap_or_default();
+        self.device_on(user, &pending.flow, instance, contact)
+    }
+
+    /// The telephone at one side of a call.
+    pub(super) fn device_of(&self, call: &Call, side: Side) -> Option<Binding> {
+        let leg = call.leg(side)?;
+        let device = leg.device.as_ref()?;
+        let contact = leg.dialog.as_ref().map(|dialog| dialog.remote_target.clone()).unwrap_or_default();
+        Some(self.device_on(&device.user, &leg.flow, device.instance.clone(), contact))
+    }
+
+    fn device_on(&self, user: &str, flow: &Flow, instance: Option<String>, contact: String) -> Binding {
+        let of_instance = || self.registrar.flows_of(user, instance.as_deref()?).next();
+        if let Some(binding) = self.registrar.binding_on(user, flow).or_else(of_instance) {
+            return binding.clone();
+        }
+        Binding {
+            aor: user.to_owned(),
+            contact,
+            flow: *flow,
+            expires_at: self.ctx.now,
+            call_id: String::new(),
+            cseq: 0,
+            instance,
+            reg_id: None,
+            path: Vec::new(),
+            is_proxied: false,
+            user_agent: String::new(),
+        }
+    }
+
+    /// Whether an emergency call may be called back.
+    pub(super) fn expects_callbacks(&self) -> bool {
+        self.callbacks.values().flatten().any(|expected| expected.is_due(self.ctx.now))
+    }
+
+    /// Whether the answering point may want this telephone, or this number.
+    pub(super) fn may_be_called_back(&self, binding: &Binding, line: Option<&str>) -> bool {
+        let is_due = |expected: &&Expected| expected.is_due(self.ctx.now);
+        let of_line = line.and_then(|line| self.callbacks.get(line));
+        of_line.into_iter().flatten().any(|expected| is_due(&expected))
+            || self.callbacks.values().flatten().filter(is_due).any(|expected| expected.is_of(binding))
+    }
+
+    /// Whether a trunk's INVITE is such a callback: no limit may stop it. A trunk says so (RFC 7090 section 4), or somebody
+    /// calls the number that an answering point was shown.
+    pub(super) fn calls_back(&self, request: &Message, dialled: &Ordinary) -> bool {
+        let is_marked = || {
+            let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
+            is_marked(request) && !matches!(target, Target::Refuse(..))
+        };
+        self.called_back(dialled).is_some() || is_marked()
+    }
+
+    /// The calls that a call to this number may answer.
+    fn called_back(&self, dialled: &Ordinary) -> Option<&[Expected]> {
+        let country_code = table::region(&self.ctx.config.company.region).map_or("", |region| region.country_code);
+        let forms = number::inbound_forms(dialled.dialled(), country_code);
+        let expected = forms.iter().find_map(|form| self.callbacks.get(form))?;
+        expected.iter().any(|expected| expected.is_due(self.ctx.now)).then_some(expected)
+    }
+
+    /// Makes of a trunk's call the answering point's: `plan` is where it would go otherwise. The telephone that called last
+    /// rings first, then those before it, then the others of their users, then those of whom the number belongs to.
+    pub(super) fn answer_callback(&self, plan: Option<Plan>, request: &Message, dialled: &Ordinary) -> Option<Plan> {
+        let expected = self.called_back(dialled);
+        if expected.is_none() && !is_marked(request) {
+            return plan;
+        }
+        let mut plan = if let Some(expected) = expected {
+            let owners = self.owners(dialled);
+            let mut own = plan.unwrap_or_default();
+            own.hunt.forget_steps();
+            own.devices_first(self.devices_to_call_back(expected, &owners))
+        } else {
+            plan?
+        };
+        if self.ctx.config.emergency.notify.iter().any(|target| matches!(target, NotifyTarget::Sip { .. })) {
+            plan.hunt.alert_at = Some(self.ctx.now + ALONE);
+        }
+        plan.hunt.is_callback = true;
+        Some(plan)
+    }
+
+    /// Waves of telephones, none of them twice.
+    fn devices_to_call_back(&self, expected: &[Expected], owners: &[Binding]) -> Vec<Vec<Attempt>> {
+        let due = || expected.iter().rev().filter(|expected| expected.is_due(self.ctx.now));
+        let devices = due().map(|expected| self.contacts_of_device(&expected.device));
+        let users = due().map(|expected| self.registrar.contacts(&expected.device.aor).cloned().collect());
+        let mut waves: Vec<Vec<Binding>> = Vec::new();
+        for mut wave in devices.chain(users).chain([owners.to_vec()]) {
+            let is_known =
+                |binding: &Binding| waves.iter().flatten().any(|b| b.aor == binding.aor && b.is_same(binding));
+            wave.retain(|binding| !is_known(binding));
+            waves.push(wave);
+        }
+        waves.retain(|wave| !wave.is_empty());
+        waves.into_iter().map(|wave| wave.into_iter().map(Attempt::contact).collect()).collect()
+    }
+
+    /// Where the telephone is registered now. One that never was is where its call came from.
+    fn contacts_of_device(&self, device: &Binding) -> Vec<Binding> {
+        if device.aor.is_empty() {
+            return vec![device.clone()];
+        }
+        self.registrar.contacts(&device.aor).filter(|binding| is_same_device(device, binding)).cloned().collect()
+    }
+
+    /// Every telephone of whom a number belongs to.
+    fn owners(&self, dialled: &Ordinary) -> Vec<Binding> {
+        let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
+        self.telephones(&target)
+    }
+
+    fn telephones(&self, target: &Target) -> Vec<Binding> {
+        match target {
+            Target::User(user) => self.registrar.contacts(&user.name).cloned().collect(),
+            Target::Group(index) => {
+                let group = &self.ctx.config.groups[*index];
+                let members = reach::members(group, &self.ctx.directory);
+                members.flat_map(|user| self.registrar.contacts(&user.name)).cloned().collect()
+            }
+            Target::Trunks { .. } | Target::Refuse(..) => Vec::new(),
+        }
+    }
+
+    /// The telephones of the desks that are told of emergency calls.
+    pub(super) fn desks(&self) -> impl Iterator<Item = (&NotifyTarget, Vec<Binding>)> {
+        self.ctx.config.emergency.notify.iter().filter_map(|target| match target {
+            NotifyTarget::Sip { user, .. } => {
+                let target_of = routing::inside(user, &self.ctx.config, &self.ctx.directory);
+                Some((target, target_of.map(|found| self.telephones(&found)).unwrap_or_default()))
+            }
+            NotifyTarget::Https { .. } => None,
+        })
+    }
+
+    /// The telephone that called does not answer, or is not there: the desks ring, too.
+    pub(super) fn ring_desks(&mut self, call: &mut Call) {
+        let attempts: Vec<_> = self
+            .desks()
+            .flat_map(|(_, bindings)| bindings)
+            .filter(|binding| !call.rings(binding))
+            .map(Attempt::contact)
+            .collect();
+        call.plan.try_next(attempts);
+        call.next_wave(&mut self.ctx);
+    }
+}
+
+fn is_marked(request: &Message) -> bool {
+    request.header(Name::Priority).is_some_and(|value| value.eq_ignore_ascii_case("psap-callback"))
+}

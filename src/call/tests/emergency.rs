@@ -1,0 +1,396 @@
+//! Emergency calls (house emergency specification), message by message.
+
+use std::sync::Arc;
+
+use super::bench::{ALICE, BOB, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
+use crate::{
+    call::Input,
+    config::{Directory, Place, User, parse_address},
+    sip::registrar::Binding,
+    types::Flow,
+    wire::sip::{Message, Name, Uri},
+};
+
+const HOME: &str = "country = \"US\"\nA3 = \"Arlington\"\nRD = \"Sample\"\nHNO = \"7\"\nPC = \"22201\"\n";
+
+/// Alice, whose direct line has a private address.
+fn alice_at_home(is_shared: bool) -> User {
+    let place = Place { private_address: Some(parse_address(HOME).unwrap()), is_shared };
+    User { place, ..user("alice", "1001", "+12025551001") }
+}
+
+fn bob() -> User {
+    user("bob", "1002", "+12025551002")
+}
+
+fn bench(alice: User) -> Bench {
+    Bench::with_users(CONFIG, [alice, bob()], vec![binding("alice", ALICE), binding("bob", BOB)])
+}
+
+/// A user's device dials; its registered address stands for its password.
+fn dial(b: &mut Bench, from: &str, number: &str, call_id: &str) {
+    let uri = format!("sip:{number}@pbx.example.com");
+    let (tag, to) = (format!("<sip:x@pbx.example.com>;tag={call_id}"), format!("<{uri}>"));
+    b.request(udp(from), ("INVITE", &uri), (&tag, &to), (call_id, 1), ("", SDP));
+}
+
+/// What the trunk gets of an emergency call that it then declines, and that fails so.
+fn emergency_invite(b: &mut Bench, from: &str, call_id: &str) -> Message {
+    dial(b, from, "911", call_id);
+    let invite: (Flow, Message) = b.take_request("INVITE", TRUNK);
+    b.answer(&invite, 480, "psap", "", "");
+    assert_eq!(b.take_response("INVITE", from, 300).status(), 503);
+    b.pass(40_000);
+    b.sent.clear();
+    invite.1
+}
+
+fn body(invite: &Message) -> String {
+    String::from_utf8_lossy(&invite.body()).into_owned()
+}
+
+#[test]
+fn a_private_line_reports_its_own_address_and_the_companys_once_others_use_it_too() {
+    let mut b = bench(alice_at_home(false));
+    let at_home = body(&emergency_invite(&mut b, ALICE, "one"));
+    assert!(at_home.contains(">Sample<") && !at_home.contains(">Example<"), "{at_home}");
+    let of_bob = body(&emergency_invite(&mut b, BOB, "two"));
+    assert!(of_bob.contains(">Example<") && !of_bob.contains("Sample"), "{of_bob}");
+    b.input(Input::Directory(Arc::new(Directory::new([alice_at_home(true), bob()]))));
+    let invite = emergency_invite(&mut b, ALICE, "three");
+    let shared = body(&invite);
+    assert!(shared.contains(">Example<") && !shared.contains("Sample"), "{shared}");
+    assert!(invite.from().unwrap().uri.contains("+12025551001"), "called back on the direct line all the same");
+    b.input(Input::Directory(Arc::new(Directory::new([alice_at_home(false), bob()]))));
+    assert!(body(&emergency_invite(&mut b, ALICE, "four")).contains(">Sample<"), "and its own again");
+    b.finish();
+}
+
+// Capacity (5.5).
+
+/// An INVITE of the trunk to Alice that she answers.
+fn trunk_talks_to_alice(b: &mut Bench, call_id: &str) {
+    let uri = "sip:+12025551001@pbx.example.com";
+    let (from, to) = (format!("<sip:+14155550123@203.0.113.5>;tag={call_id}"), format!("<{uri}>"));
+    b.request(udp(TRUNK), ("INVITE", uri), (&from, &to), (call_id, 1), ("", SDP));
+    let invite = b.take_request("INVITE", ALICE);
+    b.accept(&invite, "alice", SDP);
+    b.take_request("ACK", ALICE);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    assert_eq!(ok.status(), 200);
+    b.acknowledge(&Leg::of_caller(udp(TRUNK), &ok), 1, "");
+}
+
+/// Both parties of the call that ended for another are told why.
+fn assert_preempted(b: &mut Bench) {
+    for party in [TRUNK, ALICE] {
+        let bye = b.take_request("BYE", party);
+        assert_eq!(bye.1.header(Name::Reason), Some("preemption;cause=3;text=\"Generic Preemption\""));
+        b.answer(&bye, 200, "", "", "");
+    }
+}
+
+#[test]
+fn ports_kept_for_emergency_calls_are_for_them_alone_and_the_newest_trunk_call_makes_room_for_more() {
+    let config = CONFIG.replace("20000-20099", "20000-20009");
+    let mut b = Bench::with_users(
+        &config,
+        [user("alice", "1001", "+12025551001"), bob()],
+        vec![binding("alice", ALICE), binding("bob", BOB)],
+    );
+    // Five slots, two of which are kept: half of them at most.
+    trunk_talks_to_alice(&mut b, "first");
+    dial(&mut b, BOB, "1001", "ordinary");
+    let challenge = b.take_response("INVITE", BOB, 300);
+    assert_eq!(challenge.status(), 407, "who calls is asked before there is a call");
+    dial(&mut b, TRUNK, "+12025551002", "second");
+    assert_eq!(b.take_response("INVITE", TRUNK, 300).status(), 503, "no port for an ordinary call");
+
+    dial(&mut b, BOB, "911", "help");
+    let help = b.take_request("INVITE", TRUNK);
+    assert_eq!(b.open_legs.len(), 4);
+    assert!(b.find_request("BYE", TRUNK).is_none(), "what was kept is enough");
+    b.accept(&help, "psap", SDP);
+    b.take_request("ACK", TRUNK);
+
+    dial(&mut b, BOB, "112", "more-help");
+    assert_preempted(&mut b);
+    let more = b.take_request("INVITE", TRUNK);
+    assert!(more.1.request_uri().starts_with("sip:911@"));
+    b.accept(&more, "psap-2", SDP);
+    b.take_request("ACK", TRUNK);
+    assert_eq!(b.core.calls().len(), 2, "two emergency calls are left");
+    assert!(b.core.calls().iter().all(|call| call.emergency));
+}
+
+#[test]
+fn an_emergency_call_that_finds_every_slot_taken_ends_the_newest_trunk_call() {
+    let config = CONFIG.replace("[trunk.carrier]", "reserved_calls = 1\n[trunk.carrier]");
+    let mut b = Bench::with_users(
+        &config,
+        [user("alice", "1001", "+12025551001"), bob()],
+        vec![binding("alice", ALICE), binding("bob", BOB)],
+    );
+    b.core.calls_max = 1;
+    trunk_talks_to_alice(&mut b, "first");
+    dial(&mut b, BOB, "911", "help");
+    let help = b.take_request("INVITE", TRUNK);
+    assert!(b.find_request("BYE", TRUNK).is_none(), "one slot is kept for emergency calls");
+    b.accept(&help, "psap", SDP);
+    b.take_request("ACK", TRUNK);
+    dial(&mut b, BOB, "911", "more-help");
+    assert_preempted(&mut b);
+    b.take_request("INVITE", TRUNK);
+}
+
+#[test]
+fn an_emergency_call_for_which_no_port_becomes_free_fails_with_an_explanation() {
+    let config = CONFIG.replace("20000-20099", "20000-20003");
+    let mut b = Bench::with_users(&config, [user("alice", "1001", "+12025551001"), bob()], vec![binding("bob", BOB)]);
+    dial(&mut b, BOB, "911", "help");
+    let help = b.take_request("INVITE", TRUNK);
+    b.accept(&help, "psap", SDP);
+    b.take_request("ACK", TRUNK);
+    dial(&mut b, BOB, "911", "more-help");
+    assert!(b.find_request("INVITE", TRUNK).is_none());
+    b.pass(1_999);
+    assert!(b.sent.iter().all(|(_, m)| m.status() < 300), "given up too soon: {}", b.told());
+    b.pass(2);
+    let failed = b.take_response("INVITE", BOB, 300);
+    assert_eq!((failed.status(), failed.reason_phrase()), (503, "Emergency Call Not Connected"));
+    assert_eq!(b.core.calls().len(), 1, "the first goes on");
+}
+
+// Callback (6.3).
+
+/// Emergency calls without a direct line: the company's number is shown, which is Bob's.
+fn with_callback_number(more: &str, users: Vec<User>, bindings: Vec<Binding>) -> Bench {
+    let numbers = "callback_numbers = [\"+12025551002\"]";
+    let config = CONFIG.replace("callback_numbers = [\"+12025550100\"]", &format!("{numbers}\n{more}"));
+    Bench::with_users(&config, users, bindings)
+}
+
+fn extension_only(name: &str, extension: &str) -> User {
+    User { direct_line: None, ..user(name, extension, "") }
+}
+
+/// An emergency call that the trunk declines, and that is over.
+fn call_for_help(b: &mut Bench, from: &str, call_id: &str) {
+    emergency_invite(b, from, call_id);
+}
+
+fn psap_calls(b: &mut Bench, number: &str, call_id: &str) {
+    dial(b, TRUNK, number, call_id);
+}
+
+const BOBS_LINE: &str = "+12025551002";
+
+#[test]
+fn a_callback_rings_the_one_telephone_that_called_then_others_of_its_user_then_whose_the_number_is() {
+    let users = vec![extension_only("alice", "1001"), bob()];
+    let bindings = vec![binding("alice", ALICE), binding("alice", CAROL), binding("bob", BOB)];
+    let mut b = with_callback_number("", users, bindings);
+    call_for_help(&mut b, CAROL, "help");
+    psap_calls(&mut b, BOBS_LINE, "back");
+    let first = b.take_request("INVITE", CAROL);
+    assert!(b.find_request("INVITE", ALICE).is_none() && b.find_request("INVITE", BOB).is_none(), "{}", b.told());
+    b.answer(&first, 480, "carol", "", "");
+    let second = b.take_request("INVITE", ALICE);
+    assert!(b.find_request("INVITE", BOB).is_none());
+    b.answer(&second, 486, "alice", "", "");
+    let third = b.take_request("INVITE", BOB);
+    b.accept(&third, "bob", SDP);
+    b.take_request("ACK", BOB);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+}
+
+#[test]
+fn the_last_of_several_callers_on_one_number_is_called_back_first() {
+    let users = vec![extension_only("alice", "1001"), bob(), extension_only("carol", "1003")];
+    let bindings = vec![binding("alice", ALICE), binding("bob", BOB), binding("carol", CAROL)];
+    let mut b = with_callback_number("", users, bindings);
+    for (from, call_id) in [(ALICE, "one"), (CAROL, "two"), (ALICE, "three"), (CAROL, "four")] {
+        call_for_help(&mut b, from, call_id);
+    }
+    psap_calls(&mut b, BOBS_LINE, "back");
+    for telephone in [CAROL, ALICE, BOB] {
+        let invite = b.take_request("INVITE", telephone);
+        assert!(b.find_request("INVITE", telephone).is_none(), "once each");
+        b.answer(&invite, 480, "tag", "", "");
+    }
+    assert_eq!(b.take_response("INVITE", TRUNK, 300).status(), 480);
+    b.finish();
+}
+
+#[test]
+fn several_callback_numbers_are_handed_out_in_turn() {
+    let numbers = "callback_numbers = [\"+12025550100\", \"+12025550101\"]";
+    let config = CONFIG.replace("callback_numbers = [\"+12025550100\"]", numbers);
+    let users = [extension_only("alice", "1001"), extension_only("bob", "1002")];
+    let mut b = Bench::with_users(&config, users, vec![binding("alice", ALICE), binding("bob", BOB)]);
+    let shown = |invite: &Message| Uri::parse(invite.from().unwrap().uri).unwrap().user.unwrap().to_owned();
+    let of_alice = shown(&emergency_invite(&mut b, ALICE, "one"));
+    let of_bob = shown(&emergency_invite(&mut b, BOB, "two"));
+    assert_eq!([of_alice.as_str(), of_bob.as_str()], ["+12025550100", "+12025550101"]);
+    // Nobody's direct line, and still the way back to the one who called.
+    psap_calls(&mut b, &of_alice, "back");
+    b.take_request("INVITE", ALICE);
+    psap_calls(&mut b, &of_bob, "back-too");
+    b.take_request("INVITE", BOB);
+}
+
+#[test]
+fn after_twenty_seconds_without_an_answer_the_desks_ring_too() {
+    let users = vec![extension_only("alice", "1001"), bob(), extension_only("desk", "1003")];
+    let bindings = vec![binding("alice", ALICE), binding("bob", BOB), binding("desk", CAROL)];
+    let mut b = with_callback_number("notify = [\"sip:desk@pbx.example.com\"]", users, bindings);
+    call_for_help(&mut b, ALICE, "help");
+    psap_calls(&mut b, BOBS_LINE, "back");
+    let ringing = b.take_request("INVITE", ALICE);
+    b.answer(&ringing, 180, "alice", "", "");
+    b.pass(19_999);
+    assert!(b.find_request("INVITE", CAROL).is_none(), "too soon");
+    b.pass(1);
+    let desk = b.take_request("INVITE", CAROL);
+    assert!(b.find_request("CANCEL", ALICE).is_none(), "the telephone that called goes on ringing");
+    b.accept(&desk, "desk", SDP);
+    b.take_request("ACK", CAROL);
+    b.take_request("CANCEL", ALICE);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
+}
+
+#[test]
+fn where_nobody_can_be_called_back_the_desks_ring_at_once() {
+    let users = vec![extension_only("alice", "1001"), bob(), extension_only("desk", "1003")];
+    let bindings = vec![binding("alice", ALICE), binding("desk", CAROL)];
+    let mut b = with_callback_number("notify = [\"sip:1003@pbx.example.com\"]", users, bindings);
+    call_for_help(&mut b, ALICE, "help");
+    psap_calls(&mut b, BOBS_LINE, "back");
+    let ringing = b.take_request("INVITE", ALICE);
+    b.answer(&ringing, 480, "alice", "", "");
+    b.take_request("INVITE", CAROL);
+}
+
+#[test]
+fn a_callback_comes_to_a_telephone_that_nobody_knew_where_its_call_came_from() {
+    let more = "site_networks = [\"198.51.100.0/24\"]";
+    let mut b = with_callback_number(more, vec![bob()], vec![binding("bob", BOB)]);
+    call_for_help(&mut b, CAROL, "help");
+    psap_calls(&mut b, BOBS_LINE, "back");
+    let invite = b.take_request("INVITE", CAROL);
+    b.accept(&invite, "stranger", SDP);
+    b.take_request("ACK", CAROL);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    b.acknowledge(&Leg::of_caller(udp(TRUNK), &ok), 1, "");
+    b.within(&Leg::of_caller(udp(TRUNK), &ok), "BYE", 2, "", "");
+    let bye = b.take_request("BYE", CAROL);
+    b.answer(&bye, 200, "", "", "");
+    assert_eq!(b.cdrs.last().unwrap().answered_by, None);
+    b.finish();
+}
+
+#[test]
+fn the_window_of_a_callback_is_as_long_as_configured() {
+    let users = vec![extension_only("alice", "1001"), bob()];
+    let bindings = vec![binding("alice", ALICE), binding("bob", BOB)];
+    let mut b = with_callback_number("callback_window_min = 5", users, bindings);
+    call_for_help(&mut b, ALICE, "help");
+    b.pass(4 * 60_000);
+    psap_calls(&mut b, BOBS_LINE, "within");
+    let ringing = b.take_request("INVITE", ALICE);
+    b.answer(&ringing, 480, "alice", "", "");
+    let ringing = b.take_request("INVITE", BOB);
+    b.answer(&ringing, 480, "bob", "", "");
+    b.pass(60_000);
+    b.sent.clear();
+    psap_calls(&mut b, BOBS_LINE, "later");
+    assert!(b.find_request("INVITE", ALICE).is_none());
+    b.take_request("INVITE", BOB);
+}
+
+// Notification (7.1).
+
+const NOTIFY: &str = "notify = [\"sip:desk@pbx.example.com\", \"https://desk.example.com/hook\"]";
+
+fn text_of(message: &Message) -> String {
+    String::from_utf8_lossy(&message.body()).into_owned()
+}
+
+#[test]
+fn desks_are_told_while_the_call_rings_and_again_when_it_fails() {
+    let users = vec![user("alice", "1001", "+12025551001"), bob(), extension_only("desk", "1003")];
+    let mut b = with_callback_number(NOTIFY, users, vec![binding("alice", ALICE), binding("desk", CAROL)]);
+    dial(&mut b, ALICE, "9-1-1", "help");
+    let invite = b.take_request("INVITE", TRUNK);
+    b.answer(&invite, 180, "psap", "", "");
+    let message = b.take_request("MESSAGE", CAROL);
+    assert_eq!(message.1.header(Name::ContentType), Some("text/plain;charset=UTF-8"));
+    let text = text_of(&message.1);
+    for part in [
+        "alice (extension 1001) has dialed 911",
+        "it is being connected",
+        "2023-11-14T22:13:20Z",
+        "+12025551001",
+        "Location given: Example Corp, 500 Example, Washington, DC 20001, US",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    b.answer(&message, 200, "desk", "", "");
+    let [notice] = b.notices.as_slice() else { panic!("{:?}", b.notices) };
+    assert_eq!(
+        serde_json::to_string(notice).unwrap(),
+        format!(
+            "{{\"outcome\":\"routed\",\"call\":\"{}\",\"dialed\":\"911\",\"callback\":\"+12025551001\",\
+             \"extension\":\"1001\",\"user\":\"alice\",\"erl\":\"company\",\
+             \"address\":\"Example Corp, 500 Example, Washington, DC 20001, US\"}}",
+            b.core.calls()[0].id
+        )
+    );
+    b.answer(&invite, 503, "psap", "", "");
+    assert!(text_of(&b.take_request("MESSAGE", CAROL).1).contains("it could not be connected"));
+    assert_eq!(b.notices.len(), 2);
+    assert_eq!(b.core.counters().emergency_notify_failures, 0);
+}
+
+#[test]
+fn desks_are_told_of_a_refused_call_and_not_of_a_test() {
+    let config = CONFIG
+        .replace("pstn = true", "pstn = false")
+        .replace("callback_numbers = [\"+12025550100\"]", &format!("callback_numbers = [\"+12025550100\"]\n{NOTIFY}"));
+    let users = [user("alice", "1001", "+12025551001"), extension_only("desk", "1003")];
+    let mut b = Bench::with_users(&config, users, vec![binding("alice", ALICE), binding("desk", CAROL)]);
+    dial(&mut b, ALICE, "933", "test");
+    dial(&mut b, ALICE, "911", "help");
+    assert!(text_of(&b.take_request("MESSAGE", CAROL).1).contains("it was refused"));
+    assert!(b.find_request("MESSAGE", CAROL).is_none(), "a test");
+    assert_eq!(b.notices.len(), 1);
+}
+
+#[test]
+fn a_private_address_is_not_told_to_the_desks() {
+    let users = vec![alice_at_home(false), bob(), extension_only("desk", "1003")];
+    let mut b = with_callback_number(NOTIFY, users, vec![binding("alice", ALICE), binding("desk", CAROL)]);
+    dial(&mut b, ALICE, "911", "help");
+    let text = text_of(&b.take_request("MESSAGE", CAROL).1);
+    assert!(text.contains("the private address of this direct line") && !text.contains("Sample"), "{text}");
+    assert!(!format!("{:?} {}", b.notices, serde_json::to_string(&b.notices[0]).unwrap()).contains("Sample"));
+}
+
+#[test]
+fn a_desk_that_cannot_be_told_is_counted_and_delays_nothing() {
+    let users = vec![user("alice", "1001", "+12025551001"), bob(), extension_only("desk", "1003")];
+    let mut b = with_callback_number(NOTIFY, users, vec![binding("alice", ALICE)]);
+    dial(&mut b, ALICE, "911", "help");
+    b.take_request("INVITE", TRUNK);
+    assert_eq!(b.core.counters().emergency_notify_failures, 1, "no telephone is registered there");
+    let users = vec![user("alice", "1001", "+12025551001"), bob(), extension_only("desk", "1003")];
+    let bindings = vec![binding("alice", ALICE), binding("desk", BOB), binding("desk", CAROL)];
+    let mut b = with_callback_number(NOTIFY, users, bindings);
+    dial(&mut b, ALICE, "911", "help");
+    b.take_request("INVITE", TRUNK);
+    let (first, second) = (b.take_request("MESSAGE", BOB), b.take_request("MESSAGE", CAROL));
+    b.answer(&first, 488, "one", "", "");
+    assert_eq!(b.core.counters().emergency_notify_failures, 0);
+    b.answer(&second, 415, "two", "", "");
+    assert_eq!(b.core.counters().emergency_notify_failures, 1);
+}

@@ -1,0 +1,122 @@
+//! What must not leave before the disk has what it says.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::types::{ConnectionId, Flow};
+
+use super::store::thread::Written;
+
+/// What the core wants of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    Transmit { flow: Flow, bytes: Bytes },
+    Connect { flow: Flow, server_name: String, trunk: usize },
+    Close(ConnectionId),
+}
+
+/// Turns of the core that wait for the disk, oldest first. The store acknowledges in order and each within a second, so
+/// this stays small.
+#[derive(Debug, Default)]
+pub struct Held(VecDeque<Turn>);
+
+#[derive(Debug)]
+struct Turn {
+    written: Written,
+    outgoing: Vec<Outgoing>,
+}
+
+impl Held {
+    /// Keeps `outgoing` until it is `written`.
+    pub fn hold(&mut self, written: Written, outgoing: Vec<Outgoing>) {
+        if !outgoing.is_empty() {
+            self.0.push_back(Turn { written, outgoing });
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Of what need not wait, what may leave now: a connection is not closed before what is held for it has left, and
+    /// what is held already is not sent a second time (a retransmitted REGISTER is answered from memory).
+    pub fn queue(&mut self, mut outgoing: Vec<Outgoing>) -> Vec<Outgoing> {
+        if !self.is_empty() {
+            outgoing.retain(|one| !self.takes(one));
+        }
+        outgoing
+    }
+
+    fn takes(&mut self, one: &Outgoing) -> bool {
+        match one {
+            Outgoing::Transmit { .. } => self.0.iter().any(|turn| turn.outgoing.contains(one)),
+            Outgoing::Close(connection) => {
+                let goes_to =
+                    |held: &Outgoing| matches!(held, Outgoing::Transmit { flow, .. } if flow.connection == *connection);
+                let last = self.0.iter_mut().rfind(|turn| turn.outgoing.iter().any(goes_to));
+                last.map(|turn| turn.outgoing.push(one.clone())).is_some()
+            }
+            Outgoing::Connect { .. } => false,
+        }
+    }
+
+    /// Waits until something is written and returns all that is. Never ends while nothing is held; may be given up at any
+    /// time.
+    pub async fn next(&mut self) -> Vec<Outgoing> {
+        match self.0.front_mut() {
+            Some(turn) => turn.written.wait().await,
+            None => std::future::pending().await,
+        }
+        let mut released = self.0.pop_front().map_or_else(Vec::new, |turn| turn.outgoing);
+        while self.0.front_mut().is_some_and(|turn| turn.written.is_known()) {
+            released.extend(self.0.pop_front().into_iter().flat_map(|turn| turn.outgoing));
+        }
+        released
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        shell::store::{Store, tests::binding, thread::spawn},
+        sip::registrar::Change,
+        types::Transport,
+    };
+
+    fn flow(connection: u64) -> Flow {
+        let address = "192.0.2.7:5060".parse().unwrap();
+        Flow {
+            transport: Transport::Tcp,
+            local: address,
+            remote: address,
+            connection: ConnectionId::outbound(connection),
+        }
+    }
+
+    fn says(connection: u64, text: &'static str) -> Outgoing {
+        Outgoing::Transmit { flow: flow(connection), bytes: Bytes::from_static(text.as_bytes()) }
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_must_have_waits_for_it_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1"))];
+        let mut held = Held::default();
+        held.hold(store.commit(change("alice"), vec![]).unwrap(), vec![says(1, "200 alice")]);
+        held.hold(store.commit(change("bob"), vec![]).unwrap(), vec![says(2, "200 bob")]);
+        held.hold(store.commit(change("carol"), vec![]).unwrap(), vec![]);
+        let close = |connection| Outgoing::Close(flow(connection).connection);
+        let retransmission = says(2, "200 bob");
+        let wanted = vec![says(1, "INVITE"), retransmission, close(1), close(3)];
+        assert_eq!(held.queue(wanted), [says(1, "INVITE"), close(3)]);
+        let mut released = Vec::new();
+        while !held.is_empty() {
+            released.extend(held.next().await);
+        }
+        assert_eq!(released, [says(1, "200 alice"), close(1), says(2, "200 bob")]);
+        assert_eq!(held.queue(vec![close(1)]), [close(1)]);
+    }
+}
