@@ -242,6 +242,7 @@ impl Server {
                 | Output::StoreBinding(_)
                 | Output::StoreCdr(_)
                 | Output::Resynced { .. }
+                | Output::TestCalled { .. }
                 | Output::Notify { .. }
                 | Output::Inspected { .. } => {}
             }

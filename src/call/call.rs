@@ -118,6 +118,8 @@ pub(super) struct Call {
     ring_deadline: Instant,
     /// An emergency call that found no media port: until when it waits for the end of an ordinary call.
     pub waits_for_room: Option<Instant>,
+    /// A test call without a telephone: when it ends by itself.
+    pub test_until: Option<Instant>,
     /// An emergency call that has failed: the desks do not know yet.
     pub is_failure_untold: bool,
     pub(super) cdr: Cdr,
@@ -205,6 +207,7 @@ impl Call {
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             waits_for_room: None,
+            test_until: None,
             is_failure_untold: false,
             cdr,
             is_recorded: false,
@@ -268,6 +271,7 @@ impl Call {
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
         self.cdr.answered_by = self.branches[&number].party().map(str::to_owned);
+        self.test_until = self.test_until.map(|_| ctx.now + emergency_call::TEST_TALK);
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
@@ -390,6 +394,10 @@ impl Call {
         self.give_up_late(ctx);
         self.sessions_due(ctx);
         self.repeat_handover(ctx);
+        if self.test_until.is_some_and(|until| until <= ctx.now) {
+            self.test_until = None;
+            return self.end_test(ctx);
+        }
         if self.state != State::Setup {
             return;
         }
@@ -418,7 +426,8 @@ impl Call {
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
             let others = [self.handover_deadline(), self.early_offer_deadline(), self.relayed_deadline()];
-            let deadlines = [self.sessions_deadline(), self.answers_deadline()].into_iter().chain(others);
+            let own = [self.sessions_deadline(), self.answers_deadline(), self.test_until];
+            let deadlines = own.into_iter().chain(others);
             return deadlines.flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
@@ -426,6 +435,7 @@ impl Call {
         let branches = self.branches.values().filter_map(|b| b.deadline);
         let others = [
             ring,
+            self.test_until,
             self.waits_for_room,
             self.plan.hunt.deadline,
             self.plan.hunt.alert_at,

@@ -91,6 +91,10 @@ pub enum Input {
         id: u64,
         call: String,
     },
+    /// An operator wants a call to the carrier's test number; answered once, by [`Output::TestCalled`] with this `id`.
+    TestCall {
+        id: u64,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -128,6 +132,10 @@ pub enum Output {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
     },
+    TestCalled {
+        id: u64,
+        result: Result<TestCall, TestRefusal>,
+    },
     /// POST this notice to a web server; nothing is heard of it again.
     Notify {
         target: NotifyTarget,
@@ -154,6 +162,7 @@ impl fmt::Debug for Input {
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
+            Self::TestCall { id } => write!(f, "TestCall({id})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -172,6 +181,7 @@ impl fmt::Debug for Output {
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
+            Self::TestCalled { id, result } => write!(f, "TestCalled({id}, {result:?})"),
             Self::Notify { target, notice } => write!(f, "Notify({target:?}, {:?})", notice.outcome),
             Self::Inspected { id, result } => write!(f, "Inspected({id}, {})", result.is_ok()),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
@@ -231,6 +241,50 @@ pub enum InspectionRefusal {
     NoSuchCall,
     /// As many looks as there may be wait for their workers.
     TooMany,
+}
+
+/// What of emergency calling only a running server knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmergencyState {
+    /// Whether each trunk for emergency calls, in their order, is believed to work.
+    pub are_up: Vec<bool>,
+    /// Of the user that was asked for.
+    pub of_user: Option<LineView>,
+    /// Since the start.
+    pub last_test: Option<TestCall>,
+}
+
+/// What became of a call to the carrier's test number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestCall {
+    pub time_ms: u64,
+    pub dialed: String,
+    pub is_answered: bool,
+    /// The one that answered, or the last that was tried.
+    pub trunk: Option<String>,
+    /// Of the end: 200 where it was answered.
+    pub status: u16,
+    pub reason: String,
+    pub setup_ms: Option<u64>,
+}
+
+/// Why no test call was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestRefusal {
+    /// No trunk carries emergency calls.
+    NoTrunk,
+    /// No number to test with is known, and no trunk takes the URN.
+    NoTestNumber,
+    /// One is being made.
+    UnderWay,
+}
+
+/// What one user's emergency calls carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineView {
+    /// Its own address, which is not shown, and not the company's.
+    pub is_private: bool,
+    pub callback: Option<String>,
 }
 
 /// What became of asking one device to fetch its configuration again.

@@ -10,6 +10,7 @@ mod context;
 mod core;
 mod credentials;
 mod diversion;
+pub mod dry_run;
 mod early;
 mod early_dialogs;
 mod early_update;
@@ -48,7 +49,7 @@ mod update;
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    CallDetail, CallView, Counters, DeviceSync, Input, InspectionRefusal, LegDetail, Output, Setup, SetupTimes,
-    SilenceView, SyncOutcome, SyncRefusal,
+    CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail, LineView, Output,
+    Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall, TestRefusal,
 };
 pub use notification::Notice;

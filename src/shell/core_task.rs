@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallDetail, CallView, Cdr, Core, Counters, DeviceSync, Input, InspectionRefusal, Output, SyncRefusal},
+    call::{
+        CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, Output,
+        SyncRefusal, TestCall, TestRefusal,
+    },
     media,
     sip::registrar::{Binding, Change},
     types::{Flow, Instant},
@@ -58,6 +61,13 @@ pub enum Query {
         reply: oneshot::Sender<InspectionResult>,
     },
     Registrations(oneshot::Sender<Vec<Binding>>),
+    /// As seen by this user, or by the operator.
+    Emergency {
+        user: Option<String>,
+        reply: oneshot::Sender<Option<EmergencyState>>,
+    },
+    /// Calls the carrier's test number. The answer takes as long as the call.
+    TestCall(oneshot::Sender<Result<TestCall, TestRefusal>>),
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
         user: String,
@@ -77,6 +87,8 @@ pub struct Stats {
     pub bindings: usize,
     pub subscriptions: usize,
     pub emergency_calls: usize,
+    /// These, and calls back of emergency services.
+    pub urgent_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -92,6 +104,8 @@ pub struct CoreTask {
     resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
     /// Who waits for what workers report, likewise.
     inspections: HashMap<u64, oneshot::Sender<InspectionResult>>,
+    /// Who waits for a test call; the core makes one at a time.
+    test_calls: HashMap<u64, oneshot::Sender<Result<TestCall, TestRefusal>>>,
     last_order: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
@@ -135,6 +149,7 @@ impl CoreTask {
             held,
             resyncs: HashMap::new(),
             inspections: HashMap::new(),
+            test_calls: HashMap::new(),
             last_order: 0,
             wake_at: None,
         }
@@ -205,6 +220,11 @@ impl CoreTask {
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
                 Output::Resynced { id, result } => {
                     if let Some(reply) = self.resyncs.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
+                Output::TestCalled { id, result } => {
+                    if let Some(reply) = self.test_calls.remove(&id) {
                         let _ = reply.send(result);
                     }
                 }
@@ -283,6 +303,7 @@ impl CoreTask {
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                     emergency_calls: self.core.emergency_calls(),
+                    urgent_calls: self.core.urgent_calls(),
                 };
                 let _ = reply.send(stats);
             }
@@ -293,6 +314,12 @@ impl CoreTask {
                 self.input(Input::Inspect { id: self.last_order, call })?;
             }
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
+            Query::Emergency { user, reply } => drop(reply.send(self.core.emergency(user.as_deref()))),
+            Query::TestCall(reply) => {
+                self.last_order += 1;
+                self.test_calls.insert(self.last_order, reply);
+                self.input(Input::TestCall { id: self.last_order })?;
+            }
             Query::Resync { user, is_reboot, reply } => {
                 self.last_order += 1;
                 self.resyncs.insert(self.last_order, reply);

@@ -4,7 +4,10 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup, SyncRefusal};
+use super::super::{
+    CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup, SyncRefusal, TestCall,
+    TestRefusal,
+};
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
     media::{self, Formats, LegReport},
@@ -86,6 +89,8 @@ pub(super) struct Bench {
     /// Connections that the server has closed.
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
+    /// What became of orders to call the test number.
+    pub(super) tested: Vec<Result<TestCall, TestRefusal>>,
     /// Posted to web servers.
     pub(super) notices: Vec<Notice>,
     pub(super) inspected: Vec<(u64, Result<Box<CallDetail>, InspectionRefusal>)>,
@@ -175,6 +180,7 @@ impl Bench {
             questions: Vec::new(),
             closed: Vec::new(),
             serial: 0,
+            tested: Vec::new(),
             notices: Vec::new(),
             inspected: Vec::new(),
             watched: Vec::new(),
@@ -214,6 +220,7 @@ impl Bench {
                 Output::StoreCdr(cdr) => self.cdrs.push(*cdr),
                 Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
+                Output::TestCalled { result, .. } => self.tested.push(result),
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }

@@ -1,6 +1,7 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
 mod abuse;
+mod acceptance;
 mod bench;
 mod certificates;
 mod early;

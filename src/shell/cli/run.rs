@@ -16,6 +16,7 @@ use crate::{
         run::{self, Facts, Server},
         sandbox::{self, Missing},
         settings::Settings,
+        systemd,
     },
     types::Transport,
 };
@@ -101,8 +102,11 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
 
 fn announce(facts: &Facts) {
     super::print(&greeting(facts));
-    if !facts.emergency.available {
-        error!(reason = facts.emergency.explanation, "Emergency calls are refused.");
+    systemd::status(&facts.emergency.sentence());
+    if facts.emergency.available {
+        info!(target: "emergency", "{}", facts.emergency.sentence());
+    } else {
+        error!(target: "emergency", "{}", facts.emergency.sentence());
     }
     for missing in &facts.missing {
         let Missing { measure, cause, remedy } = missing;
@@ -167,12 +171,9 @@ mod tests {
             ],
             admin: None,
             ca_file: Some("state/tls/ca.pem".into()),
-            emergency: EmergencyView {
-                available: false,
-                reason: "no-trunk",
-                explanation: "no PSTN trunk is configured",
-                trunks: Vec::new(),
-            },
+            emergency: EmergencyView::new(
+                &crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0,
+            ),
             missing: Vec::new(),
             first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
         }
