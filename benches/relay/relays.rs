@@ -29,6 +29,7 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, Timespec, clock_gettime},
 };
+use tokio::runtime::Runtime;
 
 use crate::load::{Devices, SAMPLED, keys};
 
@@ -54,13 +55,19 @@ pub(crate) struct Ringdown {
     counters: MediaCounters,
     /// Keeps the thread.
     _plane: MediaPlane,
+    /// What the plane's notices are registered with; nobody waits for them.
+    _runtime: Runtime,
 }
 
 impl Ringdown {
     /// With the suites of even and odd legs.
     pub(crate) fn start(devices: &Devices, suites: [Suite; 2]) -> Self {
         let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
-        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let mut plane = {
+            let _entered = runtime.enter();
+            MediaPlane::start(Clock::start(), &range, 1).unwrap()
+        };
         let mut slots = Ports::new(&range, 1);
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
@@ -93,7 +100,7 @@ impl Ringdown {
         std::thread::sleep(Duration::from_millis(500));
         let name = format!("ringdown, {} to {}", short(suites[0]), short(suites[1]));
         let sample_key = (suites[1], keys(suites[1], SAMPLED).1);
-        Self { name, sample_key, ports, counters: plane.counters(), _plane: plane }
+        Self { name, sample_key, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
     }
 }
 

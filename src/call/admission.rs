@@ -60,7 +60,7 @@ fn inspect_as(request: &Message, is_merged: bool) -> Option<Refusal> {
         return None;
     }
     if !is_outside {
-        return required_extensions(request);
+        return required_extensions(request).or_else(|| recording(request));
     }
     unknown_scheme(request)
         .or_else(|| missing_contact(request))
@@ -69,6 +69,7 @@ fn inspect_as(request: &Message, is_merged: bool) -> Option<Refusal> {
         .or_else(|| is_merged.then_some(Refusal::of(482)))
         .or_else(|| (!has_bounded_routes(request)).then(|| Refusal::bad("Record-Route Set Too Large")))
         .or_else(|| required_extensions(request))
+        .or_else(|| recording(request))
 }
 
 /// RFC 3261 sections 8.2.2.1 and 10.3 step 5: an address-of-record is a SIP URI.
@@ -140,7 +141,24 @@ fn required_extensions(request: &Message) -> Option<Refusal> {
     };
     let required = request.values(Name::Require).chain(request.values(Name::ProxyRequire));
     let unknown: Vec<_> = required.filter(|tag| !is_known(tag)).collect();
-    (!unknown.is_empty()).then(|| Refusal::of(420).with("Unsupported", unknown.join(", ")))
+    let is_recording = unknown.iter().any(|tag| tag.eq_ignore_ascii_case("siprec"));
+    let reason = if is_recording { NO_RECORDING } else { "" };
+    (!unknown.is_empty()).then(|| Refusal { reason, ..Refusal::of(420).with("Unsupported", unknown.join(", ")) })
+}
+
+/// The phrase of every refusal to record, or to hand media to whoever does.
+const NO_RECORDING: &str = "This Server Does Not Record";
+
+/// What asks for it without requiring `siprec` (RFC 7866): the metadata of a recording session, and the button of telephones
+/// that send INFO with `Record: on`.
+fn recording(request: &Message) -> Option<Refusal> {
+    if request.has_recording_metadata() {
+        let refusal = Refusal::of(415).with("Accept", "application/sdp");
+        return Some(Refusal { reason: NO_RECORDING, ..refusal });
+    }
+    let button = request.header_text("Record").filter(|_| request.method() == Some(Method::Info));
+    let is_on = button.is_some_and(|value| value.trim().eq_ignore_ascii_case("on"));
+    is_on.then(|| Refusal { reason: NO_RECORDING, ..Refusal::of(403) })
 }
 
 /// Tells one INVITE from another whatever path it took: Call-ID, From tag, CSeq (RFC 3261 section 8.2.2.2).

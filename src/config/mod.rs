@@ -40,6 +40,7 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     pub pbxs: Vec<Pbx>,
     pub admin: Admin,
+    pub privacy: Privacy,
     pub log: Log,
     /// By name, in the order of the file.
     pub groups: Vec<Group>,
@@ -341,6 +342,20 @@ pub struct Admin {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privacy {
+    pub sandbox: SandboxMode,
+}
+
+/// What becomes of a server from which the kernel cannot take everything that it needs not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// It does not start.
+    Required,
+    /// It starts with what there is, and says what is missing.
+    BestEffort,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
@@ -441,7 +456,12 @@ mod tests {
     fn the_example_file_loads_without_a_warning_and_is_what_defaults_are() {
         let (example, warnings) = parse(EXAMPLE).unwrap();
         assert_eq!(warnings, []);
-        assert_eq!(example, parse(COMPANY).unwrap().0);
+        // The one exception: the first try must succeed everywhere, and says what is missing.
+        assert_eq!(example.privacy.sandbox, SandboxMode::BestEffort);
+        let mut defaults = parse(COMPANY).unwrap().0;
+        assert_eq!(defaults.privacy.sandbox, SandboxMode::Required);
+        defaults.privacy.sandbox = SandboxMode::BestEffort;
+        assert_eq!(example, defaults);
         let addresses =
             [&example.sip.udp, &example.sip.tcp, &example.sip.tls].into_iter().flatten().map(SocketAddr::ip);
         assert!(addresses.chain(example.media.addresses.iter().copied()).all(|ip| ip.is_loopback()));
@@ -479,6 +499,7 @@ mod tests {
             "trunk.carrier-a",
             "pbx.branch-office",
             "admin",
+            "privacy",
             "log",
             "group.sales",
         ] {
@@ -521,7 +542,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, log, group",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, privacy, log, group",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",

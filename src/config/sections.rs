@@ -11,8 +11,8 @@ use std::{
 
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, FromAddress,
-    IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, PrivateAddress, Register, Server, Sip, Tls, Trunk,
-    TrunkLocation, Unauthenticated, calling, checks, groups,
+    IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
+    Sip, Tls, Trunk, TrunkLocation, Unauthenticated, calling, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -42,10 +42,26 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let dialing = dialing(&mut dialing_section);
     let calling = calling::read(root.section("calling"), &trunks);
     let emergency = emergency(root.section("emergency"), &company, &trunks, (&server, &media));
+    let privacy = privacy(root.section("privacy"));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
-    let config =
-        Config { server, sip, tls, dns, media, company, emergency, dialing, calling, trunks, pbxs, admin, log, groups };
+    let config = Config {
+        server,
+        sip,
+        tls,
+        dns,
+        media,
+        company,
+        emergency,
+        dialing,
+        calling,
+        trunks,
+        pbxs,
+        admin,
+        privacy,
+        log,
+        groups,
+    };
     checks::voicemail(&dialing_section, &config);
     config
 }
@@ -377,6 +393,13 @@ fn location(trunk: &mut Section<'_>) -> TrunkLocation {
     }
     section.finish();
     TrunkLocation::Header { name: name.unwrap_or_default(), value: Private::new(value.unwrap_or_default()) }
+}
+
+fn privacy(mut section: Section<'_>) -> Privacy {
+    let modes = [("required", SandboxMode::Required), ("best-effort", SandboxMode::BestEffort)];
+    let privacy = Privacy { sandbox: section.choice("sandbox", &modes).unwrap_or(SandboxMode::Required) };
+    section.finish();
+    privacy
 }
 
 fn log(mut section: Section<'_>) -> Log {

@@ -32,6 +32,11 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Creates a file to write to. One that exists is left alone.
+pub fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
+}
+
 /// Makes sure that a file exists with mode 0600 before a library opens it by name; an existing one is tightened to it.
 pub fn ensure(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
@@ -55,7 +60,7 @@ fn write_temporary(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    let mut file = create(path)?;
     file.write_all(content)?;
     file.sync_all()
 }

@@ -1,7 +1,8 @@
 //! A running server: start-up in one order, service, drain, end.
 //!
-//! Start-up: configuration (already checked) → state folder → store → certificates → listening sockets → media workers →
-//! core → ready. Whatever fails does so before the first message is read.
+//! Start-up: configuration (already checked) → state folder → sandbox of the process (`cli::run`) → store → certificates →
+//! listening sockets → media workers and their sandbox → core → ready. Whatever fails does so before the first message is
+//! read.
 
 use std::{
     collections::BTreeSet,
@@ -39,6 +40,7 @@ use super::{
     media_io::MediaPlane,
     notifier::Notifier,
     resolve::Resolver,
+    sandbox::{self, Missing},
     settings::{self, Settings},
     store::{
         Account, Store, StoreError,
@@ -89,13 +91,16 @@ pub struct Facts {
     /// The certificate that phones must trust; `None`: the operator's own is in use.
     pub ca_file: Option<PathBuf>,
     pub emergency: EmergencyView,
+    /// What the kernel has not taken from this process although it should.
+    pub missing: Vec<Missing>,
     /// Users and passwords made by the first start; empty on every other.
     pub first_accounts: Vec<(String, Secret<String>)>,
 }
 
 impl Server {
-    /// Starts everything. Must be called within a multi-threaded runtime.
-    pub async fn start(settings: Settings) -> Result<Self, Failure> {
+    /// Starts everything. Must be called within a multi-threaded runtime. `missing`: what could not be taken from the
+    /// process before.
+    pub async fn start(settings: Settings, mut missing: Vec<Missing>) -> Result<Self, Failure> {
         let clock = Clock::start();
         let Settings { config, trunk_passwords, workers, warnings: _ } = settings;
         raise_file_limit();
@@ -107,6 +112,8 @@ impl Server {
         let admin_listener = bind_admin(&config).await?;
         let media = MediaPlane::start(clock, &config.media.ports, workers)
             .map_err(|e| Failure::Unavailable(format!("the media workers cannot start: {e}.")))?;
+        missing.extend(media.missing());
+        sandbox::accept(config.privacy.sandbox, &missing)?;
 
         let mut rng = entropy::rng();
         let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
@@ -121,6 +128,7 @@ impl Server {
             admin: admin_listener.as_ref().and_then(|l| l.local_addr().ok()),
             ca_file: tls.ca_file(),
             emergency: EmergencyView::new(&config),
+            missing,
             first_accounts,
         };
         let setup = Setup {
@@ -150,6 +158,7 @@ impl Server {
             transports: transports.clone(),
             is_ready: Arc::clone(&is_ready),
             emergency: facts.emergency.clone(),
+            missing: facts.missing.clone().into(),
             notifier: notifier.clone(),
             started: clock.now(),
         };
@@ -298,11 +307,17 @@ fn raise_file_limit() {
     }
 }
 
-fn lock_state_folder(config: &Config) -> Result<files::Lock, Failure> {
+/// Creates the state folder where there is none.
+pub fn create_state_folder(config: &Config) -> Result<(), Failure> {
     let folder = &config.server.state_dir;
     files::create_folder(folder).map_err(|e| {
         Failure::Store(format!("{}: {e}. Set server.state_dir to a folder that ringdown may create.", folder.display()))
-    })?;
+    })
+}
+
+fn lock_state_folder(config: &Config) -> Result<files::Lock, Failure> {
+    create_state_folder(config)?;
+    let folder = &config.server.state_dir;
     files::lock(&folder.join("lock")).map_err(|e| match e.kind() {
         std::io::ErrorKind::WouldBlock => Failure::Unavailable(format!(
             "another ringdown uses the state folder {}. Stop it or set another server.state_dir.",

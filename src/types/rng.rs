@@ -5,6 +5,8 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
+use super::Secret;
+
 /// A cryptographically strong generator (ChaCha20): keys, tags, branches and nonces all come from here.
 pub struct Rng(ChaCha20Rng);
 
@@ -41,6 +43,14 @@ impl Rng {
         self.0.fill_bytes(out);
     }
 
+    /// As [`Rng::fill`], with what cannot be computed again from the generator as it is afterwards: it goes on from a new
+    /// seed, and what it had made and not handed out is gone.
+    pub fn fill_secret(&mut self, out: &mut [u8]) {
+        self.fill(out);
+        let seed = Secret::new(self.bytes());
+        *self = Self::from_seed(*seed.expose());
+    }
+
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         self.fill(&mut out);
@@ -63,5 +73,27 @@ impl Rng {
 impl std::fmt::Debug for Rng {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Rng([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_nowhere_in_the_generator_and_the_next_one_is_another() {
+        let mut rng = Rng::from_small_seed(1);
+        let mut secrets = [[0; 30]; 3];
+        for secret in &mut secrets {
+            rng.fill_secret(secret);
+            let state = rng.0.clone();
+            // The generator's state as a whole is its seed, stream and place; from them the past must not follow.
+            let mut past = ChaCha20Rng::from_seed(state.get_seed());
+            let mut again = [0; 30];
+            past.fill_bytes(&mut again);
+            assert_ne!(again, *secret);
+            assert_eq!(state.get_word_pos(), 0, "what was made before is still there");
+        }
+        assert!(secrets[0] != secrets[1] && secrets[1] != secrets[2]);
     }
 }

@@ -49,7 +49,8 @@ impl Ringdown {
             "[server]\ndomain = \"{ip}\"\nstate_dir = \"{}\"\n\
              [sip]\nudp = [\"{ip}:{SIP_PORT}\"]\ntcp = [\"{ip}:{SIP_PORT}\"]\ntls = [\"{ip}:{TLS_PORT}\"]\n\
              [media]\naddresses = [\"{ip}\"]\nports = \"20000-20999\"\nworkers = 1\nencryption = \"{encryption}\"\n\
-             [admin]\nlisten = \"{ip}:{ADMIN_PORT}\"\n[log]\nlevel = \"trace\"\n{more}\n",
+             [admin]\nlisten = \"{ip}:{ADMIN_PORT}\"\n[log]\nlevel = \"trace\"\n\
+             [privacy]\nsandbox = \"best-effort\"\n{more}\n",
             dir.path().join("state").display(),
         );
         fs::write(dir.path().join("ringdown.toml"), text).expect("a writable folder");

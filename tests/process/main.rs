@@ -16,8 +16,10 @@ mod common;
 mod dns;
 mod emergency;
 mod phone;
+mod prove;
 mod reach;
 mod resync;
+mod sandbox;
 mod selftest;
 mod strangers;
 mod streams;
@@ -355,7 +357,9 @@ fn calls_leave_no_descriptor_open_and_no_secret_or_audio_on_disk_or_in_the_log()
     server.wait_no_calls();
     let descriptors = |server: &mut Ringdown| {
         let folder = format!("/proc/{}/fd", server.process().id());
-        fs::read_dir(folder).expect("a process of ours").count()
+        // The folder of a process that cannot be dumped is open to root alone; its size is the number (proc(5)).
+        let size = || fs::metadata(&folder).expect("a process of ours").len();
+        fs::read_dir(&folder).map_or_else(|_| usize::try_from(size()).expect("a few"), Iterator::count)
     };
     let before = descriptors(&mut server);
     for _ in 0..5 {

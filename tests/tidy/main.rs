@@ -51,6 +51,11 @@ fn unsafe_stands_only_where_it_is_allowed() {
 }
 
 #[test]
+fn only_listed_modules_can_make_a_file() {
+    assert_none(&rules::files_are_made(&sources()));
+}
+
+#[test]
 fn nothing_is_left_over() {
     let mut files = sources();
     for folder in ["tests", "benches"] {

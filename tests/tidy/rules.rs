@@ -198,6 +198,55 @@ pub(crate) fn unsafe_code(files: &Files) -> Vec<String> {
     out
 }
 
+/// Where a file can come into being, with the reason; nothing else in this program can store anything.
+const FILE_MAKERS: [(&str, &str); 4] = [
+    ("src/shell/files.rs", "the only module that creates files"),
+    ("src/shell/store/sqlite.rs", "the database, which makes its journal itself"),
+    ("src/shell/sandbox", "what must be refused is tried, and a device is opened to see that it is"),
+    ("src/shell/prove/server.rs", "a link of its own making, to lead the server under test astray"),
+];
+
+/// Words by which one could: of the standard library, of rustix and of SQLite. `open` alone reads.
+const FILE_WORDS: [&str; 18] = [
+    "File::create",
+    "File::create_new",
+    "File::options",
+    "OpenOptions",
+    "DirBuilder",
+    "fs::write",
+    "fs::copy",
+    "fs::rename",
+    "fs::create_dir",
+    "fs::create_dir_all",
+    "fs::hard_link",
+    "fs::open",
+    "fs::openat",
+    "memfd_create",
+    "mknodat",
+    "symlink",
+    "UnixListener",
+    "Connection::open",
+];
+
+/// No module but those of [`FILE_MAKERS`] can make a file: so none can record.
+pub(crate) fn files_are_made(files: &Files) -> Vec<String> {
+    let mut out = Vec::new();
+    for file in files.values().filter(|f| !FILE_MAKERS.iter().any(|(path, _)| f.path.starts_with(path))) {
+        if is_test_file(files, file) {
+            continue;
+        }
+        for Named { segments, line } in file.paths() {
+            let path = segments.join("::");
+            let is_named = |word: &str| path == word || path.ends_with(&format!("::{word}"));
+            // An imported name stands alone where it is used; then its import is what is found.
+            if FILE_WORDS.iter().any(|word| is_named(word) || segments.iter().any(|s| s == word)) {
+                out.push(complaint(file, line, format_args!("only {} may make files: {path}", FILE_MAKERS[0].0)));
+            }
+        }
+    }
+    out
+}
+
 const UNFINISHED_MACROS: [&str; 3] = ["dbg", "todo", "unimplemented"];
 const UNFINISHED_NOTES: [&str; 3] = ["FIXME", "TODO", "XXX"];
 
@@ -223,15 +272,15 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 46] = [
+const WRAPPERS: [(&str, &[&str]); 49] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
     ("tracing", &["call", "shell"]),
     // Formats.
     ("smallvec", &["wire/sip", "wire/srtp", "policy/emergency/dial_string.rs"]),
-    ("memchr", &["wire/sip"]),
-    ("base64", &["wire"]),
+    ("memchr", &["wire/sip", "shell/prove"]),
+    ("base64", &["wire", "shell/prove/needles.rs"]),
     ("sdp_types", &["wire/sdp"]),
     ("toml", &["config"]),
     ("phonenumber", &["policy/number.rs"]),
@@ -270,6 +319,9 @@ const WRAPPERS: [(&str, &[&str]); 46] = [
     ("csv", &["shell"]),
     ("tracing_subscriber", &["shell"]),
     ("sd_notify", &["shell/systemd.rs"]),
+    ("landlock", &["shell/sandbox/files.rs"]),
+    ("seccompiler", &["shell/sandbox/calls.rs"]),
+    ("libc", &["shell/sandbox/calls.rs"]),
     // The thin `main.rs`: the library itself, and the allocator of the whole process.
     ("ringdown", &["main.rs"]),
     ("mimalloc", &["main.rs"]),
@@ -506,6 +558,30 @@ mod tests {
         assert_each_passes(
             unsafe_code,
             &[("src/shell/media_io/xdp.rs", "unsafe { f() }"), ("src/wire/a.rs", "// unsafe\n#![deny(unsafe_code)]")],
+        );
+    }
+
+    #[test]
+    fn a_module_that_could_make_a_file_is_found() {
+        assert_each_fails(
+            files_are_made,
+            &[
+                ("src/media/a.rs", "std::fs::write(path, packet);"),
+                ("src/media/a.rs", "use std::fs::{self, File}; File::create(path);"),
+                ("src/shell/media_io/a.rs", "use std::fs; fs::copy(a, b);"),
+                ("src/shell/a.rs", "use std::fs::OpenOptions;"),
+                ("src/shell/a.rs", "use rustix::fs::{open, memfd_create};"),
+                ("src/shell/a.rs", "rusqlite::Connection::open(path);"),
+                ("src/shell/a.rs", "std::os::unix::fs::symlink(a, b);"),
+            ],
+        );
+        assert_each_passes(
+            files_are_made,
+            &[
+                ("src/shell/files.rs", "use std::fs::OpenOptions;"),
+                ("src/shell/a.rs", "use std::fs::{self, File}; File::open(path); fs::read(path);"),
+                ("src/shell/a.rs", "#[cfg(test)] mod tests { use std::fs; fn f() { fs::write(a, b); } }"),
+            ],
         );
     }
 

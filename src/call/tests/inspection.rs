@@ -3,7 +3,7 @@
 
 use super::{
     Input,
-    bench::{ALICE, Bench, SDP, TRUNK, udp},
+    bench::{ALICE, BOB, Bench, SDP, TRUNK, udp},
 };
 use crate::wire::sip::{Message, Name};
 
@@ -95,6 +95,31 @@ fn an_invite_is_judged_by_line_method_scheme_contact_hops_path_extensions_body_a
 }
 
 #[test]
+fn whoever_wants_to_record_is_told_that_nothing_here_does() {
+    let mut b = Bench::new();
+    let request = Request::new(&format!(
+        "INVITE sip:1002@pbx.example.com SIP/2.0\nVia: SIP/2.0/UDP {STRANGER};branch=BRANCH\nFrom: <sip:x@example.com>;tag=1\n\
+         To: <sip:1002@pbx.example.com>\nCall-ID: 1\nCSeq: 1 INVITE\nMax-Forwards: 70\nContact: <sip:x@198.51.100.77>;+sip.src\n\
+         Require: siprec\nContent-Type: multipart/mixed;boundary=b\nContent-Length: 146\n\n\
+         --b\nContent-Type: application/sdp\n\nv=0\n--b\nContent-Type: application/rs-metadata+xml\n\
+         Content-Disposition: recording-session\n\n<x/>\n--b--\n"
+    ));
+    let reason = "This Server Does Not Record";
+    let rows = [
+        ("", "", 420, reason, Some((Name::Unsupported, "siprec"))),
+        ("Require: siprec\r\n", "", 415, reason, Some((Name::Accept, "application/sdp"))),
+        ("rs-metadata+xml", "xx-metadata+xml", 407, "Proxy Authentication Required", None),
+    ];
+    assert_order(&mut b, request, &rows);
+
+    let (trunk, _) = b.trunk_talks_to_bob();
+    b.within(&trunk, "INFO", 2, "Record: on\n", "");
+    assert_eq!(b.take_response("INFO", TRUNK, 403).reason_phrase(), reason);
+    b.within(&trunk, "INFO", 3, "Record: off\n", "");
+    b.take_request("INFO", BOB);
+}
+
+#[test]
 fn a_register_is_judged_by_scheme_address_of_record_extensions_and_then_identity() {
     let request = Request::new(&format!(
         "REGISTER isbn:1 SIP/2.0\nVia: SIP/2.0/UDP {STRANGER};branch=BRANCH\nFrom: <sip:x@example.com>;tag=1\n\
@@ -153,7 +178,7 @@ fn only_a_caller_of_rfc_2543_needs_no_contact() {
     b.input(Input::Received { flow: udp(TRUNK), bytes: text(";branch=z9hG4bK-new").into() });
     assert_eq!(b.take_response("INVITE", TRUNK, 300).reason_phrase(), "Missing Contact header");
     b.input(Input::Received { flow: udp(TRUNK), bytes: text("").into() });
-    let invite = b.take_request("INVITE", super::BOB);
+    let invite = b.take_request("INVITE", BOB);
     b.accept(&invite, "bob", SDP);
     assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
     b.pass(40_000);

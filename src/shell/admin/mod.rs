@@ -6,6 +6,7 @@
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
         Arc,
@@ -44,6 +45,7 @@ use super::{
     core_task::{Query, ToCore},
     media_io::MediaCounters,
     notifier::Notifier,
+    sandbox::{Measure, Missing},
     store::thread::StoreHandle,
     transport::Transports,
 };
@@ -75,6 +77,8 @@ pub struct Admin {
     /// Serving, and not draining.
     pub is_ready: Arc<AtomicBool>,
     pub emergency: EmergencyView,
+    /// Of the sandbox.
+    pub missing: Arc<[Missing]>,
     pub notifier: Notifier,
     pub started: Instant,
 }
@@ -213,10 +217,17 @@ async fn ask_within<T>(
 struct Health {
     core: bool,
     store: bool,
+    /// By measure: whether it is in force. One that is not makes nobody unhealthy: the operator has allowed it.
+    sandbox: BTreeMap<&'static str, bool>,
 }
 
 async fn health(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
-    let health = Health { core: ask(&admin, Query::Stats).await.is_ok(), store: admin.store.is_healthy() };
+    let is_in_force = |measure: Measure| admin.missing.iter().all(|missing| missing.measure != measure);
+    let health = Health {
+        core: ask(&admin, Query::Stats).await.is_ok(),
+        store: admin.store.is_healthy(),
+        sandbox: Measure::ALL.into_iter().map(|measure| (measure.label(), is_in_force(measure))).collect(),
+    };
     (status(health.core && health.store), Json(health))
 }
 
@@ -442,6 +453,7 @@ mod tests {
             media: MediaPlane::start(clock, &(20_000..=20_003), 1).unwrap().counters(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
+            missing: [].into(),
             notifier: Notifier::new(crate::shell::tls::web_client(false)),
             started: clock.now(),
         };

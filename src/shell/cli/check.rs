@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
-use crate::shell::{failure::Failure, run, store::Store};
+use crate::shell::{
+    failure::Failure,
+    run,
+    sandbox::{self, Missing},
+    store::Store,
+};
 
-/// Configuration, files, addresses; and the users, where there is a store already.
+/// Configuration, files, addresses; the users, where there is a store already; and the sandbox, by entering it.
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &settings.config;
@@ -13,6 +18,9 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
         let (_, warnings) = run::load_directory(&mut store, config)?;
         super::show_warnings(config_file, &warnings);
     }
-    super::print(&format!("{}: good.\n", config_file.display()));
+    let missing = sandbox::attempt(config, config_file);
+    sandbox::accept(config.privacy.sandbox, &missing)?;
+    let lines: String = missing.iter().map(|missing: &Missing| format!("SANDBOX INCOMPLETE: {missing}\n")).collect();
+    super::print(&format!("{lines}{}: good.\n", config_file.display()));
     Ok(())
 }

@@ -141,6 +141,7 @@ fn fill(answers: &Answers) -> String {
         ("media.addresses", format!("[{}]", quoted(&answers.address.to_string()))),
         ("company.name", quoted(&answers.company)),
         ("company.region", quoted(&answers.region)),
+        ("privacy.sandbox", quoted("required")),
     ];
     if let Some(folder) = &answers.state_dir {
         values.push(("server.state_dir", quoted(&folder.to_string_lossy())));
@@ -179,6 +180,7 @@ mod tests {
         assert_eq!(config.server.state_dir, Path::new("/var/lib/ringdown"));
         assert_eq!(config.sip.tls, ["127.0.0.1:5061".parse().unwrap()]);
         assert_eq!(config.media.addresses, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(config.privacy.sandbox, crate::config::SandboxMode::Required);
         let company = config.company;
         assert_eq!((company.name.as_str(), company.region.as_str()), ("Beispiel \"GmbH\" & Co", "DE"));
         assert_eq!(text.lines().count(), EXAMPLE.lines().count());

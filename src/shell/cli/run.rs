@@ -1,19 +1,20 @@
 //! `ringdown run`: the server as a process, with its signals and its first words to the operator.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, num::NonZero, path::Path, thread::available_parallelism, time::Duration};
 
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     shell::{
         failure::Failure,
         logging,
-        run::{Facts, Server},
+        run::{self, Facts, Server},
+        sandbox::{self, Missing},
         settings::Settings,
         systemd,
     },
@@ -28,18 +29,23 @@ const FILE_CHECK: Duration = Duration::from_secs(5);
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     logging::start(&settings.config.log);
-    runtime()?.block_on(serve(settings))
+    // Both read what a confined process does not see: the limits of its control group.
+    let threads = available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    run::create_state_folder(&settings.config)?;
+    let missing = sandbox::confine_process(&settings.config, config_file);
+    sandbox::accept(settings.config.privacy.sandbox, &missing)?;
+    runtime(threads)?.block_on(serve(settings, missing))
 }
 
-pub(super) fn runtime() -> Result<Runtime, Failure> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+pub(super) fn runtime(threads: NonZero<usize>) -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.get()).enable_all().build();
     built.map_err(|e| Failure::Internal(format!("the runtime cannot start: {e}.")))
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure> {
     let mut end = End::listen()?;
     let mut hang_up = listen(SignalKind::hangup())?;
-    let mut server = Server::start(settings).await?;
+    let mut server = Server::start(settings, missing).await?;
     announce(&server.facts);
     server.set_ready();
     let mut certificate_check = interval(CERTIFICATE_CHECK);
@@ -102,6 +108,10 @@ fn announce(facts: &Facts) {
     } else {
         error!(target: "emergency", "{}", facts.emergency.sentence());
     }
+    for missing in &facts.missing {
+        let Missing { measure, cause, remedy } = missing;
+        warn!(measure = measure.label(), cause, remedy, "The sandbox is incomplete.");
+    }
     for (transport, address) in &facts.listeners {
         info!(%transport, %address, "Listening.");
     }
@@ -136,6 +146,9 @@ fn greeting(facts: &Facts) -> String {
     if !facts.emergency.available {
         line(format_args!("EMERGENCY CALLS ARE REFUSED: {}", facts.emergency.explanation));
     }
+    for missing in &facts.missing {
+        line(format_args!("SANDBOX INCOMPLETE: {missing}"));
+    }
     line(format_args!("ready"));
     out
 }
@@ -161,6 +174,7 @@ mod tests {
             emergency: EmergencyView::new(
                 &crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0,
             ),
+            missing: Vec::new(),
             first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
         }
     }
@@ -176,6 +190,15 @@ mod tests {
         for greeting in [first, later] {
             assert!(greeting.contains("\nEMERGENCY CALLS ARE REFUSED: no PSTN trunk is configured\n"), "{greeting}");
         }
+    }
+
+    #[test]
+    fn what_the_sandbox_lacks_is_shown_with_cause_and_remedy() {
+        let missing =
+            Missing { measure: sandbox::Measure::Memory, cause: "the limit is low".to_owned(), remedy: "Lift it" };
+        let text = greeting(&Facts { missing: vec![missing], ..facts() });
+        assert!(text.contains("\nSANDBOX INCOMPLETE: memory: the limit is low. Lift it.\n"), "{text}");
+        assert!(!greeting(&facts()).contains("SANDBOX"));
     }
 
     #[test]

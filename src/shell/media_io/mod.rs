@@ -1,19 +1,21 @@
 //! The media threads and the rings to and from them.
 //!
-//! Each worker is a plain thread, pinned to a core, that owns its sockets, legs and packet buffer. The core's task holds
+//! Each worker is a plain thread, pinned to a core, that owns its sockets, legs and packet buffer, and from which the kernel
+//! takes everything else ([`sandbox::confine_media_thread`]). The core's task holds
 //! the [`MediaPlane`]; commands go down and events come up over bounded rings, each with something that wakes its reader.
 
 use std::{
     collections::{HashSet, VecDeque},
     io,
     ops::RangeInclusive,
-    sync::Arc,
+    os::fd::AsFd as _,
+    sync::{Arc, mpsc::sync_channel},
     thread::JoinHandle,
 };
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tokio::sync::Notify;
+use tracing::error;
 
 mod counters;
 mod epoll;
@@ -24,11 +26,14 @@ pub use counters::Totals;
 
 use self::{
     counters::Published,
-    wake::{Ready, Wake},
+    wake::{Noticed, Ready, Wake, notice},
 };
 use crate::{
     media::{Command, Event, ports::Ports},
-    shell::clock::Clock,
+    shell::{
+        clock::Clock,
+        sandbox::{self, Missing},
+    },
     types::{
         LegId,
         limits::{MEDIA_COMMANDS_MAX, MEDIA_EVENTS_MAX},
@@ -49,8 +54,8 @@ pub struct Full;
 #[derive(Debug)]
 pub struct MediaPlane {
     threads: Vec<Thread>,
-    /// Shared by all workers.
-    ready: Arc<Notify>,
+    /// Of all workers.
+    noticed: Noticed,
     /// Legs whose `Open` found the ring full, until their `Close`.
     refused: HashSet<LegId>,
     /// Events that no worker sent.
@@ -69,18 +74,20 @@ struct Thread {
     wake: Wake,
     events: Consumer<Event>,
     published: Arc<Published>,
+    /// What could not be taken from it.
+    missing: Vec<Missing>,
     handle: Option<JoinHandle<()>>,
 }
 
 impl MediaPlane {
-    /// Starts `workers` threads, which share `range` as [`Ports`] splits it.
+    /// Starts `workers` threads, which share `range` as [`Ports`] splits it. Must be called within the runtime.
     pub fn start(clock: Clock, range: &RangeInclusive<u16>, workers: u16) -> io::Result<Self> {
         let ports = Ports::new(range, workers);
-        let ready = Arc::new(Notify::new());
+        let (ready, noticed) = notice()?;
         let threads = (0..workers)
-            .map(|worker| Thread::start(clock, worker, ports.slots(worker), Ready(Arc::clone(&ready))))
+            .map(|worker| Thread::start(clock, worker, ports.slots(worker), ready.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads, ready, refused: HashSet::new(), own_events: VecDeque::new() })
+        Ok(Self { threads, noticed, refused: HashSet::new(), own_events: VecDeque::new() })
     }
 
     /// Hands a command to its worker, which takes it after the next [`MediaPlane::wake`] at the latest.
@@ -118,8 +125,16 @@ impl MediaPlane {
             if self.threads.iter().any(|thread| thread.events.is_abandoned()) {
                 return None;
             }
-            self.ready.notified().await;
+            self.noticed.wait().await;
         }
+    }
+
+    /// What could not be taken from the threads: each measure once.
+    pub fn missing(&self) -> Vec<Missing> {
+        let mut missing: Vec<_> = self.threads.iter().flat_map(|thread| thread.missing.clone()).collect();
+        missing.sort_by_key(|missing| missing.measure);
+        missing.dedup_by_key(|missing| missing.measure);
+        missing
     }
 
     pub fn counters(&self) -> MediaCounters {
@@ -150,11 +165,18 @@ impl Thread {
         let published = Arc::new(Published::default());
         let rings = epoll::Rings { commands: worker_commands, wake: wake.clone(), events: worker_events, ready };
         let backend = epoll::Backend::new(clock, worker, share, rings, Arc::clone(&published))?;
+        let (confined, missing) = sync_channel(1);
+        let own_wake = wake.clone();
         let handle = std::thread::Builder::new().name(format!("media-{worker}")).spawn(move || {
             pin(worker);
+            // Who started this thread waits for it.
+            let _ = confined.send(sandbox::confine_media_thread(own_wake.as_fd()));
+            drop(confined);
             backend.run();
         })?;
-        Ok(Self { commands: Some(commands), is_to_wake: false, wake, events, published, handle: Some(handle) })
+        let missing = missing.recv().map_err(|_| io::Error::other("a thread has ended before it began"))?;
+        let (commands, handle) = (Some(commands), Some(handle));
+        Ok(Self { commands, is_to_wake: false, wake, events, published, missing, handle })
     }
 
     fn send(&mut self, command: Command) -> Result<(), Full> {
@@ -183,9 +205,10 @@ impl Drop for Thread {
     fn drop(&mut self) {
         self.commands = None;
         self.wake.wake();
-        if let Some(handle) = self.handle.take() {
-            // A panic of the thread was reported by its own hook already.
-            let _ = handle.join();
+        // A media thread cannot write to the log itself.
+        if let Some(Err(panic)) = self.handle.take().map(JoinHandle::join) {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+            error!(panic = text.unwrap_or("of an unknown kind"), "A media thread has failed.");
         }
     }
 }
@@ -485,8 +508,8 @@ mod tests {
         call.carries(0, 1, 2);
     }
 
-    #[test]
-    fn dropping_the_plane_ends_its_threads_and_closes_their_sockets() {
+    #[tokio::test]
+    async fn dropping_the_plane_ends_its_threads_and_closes_their_sockets() {
         let mut call = Call::start();
         call.carries(0, 1, 1);
         let counters = call.plane.counters();
@@ -511,14 +534,15 @@ mod tests {
     }
 
     /// A plane whose one worker never takes a command, and that worker's ends of the rings.
-    fn stalled() -> (MediaPlane, Consumer<Command>, Producer<Event>) {
+    fn stalled() -> (MediaPlane, Consumer<Command>, (Producer<Event>, Ready)) {
         let (commands, worker_commands) = RingBuffer::new(MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);
         let (worker_events, events) = RingBuffer::new(MEDIA_EVENTS_MAX);
         let (wake, published) = (Wake::new().unwrap(), Arc::default());
-        let thread = Thread { commands: Some(commands), is_to_wake: false, wake, events, published, handle: None };
-        let ready = Arc::new(Notify::new());
-        let plane = MediaPlane { threads: vec![thread], ready, refused: HashSet::new(), own_events: VecDeque::new() };
-        (plane, worker_commands, worker_events)
+        let (commands, missing) = (Some(commands), Vec::new());
+        let thread = Thread { commands, is_to_wake: false, wake, events, published, missing, handle: None };
+        let (ready, noticed) = notice().unwrap();
+        let plane = MediaPlane { threads: vec![thread], noticed, refused: HashSet::new(), own_events: VecDeque::new() };
+        (plane, worker_commands, (worker_events, ready))
     }
 
     #[tokio::test]
@@ -546,7 +570,6 @@ mod tests {
         let waiting = tokio::time::timeout(Duration::from_millis(20), plane.next_event());
         assert!(waiting.await.is_err(), "a running worker has nothing to say");
         drop(events);
-        drop(Ready(Arc::clone(&plane.ready)));
         assert_eq!(plane.next_event().await, None);
     }
 }

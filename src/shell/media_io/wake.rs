@@ -1,15 +1,22 @@
-//! What wakes the reader of a ring: an eventfd for a worker's thread, a notice for the core's task.
+//! What wakes the reader of a ring: an eventfd for a worker's thread, a socket for the core's task.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
     sync::Arc,
 };
 
 use rustix::{
     event::{EventfdFlags, eventfd},
     io::{Result, read, retry_on_intr, write},
+    net::{SendFlags, send},
 };
-use tokio::sync::Notify;
+use tokio::net::UnixStream;
+
+const NOTICES_PER_READ: usize = 64;
 
 /// An eventfd; a clone is the same one.
 #[derive(Clone, Debug)]
@@ -38,12 +45,16 @@ impl AsFd for Wake {
 }
 
 /// Tells the core's task that events are waiting, and when it is dropped that there will be no more.
-#[derive(Debug)]
-pub(super) struct Ready(pub(super) Arc<Notify>);
+///
+/// A socket, because sending is what a media thread may do (see `shell::sandbox`); notices of the runtime write to a
+/// descriptor that only the runtime knows.
+#[derive(Clone, Debug)]
+pub(super) struct Ready(Arc<OwnedFd>);
 
 impl Ready {
+    /// What finds no room is not missed: the notices before it have not been read yet.
     pub(super) fn notify(&self) {
-        self.0.notify_one();
+        let _ = retry_on_intr(|| send(&self.0, &[0], SendFlags::NOSIGNAL));
     }
 }
 
@@ -51,4 +62,26 @@ impl Drop for Ready {
     fn drop(&mut self) {
         self.notify();
     }
+}
+
+/// The core's end of every [`Ready`].
+#[derive(Debug)]
+pub(super) struct Noticed(UnixStream);
+
+impl Noticed {
+    /// Returns after a notice. To be called before the rings are looked at again. Cancellation loses none.
+    pub(super) async fn wait(&self) {
+        // A socket pair of our own has no error to tell.
+        let _ = self.0.readable().await;
+        while self.0.try_read(&mut [0; NOTICES_PER_READ]).is_ok_and(|len| len > 0) {}
+    }
+}
+
+/// Both ends. Must be called within the runtime.
+pub(super) fn notice() -> io::Result<(Ready, Noticed)> {
+    let (there, here) = StdUnixStream::pair()?;
+    for end in [&there, &here] {
+        end.set_nonblocking(true)?;
+    }
+    Ok((Ready(Arc::new(there.into())), Noticed(UnixStream::from_std(here)?)))
 }

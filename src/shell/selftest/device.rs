@@ -1,6 +1,13 @@
 //! A phone of the self-test with its connection, clock and media socket.
 
-use std::{future::Future, io, net::UdpSocket, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -11,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{
     phone::{Config, Event, Input, Media, Output, Phone},
-    shell::{clock::Clock, run::Facts, tls, transport::connect_tls},
+    shell::{clock::Clock, tls, transport::connect_tls},
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
     wire::srtp::Suite,
 };
@@ -22,7 +29,15 @@ use super::LOOPBACK;
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 4_096;
 
-pub(super) struct Device {
+/// The server, as a phone must know it.
+pub(in crate::shell) struct Registrar {
+    pub(in crate::shell) tls: SocketAddr,
+    /// Whom the server's certificate must be signed by.
+    pub(in crate::shell) ca_file: PathBuf,
+    pub(in crate::shell) domain: String,
+}
+
+pub(in crate::shell) struct Device {
     name: String,
     phone: Phone,
     clock: Clock,
@@ -33,18 +48,15 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Connects as the user `account`; the server must prove its address by the CA it has made.
-    pub(super) async fn connect(
+    /// Connects as the user `account`; the server must prove its address.
+    pub(in crate::shell) async fn connect(
         clock: Clock,
-        facts: &Facts,
+        registrar: &Registrar,
         account: &(String, Secret<String>),
         suite: Suite,
         rng: Rng,
     ) -> Result<Self, String> {
-        let listener = facts.listeners.iter().find(|(transport, _)| *transport == Transport::Tls);
-        let (Some((transport, server)), Some(ca_file)) = (listener, &facts.ca_file) else {
-            return Err("the server offers no TLS with a CA of its own".to_owned());
-        };
+        let Registrar { tls: server, ca_file, domain } = registrar;
         let client = tls::client_of(ca_file)?;
         let handshake = async {
             let stream = TcpStream::connect(server).await?;
@@ -59,8 +71,8 @@ impl Device {
         let config = Config {
             user: name.clone(),
             password,
-            domain: facts.domain.clone(),
-            flow: Flow { transport: *transport, local, remote: *server, connection: ConnectionId(1) },
+            domain: domain.clone(),
+            flow: Flow { transport: Transport::Tls, local, remote: *server, connection: ConnectionId(1) },
             media: media.local_addr().map_err(text)?,
             suite,
         };
@@ -68,19 +80,19 @@ impl Device {
         Ok(Self { name, phone, clock, connection, media, heard: Vec::new() })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::shell) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn media_socket(&self) -> Arc<UdpSocket> {
+    pub(in crate::shell) fn media_socket(&self) -> Arc<UdpSocket> {
         Arc::clone(&self.media)
     }
 
-    pub(super) fn heard(&self) -> &[u8] {
+    pub(in crate::shell) fn heard(&self) -> &[u8] {
         &self.heard
     }
 
-    pub(super) async fn register(&mut self) -> Result<(), String> {
+    pub(in crate::shell) async fn register(&mut self) -> Result<(), String> {
         self.input(Input::Register);
         match self.next("a registration").await? {
             Event::Registered => Ok(()),
@@ -89,7 +101,7 @@ impl Device {
     }
 
     /// Calls and returns how that came out: established or refused, whatever rang before.
-    pub(super) async fn dial(&mut self, user: &str) -> Result<Event, String> {
+    pub(in crate::shell) async fn dial(&mut self, user: &str) -> Result<Event, String> {
         self.input(Input::Dial { user: user.to_owned() });
         loop {
             match self.next("a call").await? {
@@ -100,26 +112,26 @@ impl Device {
     }
 
     /// Waits until a call that was answered is established.
-    pub(super) async fn established(&mut self) -> Result<Media, String> {
+    pub(in crate::shell) async fn established(&mut self) -> Result<Media, String> {
         match self.next("an incoming call").await? {
             Event::Established(media) => Ok(media),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    pub(super) async fn hang_up(&mut self) -> Result<(), String> {
+    pub(in crate::shell) async fn hang_up(&mut self) -> Result<(), String> {
         self.input(Input::HangUp);
         self.ended().await
     }
 
-    pub(super) async fn ended(&mut self) -> Result<(), String> {
+    pub(in crate::shell) async fn ended(&mut self) -> Result<(), String> {
         match self.next("the end of the call").await? {
             Event::Ended => Ok(()),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    pub(super) fn unexpected(&self, event: &Event) -> String {
+    pub(in crate::shell) fn unexpected(&self, event: &Event) -> String {
         format!("{}: unexpected: {event:?}", self.name)
     }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use self::{
-    device::Device,
+    device::{Device, Registrar},
     lane::{Lanes, Spoken},
     report::{Report, Stop, figures},
 };
@@ -34,11 +34,11 @@ use super::{
     toml_text::quoted,
 };
 
-mod device;
+pub(super) mod device;
 mod lane;
 mod report;
 
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A name that exists nowhere (RFC 6761).
 const DOMAIN: &str = "selftest.invalid";
 /// One suite of each kind on the two legs, so that no packet can pass as it is.
@@ -58,9 +58,10 @@ pub async fn run(print: &mut (dyn FnMut(&str) + Send), interrupted: impl Future<
     let mut report = Report::new(print);
     report.line("A server and two phones on loopback; this takes about 10 seconds.\n");
     let mut rng = entropy::rng();
-    let folder = Folder::create(&mut rng)?;
-    let ports = free_ports()?;
-    let mut server = Server::start(settings(&folder.0, &ports)?).await?;
+    let folder = Folder::create("selftest", &mut rng)?;
+    let ports = free_ports(MEDIA_PORTS)?;
+    // A process that goes on to remove the server's folder cannot give it up: only the media threads are confined.
+    let mut server = Server::start(settings(&folder.0, &ports)?, Vec::new()).await?;
     let facts = server.facts.clone();
     let figures = tokio::select! {
         figures = check(&facts, &mut report, &mut rng) => Some(figures),
@@ -110,9 +111,14 @@ async fn connect(clock: Clock, facts: &Facts, rng: &mut Rng) -> Result<[Device; 
     let [first, second] = facts.first_accounts.as_slice() else {
         return Err("the first start has not made two users".to_owned());
     };
+    let listener = facts.listeners.iter().find(|(transport, _)| *transport == Transport::Tls);
+    let (Some((_, tls)), Some(ca_file)) = (listener, &facts.ca_file) else {
+        return Err("the server offers no TLS with a CA of its own".to_owned());
+    };
+    let registrar = Registrar { tls: *tls, ca_file: ca_file.clone(), domain: facts.domain.clone() };
     Ok([
-        Device::connect(clock, facts, first, SUITES[0], rng.fork()).await?,
-        Device::connect(clock, facts, second, SUITES[1], rng.fork()).await?,
+        Device::connect(clock, &registrar, first, SUITES[0], rng.fork()).await?,
+        Device::connect(clock, &registrar, second, SUITES[1], rng.fork()).await?,
     ])
 }
 
@@ -168,7 +174,7 @@ fn settings(folder: &Path, ports: &RangeInclusive<u16>) -> Result<Settings, Fail
          [sip]\nudp = []\ntcp = []\ntls = [{}]\n\
          [media]\naddresses = [{}]\nports = {}\nworkers = 1\nencryption = \"required\"\n\
          [company]\nname = \"Self-test\"\nregion = {}\n\
-         [admin]\nlisten = \"off\"\n",
+         [admin]\nlisten = \"off\"\n[privacy]\nsandbox = \"best-effort\"\n",
         quoted(DOMAIN),
         quoted(&folder.join("state").to_string_lossy()),
         quoted(&SocketAddr::new(LOOPBACK, 0).to_string()),
@@ -179,16 +185,15 @@ fn settings(folder: &Path, ports: &RangeInclusive<u16>) -> Result<Settings, Fail
     Settings::from_text(&text).map_err(|problems| Failure::Internal(settings::report(folder, &problems)))
 }
 
-/// An even start and as many ports as the server needs. They may be taken before the server binds them; the call then
-/// fails and says so.
-fn free_ports() -> Result<RangeInclusive<u16>, Failure> {
+/// An even start and so many ports. They may be taken before the server binds them; the call then fails and says so.
+pub(super) fn free_ports(count: u16) -> Result<RangeInclusive<u16>, Failure> {
     let candidate = || {
         let first = UdpSocket::bind((LOOPBACK, 0)).ok()?.local_addr().ok()?.port() & !1;
-        let ports = first..=first.checked_add(MEDIA_PORTS - 1)?;
+        let ports = first..=first.checked_add(count - 1)?;
         are_free(&ports).then_some(ports)
     };
     (0..PORT_ATTEMPTS).find_map(|_| candidate()).ok_or_else(|| {
-        Failure::Unavailable(format!("{MEDIA_PORTS} UDP ports in a row are not free on {LOOPBACK}. Try again."))
+        Failure::Unavailable(format!("{count} UDP ports in a row are not free on {LOOPBACK}. Try again."))
     })
 }
 
@@ -206,11 +211,12 @@ fn leaves_nothing(facts: &Facts, ports: RangeInclusive<u16>, folder: Folder) -> 
 }
 
 /// A folder that does not outlive its value.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn create(rng: &mut Rng) -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("ringdown-selftest-{}", rng.token(16)));
+    /// For temporary files of this command.
+    pub(super) fn create(command: &str, rng: &mut Rng) -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("ringdown-{command}-{}", rng.token(16)));
         match files::create_folder(&path) {
             Ok(()) => Ok(Self(path)),
             Err(error) => {

@@ -127,6 +127,8 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", true)?;
+        // What does not fit goes to the memory, too: the process may write nowhere but in its state folder.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         migrate(&mut connection)?;
         let key = prove_key(&mut connection, state_dir)?;
         Ok(Self { connection, key, read_version: None })

@@ -17,6 +17,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
+use zeroize::Zeroize as _;
 
 use crate::{
     call::Input,
@@ -223,7 +224,10 @@ async fn read(stream: &mut BoxedStream, mut take: impl FnMut(&[u8])) -> io::Resu
         let mut buffer = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer))?;
         take(buffer.filled());
-        Poll::Ready(Ok(buffer.filled().len()))
+        let len = buffer.filled().len();
+        // What was read may hold keys, and the stack is not given back to an allocator that wipes.
+        buffer.filled_mut().zeroize();
+        Poll::Ready(Ok(len))
     })
     .await
 }

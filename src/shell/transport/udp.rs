@@ -41,7 +41,10 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
                     continue;
                 }
                 let flow = Flow { transport: Transport::Udp, local: *local, remote, connection: ConnectionId::NONE };
-                ToCore::Input(Input::Received { flow, bytes: Bytes::copy_from_slice(&buffer[..len]) })
+                let bytes = Bytes::copy_from_slice(&buffer[..len]);
+                // It may hold keys, and the next datagram may be shorter.
+                buffer[..len].fill(0);
+                ToCore::Input(Input::Received { flow, bytes })
             }
             Err(error) => {
                 warn!(%local, %error, "A SIP socket cannot be read.");

@@ -8,13 +8,24 @@ use super::{Name, headers::Params, scan};
 
 /// Where the `application/sdp` text stands in `body`. Only the top level of a multipart body is searched.
 pub(super) fn sdp(content_type: &str, body: &[u8]) -> Option<Range<usize>> {
+    find(content_type, body, is_sdp)
+}
+
+/// Whether `body` holds what is said about a recording session (RFC 7865 section 6, RFC 7866 section 13), at the same
+/// places.
+pub(super) fn has_recording_metadata(content_type: &str, body: &[u8]) -> bool {
+    find(content_type, body, is_recording_metadata).is_some()
+}
+
+/// The content whose type is wanted: the whole body, or the first such part.
+fn find(content_type: &str, body: &[u8], is_wanted: fn(&str) -> bool) -> Option<Range<usize>> {
     let (media_type, params) = split_type(content_type);
-    if is_sdp(media_type) {
+    if is_wanted(media_type) {
         return Some(0..body.len());
     }
     let is_multipart = media_type.get(..10).is_some_and(|prefix| prefix.eq_ignore_ascii_case("multipart/"));
     let boundary = params.get("boundary").filter(|_| is_multipart)?;
-    parts(body, boundary).find_map(|part| part_sdp(body, part))
+    parts(body, boundary).find_map(|part| content_of(body, part, is_wanted))
 }
 
 fn split_type(content_type: &str) -> (&str, Params<'_>) {
@@ -24,6 +35,12 @@ fn split_type(content_type: &str) -> (&str, Params<'_>) {
 
 fn is_sdp(media_type: &str) -> bool {
     media_type.eq_ignore_ascii_case("application/sdp")
+}
+
+/// `application/rs-metadata+xml`, and the request for it.
+fn is_recording_metadata(media_type: &str) -> bool {
+    const BEGIN: &str = "application/rs-metadata";
+    media_type.get(..BEGIN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(BEGIN))
 }
 
 /// The parts between delimiters, headers included (RFC 2046 section 5.1.1). The line break before a delimiter is part of it.
@@ -54,15 +71,15 @@ fn next_delimiter(body: &[u8], from: usize, delimiter: &[u8]) -> Option<Range<us
     }
 }
 
-/// The content of a part if it is a session description. `part` starts right behind its delimiter.
-fn part_sdp(body: &[u8], part: Range<usize>) -> Option<Range<usize>> {
+/// The content of a part if its type is wanted. `part` starts right behind its delimiter.
+fn content_of(body: &[u8], part: Range<usize>, is_wanted: fn(&str) -> bool) -> Option<Range<usize>> {
     let headers = scan::line(&body[..part.end], part.start)?.next;
     let text = &body[headers..part.end];
-    let is_wanted = scan::fields(text, 0)
+    let is_it = scan::fields(text, 0)
         .filter(|(name, _)| Name::from_bytes(name) == Name::ContentType)
-        .any(|(_, value)| std::str::from_utf8(value).is_ok_and(|value| is_sdp(split_type(value).0)));
+        .any(|(_, value)| std::str::from_utf8(value).is_ok_and(|value| is_wanted(split_type(value).0)));
     let content = if text.starts_with(b"\r\n") { 2 } else { memmem::find(text, b"\r\n\r\n")? + 4 };
-    is_wanted.then_some(headers + content..part.end)
+    is_it.then_some(headers + content..part.end)
 }
 
 #[cfg(test)]
@@ -86,6 +103,19 @@ mod tests {
         for boundary in ["b1", "\"b1\""] {
             assert_eq!(found(&format!("multipart/mixed;boundary={boundary}"), body), Some("v=0\r\ns=-"));
         }
+    }
+
+    #[test]
+    fn what_is_said_about_a_recording_is_found_alone_and_beside_a_session_description() {
+        let has = |content_type: &str, body: &str| has_recording_metadata(content_type, body.as_bytes());
+        for own in ["application/rs-metadata+xml", "Application/RS-Metadata-Request; x=1", "application/rs-metadata"] {
+            assert!(has(own, "x"), "{own}");
+        }
+        let body = "--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b\r\nContent-Type: application/rs-metadata+xml\r\n\
+                    Content-Disposition: recording-session\r\n\r\n<recording/>\r\n--b--\r\n";
+        assert!(has("multipart/mixed;boundary=b", body));
+        assert!(!has("multipart/mixed;boundary=b", &body.replace("rs-metadata", "pidf")));
+        assert!(!has("application/sdp", "v=0") && !has("application/rs", "x"));
     }
 
     #[test]

@@ -218,6 +218,12 @@ impl Message {
         Some(self.bytes.slice(start + part.start..start + part.end))
     }
 
+    /// Whether a recording client announces what it records (RFC 7866 section 7).
+    pub fn has_recording_metadata(&self) -> bool {
+        let content_type = self.header(Name::ContentType);
+        content_type.is_some_and(|kind| body::has_recording_metadata(kind, &self.bytes[self.body.range()]))
+    }
+
     pub(super) fn has_body(&self) -> bool {
         self.body.len > 0
     }

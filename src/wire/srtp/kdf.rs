@@ -3,6 +3,8 @@
 //! The key derivation rate is zero, as everywhere in the field: one set of session keys serves every SSRC of a
 //! direction and is derived once.
 
+use std::hint::black_box;
+
 use zeroize::Zeroizing;
 
 use super::{
@@ -35,12 +37,32 @@ impl Cipher {
 
 impl SessionKeys {
     pub(super) fn derive(suite: Suite, master: &MasterKey) -> Self {
+        let keys = Self::derive_on_the_stack(suite, master);
+        wipe_stack();
+        keys
+    }
+
+    /// Not inlined, so that its frame and those below are where [`wipe_stack`] has its own.
+    #[inline(never)]
+    fn derive_on_the_stack(suite: Suite, master: &MasterKey) -> Self {
         let prf = Prf::new(suite, master);
         Self {
             rtp: prf.cipher(suite, &[0, 1, 2], rtp_tag_bytes(suite)),
             rtcp: prf.cipher(suite, &[3, 4, 5], RTCP_HMAC_TAG_BYTES),
         }
     }
+}
+
+/// More than the derivation uses.
+const STACK_BYTES: usize = 16 * 1024;
+
+/// Overwrites what functions that have returned left on the stack: a key schedule wipes itself where it ends, but not the
+/// places from which it was moved there.
+#[inline(never)]
+fn wipe_stack() {
+    // Mutable, or the compiler would keep the zeros among its constants.
+    let mut used = [0_u8; STACK_BYTES];
+    black_box(&mut used);
 }
 
 /// Tags of SRTCP stay 80 bits long for the `_32` suites (RFC 3711 section 5.2, RFC 4568 section 6.2.2).

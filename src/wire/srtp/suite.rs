@@ -77,7 +77,7 @@ impl MasterKey {
 
     pub fn generate(suite: Suite, rng: &mut Rng) -> Self {
         let mut bytes = vec![0; suite.key_bytes() + suite.salt_bytes()];
-        rng.fill(&mut bytes);
+        rng.fill_secret(&mut bytes);
         Self(Secret::new(bytes))
     }
 

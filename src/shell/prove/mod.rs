@@ -1,0 +1,617 @@
+//! `ringdown prove`: shows what the server promises about audio, by looking into a running one.
+//!
+//! The server is this binary as a process of its own; this process plays the phones and knows every payload and key. It
+//! looks where they could have been kept: in the server's memory, descriptors, log, records and files. Each search also
+//! looks for something that must be there, so that one that finds nothing has looked at all. Nothing outside loopback is
+//! used.
+
+use std::{
+    fs,
+    future::Future,
+    io,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    phone::{Event, Media},
+    types::Rng,
+    wire::srtp::Suite,
+};
+
+use self::{
+    claim::{Claim, Verdict},
+    needles::Needles,
+    process::{Process, Searched, Thread},
+    server::{DOMAIN, Server, wait_for},
+    speech::{SECRET_BYTES, Speech},
+};
+use super::{
+    clock::Clock,
+    entropy,
+    failure::Failure,
+    files,
+    sandbox::{self, Attempt, Measure, Missing},
+    selftest::{Folder, device::Device, free_ports},
+};
+
+mod claim;
+mod needles;
+mod process;
+mod server;
+mod speech;
+
+/// Two suites of AES-CM, so that no packet can pass as it is.
+const CM_SUITES: [Suite; 2] = [Suite::AesCm128HmacSha1_80, Suite::AesCm256HmacSha1_80];
+const GCM_SUITES: [Suite; 2] = [Suite::AesCm128HmacSha1_80, Suite::AeadAes256Gcm];
+/// Looks into the memory while the phones talk.
+const LOOKS: u64 = 10;
+/// Payloads that come through between two of them.
+const PAYLOADS_PER_LOOK: u64 = 10;
+/// For a few payloads to come through.
+const TALK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Transactions hold their messages, and with them the keys in those, for 32 s after a call (RFC 3261, timers H and M).
+const RESIDUE_TIMEOUT: Duration = Duration::from_secs(45);
+/// Of two calls, the ports of the first of which may not be back yet.
+const MEDIA_PORTS: u16 = 8;
+const LOG_TIMEOUT: Duration = Duration::from_secs(10);
+const PAGES: [&str; 7] =
+    ["/health", "/ready", "/metrics", "/v1/calls", "/v1/registrations", "/v1/cdrs", "/v1/emergency"];
+/// Where a program that may writes besides its own folder.
+const TEMPORARY_FOLDERS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+/// Further ones are not looked at, and the claim says so.
+const FILES_MAX: usize = 100_000;
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// How the claims are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Shows every claim and hands the report to `print`. `interrupted` ends it early and cleanly. Takes about a minute.
+///
+/// # Errors
+/// How many claims failed or could not be shown, or why nothing could be.
+pub async fn run(
+    format: Format,
+    print: &mut (dyn FnMut(&str) + Send),
+    interrupted: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    if format == Format::Text {
+        print("A server as a process of its own and two phones on loopback; this takes about a minute.\n\n");
+    }
+    let mut rng = entropy::rng();
+    let folder = Folder::create("prove", &mut rng)?;
+    let claims = tokio::select! {
+        claims = claims(&folder.0, &mut rng) => claims?,
+        () = interrupted => return Err(Failure::Internal("The proof was interrupted.".to_owned())),
+    };
+    print(&match format {
+        Format::Text => claim::text(&claims),
+        Format::Json => claim::json(&claims),
+    });
+    claim::verdict(&claims)
+}
+
+/// Every claim, in the order in which they can be looked at.
+async fn claims(folder: &Path, rng: &mut Rng) -> Result<Vec<Claim>, Failure> {
+    let began = began(folder)?;
+    let mut server = Server::start(folder, &free_ports(MEDIA_PORTS)?)?;
+    let process = Process(server.id());
+    let mut claims = vec![filter(folder), own_files(folder)];
+    let mut kept = Needles::new();
+
+    let mut call = Call::start(&server, CM_SUITES, rng).await.map_err(broken)?;
+    let speech = call.speak(rng).map_err(|e| broken(e.to_string()))?;
+    talk(&speech, PAYLOADS_PER_LOOK).await.map_err(broken)?;
+    let threads = process.threads();
+    claims.push(media_calls(&threads));
+    claims.push(privileges(&threads));
+    claims.push(descriptors(process.descriptors(), &own_descriptors(), &[server.state_dir(), server.log_file()]));
+    claims.push(plaintext(&process, &call, &speech).await);
+    call.end(speech).await.map_err(broken)?;
+    kept.extend(call.into_secrets());
+
+    let mut call = Call::start(&server, GCM_SUITES, rng).await.map_err(broken)?;
+    let speech = call.speak(rng).map_err(|e| broken(e.to_string()))?;
+    talk(&speech, PAYLOADS_PER_LOOK * LOOKS).await.map_err(broken)?;
+    let (sent, intact) = speech.end().map_err(|e| broken(e.to_string()))?;
+    claims.push(plaintext_at_rest(&process, &call, sent, intact));
+    call.hang_up().await.map_err(broken)?;
+    kept.extend(call.into_secrets());
+
+    claims.push(residue(&process, &kept).await);
+    let health = server.page("/health").map_err(broken)?;
+    claims.push(dumps(process.limits("Max core file size"), &health));
+    claims.push(swap(process.status("VmLck"), process.status("VmSwap"), &fs::read_to_string("/proc/swaps")));
+    claims.push(records(&server, &kept));
+    claims.push(server_files(&server).await);
+    server.end().await.map_err(broken)?;
+    claims.push(log(&server, &kept));
+    claims.push(written(folder, began, &kept));
+    Ok(claims)
+}
+
+/// What a call could not be made for is no claim about audio, but a server that does not work.
+fn broken(what: String) -> Failure {
+    Failure::Internal(format!("Nothing can be shown: {what}."))
+}
+
+/// The time of the file system: nothing older can be of the server's making.
+fn began(folder: &Path) -> Result<SystemTime, Failure> {
+    let marker = folder.join("began");
+    let made = files::write(&marker, b"").and_then(|()| fs::metadata(&marker)?.modified());
+    made.map_err(|e| Failure::Store(format!("{}: {e}. Set TMPDIR to a folder to write to.", marker.display())))
+}
+
+/// Two phones in a call, and all that must not be kept of it.
+struct Call {
+    devices: [Device; 2],
+    media: [Media; 2],
+    payloads: [[u8; SECRET_BYTES]; 2],
+}
+
+impl Call {
+    async fn start(server: &Server, suites: [Suite; 2], rng: &mut Rng) -> Result<Self, String> {
+        let [first, second] = server.accounts.as_slice() else {
+            return Err("the first start has not made two users".to_owned());
+        };
+        let (clock, at) = (Clock::start(), server.registrar());
+        let mut a = Device::connect(clock, &at, first, suites[0], rng.fork()).await?;
+        let mut b = Device::connect(clock, &at, second, suites[1], rng.fork()).await?;
+        tokio::try_join!(a.register(), b.register())?;
+        let callee = b.name().to_owned();
+        let caller = async {
+            match a.dial(&callee).await? {
+                Event::Established(media) => Ok(media),
+                other => Err(a.unexpected(&other)),
+            }
+        };
+        let (from_a, from_b) = tokio::try_join!(caller, b.established())?;
+        Ok(Self { devices: [a, b], media: [from_a, from_b], payloads: [rng.bytes(), rng.bytes()] })
+    }
+
+    fn speak(&self, rng: &mut Rng) -> io::Result<Speech> {
+        let sockets: [Arc<UdpSocket>; 2] = std::array::from_fn(|index| self.devices[index].media_socket());
+        Speech::start(sockets, &self.media, &self.payloads, rng)
+    }
+
+    fn payloads(&self) -> Needles {
+        let mut needles = Needles::new();
+        self.payloads.iter().for_each(|payload| needles.add("a payload", payload));
+        needles
+    }
+
+    fn keys(&self) -> Needles {
+        let mut needles = Needles::new();
+        for key in self.media.iter().flat_map(|media| [&media.send, &media.receive]) {
+            needles.add("an SRTP key", key.expose());
+        }
+        needles
+    }
+
+    async fn end(&mut self, speech: Speech) -> Result<(), String> {
+        let (sent, intact) = speech.end().map_err(|e| e.to_string())?;
+        if intact == 0 {
+            return Err(format!("none of {sent} payloads came through"));
+        }
+        self.hang_up().await
+    }
+
+    async fn hang_up(&mut self) -> Result<(), String> {
+        let [a, b] = &mut self.devices;
+        tokio::try_join!(a.hang_up(), b.ended()).map(drop)
+    }
+
+    /// Closes the phones' connections.
+    fn into_secrets(self) -> Needles {
+        let mut needles = self.payloads();
+        needles.extend(self.keys());
+        needles
+    }
+}
+
+/// Waits until so many payloads more have come through.
+async fn talk(speech: &Speech, payloads: u64) -> Result<(), String> {
+    let wanted = speech.intact() + payloads;
+    let is_done = || (speech.intact() >= wanted).then_some(());
+    wait_for(TALK_TIMEOUT, is_done).await.ok_or_else(|| "the phones do not hear each other".to_owned())
+}
+
+fn filter(folder: &Path) -> Claim {
+    Claim {
+        name: "filter",
+        claim: "a media thread can do nothing by which audio could be kept or handed on",
+        verdict: tried(sandbox::trial(folder)),
+        how: "a thread of this process that was confined like a media thread and tried each",
+    }
+}
+
+fn own_files(folder: &Path) -> Claim {
+    Claim {
+        name: "file-rules",
+        claim: "the rules of the process let it write in its state folder and nowhere else",
+        verdict: tried(sandbox::trial_of_files(folder)),
+        how: "a thread of this process under the same rules that tried each",
+    }
+}
+
+fn tried(attempts: Result<Vec<Attempt>, Vec<Missing>>) -> Verdict {
+    let attempts = match attempts {
+        Ok(attempts) => attempts,
+        Err(missing) => return Verdict::Failed(joined(missing.iter().map(ToString::to_string))),
+    };
+    let of = |is_wanted: fn(&&Attempt) -> bool| joined(attempts.iter().filter(is_wanted).map(|a| a.what));
+    match of(|a| a.is_refused != a.is_to_be_refused) {
+        wrong if wrong.is_empty() => Verdict::Shown(format!("refused: {}", of(|a| a.is_refused))),
+        wrong => Verdict::Failed(format!("came out the wrong way: {wrong}")),
+    }
+}
+
+fn media_calls(threads: &io::Result<Vec<Thread>>) -> Claim {
+    let verdict = of_proc(threads.as_ref().map_err(io::Error::kind), |threads| {
+        let media: Vec<_> = threads.iter().filter(|thread| thread.name.starts_with("media-")).collect();
+        let free: Vec<_> = media.iter().filter(|t| t.seccomp_mode != "2").map(|t| t.name.as_str()).collect();
+        match (media.len(), &free[..]) {
+            (0, _) => Verdict::Failed("there is no media thread".to_owned()),
+            (count, []) => Verdict::Shown(format!("{count} of {count} have seccomp mode 2")),
+            (_, free) => Verdict::Failed(format!("without a filter: {}", joined(free.iter().copied()))),
+        }
+    });
+    Claim {
+        name: "media-threads",
+        claim: "each media thread of the server is under a filter",
+        verdict,
+        how: "reading /proc/PID/task/*/status while they relay",
+    }
+}
+
+fn privileges(threads: &io::Result<Vec<Thread>>) -> Claim {
+    let verdict = of_proc(threads.as_ref().map_err(io::Error::kind), |threads| {
+        let free: Vec<_> = threads.iter().filter(|t| t.no_new_privileges != "1").map(|t| t.name.as_str()).collect();
+        match free[..] {
+            [] => Verdict::Shown(format!("all {} threads", threads.len())),
+            _ => Verdict::Failed(format!("not so: {}", joined(free))),
+        }
+    });
+    Claim {
+        name: "privileges",
+        claim: "no thread can gain privileges",
+        verdict,
+        how: "reading /proc/PID/task/*/status",
+    }
+}
+
+/// What this process has open: the server has its standard output from it, and whatever it was handed itself.
+fn own_descriptors() -> Vec<String> {
+    Process(std::process::id()).descriptors().unwrap_or_default()
+}
+
+/// `own`: files, and folders with what is in them.
+fn descriptors(open: io::Result<Vec<String>>, handed_down: &[String], own: &[PathBuf]) -> Claim {
+    const KINDS: [&str; 4] = ["socket:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "/dev/null"];
+    let verdict = of_proc(open.as_ref().map_err(io::Error::kind), |open| {
+        let is_own = |target: &str| {
+            let is_of_kind = KINDS.iter().any(|kind| target.starts_with(kind));
+            is_of_kind || own.iter().any(|path| Path::new(target).starts_with(path))
+        };
+        let (handed_down, others): (Vec<_>, Vec<_>) =
+            open.iter().filter(|target| !is_own(target)).partition(|target| handed_down.contains(target));
+        let foreign: Vec<_> = others.into_iter().map(String::as_str).collect();
+        match foreign[..] {
+            [] => Verdict::Shown(format!(
+                "{} are open, {} of them handed down by this process",
+                open.len(),
+                handed_down.len()
+            )),
+            _ => Verdict::Failed(format!("also open: {}", joined(foreign))),
+        }
+    });
+    Claim {
+        name: "descriptors",
+        claim: "during a call the server has nothing open but sockets, event queues, its database and lock, and its log",
+        verdict,
+        how: "reading /proc/PID/fd",
+    }
+}
+
+async fn plaintext(process: &Process, call: &Call, speech: &Speech) -> Claim {
+    let payloads = call.payloads();
+    let look = async {
+        let mut bytes = 0;
+        for _ in 0..LOOKS {
+            talk(speech, PAYLOADS_PER_LOOK).await.map_err(Verdict::NotShown)?;
+            bytes = nothing(&searched(process, &payloads)?)?;
+        }
+        // The keys of a call must be there while it lasts.
+        control_found(&searched(process, &call.keys())?, "the call's keys")?;
+        Ok(Verdict::Shown(format!(
+            "{LOOKS} looks at {bytes} MB each found no payload, and the call's keys where they must be"
+        )))
+    };
+    Claim {
+        name: "plaintext",
+        claim: "between two AES-CM legs no payload is ever readable in the server's memory",
+        verdict: either(look.await),
+        how: "searching /proc/PID/mem while the phones talk; between two looks nothing was seen",
+    }
+}
+
+fn plaintext_at_rest(process: &Process, call: &Call, sent: u64, intact: u64) -> Claim {
+    let look = || {
+        let bytes = nothing(&searched(process, &call.payloads())?)?;
+        control_found(&searched(process, &call.keys())?, "the call's keys")?;
+        Ok(Verdict::Shown(format!("{intact} of {sent} payloads came through, and {bytes} MB of memory held none")))
+    };
+    Claim {
+        name: "plaintext-gcm",
+        claim: "between an AES-CM and an AES-GCM leg no payload stays in the server's memory once it was sent on",
+        verdict: either(look()),
+        how: "searching /proc/PID/mem during the call, when the phones are silent",
+    }
+}
+
+async fn residue(process: &Process, kept: &Needles) -> Claim {
+    let clock = Clock::start();
+    let began = clock.now();
+    let look = async {
+        let mut last = Err(Verdict::NotShown("there was no time to look".to_owned()));
+        let is_clean = || {
+            last = searched(process, kept).and_then(|searched| nothing(&searched));
+            last.is_ok().then_some(())
+        };
+        wait_for(RESIDUE_TIMEOUT, is_clean).await;
+        let bytes = last?;
+        let mut domain = Needles::new();
+        domain.add("the domain", DOMAIN.as_bytes());
+        control_found(&searched(process, &domain)?, "the server's domain")?;
+        let seconds = clock.now().since(began).as_secs();
+        Ok(Verdict::Shown(format!("{seconds} s after the last call {bytes} MB of memory held neither")))
+    };
+    Claim {
+        name: "residue",
+        claim: "after a call, when its transactions have ended and its connections are closed, neither payloads nor keys are \
+                left in the server's memory",
+        verdict: either(look.await),
+        how: "searching /proc/PID/mem for both, raw, in hexadecimal and in base64",
+    }
+}
+
+fn dumps(limits: io::Result<[String; 2]>, health: &str) -> Claim {
+    let verdict = of_proc(limits.as_ref().map_err(io::Error::kind), |limits| match limits {
+        [soft, hard] if soft != "0" || hard != "0" => {
+            Verdict::Failed(format!("core files may have {soft} bytes, and {hard} if it wishes"))
+        }
+        _ if !is_in_force(health, Measure::Dumps) => {
+            Verdict::Failed("the server says that it can be dumped".to_owned())
+        }
+        _ => Verdict::Shown("core files are limited to 0 bytes, and the process is not dumpable".to_owned()),
+    });
+    Claim {
+        name: "dumps",
+        claim: "no memory image of the server is made when it crashes",
+        verdict,
+        how: "reading /proc/PID/limits, and asking the server",
+    }
+}
+
+fn swap(locked: io::Result<String>, swapped: io::Result<String>, swaps: &io::Result<String>) -> Claim {
+    let both = locked.and_then(|locked| Ok((locked, swapped?)));
+    let verdict = of_proc(both.as_ref().map_err(io::Error::kind), |(locked, swapped)| {
+        // One line of headings.
+        let has_swap = swaps.as_ref().map_or(true, |text| text.lines().count() > 1);
+        let is_zero = |text: &str| text.starts_with("0 ");
+        match (is_zero(locked), is_zero(swapped), has_swap) {
+            (_, false, _) => Verdict::Failed(format!("{swapped} are swapped out")),
+            (false, true, _) => Verdict::Shown(format!("{locked} are locked, none is swapped out")),
+            (true, true, false) => {
+                Verdict::NotShown("the memory is not locked; this machine has no swap now, but may get some".to_owned())
+            }
+            (true, true, true) => Verdict::NotShown(
+                "the memory is not locked, and this machine can swap; none is swapped out now".to_owned(),
+            ),
+        }
+    });
+    Claim {
+        name: "swap",
+        claim: "the server's memory is never written to swap",
+        verdict,
+        how: "reading /proc/PID/status and /proc/swaps",
+    }
+}
+
+fn records(server: &Server, kept: &Needles) -> Claim {
+    let pages: Result<Vec<_>, _> = PAGES.iter().map(|page| server.page(page)).collect();
+    let verdict = match pages {
+        Err(error) => Verdict::NotShown(error),
+        Ok(pages) => in_text(pages.concat().as_bytes(), kept, &server.accounts[0].0),
+    };
+    Claim {
+        name: "records",
+        claim: "call records, metrics and every other page of the admin API hold neither payloads nor keys",
+        verdict,
+        how: "fetching each page and searching it",
+    }
+}
+
+fn log(server: &Server, kept: &Needles) -> Claim {
+    Claim {
+        name: "log",
+        claim: "the log, at level trace, holds neither payloads nor keys",
+        verdict: in_text(&server.log(), kept, "ringdown"),
+        how: "searching it, raw, in hexadecimal and in base64",
+    }
+}
+
+/// `control` must stand in it.
+fn in_text(text: &[u8], kept: &Needles, control: &str) -> Verdict {
+    let found = kept.find_in(text);
+    if !found.is_empty() {
+        return Verdict::Failed(joined(found));
+    }
+    match memchr::memmem::find(text, control.as_bytes()) {
+        Some(_) => Verdict::Shown(format!("{} bytes, with {control:?} in them as it must be", text.len())),
+        None => Verdict::NotShown(format!("not even {control:?} is in {} bytes", text.len())),
+    }
+}
+
+async fn server_files(server: &Server) -> Claim {
+    let refused = "The certificates cannot be reloaded";
+    let verdict = match server.be_led_astray() {
+        Err(error) => Verdict::NotShown(error),
+        Ok(()) => {
+            let line =
+                |log: &[u8]| String::from_utf8_lossy(log).lines().find(|l| l.contains(refused)).map(str::to_owned);
+            let reloaded =
+                |log: &[u8]| memchr::memmem::find(log, b"The certificates were reloaded").map(|_| String::new());
+            let said = wait_for(LOG_TIMEOUT, || line(&server.log()).or_else(|| reloaded(&server.log()))).await;
+            led_astray(said.as_deref())
+        }
+    };
+    Claim {
+        name: "files",
+        claim: "the server itself cannot open a file that is not its own",
+        verdict,
+        how: "making its key file a link to a file of the same user elsewhere, and a reload",
+    }
+}
+
+/// By what the log says then; empty: the reload has succeeded.
+fn led_astray(said: Option<&str>) -> Verdict {
+    match said {
+        Some(line) if line.contains("Permission denied") => Verdict::Shown("permission was denied".to_owned()),
+        Some("") => Verdict::Failed("it has read the file".to_owned()),
+        Some(line) => Verdict::NotShown(format!("the reload failed for another reason: {line}")),
+        None => Verdict::NotShown("the log does not say".to_owned()),
+    }
+}
+
+fn written(folder: &Path, began: SystemTime, kept: &Needles) -> Claim {
+    let mut search = FileSearch { kept, began, files: 0, bytes: 0, unread: 0, found: Vec::new() };
+    search.folder(folder);
+    let roots = TEMPORARY_FOLDERS.iter().map(PathBuf::from).chain([std::env::temp_dir()]);
+    let mut roots: Vec<_> = roots.filter_map(|root| root.canonicalize().ok()).collect();
+    roots.sort();
+    roots.dedup();
+    roots.iter().for_each(|root| search.folder(root));
+    Claim {
+        name: "files-written",
+        claim: "no file that changed during the calls, in the server's folders or in those for temporary files, holds payloads \
+                or keys",
+        verdict: search.verdict(),
+        how: "searching each, after the server's end, raw, in hexadecimal and in base64",
+    }
+}
+
+/// Through files that have changed since a time.
+struct FileSearch<'a> {
+    kept: &'a Needles,
+    began: SystemTime,
+    files: usize,
+    bytes: usize,
+    /// Of other users, gone meanwhile, too large or too many.
+    unread: usize,
+    found: Vec<String>,
+}
+
+impl FileSearch<'_> {
+    fn folder(&mut self, folder: &Path) {
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else {
+                self.unread += 1;
+                continue;
+            };
+            for entry in entries.flatten() {
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                } else if metadata.is_file() && metadata.modified().is_ok_and(|time| time >= self.began) {
+                    self.file(&entry.path(), metadata.len());
+                }
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path, len: u64) {
+        self.files += 1;
+        if self.files > FILES_MAX || len > FILE_BYTES_MAX {
+            self.unread += 1;
+            return;
+        }
+        match fs::read(path) {
+            Ok(content) => {
+                self.bytes += content.len();
+                let found = self.kept.find_in(&content);
+                self.found.extend(found.iter().map(|what| format!("{what} in {}", path.display())));
+            }
+            Err(_) => self.unread += 1,
+        }
+    }
+
+    fn verdict(mut self) -> Verdict {
+        self.found.sort();
+        self.found.dedup();
+        let Self { files, bytes, unread, found, .. } = self;
+        match (&found[..], bytes) {
+            ([], 0) => Verdict::NotShown("no file has changed at all".to_owned()),
+            ([], _) => Verdict::Shown(format!("{files} files, {bytes} bytes; {unread} could not be looked at")),
+            (found, _) => Verdict::Failed(joined(found.iter().map(String::as_str))),
+        }
+    }
+}
+
+fn is_in_force(health: &str, measure: Measure) -> bool {
+    let health: Option<serde_json::Value> = serde_json::from_str(health).ok();
+    health.is_some_and(|health| health["sandbox"][measure.label()] == serde_json::Value::Bool(true))
+}
+
+fn of_proc<T>(shown: Result<&T, io::ErrorKind>, judge: impl FnOnce(&T) -> Verdict) -> Verdict {
+    shown.map_or_else(not_readable, judge)
+}
+
+/// The server's own doing: nobody but root looks into it.
+fn not_readable(kind: io::ErrorKind) -> Verdict {
+    Verdict::NotShown(match kind {
+        io::ErrorKind::PermissionDenied => {
+            "the server does not let its own user look into it. Run this as root, or as `unshare --map-root-user ringdown prove`"
+                .to_owned()
+        }
+        kind => kind.to_string(),
+    })
+}
+
+fn searched(process: &Process, needles: &Needles) -> Result<Searched, Verdict> {
+    process.search(needles).map_err(|e| not_readable(e.kind()))
+}
+
+fn either(verdict: Result<Verdict, Verdict>) -> Verdict {
+    verdict.unwrap_or_else(|verdict| verdict)
+}
+
+/// How many megabytes held nothing.
+fn nothing(searched: &Searched) -> Result<u64, Verdict> {
+    match &searched.found[..] {
+        [] => Ok(searched.bytes >> 20),
+        found => Err(Verdict::Failed(joined(found.iter().map(String::as_str)))),
+    }
+}
+
+/// A search that does not even find what must be there has shown nothing.
+fn control_found(searched: &Searched, what: &str) -> Result<(), Verdict> {
+    match &searched.found[..] {
+        [] => Err(Verdict::NotShown(format!("the search does not even find {what}"))),
+        _ => Ok(()),
+    }
+}
+
+fn joined<T: Into<String>>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(Into::into).collect::<Vec<String>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

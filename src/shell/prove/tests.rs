@@ -1,0 +1,143 @@
+//! That each claim can fail: what it forbids is planted, and it says so.
+
+use super::*;
+
+const SECRET: &[u8; 32] = b"a payload that nobody must write";
+
+fn kept() -> Needles {
+    let mut needles = Needles::new();
+    needles.add("a payload", SECRET);
+    needles
+}
+
+fn thread(name: &str, seccomp_mode: &str, no_new_privileges: &str) -> Thread {
+    let [name, seccomp_mode, no_new_privileges] = [name, seccomp_mode, no_new_privileges].map(str::to_owned);
+    Thread { name, seccomp_mode, no_new_privileges }
+}
+
+fn is_shown(claim: &Claim) -> bool {
+    matches!(claim.verdict, Verdict::Shown(_))
+}
+
+#[track_caller]
+fn assert_failed(verdict: &Verdict, wanted: &str) {
+    match verdict {
+        Verdict::Failed(seen) if seen.contains(wanted) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_not_shown(verdict: &Verdict) {
+    assert!(matches!(verdict, Verdict::NotShown(_)), "{verdict:?}");
+}
+
+fn denied<T>() -> io::Result<T> {
+    Err(io::ErrorKind::PermissionDenied.into())
+}
+
+#[test]
+fn an_attempt_that_comes_out_the_wrong_way_fails_the_claim() {
+    let attempt = |is_refused, is_to_be_refused| Attempt { what: "open", is_refused, is_to_be_refused };
+    assert!(matches!(tried(Ok(vec![attempt(true, true), attempt(false, false)])), Verdict::Shown(_)));
+    assert_failed(&tried(Ok(vec![attempt(false, true)])), "open");
+    assert_failed(&tried(Ok(vec![attempt(true, false)])), "open");
+    let missing = Missing { measure: Measure::MediaCalls, cause: "no seccomp".to_owned(), remedy: "" };
+    assert_failed(&tried(Err(vec![missing])), "no seccomp");
+}
+
+#[test]
+fn a_thread_without_filter_or_with_a_way_to_privileges_fails_the_claim() {
+    let good = || vec![thread("media-0", "2", "1"), thread("store", "0", "1")];
+    assert!(is_shown(&media_calls(&Ok(good()))) && is_shown(&privileges(&Ok(good()))));
+    let with = |more| Ok(good().into_iter().chain([more]).collect::<Vec<_>>());
+    assert_failed(&media_calls(&with(thread("media-1", "0", "1"))).verdict, "media-1");
+    assert_failed(&privileges(&with(thread("core", "0", "0"))).verdict, "core");
+    assert_failed(&media_calls(&Ok(vec![thread("store", "2", "1")])).verdict, "no media thread");
+    assert_not_shown(&media_calls(&denied()).verdict);
+    assert_not_shown(&privileges(&denied()).verdict);
+}
+
+#[test]
+fn an_open_file_that_is_not_the_servers_fails_the_claim() {
+    let own = [PathBuf::from("/x/state"), PathBuf::from("/x/server.log")];
+    let handed_down = ["pipe:[2]".to_owned()];
+    let open = |more: &[&str]| {
+        let usual =
+            ["socket:[1]", "anon_inode:[eventpoll]", "/dev/null", "/x/state/ringdown.db", "/x/server.log", "pipe:[2]"];
+        Ok(usual.iter().chain(more).map(|target| (*target).to_owned()).collect::<Vec<_>>())
+    };
+    assert!(is_shown(&descriptors(open(&[]), &handed_down, &own)));
+    for foreign in ["/tmp/audio.wav", "/x/states/audio", "/memfd:audio (deleted)", "anon_inode:inotify", "pipe:[3]"] {
+        assert_failed(&descriptors(open(&[foreign]), &handed_down, &own).verdict, foreign);
+    }
+    assert_not_shown(&descriptors(denied(), &handed_down, &own).verdict);
+}
+
+#[test]
+fn a_process_that_can_be_dumped_or_swapped_fails_the_claim() {
+    let health = |dumps| format!("{{\"sandbox\":{{\"dumps\":{dumps}}}}}");
+    let limits = |soft: &str, hard: &str| Ok([soft.to_owned(), hard.to_owned()]);
+    assert!(is_shown(&dumps(limits("0", "0"), &health(true))));
+    assert_failed(&dumps(limits("0", "unlimited"), &health(true)).verdict, "unlimited");
+    assert_failed(&dumps(limits("0", "0"), &health(false)).verdict, "dumped");
+    assert_failed(&dumps(limits("0", "0"), "not JSON").verdict, "dumped");
+    assert_not_shown(&dumps(denied(), &health(true)).verdict);
+
+    let kb = |text: &str| Ok(text.to_owned());
+    let (no_swap, some_swap) = (kb("Filename Type\n"), kb("Filename Type\n/swap file\n"));
+    assert!(is_shown(&swap(kb("52000 kB"), kb("0 kB"), &some_swap)));
+    assert_failed(&swap(kb("52000 kB"), kb("4 kB"), &no_swap).verdict, "4 kB");
+    assert_not_shown(&swap(kb("0 kB"), kb("0 kB"), &some_swap).verdict);
+    assert_not_shown(&swap(kb("0 kB"), kb("0 kB"), &no_swap).verdict);
+    assert_not_shown(&swap(denied(), kb("0 kB"), &no_swap).verdict);
+}
+
+#[test]
+fn a_payload_in_the_log_fails_the_claim_and_an_empty_log_shows_nothing() {
+    let log = |more: &[u8]| in_text(&[b"INFO ringdown: x ".as_slice(), more].concat(), &kept(), "ringdown");
+    assert!(matches!(log(b""), Verdict::Shown(_)));
+    assert_failed(&log(SECRET), "a payload (raw)");
+    let hexadecimal: String = SECRET.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_failed(&log(hexadecimal.as_bytes()), "a payload (hexadecimal)");
+    assert_not_shown(&in_text(b"", &kept(), "ringdown"));
+}
+
+#[test]
+fn a_payload_in_memory_fails_the_claim_and_a_blind_search_shows_nothing() {
+    let searched = |found: &[&str]| Searched { bytes: 5 << 20, found: found.iter().map(|f| (*f).to_owned()).collect() };
+    assert_eq!(nothing(&searched(&[])), Ok(5));
+    assert_failed(&nothing(&searched(&["a payload (raw) in [heap]"])).unwrap_err(), "[heap]");
+    assert_eq!(control_found(&searched(&["an SRTP key (raw) in [heap]"]), "its keys"), Ok(()));
+    assert_not_shown(&control_found(&searched(&[]), "its keys").unwrap_err());
+    assert_not_shown(&not_readable(io::ErrorKind::PermissionDenied));
+}
+
+#[test]
+fn a_server_that_reads_a_foreign_file_fails_the_claim() {
+    let refused = "ERROR The certificates cannot be reloaded; failure=x: Permission denied (os error 13)";
+    assert!(matches!(led_astray(Some(refused)), Verdict::Shown(_)));
+    assert_failed(&led_astray(Some("")), "has read");
+    assert_not_shown(&led_astray(Some("The certificates cannot be reloaded; failure=no certificate")));
+    assert_not_shown(&led_astray(None));
+}
+
+#[test]
+fn a_payload_in_a_changed_file_fails_the_claim_wherever_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    files::create_folder(&path("old/deep")).unwrap();
+    files::write(&path("old/deep/audio"), SECRET).unwrap();
+    let began = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let search = |began| {
+        let kept = kept();
+        let mut search = FileSearch { kept: &kept, began, files: 0, bytes: 0, unread: 0, found: Vec::new() };
+        search.folder(folder.path());
+        search.verdict()
+    };
+    assert_not_shown(&search(began));
+    assert_failed(&search(SystemTime::UNIX_EPOCH), "a payload (raw) in ");
+    fs::remove_file(path("old/deep/audio")).unwrap();
+    files::write(&path("old/record"), b"who called whom").unwrap();
+    assert!(matches!(search(SystemTime::UNIX_EPOCH), Verdict::Shown(_)));
+}
