@@ -5,7 +5,6 @@ use tracing::debug;
 use super::{
     call::{Call, State},
     context::{Context, Owner, Side},
-    credentials::Authorization,
     emergency_call,
     fork::{Attempt, Branch, Failure, Progress, mapped},
     leg::Leg,
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     policy::reach::Outcome,
-    sip::dialog::Dialog,
+    sip::{challenge::Authorization, dialog::Dialog},
     types::TxnId,
     wire::{
         sdp::Session,
@@ -374,7 +373,7 @@ impl Call {
             if let Some(user) = attempt.as_ref().and_then(Attempt::user) {
                 self.plan.hunt.note(user, Outcome::of(status, has_rung));
             }
-            self.after_refusal(ctx, attempt, status);
+            self.after_refusal(ctx, attempt, status, has_rung);
         }
         self.next_wave_if_idle(ctx);
     }
@@ -397,7 +396,7 @@ impl Call {
     }
 
     /// What a refusal means for the rest of the plan.
-    fn after_refusal(&mut self, ctx: &mut Context, attempt: Option<Attempt>, status: u16) {
+    fn after_refusal(&mut self, ctx: &mut Context, attempt: Option<Attempt>, status: u16, has_rung: bool) {
         match attempt {
             Some(Attempt::Emergency { trunk, has_location: true }) if emergency_call::may_be_the_location(status) => {
                 tracing::error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
@@ -405,9 +404,11 @@ impl Call {
                 self.plan.retry(Attempt::Emergency { trunk, has_location: false });
             }
             Some(Attempt::Emergency { .. }) | None => {}
-            Some(Attempt::Trunk { .. }) => {
-                // Another trunk helps when this one is in trouble, not when the callee has spoken.
-                if !matches!(status, 401 | 407 | 408 | 430 | 500..600) {
+            Some(Attempt::Trunk { index, .. }) => {
+                // Another trunk helps when this one is in trouble, not when the callee has spoken or may have heard it ring.
+                let is_of_trunk = matches!(status, 401 | 407 | 408 | 430 | 500..600)
+                    || ctx.trunks.trunk(index).failover_codes.contains(&status);
+                if has_rung || !is_of_trunk {
                     self.plan.give_up();
                 }
             }

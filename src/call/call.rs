@@ -11,7 +11,7 @@ use super::{
     early_update::EarlyUpdate,
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
-    fork::{Branch, Failure, Plan, Progress},
+    fork::{Branch, Failure, Outside, Plan, Progress},
     handover::{Handover, Part},
     in_dialog::Relayed,
     interface::{CallDetail, CallView, LegDetail, SilenceView},
@@ -44,6 +44,16 @@ pub(super) struct Caller {
     pub direct_line: Option<String>,
     /// The callee is not to know who calls (RFC 3323).
     pub is_private: bool,
+}
+
+impl Caller {
+    /// The user whose device calls.
+    pub(super) fn user_name(&self) -> Option<&str> {
+        match &self.peer {
+            Peer::Device(name) => Some(name),
+            Peer::Trunk(_) | Peer::Unknown => None,
+        }
+    }
 }
 
 /// What a new call is made of.
@@ -168,6 +178,9 @@ impl Call {
             Peer::Trunk(trunk) => Some(trunk),
             Peer::Device(_) | Peer::Unknown => None,
         };
+        if a.trunk.is_some() {
+            a.negotiation.keep_to_telephony();
+        }
         a.is_private = caller.is_private;
         a.enter(ctx, id, Side::A);
         a.note_abilities(&pending.request);
@@ -504,6 +517,21 @@ impl Call {
     /// Where its legs are reached.
     pub(super) fn flows(&self) -> impl Iterator<Item = &Flow> {
         std::iter::once(&self.a.flow).chain(self.branches.values().map(|branch| &branch.leg.flow))
+    }
+
+    /// Whether one of its legs is on this trunk, or is to be.
+    pub(super) fn takes_trunk(&self, trunk: usize) -> bool {
+        let is_in_use = |number: u32, branch: &Branch| {
+            (branch.progress != Progress::Over || self.winner == Some(number)) && branch.leg.trunk == Some(trunk)
+        };
+        self.a.trunk == Some(trunk) || self.branches.iter().any(|(number, branch)| is_in_use(*number, branch))
+    }
+
+    /// A call outside: on whose behalf it left, the number, the trunk that took it, and for how long it has lasted.
+    pub(super) fn outside(&self, now: Instant) -> Option<(&Outside, Option<&str>, u64)> {
+        let end_ms = if self.state == State::Ended { self.cdr.end_ms } else { now.unix_ms() };
+        let talked_ms = self.cdr.answer_ms.map_or(0, |answer_ms| end_ms.saturating_sub(answer_ms));
+        self.plan.outside.as_ref().map(|outside| (outside, self.cdr.trunk.as_deref(), talked_ms))
     }
 
     /// Users whose devices are in this call.

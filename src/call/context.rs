@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::{
     interface::{Counters, Output},
     trunks::Trunks,
+    usage::Usage,
 };
 use crate::{
     config::{Config, Directory},
@@ -63,6 +64,10 @@ pub(super) enum Owner {
     Message(u64),
     /// `check-sync` to a device, by its place among those asked.
     Resync(u64, usize),
+    /// REGISTER to the trunk with this index.
+    Registration(usize),
+    /// OPTIONS to a trunk's server.
+    Ping(u64),
     /// Nobody waits for it: any other BYE.
     Nobody,
 }
@@ -83,6 +88,7 @@ pub(super) struct Context {
     pub table: Table,
     pub ports: Ports,
     pub trunks: Trunks,
+    pub usage: Usage,
     pub rng: Rng,
     pub counters: Counters,
     /// What upstream servers are asked to send less (RFC 7339).

@@ -7,6 +7,7 @@ mod identification;
 mod inspection;
 mod messages;
 mod notifications;
+mod outside;
 mod preemption;
 mod reach;
 mod registrations;
@@ -42,7 +43,10 @@ use super::{
     received_history::ReceivedHistory,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
+    trunk_pings::TrunkPings,
+    trunk_registrations::TrunkRegistrations,
     trunks::Trunks,
+    usage::Usage,
 };
 use crate::{
     config::Directory,
@@ -95,6 +99,8 @@ pub struct Core {
     resyncs: Resyncs,
     inspections: Inspections,
     subscriptions: Subscriptions,
+    trunk_registrations: TrunkRegistrations,
+    trunk_pings: TrunkPings,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
     /// Calls by the transaction of the caller's INVITE, for CANCEL; and re-INVITEs of either side.
@@ -126,11 +132,12 @@ impl Core {
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
         let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
-        let ctx = Context {
+        let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
             ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
+            usage: Usage::default(),
             config,
             directory,
             listeners,
@@ -144,6 +151,8 @@ impl Core {
             device_legs: HashMap::new(),
             media: HashMap::new(),
         };
+        let trunk_registrations = TrunkRegistrations::new(&mut ctx);
+        let trunk_pings = TrunkPings::new(&mut ctx);
         let mut core = Self {
             ctx,
             site,
@@ -161,6 +170,8 @@ impl Core {
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            trunk_registrations,
+            trunk_pings,
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
             invite_keys: HashSet::new(),
@@ -194,16 +205,23 @@ impl Core {
             Input::Resolved { query, question, reply } => {
                 let trunk = usize::try_from(query).unwrap_or(usize::MAX);
                 self.ctx.trunks.resolved(now, trunk, question, reply);
+                self.trunk_registrations.resolved(&self.ctx, trunk);
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
             Input::Inspect { id, call } => self.inspect(id, &call),
             Input::TestCall { id } => self.order_test_call(id),
+            Input::DrainTrunk { trunk, is_draining } => {
+                self.ctx.trunks.set_draining(&trunk, is_draining);
+            }
+            Input::Unbar { user } => self.ctx.usage.forgive(&user),
             Input::Drain => self.is_draining = true,
+            Input::Leave => self.trunk_registrations.leave(now),
             Input::Timeout => self.timeout(),
         }
         self.run_machines();
+        self.ctx.trunks.note_conditions(&self.ctx.listeners);
     }
 
     /// Drain until `Timeout`.
@@ -247,9 +265,11 @@ impl Core {
                 Dialled::Emergency(_) => self.registrar.is_bound(flow) || self.is_in_site_networks(flow),
                 Dialled::Ordinary(dialled) => {
                     // A datagram's source can be forged, and so can the mark: only while a callback may come.
-                    self.expects_callbacks()
-                        && self.ctx.trunks.owner_of(flow).is_some()
-                        && self.calls_back(message, &dialled)
+                    let trunk = self.ctx.trunks.owner_of(flow).filter(|_| self.expects_callbacks());
+                    trunk.is_some_and(|trunk| match self.called_at_account(trunk, message) {
+                        Some((dialled, _)) => self.calls_back(message, &dialled),
+                        None => self.calls_back(message, &dialled),
+                    })
                 }
                 Dialled::Test(_) => false,
             },
@@ -303,7 +323,8 @@ impl Core {
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
                 transaction::Output::Timeout(_) => {
                     self.drain_registrar(None);
-                    if !self.report_unsendable() && !self.advance_transfers() && !self.notify() {
+                    let is_settled = !self.report_unsendable() && !self.advance_transfers() && !self.notify();
+                    if is_settled && !self.trunk_registrations.advance(&mut self.ctx) {
                         break;
                     }
                 }
@@ -384,6 +405,8 @@ impl Core {
             Owner::Resync(id, index) => {
                 self.resyncs.response(&mut self.ctx, (id, index), status, response.is_some());
             }
+            Owner::Registration(trunk) => self.trunk_registrations.response(&mut self.ctx, trunk, status, response),
+            Owner::Ping(id) => self.trunk_pings.response(&mut self.ctx, id, status, response.is_some()),
             Owner::Reinvite(id, side) => self.with_call(id, |call, ctx| match response {
                 Some(response) => call.reinvite_response(ctx, side, response),
                 None => call.reinvite_failed(ctx, side, status, reason),
@@ -480,6 +503,14 @@ impl Core {
             return self.refuse(&pending, &refusal);
         }
         let Some(caller) = self.identify(&pending) else { return };
+        let of_account = match caller.peer {
+            Peer::Trunk(trunk) => self.called_at_account(trunk, &pending.request),
+            Peer::Device(_) | Peer::Unknown => None,
+        };
+        let (dialled, uri) = match &of_account {
+            Some((dialled, uri)) => (dialled, uri.clone()),
+            None => (dialled, pending.request.request_uri().to_owned()),
+        };
         let is_full = self.is_draining || self.live_calls >= self.calls_max;
         let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
         if is_full && !is_callback() {
@@ -489,7 +520,7 @@ impl Core {
         if pending.request.header(Name::Replaces).is_some() {
             return self.replace(pending, caller);
         }
-        self.route(pending, caller, dialled);
+        self.route(pending, caller, dialled, &uri);
     }
 
     fn refuse(&mut self, pending: &Pending, refusal: &Refusal) {
@@ -547,7 +578,7 @@ impl Core {
         };
         let (user, line) = (user.map(|user| &**user), caller.direct_line.as_deref());
         let situation = emergency::Situation { class, source, user, line, turn: self.ctx.counters.emergency_routed };
-        let is_up = |trunk| self.ctx.trunks.is_believed_up(self.ctx.now, trunk);
+        let is_up = |trunk| self.ctx.trunks.is_believed_up(self.ctx.now, trunk, &self.ctx.listeners);
         emergency::decide(&situation, &self.ctx.config, is_up)
     }
 
@@ -558,14 +589,21 @@ impl Core {
         }
     }
 
-    fn route(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary) {
+    /// `uri`: what was called.
+    fn route(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
         let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
-        let callee = called_party(pending.request.request_uri());
+        let callee = called_party(uri);
         // A sips URI asks for TLS all the way (RFC 3261 section 26.2.2).
         let is_secure = is_sips(pending.request.request_uri());
         let target = routing::route(dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
-        let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
-        let mut plan = self.plan(target, pending.request.request_uri(), is_secure);
+        let (target, device) = self.device_target(uri, is_from_trunk, target);
+        let (payer, mut caller) = (caller.user_name().map(str::to_owned), caller);
+        let is_presented = !matches!(target, Target::Outside(_)) || self.present(&mut caller, &pending.request);
+        let mut plan = if is_presented {
+            self.plan(target, uri, is_secure, payer.as_deref())
+        } else {
+            Err((403, "Caller Number Not Allowed"))
+        };
         if is_from_trunk {
             let refusal = plan.as_ref().err().copied().unwrap_or_default();
             plan = self.answer_callback(plan.ok(), &pending.request, dialled).ok_or(refusal);
@@ -682,6 +720,7 @@ impl Core {
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
             self.note_idle(&call);
+            self.note_spent(&call);
             self.report_test_call(&call);
             self.ctx.counters.quality.observe(&cdr);
             self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
@@ -738,6 +777,7 @@ impl Core {
         self.ctx.table.handle_input(self.ctx.now, transaction::Input::FlowFailed { flow });
         if flow.connection != ConnectionId::NONE {
             self.ctx.trunks.connection_failed(flow.connection);
+            self.trunk_registrations.connection_failed(self.ctx.now, flow.connection);
             self.certified_users.remove(&flow.connection);
             self.keep_alives.forget(flow.connection);
             let users = self.registrar.users_on(&flow);
@@ -766,6 +806,8 @@ impl Core {
             self.registrar.iter().map(|b| b.aor.clone()).filter(|aor| directory.by_name(aor).is_none()).collect();
         self.ctx.directory = directory;
         self.last_call_ends.retain(|user, _| self.ctx.directory.by_name(user).is_some());
+        let directory = &self.ctx.directory;
+        self.ctx.usage.retain(|user| directory.by_name(user).is_some());
         self.users_changed();
         for aor in gone {
             self.registrar.handle_input(self.ctx.now, registrar::Input::Forget { aor });
@@ -780,6 +822,8 @@ impl Core {
         self.resyncs.timeout(&mut self.ctx);
         self.subscriptions.timeout(now);
         self.ctx.trunks.timeout(now);
+        self.trunk_registrations.timeout(now);
+        self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
@@ -802,7 +846,9 @@ impl Core {
             unreachable!("every input ends with drained trunks")
         };
         let flows = self.keep_alives.next_timeout();
-        [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows].into_iter().flatten().min()
+        let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
+        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows];
+        others.into_iter().chain(trunks).flatten().min()
     }
 
     /// Limits that a test can reach.

@@ -1,51 +1,10 @@
-//! What a trunk asks for before it takes our requests, and our answer (RFC 3261 section 22, RFC 7616).
-
-use std::fmt;
+//! A trunk's challenges to the requests of a call, and our answers: whose password is shown for which leg.
 
 use super::{context::Context, leg::Leg};
 use crate::{
-    types::Secret,
-    wire::sip::{Message, Method, Name, digest},
+    sip::challenge::{Authorization, Challenge},
+    wire::sip::{Message, Method},
 };
-
-/// Challenges to one request that are answered; a trunk whose nonces are stale at once gets no further.
-const ANSWERS_MAX: u8 = 3;
-
-/// A trunk's last challenge. It is answered again in each further request of the dialog, which saves a round trip and lets
-/// BYE pass at once.
-pub(super) struct Challenge {
-    /// Of our answer.
-    header: &'static str,
-    lines: Vec<String>,
-    /// The nonce count.
-    uses: u32,
-}
-
-impl fmt::Debug for Challenge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Challenge({}, used {} times)", self.header, self.uses)
-    }
-}
-
-/// Header name and value of an answer.
-pub(super) type Authorization = (&'static str, Secret<String>);
-
-impl Challenge {
-    fn read(response: &Message) -> Option<Self> {
-        let (challenge, header) = match response.status() {
-            401 => (Name::WwwAuthenticate, "Authorization"),
-            407 => (Name::ProxyAuthenticate, "Proxy-Authorization"),
-            _ => return None,
-        };
-        Some(Self { header, lines: response.lines(challenge).map(str::to_owned).collect(), uses: 0 })
-    }
-
-    /// The password was right, the nonce too old.
-    fn is_stale(&self) -> bool {
-        let says_so = |line: &String| line.to_ascii_lowercase().replace(['"', ' '], "").contains("stale=true");
-        self.lines.iter().any(says_so)
-    }
-}
 
 impl Leg {
     /// Whether a request of ours that was answered with this challenge should be sent again: the first time, or if only
@@ -59,7 +18,7 @@ impl Leg {
     /// The same for a request of which `answers` challenges were answered.
     pub(super) fn takes_challenge(&mut self, response: &Message, answers: u8) -> bool {
         let Some(challenge) = self.trunk.and_then(|_| Challenge::read(response)) else { return false };
-        let is_new = answers == 0 || challenge.is_stale() && answers < ANSWERS_MAX;
+        let is_new = challenge.deserves_answer(answers);
         if is_new {
             self.challenge = Some(challenge);
         }
@@ -76,13 +35,9 @@ impl Leg {
     ) -> Option<Authorization> {
         let trunk = self.trunk?;
         let challenge = self.challenge.as_mut()?;
-        let cnonce = ctx.rng.token(16);
         let user = ctx.trunks.trunk(trunk).user.as_deref()?;
-        let password = ctx.trunks.password(trunk)?.expose();
-        challenge.uses = challenge.uses.saturating_add(1);
-        let lines = challenge.lines.iter().map(String::as_str);
-        let value = digest::answer(lines, user, password, method.as_str(), uri, body, &cnonce, challenge.uses)?;
-        let authorization = (challenge.header, Secret::new(value));
+        let password = ctx.trunks.password(trunk)?;
+        let authorization = challenge.answer((user, password), (method.as_str(), uri, body), &mut ctx.rng)?;
         if method == Method::Invite {
             self.invite_authorization = Some(authorization.clone());
         }

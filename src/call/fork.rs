@@ -4,12 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{
-    context::Context, credentials::Authorization, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg,
-    provisional::Received,
-};
+use super::{context::Context, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
-    sip::registrar::Binding,
+    sip::{challenge::Authorization, registrar::Binding},
     types::{Instant, TxnId},
     wire::sip::{Message, Method, Name, NameAddr},
 };
@@ -66,6 +63,17 @@ pub(super) struct Plan {
     pub hunt: Hunt,
     /// What each branch of the last wave may make of the call (RFC 5393 section 5.3.3).
     pub branch_breadth: usize,
+    /// It leads outside.
+    pub outside: Option<Outside>,
+}
+
+/// Whose limits a call outside counts against.
+#[derive(Clone, Debug)]
+pub(super) struct Outside {
+    /// Who called, forwarded or transferred there.
+    pub user: String,
+    /// In its canonical form.
+    pub number: String,
 }
 
 impl Plan {

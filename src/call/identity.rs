@@ -1,23 +1,26 @@
 //! Whom a leg shows as its sender (RFC 3323, RFC 3325): what this server knows of it, never what a device claims.
 //!
 //! From and P-Asserted-Identity of everything sent are written here from a [`Caller`], which authentication made.
-//! P-Asserted-Identity, P-Preferred-Identity and Remote-Party-ID of devices are not read at all. Configured trunks are in
-//! the trust domain: theirs is read, and they are told who an anonymous caller is, with `Privacy: id`.
+//! P-Asserted-Identity and Remote-Party-ID of devices are not read at all, and P-Preferred-Identity only to choose among the
+//! numbers that their user may present. Configured trunks are in the trust domain: theirs is read, and they are told who an
+//! anonymous caller is, with `Privacy: id`, in the form and the headers that each is configured for.
 
 use super::{
     call::{Call, Caller},
     context::{Context, Side},
     leg::Peer,
-    outgoing::{caller_number, escaped_user, host},
+    outgoing::{caller_number, escaped_user, host, number_for},
 };
 use crate::{
-    config::{Config, Trunk},
+    config::{Config, FromAddress, IdentityHeader, Register, Trunk},
     types::limits::DISPLAY_NAME_CHARS_MAX,
     wire::sip::{Message, Name, RequestBuilder, ResponseBuilder, Uri},
 };
 
 /// From of a caller who asked for privacy (RFC 3323 section 4.1.1.3).
 const ANONYMOUS: &str = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+
+const ANONYMOUS_USER: &str = "anonymous";
 
 /// A sender as one peer is shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(super) struct Identity {
     /// User part of the Contact, escaped.
     pub contact_user: String,
     asserted: Option<String>,
+    /// Where that stands.
+    headers: Vec<IdentityHeader>,
     is_private: bool,
 }
 
@@ -36,23 +41,38 @@ impl Identity {
         let user = escaped_user(&caller.user);
         let address = format!("{}<sip:{user}@{}>", spaced(&quoted(&caller.display)), host(&config.server.domain));
         if caller.is_private {
-            return Self::anonymous(None);
+            return Self { from: ANONYMOUS.to_owned(), contact_user: ANONYMOUS_USER.to_owned(), ..Self::hidden() };
         }
-        Self { from: address.clone(), contact_user: user, asserted: Some(address), is_private: false }
+        let headers = vec![IdentityHeader::Asserted];
+        Self { from: address.clone(), contact_user: user, asserted: Some(address), headers, is_private: false }
     }
 
     /// As a trunk sees it: by a number that is the company's.
     pub(super) fn to_trunk(config: &Config, trunk: &Trunk, caller: &Caller) -> Self {
-        let user = escaped_user(&caller_number(trunk, caller));
-        let address = format!("<sip:{user}@{};user=phone>", host(&config.server.domain));
-        if caller.is_private {
-            return Self::anonymous(Some(address));
+        let number = number_for(config, trunk, &caller_number(trunk, caller));
+        let user = escaped_user(&number);
+        // A registrar knows its customers under its own domain.
+        let is_registered = trunk.register != Register::Off;
+        let domain = host(if is_registered { trunk.domain() } else { &config.server.domain });
+        let address = format!("<sip:{user}@{domain};user=phone>");
+        let account = trunk.user.as_ref().filter(|_| trunk.from == FromAddress::Account);
+        let from = account.map(|account| format!("<sip:{}@{domain}>", escaped_user(account)));
+        let shown = Self {
+            from: from.unwrap_or_else(|| address.clone()),
+            contact_user: user,
+            asserted: Some(address),
+            headers: trunk.identity.clone(),
+            is_private: caller.is_private,
+        };
+        if !caller.is_private {
+            return shown;
         }
-        Self { from: address.clone(), contact_user: user, asserted: Some(address), is_private: false }
+        Self { from: ANONYMOUS.to_owned(), contact_user: ANONYMOUS_USER.to_owned(), ..shown }
     }
 
-    fn anonymous(asserted: Option<String>) -> Self {
-        Self { from: ANONYMOUS.to_owned(), contact_user: "anonymous".to_owned(), asserted, is_private: true }
+    /// Nothing is told.
+    const fn hidden() -> Self {
+        Self { from: String::new(), contact_user: String::new(), asserted: None, headers: Vec::new(), is_private: true }
     }
 
     /// P-Asserted-Identity; `None`: the peer is told nothing.
@@ -63,7 +83,15 @@ impl Identity {
     /// Adds what goes beside From.
     pub(super) fn assert(&self, request: RequestBuilder) -> RequestBuilder {
         let Some(asserted) = &self.asserted else { return request };
-        let request = request.header("P-Asserted-Identity", asserted);
+        let privacy = if self.is_private { "full" } else { "off" };
+        let request = self.headers.iter().fold(request, |request, header| match header {
+            IdentityHeader::Asserted => request.header("P-Asserted-Identity", asserted),
+            IdentityHeader::Preferred => request.header("P-Preferred-Identity", asserted),
+            IdentityHeader::RemoteParty => {
+                let value = format_args!("{asserted};party=calling;screen=yes;privacy={privacy}");
+                request.header("Remote-Party-ID", value)
+            }
+        });
         if self.is_private { request.header("Privacy", "id") } else { request }
     }
 }

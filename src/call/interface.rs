@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::{Config, Directory, NotifyTarget},
     media,
+    policy::outside::LIMITS,
     sip::{
         locate,
         registrar::{Binding, Change},
@@ -95,8 +96,19 @@ pub enum Input {
     TestCall {
         id: u64,
     },
+    /// An operator keeps new calls off a trunk, or lets them take it again. A name that no trunk has is ignored.
+    DrainTrunk {
+        trunk: String,
+        is_draining: bool,
+    },
+    /// An operator lets a user call international and premium numbers again.
+    Unbar {
+        user: String,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
+    /// Take the registrations at trunks back: the end is near.
+    Leave,
     Timeout,
 }
 
@@ -163,7 +175,10 @@ impl fmt::Debug for Input {
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
             Self::TestCall { id } => write!(f, "TestCall({id})"),
+            Self::DrainTrunk { trunk, is_draining } => write!(f, "DrainTrunk({trunk}, {is_draining})"),
+            Self::Unbar { user } => write!(f, "Unbar({user})"),
             Self::Drain => f.write_str("Drain"),
+            Self::Leave => f.write_str("Leave"),
             Self::Timeout => f.write_str("Timeout"),
         }
     }
@@ -287,6 +302,46 @@ pub struct LineView {
     pub callback: Option<String>,
 }
 
+/// A user who has made as many international and premium calls as a day allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BarredView {
+    pub user: String,
+    /// Within the last 24 hours.
+    pub costly_calls: usize,
+}
+
+/// A trunk as the admin API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrunkView {
+    pub name: String,
+    /// `up`, `draining`, `down`, `off`.
+    pub state: &'static str,
+    /// `None`: this server does not register there.
+    pub registration: Option<RegistrationView>,
+    /// Where DNS and the configuration say that it is.
+    pub servers: Vec<ServerView>,
+    /// Live calls over it.
+    pub calls: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RegistrationView {
+    /// `registering`, `registered`, `failed`, `left`.
+    pub state: &'static str,
+    /// End of a registration, or the next attempt after a failure, in milliseconds since the Unix epoch.
+    pub at_ms: Option<u64>,
+    /// Of the last failure, while it failed: the registrar's, or 408 or 503 for none.
+    pub status: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerView {
+    pub transport: &'static str,
+    pub address: SocketAddr,
+    /// It answered last, or was not asked yet.
+    pub up: bool,
+}
+
 /// What became of asking one device to fetch its configuration again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceSync {
@@ -336,6 +391,8 @@ pub struct Counters {
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,
+    /// Calls outside denied at a limit, in the order of [`crate::policy::outside::LIMITS`].
+    pub limits_reached: [u64; LIMITS.len()],
     /// Final answers of trunks to emergency calls, by trunk and status; 408 also where none came in time.
     pub emergency_attempts: BTreeMap<(String, u16), u64>,
     pub emergency_setup: SetupTimes,

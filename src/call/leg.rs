@@ -5,12 +5,12 @@ use bytes::Bytes;
 use super::{
     cdr::LegRecord,
     context::{Context, Owner, Pending, Side},
-    credentials::{Authorization, Challenge},
 };
 use crate::{
     media::{self, Command, Formats, LegReport, Remote, Silence},
     policy::security::LegSecurity,
     sip::{
+        challenge::{Authorization, Challenge},
         dialog::Dialog,
         offer_answer::{self, LocalMedia, Settled},
         registrar::Binding,

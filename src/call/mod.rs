@@ -43,13 +43,17 @@ mod session_timer;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod trunk_pings;
+mod trunk_registrations;
 mod trunks;
 mod update;
+mod usage;
 
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail, LineView, Output,
-    Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall, TestRefusal,
+    BarredView, CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail,
+    LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall,
+    TestRefusal, TrunkView,
 };
 pub use notification::Notice;

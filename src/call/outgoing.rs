@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::{
     call::{Call, Caller},
     context::{ALLOW, Context, Owner, PRODUCT, Side},
-    credentials::Authorization,
     diversion,
     emergency_call::{self, EmergencyInfo},
     failover::Failover,
@@ -19,10 +18,15 @@ use super::{
     trunks::Reach,
 };
 use crate::{
-    config::Trunk,
-    policy::security::{self, leg_security},
+    config::{Config, Trunk},
+    policy::{
+        emergency::table,
+        number,
+        security::{self, leg_security},
+    },
     sip::{
         MAX_FORWARDS,
+        challenge::Authorization,
         dialog::is_sips,
         locate::Target,
         session_timer::{OPTION_TAG, SessionTimer},
@@ -52,6 +56,9 @@ pub(super) fn leg_for(
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index, failover)?;
+            if matches!(attempt, Attempt::Trunk { .. }) {
+                ctx.usage.takes_trunk(ctx.now, *index);
+            }
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let contact_user = emergency.map_or_else(
@@ -60,6 +67,7 @@ pub(super) fn leg_for(
             );
             let mut leg = Leg::new(ctx, id, flow, security, contact_user);
             leg.trunk = Some(*index);
+            leg.negotiation.keep_to_telephony();
             leg.session_timer = SessionTimer::new(emergency.is_none());
             Ok(leg)
         }
@@ -72,7 +80,7 @@ fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, F
 }
 
 /// The flow to a target of the trunk that will do.
-fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Target) -> bool) -> Option<Flow> {
+pub(super) fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Target) -> bool) -> Option<Flow> {
     match ctx.trunks.reach(ctx.now, trunk, will_do, &ctx.listeners, &mut ctx.rng) {
         Reach::Flow(flow) => Some(flow),
         Reach::Connect(flow) => {
@@ -109,6 +117,14 @@ pub(super) fn stream_for_large(
 /// The identity shown to a trunk: the caller's direct line, else the trunk's first number.
 pub(super) fn caller_number(trunk: &Trunk, caller: &Caller) -> String {
     caller.direct_line.clone().or_else(|| trunk.numbers.first().cloned()).unwrap_or_else(|| caller.user.clone())
+}
+
+/// A number as this trunk wants it written.
+pub(super) fn number_for(config: &Config, trunk: &Trunk, number: &str) -> String {
+    match table::region(&config.company.region) {
+        Some(region) => number::written(number, trunk.number_form, region),
+        None => number.to_owned(),
+    }
 }
 
 /// What a trunk is shown in the place of an extension that has no outside number.
@@ -218,7 +234,8 @@ impl Invite<'_> {
             }
             Attempt::Trunk { index, number } => {
                 let trunk = ctx.trunks.trunk(*index);
-                let uri = format!("sip:{}@{};user=phone", escaped_user(number), trunk_host(trunk));
+                let number = number_for(&ctx.config, trunk, number);
+                let uri = format!("sip:{}@{};user=phone", escaped_user(&number), trunk_host(trunk));
                 let from = Identity::to_trunk(&ctx.config, trunk, caller).from;
                 (uri.clone(), format!("<{uri}>"), from)
             }
@@ -250,8 +267,11 @@ pub(super) fn with_offer(request: RequestBuilder, offer: Option<&str>) -> Reques
     }
 }
 
-/// `host` or `host:port` of a trunk's URIs.
+/// Host part of a trunk's URIs: the carrier's domain, or `host` or `host:port`.
 pub(super) fn trunk_host(trunk: &Trunk) -> String {
+    if let Some(domain) = &trunk.domain {
+        return host(domain);
+    }
     let name = host(&trunk.host);
     let usual = trunk.transport.unwrap_or(Transport::Udp).default_port();
     trunk.port.filter(|port| *port != usual).map_or_else(|| name.clone(), |port| format!("{name}:{port}"))

@@ -46,9 +46,9 @@ pub(super) fn address_of<'b>(config: &'b Config, binding: &'b Binding, line: Opt
 fn own_number<'c>(config: &'c Config, pbx: &'c Pbx, uri: &Uri<'_>) -> Option<&'c str> {
     let user = uri.user_decoded()?;
     let number: String = user.split(';').next()?.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect();
-    let country_code = table::region(&config.company.region).map_or("", |region| region.country_code);
-    let outside = number::to_e164(&number, country_code, &config.dialing.outside_prefixes);
-    let forms = std::iter::once(outside).chain(number::inbound_forms(&number, country_code));
+    let region = table::region(&config.company.region)?;
+    let outside = number::to_e164(&number, region, &config.dialing.outside_prefixes);
+    let forms = std::iter::once(outside).chain(number::inbound_forms(&number, region));
     forms.into_iter().find_map(|form| pbx.numbers.get(&form)).map(String::as_str)
 }
 

@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
+use tracing::{info, warn};
+
 use crate::{
-    config::{Config, Trunk},
+    config::{Config, Register, Trunk},
     policy::certificate::names_domain,
     sip::locate::{self, Destination, Health, Locator, Question, Reply, Target},
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames},
@@ -26,6 +28,35 @@ struct TrunkState {
     health: Health,
     /// The TCP or TLS connections in use.
     flows: HashMap<Target, Flow>,
+    /// Where this server is registered: calls go there, too.
+    home: Option<Target>,
+    /// An operator keeps new calls off it.
+    is_draining: bool,
+    /// As last logged.
+    condition: Option<Condition>,
+}
+
+/// What can be expected of a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Up,
+    /// Its calls go on, and it gets no new one but for emergencies.
+    Draining,
+    /// None of its servers is known to answer, or this server should be registered there and is not.
+    Down,
+    /// Not in use.
+    Off,
+}
+
+impl Condition {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Down => "down",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// How to reach a trunk now.
@@ -69,18 +100,34 @@ impl Trunks {
     /// must come from its address over its transport, or be one we opened to it. The address of a trunk that proves itself
     /// by a certificate counts for nothing.
     pub(super) fn owner_of(&self, flow: &Flow) -> Option<usize> {
+        self.certified_owner_of(flow).or_else(|| self.owners_by_address(flow).next())
+    }
+
+    /// The same for a request to this user part: of several trunks at one address, the one that has registered it.
+    pub(super) fn owner_of_request(&self, flow: &Flow, user: Option<&str>) -> Option<usize> {
+        let has_registered = |index: &usize| user.is_some() && self.account(*index) == user;
+        let by_account = || self.owners_by_address(flow).find(has_registered);
+        self.certified_owner_of(flow).or_else(by_account).or_else(|| self.owner_of(flow))
+    }
+
+    fn owners_by_address(&self, flow: &Flow) -> impl Iterator<Item = usize> {
         let is_theirs = |target: &Target| match flow.transport {
             Transport::Udp => target.address == flow.remote,
             Transport::Tcp | Transport::Tls => target.address.ip() == flow.remote.ip(),
         };
-        let by_address = || {
-            self.states.iter().enumerate().position(|(index, state)| {
-                self.trunk(index).client_name.is_none()
-                    && state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
-                    || state.flows.values().any(|f| f.connection == flow.connection && f.transport == flow.transport)
-            })
+        let is_owner = move |&index: &usize| {
+            let state = &self.states[index];
+            self.trunk(index).client_name.is_none()
+                && state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
+                || state.flows.values().any(|f| f.connection == flow.connection && f.transport == flow.transport)
         };
-        self.certified_owner_of(flow).or_else(by_address)
+        (0..self.states.len()).filter(is_owner)
+    }
+
+    /// The user part of the one Contact that this server registers at a trunk.
+    pub(super) fn account(&self, index: usize) -> Option<&str> {
+        let trunk = self.trunk(index);
+        trunk.user.as_deref().filter(|_| trunk.register == Register::Account)
     }
 
     /// The flow to the trunk's best target of those that will do: one that is not in trouble, if there is one. Opens a
@@ -96,7 +143,9 @@ impl Trunks {
         let state = &mut self.states[index];
         let mut targets = state.locator.as_ref().map_or_else(Vec::new, |locator| locator.order(rng));
         targets.retain(|target| will_do(target) && is_usable(target, listeners));
-        let healthy = targets.iter().find(|target| !state.health.is_skipped(now, target));
+        let is_healthy = |target: &&Target| !state.health.is_skipped(now, target);
+        let at_home = targets.iter().find(|target| Some(**target) == state.home).filter(is_healthy);
+        let healthy = at_home.or_else(|| targets.iter().find(is_healthy));
         let Some(&target) = healthy.or_else(|| targets.first()) else { return Reach::Unreachable };
         if let Some(flow) = state.flows.get(&target) {
             return Reach::Flow(*flow);
@@ -122,10 +171,89 @@ impl Trunks {
         self.states[index].targets().any(|target| will_do(target) && is_usable(target, listeners))
     }
 
-    /// Whether one of its servers is not known to be in trouble.
-    pub(super) fn is_believed_up(&self, now: Instant, index: usize) -> bool {
+    /// Whether one of its targets is in no trouble.
+    pub(super) fn has_healthy(&self, now: Instant, index: usize, listeners: &[(Transport, SocketAddr)]) -> bool {
+        self.has(index, |target| !self.is_skipped(now, index, target), listeners)
+    }
+
+    /// Whether other targets go before this one.
+    pub(super) fn is_skipped(&self, now: Instant, index: usize, target: &Target) -> bool {
+        self.states[index].health.is_skipped(now, target)
+    }
+
+    /// Those that can be used, each with whether it is in trouble.
+    pub(super) fn targets(&self, index: usize, listeners: &[(Transport, SocketAddr)]) -> Vec<(Target, bool)> {
         let state = &self.states[index];
-        state.targets().any(|target| !state.health.is_skipped(now, target))
+        let usable = state.targets().filter(|target| is_usable(target, listeners));
+        usable.map(|target| (*target, state.health.is_in_trouble(target))).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// `None`: this server is not registered there.
+    pub(super) fn set_home(&mut self, index: usize, home: Option<Target>) {
+        self.states[index].home = home;
+    }
+
+    /// `false`: there is no such trunk.
+    pub(super) fn set_draining(&mut self, name: &str, is_draining: bool) -> bool {
+        let index = self.config.trunks.iter().position(|trunk| trunk.name == name);
+        if let Some(index) = index {
+            self.states[index].is_draining = is_draining;
+        }
+        index.is_some()
+    }
+
+    pub(super) fn condition(&self, index: usize, listeners: &[(Transport, SocketAddr)]) -> Condition {
+        let (trunk, state) = (self.trunk(index), &self.states[index]);
+        if !trunk.is_enabled {
+            Condition::Off
+        } else if state.is_draining {
+            Condition::Draining
+        } else if self.is_away(index) || self.targets(index, listeners).iter().all(|(_, is_in_trouble)| *is_in_trouble)
+        {
+            Condition::Down
+        } else {
+            Condition::Up
+        }
+    }
+
+    /// Those that can be expected to answer before the others. One that has failed has its place again when its servers have
+    /// another chance: without OPTIONS nothing else would tell that it is back.
+    pub(super) fn best_first(&self, now: Instant, indices: &mut [usize], listeners: &[(Transport, SocketAddr)]) {
+        indices.sort_by_key(|index| (self.states[*index].is_draining, !self.is_promising(now, *index, listeners)));
+    }
+
+    /// Whether it can be expected to answer, and no operator keeps calls off it.
+    pub(super) fn is_believed_up(&self, now: Instant, index: usize, listeners: &[(Transport, SocketAddr)]) -> bool {
+        !self.states[index].is_draining && self.is_promising(now, index, listeners)
+    }
+
+    fn is_promising(&self, now: Instant, index: usize, listeners: &[(Transport, SocketAddr)]) -> bool {
+        !self.is_away(index) && self.has_healthy(now, index, listeners)
+    }
+
+    /// This server should be registered there and is not.
+    fn is_away(&self, index: usize) -> bool {
+        self.trunk(index).register != Register::Off && self.states[index].home.is_none()
+    }
+
+    /// Logs what has changed.
+    pub(super) fn note_conditions(&mut self, listeners: &[(Transport, SocketAddr)]) {
+        for index in 0..self.states.len() {
+            let condition = self.condition(index, listeners);
+            let earlier = self.states[index].condition.replace(condition);
+            let trunk = &self.config.trunks[index].name;
+            match condition {
+                _ if earlier.is_none_or(|earlier| earlier == condition) => {}
+                Condition::Down => warn!(trunk, "The trunk is down."),
+                Condition::Up | Condition::Draining | Condition::Off => {
+                    info!(trunk, condition = condition.as_str(), "The trunk has changed.");
+                }
+            }
+        }
     }
 
     pub(super) fn target_failed(&mut self, now: Instant, index: usize, target: Target) {
@@ -184,7 +312,14 @@ impl TrunkState {
     fn new(now: Instant, trunk: &Trunk) -> Self {
         let destination = Destination { host: trunk.host.clone(), port: trunk.port, transport: trunk.transport };
         let locator = trunk.is_enabled.then(|| Locator::new(now, destination));
-        Self { locator, health: Health::default(), flows: HashMap::new() }
+        Self {
+            locator,
+            health: Health::default(),
+            flows: HashMap::new(),
+            home: None,
+            is_draining: false,
+            condition: None,
+        }
     }
 
     fn targets(&self) -> impl Iterator<Item = &Target> {

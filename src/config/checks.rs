@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Media, NotifyTarget, Pbx, Problem, Severity, Trunk,
-    TrunkLocation, User, groups, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, FromAddress, Media, NotifyTarget, Pbx, Problem, Register,
+    Severity, Trunk, TrunkLocation, User, groups, reader::Section,
 };
 use crate::{
     policy::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// Numbers that no configuration can take out of a region that lists them (RULES 2.2).
 const ALWAYS_EMERGENCY: [&str; 4] = ["112", "911", "999", "000"];
+/// What makes spending count.
+pub(super) const RATES: &str = "[trunk.NAME.rates] with the price of a minute by prefix";
 /// Prefixes that people and phones put in front by habit, whether or not they are configured.
 const HABITUAL_PREFIXES: [&str; 2] = ["9", "0"];
 
@@ -66,6 +68,19 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
             let remedy = "both user and password_file, or neither where the carrier knows this server by its address";
             section.error(present, format!("{missing} is missing"), remedy);
         }
+    }
+    if trunk.register != Register::Off && !section.has("user") {
+        let remedy = "user and password_file: the account to register";
+        section.error("register", "user is missing", remedy);
+    }
+    if trunk.from == FromAddress::Account && !section.has("user") {
+        section.error("from", "user is missing", "user and password_file, or from = \"number\"");
+    }
+    if section.has("spend_per_day") && trunk.rates.is_empty() {
+        section.warn("spend_per_day", "the trunk has no rates, so that nothing is ever spent", RATES);
+    }
+    if section.has("register_expires_s") && trunk.register == Register::Off {
+        section.error("register_expires_s", "the trunk is not registered at", "register = \"on\", or no such time");
     }
     for (present, missing) in [("certificate", "key"), ("key", "certificate")] {
         if section.has(present) && !section.has(missing) {
@@ -348,6 +363,17 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
         })
     });
     let warnings = warnings.chain(nobody).chain(unsent);
+    let profiles = config.calling.profiles.iter().flat_map(|profile| {
+        let strangers = profile.users.iter().filter(|user| directory.by_name(user).is_none());
+        strangers.map(|user| Problem {
+            severity: Severity::Warning,
+            line: 0,
+            key: format!("calling.profile.{}.users", profile.name),
+            message: format!("{user:?} is no user"),
+            remedy: "names of users as `ringdown user list` shows them".to_owned(),
+        })
+    });
+    let warnings = warnings.chain(profiles);
     let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
     directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
 }

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
 };
 
+pub mod calling;
 mod checks;
 pub mod directory;
 mod groups;
@@ -18,7 +19,10 @@ pub use checks::{UserRules, check_directory};
 pub use directory::{Directory, Forwarding, Place, PrivateAddress, User};
 pub use groups::{Group, Strategy, check_members};
 
-use crate::types::{Private, Secret, Transport};
+use crate::{
+    policy::number::NumberForm,
+    types::{Private, Secret, Transport},
+};
 
 /// Everything an operator can set; see `config/ringdown.toml` for each key's meaning, unit and default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,7 @@ pub struct Config {
     pub company: Company,
     pub emergency: Emergency,
     pub dialing: Dialing,
+    pub calling: calling::Calling,
     /// By name, in the order of the file.
     pub trunks: Vec<Trunk>,
     pub pbxs: Vec<Pbx>,
@@ -227,6 +232,8 @@ pub struct Trunk {
     pub port: Option<u16>,
     /// `None` (`"auto"` in the file): the host's NAPTR and SRV records decide.
     pub transport: Option<Transport>,
+    /// Host part of the carrier's addresses; `None`: the host.
+    pub domain: Option<String>,
     /// Digest user; `None`: the carrier knows us by our address.
     pub user: Option<String>,
     pub password_file: Option<PathBuf>,
@@ -241,6 +248,22 @@ pub struct Trunk {
     /// Our numbers on this trunk, E.164 with `+`; the first is the default caller identity.
     pub numbers: Vec<String>,
     pub encryption: Encryption,
+    pub register: Register,
+    /// Seconds for which to register.
+    pub register_expires_s: u16,
+    /// Seconds between two OPTIONS to each of its servers; 0: none are sent.
+    pub options_s: u16,
+    /// Final responses, beside those that speak of the trunk itself, after which the next trunk is tried.
+    pub failover_codes: Vec<u16>,
+    /// Of the numbers that it is sent.
+    pub number_form: NumberForm,
+    pub from: FromAddress,
+    /// Where, beside From, the caller's number stands.
+    pub identity: Vec<IdentityHeader>,
+    pub permissions: calling::Permissions,
+    pub limits: calling::Limits,
+    /// Price of a minute by the beginning of the number, the longest first. Empty: it takes every number, at no price.
+    pub rates: Vec<(String, calling::Money)>,
     pub is_enabled: bool,
     pub reaches_pstn: bool,
     pub carries_emergency: bool,
@@ -248,6 +271,43 @@ pub struct Trunk {
     pub request_uri: EmergencyRequestUri,
     pub pidf_element: PidfElement,
     pub has_resource_priority: bool,
+}
+
+impl Trunk {
+    /// Host part of the carrier's addresses.
+    pub fn domain(&self) -> &str {
+        self.domain.as_deref().unwrap_or(&self.host)
+    }
+}
+
+/// What stands in From towards a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromAddress {
+    /// The caller's number.
+    Number,
+    /// The account at the carrier.
+    Account,
+}
+
+/// A header that tells a trunk the caller's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityHeader {
+    /// P-Asserted-Identity (RFC 3325).
+    Asserted,
+    /// P-Preferred-Identity (RFC 3325).
+    Preferred,
+    /// Remote-Party-ID (draft-ietf-sip-privacy-04).
+    RemoteParty,
+}
+
+/// Whether this server registers at a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    Off,
+    /// One account, reached by one Contact.
+    Account,
+    /// All the trunk's numbers at once (RFC 6140).
+    Bulk,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -409,6 +469,8 @@ mod tests {
             "company.address",
             "emergency",
             "dialing",
+            "calling",
+            "calling.profile.sales",
             "trunk.carrier-a",
             "pbx.branch-office",
             "admin",
@@ -454,7 +516,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, emergency, log, group",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, log, group",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",

@@ -163,6 +163,29 @@ impl<'t> Section<'t> {
         number
     }
 
+    /// A list of whole numbers, without duplicates; `None`: absent, or reported.
+    pub(super) fn integers(&mut self, key: &'static str, accepted: RangeInclusive<u16>) -> Option<Vec<u16>> {
+        let value = self.value(key)?;
+        let remedy = format!("a list of whole numbers from {} to {}, each once", accepted.start(), accepted.end());
+        let Some(elements) = value.get_ref().as_array() else {
+            self.wrong_type(&self.key(key), value, &remedy);
+            return None;
+        };
+        let mut numbers = Vec::new();
+        for element in elements {
+            let integer = element.get_ref().as_integer();
+            let number = integer.and_then(|i| u16::from_str_radix(i.as_str(), i.radix()).ok());
+            match number.filter(|n| accepted.contains(n) && !numbers.contains(n)) {
+                Some(number) => numbers.push(number),
+                None => {
+                    let what = integer.map_or_else(|| element.get_ref().type_str().to_owned(), ToString::to_string);
+                    self.error(key, format!("{what} is not accepted"), remedy.as_str());
+                }
+            }
+        }
+        (numbers.len() == elements.len()).then_some(numbers)
+    }
+
     /// A table below this one; empty if absent.
     pub(super) fn section(&mut self, key: &'static str) -> Self {
         let value = self.value(key);

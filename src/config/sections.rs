@@ -9,13 +9,14 @@ use std::{
 };
 
 use super::{
-    Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, Log,
-    LogFormat, Media, Pbx, PidfElement, PrivateAddress, Server, Sip, Tls, Trunk, TrunkLocation, Unauthenticated,
-    checks, groups,
+    Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, FromAddress,
+    IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, PrivateAddress, Register, Server, Sip, Tls, Trunk,
+    TrunkLocation, Unauthenticated, calling, checks, groups,
     reader::{Fault, Section},
     value,
 };
 use crate::{
+    policy::number::NumberForm,
     types::{Private, Transport, limits::PBX_NUMBERS_MAX},
     wire::pidf,
 };
@@ -36,10 +37,12 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let company = company(root.section("company"), &trunks);
     let mut dialing_section = root.section("dialing");
     let dialing = dialing(&mut dialing_section);
+    let calling = calling::read(root.section("calling"), &trunks);
     let emergency = emergency(root.section("emergency"), &company, &trunks, (&server, &media));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
-    let config = Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, log, groups };
+    let config =
+        Config { server, sip, tls, dns, media, company, emergency, dialing, calling, trunks, pbxs, admin, log, groups };
     checks::voicemail(&dialing_section, &config);
     config
 }
@@ -285,12 +288,14 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
         [("udp", Some(Transport::Udp)), ("tcp", Some(Transport::Tcp)), ("tls", Some(Transport::Tls)), ("auto", None)];
     let encryptions =
         [("required", Encryption::Required), ("preferred", Encryption::Preferred), ("off", Encryption::Off)];
+    let registers = [("off", Register::Off), ("on", Register::Account), ("bulk", Register::Bulk)];
     let request_uris = [("digits", EmergencyRequestUri::Digits), ("urn", EmergencyRequestUri::Urn)];
     let trunk = Trunk {
         name,
         host: section.text("host", value::host).unwrap_or_default(),
         port: section.integer("port", 1..=u16::MAX),
         transport: section.choice("transport", &transports).unwrap_or(Some(Transport::Tls)),
+        domain: section.text("domain", value::host),
         user: section.text("user", value::free_text),
         password_file: section.text("password_file", value::path),
         ca: section.text("ca", value::path),
@@ -299,6 +304,16 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
         client_name: section.text("client_name", value::domain),
         numbers: section.texts("numbers", value::e164).unwrap_or_default(),
         encryption: section.choice("encryption", &encryptions).unwrap_or(Encryption::Off),
+        register: section.choice("register", &registers).unwrap_or(Register::Off),
+        register_expires_s: section.integer("register_expires_s", 60..=u16::MAX).unwrap_or(3_600),
+        options_s: section.integer("options_s", 0..=3_600).unwrap_or(0),
+        failover_codes: section.integers("failover_codes", 400..=699).unwrap_or_default(),
+        number_form: section.choice("number_form", &NUMBER_FORMS).unwrap_or(NumberForm::E164),
+        from: section.choice("from", &FROM_ADDRESSES).unwrap_or(FromAddress::Number),
+        identity: section.texts("identity", identity_header).unwrap_or_else(|| vec![IdentityHeader::Asserted]),
+        permissions: calling::permissions(&mut section, &calling::Permissions::all()),
+        limits: calling::limits(&mut section, &calling::Limits::default()),
+        rates: calling::rates(section.section("rates")),
         is_enabled: section.boolean("enabled").unwrap_or(true),
         reaches_pstn: section.boolean("pstn").unwrap_or(true),
         carries_emergency: section.boolean("emergency").unwrap_or(true),
@@ -316,6 +331,21 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
     }
     section.finish();
     trunk
+}
+
+const NUMBER_FORMS: [(&str, NumberForm); 3] =
+    [("e164", NumberForm::E164), ("e164-digits", NumberForm::E164Digits), ("national", NumberForm::National)];
+const FROM_ADDRESSES: [(&str, FromAddress); 2] = [("number", FromAddress::Number), ("account", FromAddress::Account)];
+const IDENTITY_HEADERS: [(&str, IdentityHeader); 3] = [
+    ("P-Asserted-Identity", IdentityHeader::Asserted),
+    ("P-Preferred-Identity", IdentityHeader::Preferred),
+    ("Remote-Party-ID", IdentityHeader::RemoteParty),
+];
+
+fn identity_header(text: &str) -> Result<IdentityHeader, Fault> {
+    let found = IDENTITY_HEADERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, header)| *header);
+    let names = IDENTITY_HEADERS.map(|(name, _)| format!("{name:?}")).join(", ");
+    found.ok_or_else(|| Fault::new("is not known", format!("one of {names}")))
 }
 
 /// A word, or `{ header = "...", value = "..." }`.

@@ -4,6 +4,7 @@ pub mod abuse;
 pub mod certificate;
 pub mod emergency;
 pub mod number;
+pub mod outside;
 pub mod reach;
 pub mod routing;
 pub mod security;

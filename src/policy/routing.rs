@@ -17,8 +17,8 @@ pub enum Target {
     User(Arc<User>),
     /// A ring group by index into `Config::groups`.
     Group(usize),
-    /// Trunks by index into `Config::trunks`, tried in order, and the number in E.164.
-    Trunks { trunks: Vec<usize>, number: String },
+    /// A number outside in its canonical form. Whether a call may leave for it, and over which trunks, [`super::outside`] says.
+    Outside(String),
     /// The final answer: status and reason phrase.
     Refuse(u16, &'static str),
 }
@@ -55,8 +55,8 @@ pub fn inside(dialled: &str, config: &Config, directory: &Directory) -> Option<T
 
 /// A call from a trunk reaches the user or group whose direct line it names, in whichever form the carrier writes it.
 fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
-    let country_code = table::region(&config.company.region).map_or("", |r| r.country_code);
-    let forms = number::inbound_forms(dialled, country_code);
+    let forms = table::region(&config.company.region).map(|region| number::inbound_forms(dialled, region));
+    let forms = forms.unwrap_or_default();
     match forms.iter().find_map(|form| owner(form, config, directory)) {
         Some(user) => Target::User(Arc::clone(user)),
         None => {
@@ -77,12 +77,11 @@ fn owner<'d>(number: &str, config: &Config, directory: &'d Directory) -> Option<
 }
 
 fn outbound(number: &str, config: &Config) -> Target {
-    let reaches_pstn = |&i: &usize| config.trunks[i].is_enabled && config.trunks[i].reaches_pstn;
-    let trunks: Vec<_> = (0..config.trunks.len()).filter(reaches_pstn).collect();
-    if trunks.is_empty() {
-        return Target::Refuse(404, "No Trunk For Outside Numbers");
+    if config.trunks.iter().any(|trunk| trunk.is_enabled && trunk.reaches_pstn) {
+        Target::Outside(number.to_owned())
+    } else {
+        Target::Refuse(404, "No Trunk For Outside Numbers")
     }
-    Target::Trunks { trunks, number: number.to_owned() }
 }
 
 #[cfg(test)]
@@ -161,7 +160,7 @@ mod tests {
         match route(&dialled, is_from_trunk, &config, &directory()) {
             Target::User(user) => user.name.clone(),
             Target::Group(index) => format!("group {}", config.groups[index].name),
-            Target::Trunks { trunks, number } => format!("{number} {trunks:?}"),
+            Target::Outside(number) => number,
             Target::Refuse(status, reason) => format!("{status} {reason}"),
         }
     }
@@ -182,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn outside_numbers_take_every_enabled_pstn_trunk_in_file_order() {
-        assert_eq!(routed("sip:92025550177@pbx.example.com", false, TRUNKS), "+12025550177 [0, 3]");
-        assert_eq!(routed("sip:988@pbx.example.com", false, TRUNKS), "988 [0, 3]");
+    fn outside_numbers_need_an_enabled_trunk_that_reaches_the_pstn() {
+        assert_eq!(routed("sip:92025550177@pbx.example.com", false, TRUNKS), "+12025550177");
+        assert_eq!(routed("sip:988@pbx.example.com", false, TRUNKS), "988");
         assert_eq!(routed("sip:92025550177@pbx.example.com", false, ""), "404 No Trunk For Outside Numbers");
     }
 

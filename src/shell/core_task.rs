@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::{
     call::{
-        CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, Output,
-        SyncRefusal, TestCall, TestRefusal,
+        BarredView, CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
+        Output, SyncRefusal, TestCall, TestRefusal, TrunkView,
     },
     media,
     sip::registrar::{Binding, Change},
@@ -68,6 +68,19 @@ pub enum Query {
     },
     /// Calls the carrier's test number. The answer takes as long as the call.
     TestCall(oneshot::Sender<Result<TestCall, TestRefusal>>),
+    Trunks(oneshot::Sender<Vec<TrunkView>>),
+    /// Keeps new calls off a trunk, or lets them take it again. The answer is all trunks as they are then.
+    DrainTrunk {
+        trunk: String,
+        is_draining: bool,
+        reply: oneshot::Sender<Vec<TrunkView>>,
+    },
+    Barred(oneshot::Sender<Vec<BarredView>>),
+    /// Lets a user call international and premium numbers again. The answer is who is barred then.
+    Unbar {
+        user: String,
+        reply: oneshot::Sender<Vec<BarredView>>,
+    },
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
         user: String,
@@ -86,6 +99,10 @@ pub struct Stats {
     pub calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
+    pub trunks: Vec<TrunkView>,
+    pub barred: usize,
+    /// Registrations at trunks on their way.
+    pub open_registrations: usize,
     pub emergency_calls: usize,
     /// These, and calls back of emergency services.
     pub urgent_calls: usize,
@@ -302,6 +319,9 @@ impl CoreTask {
                     calls: self.core.live_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
+                    trunks: self.core.trunks(),
+                    barred: self.core.barred().len(),
+                    open_registrations: self.core.open_registrations(),
                     emergency_calls: self.core.emergency_calls(),
                     urgent_calls: self.core.urgent_calls(),
                 };
@@ -319,6 +339,16 @@ impl CoreTask {
                 self.last_order += 1;
                 self.test_calls.insert(self.last_order, reply);
                 self.input(Input::TestCall { id: self.last_order })?;
+            }
+            Query::Trunks(reply) => drop(reply.send(self.core.trunks())),
+            Query::DrainTrunk { trunk, is_draining, reply } => {
+                self.input(Input::DrainTrunk { trunk, is_draining })?;
+                let _ = reply.send(self.core.trunks());
+            }
+            Query::Barred(reply) => drop(reply.send(self.core.barred())),
+            Query::Unbar { user, reply } => {
+                self.input(Input::Unbar { user })?;
+                let _ = reply.send(self.core.barred());
             }
             Query::Resync { user, is_reboot, reply } => {
                 self.last_order += 1;

@@ -55,6 +55,8 @@ const FIRST_USERS: [&str; 2] = ["1001", "1002"];
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at whether calls are left.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
+/// Trunks may take this long to say that this server is no longer registered there.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is still queued for peers at the very end may take this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -210,7 +212,17 @@ impl Server {
         systemd::stopping();
         // A mailbox without its task means that nothing is left to drain.
         let _ = self.to_core.send(ToCore::Input(Input::Drain)).await;
-        if self.drained_within(DRAIN_TIMEOUT, |stats| stats.calls).await {
+        self.end_calls().await;
+        // Not before: until then answering points may call back over these registrations.
+        let _ = self.to_core.send(ToCore::Input(Input::Leave)).await;
+        if !self.none_within(LEAVE_TIMEOUT, |stats| stats.open_registrations).await {
+            warn!("A trunk has not confirmed in time that this server is no longer registered there.");
+        }
+    }
+
+    /// Waits for live calls, longer for those of emergencies.
+    async fn end_calls(&self) {
+        if self.none_within(DRAIN_TIMEOUT, |stats| stats.calls).await {
             return;
         }
         let left = self.emergency_drain.saturating_sub(DRAIN_TIMEOUT);
@@ -219,13 +231,13 @@ impl Server {
             return;
         }
         warn!(target: "emergency", wait_s = left.as_secs(), "An emergency call is live; the end waits for it.");
-        if !self.drained_within(left, |stats| stats.urgent_calls).await {
+        if !self.none_within(left, |stats| stats.urgent_calls).await {
             error!(target: "emergency", "An emergency call was still live when the time to drain was up.");
         }
     }
 
-    /// Whether none of these calls is left within this time.
-    async fn drained_within(&self, time: Duration, count: impl Fn(&Stats) -> usize) -> bool {
+    /// Whether none of these is left within this time.
+    async fn none_within(&self, time: Duration, count: impl Fn(&Stats) -> usize) -> bool {
         let drained = async {
             while self.left(&count).await > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;

@@ -1,10 +1,12 @@
 //! SIP machines without I/O: transactions, dialogs, registrar, authentication, offer/answer.
 
 pub mod auth;
+pub mod challenge;
 pub mod dialog;
 pub mod locate;
 pub mod offer_answer;
 pub mod registrar;
+pub mod registration;
 pub mod session_timer;
 pub mod transaction;
 

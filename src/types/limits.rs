@@ -174,6 +174,8 @@ pub const DNS_QUESTIONS_MAX: usize = 64;
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
 /// Looks at the media of live calls that wait for their workers; one more is answered 503.
 pub const INSPECTIONS_MAX: usize = 256;
+/// Begins of one user's, or one trunk's, calls outside that are counted against a limit; it is no lower than any limit.
+pub const OUTSIDE_CALLS_COUNTED_MAX: usize = 65_535;
 /// Users whose devices are asked at a time to fetch their configuration again; one more is refused.
 pub const RESYNCS_MAX: usize = 256;
 /// Time for a device to answer that; then it counts as silent.

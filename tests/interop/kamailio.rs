@@ -1,5 +1,5 @@
 //! Kamailio 5.6 (Debian packages `kamailio` and `kamailio-tls-modules`) as what stands between the server and others: a
-//! carrier's proxy, and a telephone system that registers for many numbers.
+//! carrier's proxy, a telephone system that registers for many numbers, and a carrier's registrar.
 //!
 //! It runs as a plain process with a configuration of `tests/interop/kamailio`, on loopback addresses of its own. Both
 //! configurations refuse a request within a dialog that does not come by the route they recorded.
@@ -299,4 +299,86 @@ fn a_phone_behind_a_kamailio_calls_out_over_the_connection_that_registered() {
     for transport in ["tcp", "tls"] {
         a_pbx_calls(transport, "A phone of its own");
     }
+}
+
+/// The account that the server has at the carrier's registrar.
+const ACCOUNT: (&str, &str) = ("example-corp", "account-password-canary-81c2");
+
+/// A Kamailio at which the server has registered, in spite of a challenge and of a time that it finds too brief.
+fn registrar(transport: &'static str, gateway: IpAddr) -> (Ringdown, Kamailio) {
+    let plan = Plan::new(transport);
+    let password = plan.dir.path().join("account.password");
+    fs::write(&password, ACCOUNT.1).expect("a writable folder");
+    let account = format!(
+        "user = \"{}\"\npassword_file = \"{}\"\nregister = \"on\"\nregister_expires_s = 60\noptions_s = 2\n",
+        ACCOUNT.0,
+        password.display()
+    );
+    let mut server = Ringdown::configured("required", &(plan.trunk() + &account));
+    server.add_user(&ALICE);
+    let gateway = gateway.to_string();
+    let words = [("GATEWAY", gateway.as_str()), ("USER", ACCOUNT.0), ("PASSWORD", ACCOUNT.1)];
+    // The server's CA is there once it has run.
+    server.start();
+    let kamailio = plan.start(&server, "registrar.cfg", &words);
+    wait_for("the trunk to be up", Duration::from_secs(60), || {
+        let output = server.command(&["trunk", "status", "carrier"], "");
+        output.status.success().then_some(())
+    });
+    (server, kamailio)
+}
+
+fn is_called_at_its_account(transport: &'static str) {
+    let mut gateway = sipp::Setup::new("trunk_calls.xml", B_HZ);
+    let (server, kamailio) = registrar(transport, gateway.ip);
+    gateway.remote = Some((kamailio.plan.ip, SIP_PORT).into());
+    gateway.keys = vec![("domain", server.ip.to_string()), ("callee", ALICE.direct_line.to_owned())];
+    let alice = Baresip::start(&server, &Setup::new(ALICE, crate::A_HZ, true));
+    Sipp::start(&server, &gateway).wait_done();
+    alice.wait_closed();
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+    assert!(kamailio.process.text().contains("CALLED example-corp"), "{}", kamailio.process.text());
+}
+
+#[test]
+fn a_call_for_the_account_at_a_kamailio_reaches_the_number_it_is_for_over_udp() {
+    is_called_at_its_account("udp");
+}
+
+#[test]
+fn a_call_for_the_account_at_a_kamailio_reaches_the_number_it_is_for_over_tls() {
+    is_called_at_its_account("tls");
+}
+
+fn stays_registered(transport: &'static str) {
+    let (mut server, mut kamailio) = registrar(transport, fresh_ip());
+    // It keeps registrations for six seconds and nonces for two.
+    wait_for("three refreshes", Duration::from_secs(30), || {
+        (kamailio.process.text().matches("SAVED").count() >= 4).then_some(())
+    });
+    let log = kamailio.process.text();
+    assert!(log.contains("TOO BRIEF 60") && log.contains("CHALLENGED"), "{log}");
+    assert!(log.contains("PING"), "{log}");
+    let (_, trunks) = server.get("/v1/trunks").expect("the admin interface");
+    assert!(trunks.contains("\"state\":\"registered\""), "{trunks}");
+    server.process().signal(rustix::process::Signal::TERM);
+    assert!(server.process().wait_exit(Duration::from_secs(15)).success());
+    kamailio.process.wait_log("REMOVED", PATIENCE);
+    let text = server.process_text() + &kamailio.process.text();
+    assert!(!text.contains(ACCOUNT.1), "the password is in a log");
+}
+
+#[test]
+fn a_registration_at_a_kamailio_is_refreshed_with_stale_nonces_and_taken_back_at_the_end_over_udp() {
+    stays_registered("udp");
+}
+
+#[test]
+fn a_registration_at_a_kamailio_is_refreshed_with_stale_nonces_and_taken_back_at_the_end_over_tcp() {
+    stays_registered("tcp");
+}
+
+#[test]
+fn a_registration_at_a_kamailio_is_refreshed_with_stale_nonces_and_taken_back_at_the_end_over_tls() {
+    stays_registered("tls");
 }

@@ -346,6 +346,38 @@ fn a_trunk_over_tcp_that_requires_reliable_ringing_gets_it() {
     a_trunk_is_heard("trunk_calls_reliably.xml", "tcp");
 }
 
+#[test]
+fn a_trunk_that_calls_with_the_habits_of_carriers_is_heard() {
+    for transport in ["udp", "tcp"] {
+        a_trunk_is_heard("trunk_calls_with_habits.xml", transport);
+    }
+}
+
+/// What the scenario wants to see of our requests, it checks itself.
+fn a_trunk_has_habits(transport: &'static str) {
+    let setup = sipp::Setup { transport, ..sipp::Setup::new("trunk_has_habits.xml", B_HZ) };
+    let server = Ringdown::started("required", &trunk_over(transport, setup.ip), &[ALICE]);
+    let sipp = Sipp::start(&server, &setup);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    sipp.wait_message("CSeq: 7 ACK", 1);
+    thread::sleep(TALK);
+    alice.hang_up();
+    sipp.wait_done();
+    assert_heard("alice", &alice.recording(), Wanted::whole(B_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_trunk_with_the_habits_of_carriers_is_called_and_heard_over_udp() {
+    a_trunk_has_habits("udp");
+}
+
+#[test]
+fn a_trunk_with_the_habits_of_carriers_is_called_and_heard_over_tcp() {
+    a_trunk_has_habits("tcp");
+}
+
 fn a_trunk_refreshes_its_session(transport: &'static str) {
     let log = a_trunk_is_heard("trunk_refreshes.xml", transport);
     assert_eq!((sipp::requests(&log, "INVITE"), sipp::requests(&log, "UPDATE")), (1, 0));

@@ -23,6 +23,7 @@ mod strangers;
 mod streams;
 mod tls;
 mod torture;
+mod trunks;
 
 use std::{
     fs,

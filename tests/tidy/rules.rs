@@ -223,7 +223,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 44] = [
+const WRAPPERS: [(&str, &[&str]); 45] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -234,6 +234,7 @@ const WRAPPERS: [(&str, &[&str]); 44] = [
     ("base64", &["wire"]),
     ("sdp_types", &["wire/sdp"]),
     ("toml", &["config"]),
+    ("phonenumber", &["policy/number.rs"]),
     ("unicode_normalization", &["policy/emergency"]),
     ("unicode_properties", &["policy/emergency"]),
     ("slab", &["sip", "media", "call"]),
@@ -322,7 +323,8 @@ fn names_in(manifest: &str, table: &str) -> BTreeSet<String> {
 }
 
 /// Calls in `src/config` whose first argument is a key.
-const KEY_READERS: [&str; 8] = ["text", "private_text", "texts", "choice", "boolean", "integer", "section", "read"];
+const KEY_READERS: [&str; 9] =
+    ["text", "private_text", "texts", "choice", "boolean", "integer", "integers", "section", "read"];
 
 pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     let mut out = Vec::new();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::NotifyTarget,
     policy::{
-        emergency::{Class, Ordinary, table},
+        emergency::{Class, Ordinary},
         number, reach,
         routing::{self, Target},
     },
@@ -137,9 +137,8 @@ impl Core {
     }
 
     /// The calls that a call to this number may answer.
-    fn called_back(&self, dialled: &Ordinary) -> Option<&[Expected]> {
-        let country_code = table::region(&self.ctx.config.company.region).map_or("", |region| region.country_code);
-        let forms = number::inbound_forms(dialled.dialled(), country_code);
+    pub(super) fn called_back(&self, dialled: &Ordinary) -> Option<&[Expected]> {
+        let forms = number::inbound_forms(dialled.dialled(), self.site.region());
         let expected = forms.iter().find_map(|form| self.callbacks.get(form))?;
         expected.iter().any(|expected| expected.is_due(self.ctx.now)).then_some(expected)
     }
@@ -204,7 +203,7 @@ impl Core {
                 let members = reach::members(group, &self.ctx.directory);
                 members.flat_map(|user| self.registrar.contacts(&user.name)).cloned().collect()
             }
-            Target::Trunks { .. } | Target::Refuse(..) => Vec::new(),
+            Target::Outside(_) | Target::Refuse(..) => Vec::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Step 4: who sends a request, proven by digest, by the connection of a registration or by a trunk's address or certificate.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use tracing::warn;
 
@@ -11,16 +11,21 @@ use super::{
         context::Pending,
         identity,
         leg::Peer,
+        outgoing::escaped_user,
         pbx,
     },
     Core,
 };
 use crate::{
     config::User,
-    policy::{emergency::Source, security},
+    policy::{
+        emergency::{self, Dialled, Ordinary, Source},
+        routing::{self, Target},
+        security,
+    },
     sip::auth::{Role, Verdict},
     types::{Flow, limits},
-    wire::sip::{Message, Name, Uri},
+    wire::sip::{Message, Name, NameAddr, Uri},
 };
 
 impl Core {
@@ -60,9 +65,37 @@ impl Core {
         if let Some(trunk) = self.ctx.trunks.certified_owner_of(&pending.flow) {
             return Some(trunk);
         }
-        let trunk = self.ctx.trunks.owner_of(&pending.flow)?;
+        let user = Uri::parse(pending.request.request_uri()).and_then(|uri| uri.user_decoded());
+        let trunk = self.ctx.trunks.owner_of_request(&pending.flow, user.as_deref())?;
         let is_telephone = || self.registrar.is_bound(&pending.flow) || self.is_from_user(&pending.request);
         (!(pending.flow.transport.is_reliable() && is_telephone())).then_some(trunk)
+    }
+
+    /// What a trunk's INVITE to the account that this server has registered is for: the number of ours that its headers name
+    /// (P-Called-Party-ID of RFC 7315, else To), or the trunk's first. With the URI of that number. `None`: the Request-URI
+    /// says it.
+    pub(super) fn called_at_account(&self, trunk: usize, request: &Message) -> Option<(Ordinary, String)> {
+        let account = self.ctx.trunks.account(trunk)?;
+        let asked = Uri::parse(request.request_uri())?.user_decoded()?;
+        if asked != account {
+            return None;
+        }
+        let called_party = request.header_text("P-Called-Party-ID").and_then(NameAddr::parse);
+        let user = |address: NameAddr<'_>| Uri::parse(address.uri)?.user_decoded().map(Cow::into_owned);
+        let named = [called_party, request.to()].into_iter().flatten().filter_map(user);
+        let first = self.ctx.trunks.trunk(trunk).numbers.first().cloned();
+        let read = |number: String| {
+            let uri = format!("sip:{}@{}", escaped_user(&number), self.ctx.config.server.domain);
+            match emergency::classify(&uri, &self.site) {
+                Dialled::Ordinary(dialled) => Some((dialled, uri)),
+                Dialled::Emergency(_) | Dialled::Test(_) => None,
+            }
+        };
+        let reaches_somebody = |(dialled, _): &(Ordinary, String)| {
+            let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
+            !matches!(target, Target::Refuse(..)) || self.called_back(dialled).is_some()
+        };
+        named.filter_map(read).find(reaches_somebody).or_else(|| first.and_then(read))
     }
 
     /// Whether From names a user of this server. Nothing is gained by lying: such a request must be authenticated.

@@ -1,12 +1,15 @@
 //! Steps 5 and 6 for calls to people: who is registered, who talks, who has been idle longest, where a user's calls go
 //! instead; and the plans that come of it.
 
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use super::Core;
 use crate::{
     call::{
         call::Call,
+        diversion::Party,
         fork::{Attempt, Failure, Plan},
         hunt::{Hunt, Request},
         leg::Peer,
@@ -23,26 +26,38 @@ use crate::{
 };
 
 impl Core {
-    /// What a target means in attempts, or the final answer. `dialled`: the URI that led to it.
-    pub(super) fn plan(&self, target: Target, dialled: &str, is_secure: bool) -> Result<Plan, (u16, &'static str)> {
+    /// What a target means in attempts, or the final answer. `dialled`: the URI that led to it. `payer`: the user whose
+    /// limits a call outside counts against.
+    pub(super) fn plan(
+        &mut self,
+        target: Target,
+        dialled: &str,
+        is_secure: bool,
+        payer: Option<&str>,
+    ) -> Result<Plan, (u16, &'static str)> {
+        match target {
+            Target::User(_) | Target::Group(_) => {
+                Ok(self.hunt_for(&target, dialled).map_or_else(Plan::default, Plan::hunt))
+            }
+            Target::Outside(number) => self.plan_outside(&number, is_secure, payer),
+            Target::Refuse(status, reason) => Err((status, reason)),
+        }
+    }
+
+    /// `None`: the target is not of ours.
+    fn hunt_for(&self, target: &Target, dialled: &str) -> Option<Hunt> {
         match target {
             Target::User(user) => {
                 let number = pbx::called_number(&self.ctx.config, &user.name, dialled);
-                Ok(Plan::hunt(Hunt::for_user(user).by_number(number)))
+                Some(Hunt::for_user(Arc::clone(user)).by_number(number))
             }
             Target::Group(index) => {
-                let group = &self.ctx.config.groups[index];
+                let group = &self.ctx.config.groups[*index];
                 let last_call_end = |user: &User| self.last_call_ends.get(&user.name).copied();
                 let steps = reach::steps(group, &self.ctx.directory, last_call_end);
-                Ok(Plan::hunt(Hunt::for_group(group, steps)))
+                Some(Hunt::for_group(group, steps))
             }
-            Target::Trunks { trunks, number } => {
-                let is_reachable =
-                    |index: &usize| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls);
-                let attempt = |index| Attempt::Trunk { index, number: number.clone() };
-                Ok(Plan::number(&number, trunks.into_iter().filter(is_reachable).map(attempt)))
-            }
-            Target::Refuse(status, reason) => Err((status, reason)),
+            Target::Outside(_) | Target::Refuse(..) => None,
         }
     }
 
@@ -123,7 +138,7 @@ impl Core {
     }
 
     /// The plan for a forwarding target, unless the call has been there or has come a long way already.
-    fn forwarded(&self, call: &Call, forward: &Forward) -> Result<Plan, Failure> {
+    fn forwarded(&mut self, call: &Call, forward: &Forward) -> Result<Plan, Failure> {
         let target = reach::target(&forward.target, &self.ctx.config, &self.ctx.directory, &self.site);
         let Some(target) = target else {
             warn!(target: "emergency", stage = "forward", call = %call.id, cause = ?forward.cause,
@@ -131,9 +146,13 @@ impl Core {
             return Err(Failure::new(480, "Forwarded To An Emergency Number"));
         };
         let dialled = format!("sip:{}@{}", escaped_user(&forward.target), self.ctx.config.server.domain);
-        let plan =
-            self.plan(target, &dialled, call.a.is_secure).map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
         let hunt = &call.plan.hunt;
+        let payer = match hunt.party() {
+            Some(Party::Extension(extension)) => self.ctx.directory.by_dialled(extension).map(|user| user.name.clone()),
+            Some(Party::Number(_)) | None => None,
+        };
+        let plan = self.plan(target, &dialled, call.a.is_secure, payer.as_deref());
+        let plan = plan.map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
         if plan.hunt.party().is_some_and(|party| hunt.has_been_at(party)) {
             return Err(Failure::new(482, "Forwarding Loop"));
         }

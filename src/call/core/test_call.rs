@@ -43,7 +43,7 @@ impl Core {
         let source = Source::AuthenticatedDevice;
         let turn = self.ctx.counters.emergency_routed;
         let situation = Situation { class: Class::Test, source, user: None, line: None, turn };
-        let is_up = |trunk| self.ctx.trunks.is_believed_up(self.ctx.now, trunk);
+        let is_up = |trunk| self.ctx.trunks.is_believed_up(self.ctx.now, trunk, &self.ctx.listeners);
         let Decision::Route(route) = emergency::decide(&situation, &self.ctx.config, is_up) else {
             let has_trunk = emergency::is_available(&self.ctx.config);
             return Err(if has_trunk { TestRefusal::NoTestNumber } else { TestRefusal::NoTrunk });

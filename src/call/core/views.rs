@@ -3,13 +3,14 @@
 use super::{
     super::{
         emergency_call::EmergencyInfo,
-        interface::{CallView, Counters, EmergencyState, LineView},
+        interface::{CallView, Counters, EmergencyState, LineView, RegistrationView, ServerView, TrunkView},
     },
     Core,
 };
 use crate::{
     policy::emergency::{self, Class, location},
-    sip::registrar::Binding,
+    sip::{registrar::Binding, registration::State},
+    types::Instant,
 };
 
 impl Core {
@@ -19,6 +20,30 @@ impl Core {
 
     pub fn bindings(&self) -> Vec<Binding> {
         self.registrar.iter().cloned().collect()
+    }
+
+    /// In the order of the configuration.
+    pub fn trunks(&self) -> Vec<TrunkView> {
+        (0..self.ctx.trunks.len()).map(|index| self.trunk_view(index)).collect()
+    }
+
+    fn trunk_view(&self, index: usize) -> TrunkView {
+        let servers = self.ctx.trunks.targets(index, &self.ctx.listeners).into_iter().map(|(target, is_in_trouble)| {
+            let transport = target.transport.uri_token();
+            ServerView { transport, address: target.address, up: !is_in_trouble }
+        });
+        TrunkView {
+            name: self.ctx.trunks.trunk(index).name.clone(),
+            state: self.ctx.trunks.condition(index, &self.ctx.listeners).as_str(),
+            registration: self.trunk_registrations.state(self.ctx.now, index).map(registration_view),
+            servers: servers.collect(),
+            calls: self.calls.values().filter(|call| call.is_live() && call.takes_trunk(index)).count(),
+        }
+    }
+
+    /// Registrations at trunks on their way in or out: what an end waits for.
+    pub fn open_registrations(&self) -> usize {
+        self.trunk_registrations.open()
     }
 
     pub fn counters(&self) -> Counters {
@@ -59,7 +84,7 @@ impl Core {
             callback: location::callback(config, user.direct_line.as_deref(), 0).map(str::to_owned),
         });
         let trunks = emergency::eligible_trunks(config);
-        let is_up = |trunk: &usize| self.ctx.trunks.is_believed_up(self.ctx.now, *trunk);
+        let is_up = |trunk: &usize| self.ctx.trunks.is_believed_up(self.ctx.now, *trunk, &self.ctx.listeners);
         let last_test = self.last_test_call.clone();
         Some(EmergencyState { are_up: trunks.iter().map(is_up).collect(), of_user, last_test })
     }
@@ -82,9 +107,20 @@ impl Core {
             && self.notifications.is_empty()
             && self.resyncs.is_empty()
             && self.inspections.is_empty()
+            && self.trunk_pings.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0
             && nothing_owned
     }
+}
+
+fn registration_view(state: State) -> RegistrationView {
+    let (state, at, status) = match state {
+        State::Registering => ("registering", None, None),
+        State::Registered { until } => ("registered", Some(until), None),
+        State::Failed { status, again_at } => ("failed", Some(again_at), Some(status)),
+        State::Left => ("left", None, None),
+    };
+    RegistrationView { state, at_ms: at.map(Instant::unix_ms), status }
 }

@@ -15,6 +15,7 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod outside;
 mod overload;
 mod oversize;
 mod pbx;
@@ -27,6 +28,8 @@ mod sessions;
 mod subscription;
 mod transfer;
 mod transfer_features;
+mod trunk_health;
+mod trunk_registrations;
 mod updates;
 
 use std::net::SocketAddr;

@@ -135,7 +135,7 @@ fn ordinary(dialled: &DialString<'_>, symbols: Option<&Symbols>, is_own: bool, s
     if let Some(digits) = digits
         && number::is_outside(digits, site.region(), site.outside_prefixes())
     {
-        let number = number::to_e164(digits, site.region().country_code, site.outside_prefixes());
+        let number = number::to_e164(digits, site.region(), site.outside_prefixes());
         return Ordinary { kind: OrdinaryKind::External(number), dialled: digits.to_owned() };
     }
     let user = digits.unwrap_or_else(|| dialled.text());

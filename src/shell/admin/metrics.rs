@@ -9,7 +9,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    call::quality_totals::QualityTotals,
+    call::{TrunkView, quality_totals::QualityTotals},
+    policy::outside::LIMITS,
     shell::core_task::Stats,
     types::{histogram::Histogram, reason::DropCounters},
 };
@@ -17,6 +18,9 @@ use crate::{
 use super::Admin;
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Values of a trunk's label `state`.
+const TRUNK_STATES: [&str; 4] = ["up", "draining", "down", "off"];
 
 /// One scrape. The registry is made for it: every value lives elsewhere, with its one owner.
 pub(super) fn render(admin: &Admin, stats: Stats) -> String {
@@ -50,6 +54,13 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     let outcomes = [("refused", c.emergency_refused), ("routed", c.emergency_routed), ("failed", c.emergency_failed)];
     let help = "Emergency calls: refused, handed to a trunk, taken by no trunk";
     registry.register("emergency_calls", help, Labelled { label: "outcome", counts: outcomes.to_vec() });
+    let denied = LIMITS.into_iter().zip(c.limits_reached).collect();
+    registry.register(
+        "calls_denied",
+        "Calls outside denied at a limit of their user",
+        Labelled { label: "limit", counts: denied },
+    );
+    registry.register("users_barred", "Users barred from costly calls now", gauge(stats.barred));
     registry.register(
         "emergency_attempts",
         "Answers of trunks to emergency calls",
@@ -64,6 +75,24 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
+    add_trunks(registry, &stats.trunks);
+}
+
+fn add_trunks(registry: &mut Registry, trunks: &[TrunkView]) {
+    let states = trunks.iter().flat_map(|trunk| {
+        TRUNK_STATES.map(|state| {
+            (vec![("trunk", trunk.name.clone()), ("state", state.to_owned())], i64::from(trunk.state == state))
+        })
+    });
+    registry.register("trunk_state", "1: the trunk is in this state", Gauges(states.collect()));
+    let of_trunk = |trunk: &TrunkView| vec![("trunk", trunk.name.clone())];
+    let registered = trunks.iter().filter_map(|trunk| {
+        let is_registered = trunk.registration.as_ref()?.state == "registered";
+        Some((of_trunk(trunk), i64::from(is_registered)))
+    });
+    registry.register("trunk_registered", "1: this server is registered there", Gauges(registered.collect()));
+    let calls = trunks.iter().map(|trunk| (of_trunk(trunk), i64::try_from(trunk.calls).unwrap_or(i64::MAX)));
+    registry.register("trunk_calls_live", "Calls over the trunk now", Gauges(calls.collect()));
 }
 
 /// Of the legs of answered calls that have ended.
@@ -117,6 +146,23 @@ fn saturated(value: u64) -> i64 {
 
 fn flag(is_set: bool) -> ConstGauge<i64> {
     ConstGauge::new(i64::from(is_set))
+}
+
+/// One gauge per set of labels.
+#[derive(Debug)]
+struct Gauges(Vec<(Vec<(&'static str, String)>, i64)>);
+
+impl EncodeMetric for Gauges {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        for (labels, value) in &self.0 {
+            ConstGauge::new(*value).encode(encoder.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 /// One counter per value of a label, zeros included: a series that appears late hides its first increase.

@@ -1,5 +1,6 @@
 //! The admin API: JSON and metrics over HTTP, on loopback. All of it only shows, but for `/v1/resync`, which makes
-//! telephones fetch their configuration again.
+//! telephones fetch their configuration again, `/v1/trunks/drain`, which keeps new calls off a trunk, and `/v1/unbar`, which
+//! lets a user make costly calls again.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow.
@@ -59,6 +60,10 @@ pub const EMERGENCY_PATH: &str = "/v1/emergency";
 pub const TEST_CALL_PATH: &str = "/v1/emergency/test-call";
 /// The core ends a test call by itself before.
 const TEST_CALL_TIMEOUT: Duration = Duration::from_secs(80);
+pub const TRUNKS_PATH: &str = "/v1/trunks";
+pub const BARRED_PATH: &str = "/v1/barred";
+pub const UNBAR_PATH: &str = "/v1/unbar";
+pub const DRAIN_PATH: &str = "/v1/trunks/drain";
 
 /// What the handlers read from.
 #[derive(Clone, Debug)]
@@ -160,7 +165,11 @@ fn router(admin: Admin) -> Router {
         .route("/v1/cdrs", get(cdrs))
         .route(EMERGENCY_PATH, get(emergency_view))
         .route(TEST_CALL_PATH, post(test_call))
+        .route(TRUNKS_PATH, get(trunks))
         .route(RESYNC_PATH, post(resync))
+        .route(DRAIN_PATH, post(drain_trunk))
+        .route(BARRED_PATH, get(barred))
+        .route(UNBAR_PATH, post(unbar))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin)
 }
@@ -369,12 +378,53 @@ async fn emergency_view(
     Ok(Json(reply).into_response())
 }
 
+async fn trunks(State(admin): State<Admin>) -> Result<Response, StatusCode> {
+    Ok(Json(ask(&admin, Query::Trunks).await?).into_response())
+}
+
+/// Which trunk, and whether it shall be drained.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainOrder {
+    pub trunk: String,
+    pub drain: bool,
+}
+
+/// Answers with the trunk as it is then. No web page can give this order: see [`resync`].
+async fn drain_trunk(State(admin): State<Admin>, Json(order): Json<DrainOrder>) -> Result<Response, StatusCode> {
+    let name = order.trunk.clone();
+    let query = |reply| Query::DrainTrunk { trunk: order.trunk, is_draining: order.drain, reply };
+    let trunks = ask(&admin, query).await?;
+    let trunk = trunks.into_iter().find(|trunk| trunk.name == name).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(trunk).into_response())
+}
+
+async fn barred(State(admin): State<Admin>) -> Result<Response, StatusCode> {
+    Ok(Json(ask(&admin, Query::Barred).await?).into_response())
+}
+
+/// Who may make costly calls again.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnbarOrder {
+    pub user: String,
+}
+
+/// Answers with who is barred then. No web page can give this order: see [`resync`].
+async fn unbar(State(admin): State<Admin>, Json(order): Json<UnbarOrder>) -> Result<Response, StatusCode> {
+    let query = |reply| Query::Unbar { user: order.user, reply };
+    Ok(Json(ask(&admin, query).await?).into_response())
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::shell::{clock::Clock, media_io::MediaPlane, store::Store, tls::Tls, transport::Listeners};
+    use crate::{
+        call::{RegistrationView, TrunkView},
+        shell::{clock::Clock, core_task::Stats, media_io::MediaPlane, store::Store, tls::Tls, transport::Listeners},
+    };
 
     /// An admin API on loopback; the receiver stands for the core's mailbox.
     async fn started(folder: &std::path::Path) -> (std::net::SocketAddr, mpsc::Receiver<ToCore>) {
@@ -417,7 +467,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (address, _silent) = started(folder.path()).await;
         let begun = tokio::time::Instant::now();
-        for path in ["/health", "/metrics", "/v1/calls", "/v1/registrations"] {
+        for path in ["/health", "/metrics", "/v1/calls", "/v1/registrations", "/v1/trunks"] {
             let reply = fetch(address, path).await;
             assert!(reply.starts_with("HTTP/1.1 503"), "{path}: {reply}");
         }
@@ -583,22 +633,33 @@ mod tests {
             counters.emergency_setup.0.observe(1.5);
             counters.emergency_setup.0.observe(40.0);
             counters.emergency_notify_failures = 3;
-            reply
-                .send(crate::shell::core_task::Stats {
-                    counters,
-                    calls: 3,
-                    bindings: 2,
-                    subscriptions: 1,
-                    emergency_calls: 1,
-                    urgent_calls: 1,
-                })
-                .unwrap();
+            let registration = Some(RegistrationView { state: "registered", at_ms: Some(1), status: None });
+            let trunk =
+                TrunkView { name: "carrier".to_owned(), state: "up", registration, servers: Vec::new(), calls: 2 };
+            let stats = Stats {
+                counters,
+                calls: 3,
+                bindings: 2,
+                subscriptions: 1,
+                trunks: vec![trunk],
+                barred: 1,
+                open_registrations: 0,
+                emergency_calls: 1,
+                urgent_calls: 1,
+            };
+            reply.send(stats).unwrap();
         };
         let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
         for line in [
             "ringdown_calls_total 7",
             "ringdown_calls_live 3",
             "ringdown_bindings_live 2",
+            "ringdown_trunk_state{trunk=\"carrier\",state=\"up\"} 1",
+            "ringdown_trunk_state{trunk=\"carrier\",state=\"down\"} 0",
+            "ringdown_trunk_registered{trunk=\"carrier\"} 1",
+            "ringdown_trunk_calls_live{trunk=\"carrier\"} 2",
+            "ringdown_users_barred 1",
+            "ringdown_calls_denied_total{limit=\"costly_calls_per_day\"} 0",
             "ringdown_subscriptions_live 1",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",

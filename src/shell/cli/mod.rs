@@ -22,8 +22,11 @@ mod forwarding;
 mod init;
 mod place;
 mod resync;
+mod route_test;
 mod run;
 mod selftest;
+mod trunk;
+mod unbar;
 mod user;
 
 /// A cloud-calling server for a company's phones: SIP registrar, B2BUA and SRTP relay. It never stores audio.
@@ -48,6 +51,9 @@ enum Command {
     /// Add, import, list, forward, place and remove users; a running server notices within seconds.
     #[command(subcommand)]
     User(user::Command),
+    /// Show the trunks of the running server, and keep new calls off one.
+    #[command(subcommand)]
+    Trunk(trunk::Command),
     /// Read call detail records.
     #[command(subcommand)]
     Cdr(cdr::Command),
@@ -56,6 +62,8 @@ enum Command {
     /// Show whether emergency calls can be made and what they would be.
     #[command(subcommand)]
     Emergency(emergency::Command),
+    /// Say step by step what the server would do with a call of a user to a number, without calling anybody.
+    RouteTest(route_test::Options),
     /// Start a server and two phones on loopback, let them call each other over SRTP, and measure the latency.
     Selftest,
     /// Show the version.
@@ -88,9 +96,11 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Check => check::run(config),
         Command::Init(options) => init::run(config, &options),
         Command::User(command) => user::run(config, command),
+        Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Emergency(command) => emergency::run(config, command),
+        Command::RouteTest(options) => route_test::run(config, &options),
         Command::Selftest => selftest::run(),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{forwarding, place, resync};
+use super::{forwarding, place, resync, unbar};
 use crate::{
     config::{Config, Directory, Forwarding, Place, User, UserRules},
     shell::{
@@ -56,6 +56,11 @@ pub(super) enum Command {
     },
     /// Make a user's phones fetch their configuration again (check-sync), and show what each said to it.
     Resync(resync::Options),
+    /// Show who is barred from international and premium calls after too many of them in a day, or let one of them call again.
+    Unbar {
+        /// Name of the user; without it, who is barred is shown.
+        name: Option<String>,
+    },
     /// Remove a user and forget the phones registered for it.
     Remove {
         /// Name of the user.
@@ -91,6 +96,7 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Address(options) => place::address(config, &mut store, &options),
         Command::Shared { name, state } => place::shared(&mut store, &name, state),
         Command::Resync(options) => resync::run(config, options),
+        Command::Unbar { name } => unbar::run(config, name),
         Command::Remove { name } => remove(config, &mut store, &name),
     }
 }

@@ -39,6 +39,11 @@ impl Health {
         self.0.get(target).is_some_and(|trouble| now < trouble.until)
     }
 
+    /// Whether it has failed and not answered since, although it may have another chance by now.
+    pub fn is_in_trouble(&self, target: &Target) -> bool {
+        self.0.contains_key(target)
+    }
+
     /// Forgets every other target.
     pub fn retain(&mut self, is_wanted: impl Fn(&Target) -> bool) {
         self.0.retain(|target, _| is_wanted(target));

@@ -141,7 +141,13 @@ pub struct Leg {
     exchange: Exchange,
     /// The next offer has new keys.
     renews_keys: bool,
+    /// The peer is a carrier: it is offered nothing of [`FEEDBACK_ATTRIBUTES`] and no multiplexing unless it has spoken of them.
+    is_carrier: bool,
+    has_feedback: bool,
 }
+
+/// Attributes of browsers and video telephones (RFC 4585, RFC 8285), which carriers have been seen to refuse a call for.
+const FEEDBACK_ATTRIBUTES: [&str; 3] = ["rtcp-fb", "extmap", "extmap-allow-mixed"];
 
 /// What a leg had negotiated at some time ([`Leg::past`]).
 #[derive(Clone, Debug)]
@@ -189,7 +195,14 @@ impl Leg {
             settled: Vec::new(),
             exchange: Exchange::Idle,
             renews_keys: false,
+            is_carrier: false,
+            has_feedback: false,
         }
+    }
+
+    /// The peer is a carrier.
+    pub const fn keep_to_telephony(&mut self) {
+        self.is_carrier = true;
     }
 
     /// Our next offer has new keys instead of those in use, because the media goes to another place, where their contexts
@@ -223,6 +236,7 @@ impl Leg {
         if session.media.iter().all(|section| section.port == 0) {
             return Err(fault);
         }
+        self.has_feedback = session.media.iter().any(has_feedback);
         self.exchange = Exchange::Received(session.media.clone());
         withhold_keys(&mut session);
         Ok(session)
@@ -377,6 +391,8 @@ impl Leg {
             origin_id: self.origin_id,
             address: self.address,
             renews_keys: false,
+            is_carrier: self.is_carrier,
+            has_feedback: self.has_feedback,
         };
         true
     }
@@ -399,6 +415,7 @@ impl Leg {
     fn offer_section(&self, rng: &mut Rng, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
         let before = self.ours.get(i);
         let was_muxed = before.is_some_and(|ours| ours.has_rtcp_mux);
+        let is_bare = self.is_carrier && !self.has_feedback;
         let in_use =
             before.filter(|ours| !ours.crypto.is_empty()).map(|ours| (ours.profile.is_secure(), ours.crypto.clone()));
         let (is_secure, crypto) = match in_use {
@@ -413,15 +430,15 @@ impl Leg {
         MediaSection {
             kind: source.kind.clone(),
             port: local.port,
-            profile: Profile::rtp(is_secure, source.profile.has_feedback()),
+            profile: Profile::rtp(is_secure, source.profile.has_feedback() && !is_bare),
             formats: source.formats.clone(),
             address: Some(local.address),
             direction: source.direction,
             rtcp: None,
-            has_rtcp_mux: was_muxed || self.security != LegSecurity::PlainOnly,
+            has_rtcp_mux: was_muxed || self.security != LegSecurity::PlainOnly && !is_bare,
             crypto,
             bandwidth: source.bandwidth.clone(),
-            attributes: source.attributes.clone(),
+            attributes: if is_bare { without_feedback(&source.attributes) } else { source.attributes.clone() },
         }
     }
 
@@ -609,6 +626,16 @@ fn is_relayable(section: &MediaSection) -> bool {
         MediaKind::Other(_) => false,
     };
     is_media && section.port != 0 && section.profile.is_rtp() && !section.formats.is_empty()
+}
+
+/// Whether a peer has spoken of what carriers mostly do not know.
+fn has_feedback(section: &MediaSection) -> bool {
+    let is_feedback = |(name, _): &(String, Option<String>)| FEEDBACK_ATTRIBUTES.contains(&name.as_str());
+    section.has_rtcp_mux || section.profile.has_feedback() || section.attributes.iter().any(is_feedback)
+}
+
+fn without_feedback(attributes: &[(String, Option<String>)]) -> Vec<(String, Option<String>)> {
+    attributes.iter().filter(|(name, _)| !FEEDBACK_ATTRIBUTES.contains(&name.as_str())).cloned().collect()
 }
 
 /// The same section refused: its m-line with port 0 (RFC 3264 section 6).

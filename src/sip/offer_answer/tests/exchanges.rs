@@ -94,6 +94,31 @@ fn hold_by_the_zero_address_reads_as_a_peer_that_does_not_receive() {
     }
 }
 
+// Carriers
+
+#[test]
+fn a_carrier_is_offered_nothing_of_a_browser_unless_it_has_spoken_of_it() {
+    let source = ["m=audio 4000 RTP/SAVPF 0", "a=rtcp-mux", "a=rtcp-fb:0 nack", "a=extmap:1 urn:x", "a=ptime:20"];
+    let browser = ["a=rtcp-mux", "a=rtcp-fb", "a=extmap", "AVPF"];
+    let offers = |leg: &mut Leg| {
+        let session = sdp::parse(body(&source).as_bytes()).unwrap();
+        let text = leg.offer(&mut rng(), &session, &local(&[20_000]));
+        assert!(text.contains("a=ptime:20\r\n"), "{text}");
+        browser.map(|word| text.contains(word))
+    };
+    assert_eq!(offers(&mut leg(SrtpOnly)), [true; 4], "a telephone is");
+    let mut carrier = leg(SrtpOnly);
+    carrier.keep_to_telephony();
+    assert_eq!(offers(&mut carrier), [false; 4]);
+    let mut carrier = leg(SrtpOnly);
+    carrier.keep_to_telephony();
+    let line = crypto(1, Suite::AeadAes128Gcm, 1);
+    let theirs = body(&["m=audio 6000 RTP/SAVP 0", &line, "a=rtcp-mux"]);
+    let seen = carrier.read_offer(theirs.as_bytes()).unwrap();
+    carrier.answer(&mut rng(), &seen, &local(&[20_000])).unwrap();
+    assert_eq!(offers(&mut carrier), [true; 4]);
+}
+
 // Keys across re-INVITEs
 
 #[test]

@@ -1,0 +1,133 @@
+//! Step 5 for calls outside: what is used of whose limits, and the alarm when one is reached.
+
+use tracing::error;
+
+use super::Core;
+use crate::{
+    call::{
+        call::{Call, Caller},
+        fork::{Attempt, Outside, Plan},
+        interface::BarredView,
+        trunks::Condition,
+    },
+    config::{Trunk, calling::Money},
+    policy::{
+        number,
+        outside::{self, Denial, LIMITS, Used},
+    },
+    types::Transport,
+    wire::sip::{Message, Name, NameAddr, Uri},
+};
+
+impl Core {
+    /// The trunks to an outside number on behalf of a user, or the final answer.
+    pub(super) fn plan_outside(
+        &mut self,
+        number: &str,
+        is_secure: bool,
+        payer: Option<&str>,
+    ) -> Result<Plan, (u16, &'static str)> {
+        let (user, region) = (payer.unwrap_or_default(), self.site.region());
+        let (of_user, of_trunk) = (self.used_by(user), |trunk| self.used_on(trunk));
+        let config = (&*self.ctx.config, region);
+        let mut trunks = match outside::decide(number, user, &of_user, &of_trunk, config, &mut |_| {}) {
+            Ok(trunks) => trunks,
+            Err(denial) => return Err(self.deny(user, denial)),
+        };
+        trunks.retain(|index| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls));
+        let listeners = &self.ctx.listeners;
+        let is_draining = |index: &usize| self.ctx.trunks.condition(*index, listeners) == Condition::Draining;
+        if !trunks.is_empty() && trunks.iter().all(is_draining) {
+            return Err((480, "Every Trunk Is Draining"));
+        }
+        trunks.retain(|index| !is_draining(index));
+        self.ctx.trunks.best_first(self.ctx.now, &mut trunks, listeners);
+        self.ctx.usage.begins(self.ctx.now, user, number::destination(number, region));
+        let attempt = |index| Attempt::Trunk { index, number: number.to_owned() };
+        let mut plan = Plan::number(number, trunks.into_iter().map(attempt));
+        plan.outside = Some(Outside { user: user.to_owned(), number: number.to_owned() });
+        Ok(plan)
+    }
+
+    fn deny(&mut self, user: &str, denial: Denial) -> (u16, &'static str) {
+        if let Some(limit) = denial.alarm() {
+            let counter = LIMITS.iter().position(|name| *name == limit);
+            if let Some(count) = counter.and_then(|index| self.ctx.counters.limits_reached.get_mut(index)) {
+                *count += 1;
+            }
+            if self.ctx.usage.is_alarm_due(self.ctx.now, user) {
+                error!(target: "fraud", user, limit, "A user has reached a limit on calls outside. If nobody knows why, change the password.");
+            }
+        }
+        denial.answer()
+    }
+
+    fn used_by(&self, user: &str) -> Used {
+        let mut used = self.ctx.usage.of_user(self.ctx.now, user);
+        for (outside, trunk, talked_ms) in self.live_outside().filter(|(outside, ..)| outside.user == user) {
+            used.concurrent_calls += 1;
+            used.spent_today = self.with_cost(used.spent_today, trunk, &outside.number, talked_ms);
+        }
+        used
+    }
+
+    fn used_on(&self, trunk: usize) -> Used {
+        let mut used = self.ctx.usage.of_trunk(self.ctx.now, trunk);
+        let name = self.ctx.trunks.trunk(trunk).name.as_str();
+        for (outside, _, talked_ms) in self.live_outside().filter(|(_, trunk, _)| *trunk == Some(name)) {
+            used.spent_today = self.with_cost(used.spent_today, Some(name), &outside.number, talked_ms);
+        }
+        used.concurrent_calls = self.calls.values().filter(|call| call.is_live() && call.takes_trunk(trunk)).count();
+        used
+    }
+
+    fn live_outside(&self) -> impl Iterator<Item = (&Outside, Option<&str>, u64)> {
+        self.calls.values().filter(|call| call.is_live()).filter_map(|call| call.outside(self.ctx.now))
+    }
+
+    fn with_cost(&self, spent: Money, trunk: Option<&str>, number: &str, talked_ms: u64) -> Money {
+        let trunk = self.ctx.config.trunks.iter().find(|t| Some(t.name.as_str()) == trunk);
+        let cost = trunk.map_or(Money(0), |trunk: &Trunk| outside::cost(trunk, number, talked_ms));
+        Money(spent.0.saturating_add(cost.0))
+    }
+
+    /// What a call that has ended has cost.
+    pub(super) fn note_spent(&mut self, call: &Call) {
+        let Some((outside, trunk, talked_ms)) = call.outside(self.ctx.now) else { return };
+        let index = self.ctx.config.trunks.iter().position(|t| Some(t.name.as_str()) == trunk);
+        if let Some(index) = index {
+            let cost = outside::cost(&self.ctx.config.trunks[index], &outside.number, talked_ms);
+            self.ctx.usage.spend(self.ctx.now, &outside.user, index, cost);
+        }
+    }
+
+    /// Lets a caller present the outside number that its P-Preferred-Identity asks for (RFC 3325 section 9.2). `false`: it is none of the
+    /// user's. A telephone system chooses among its own numbers, and an address that is no outside number asks for nothing.
+    pub(super) fn present(&self, caller: &mut Caller, request: &Message) -> bool {
+        let Some(user) = caller.user_name().filter(|user| self.ctx.config.pbx_of(user).is_none()) else { return true };
+        let preferred = request.values(Name::PPreferredIdentity).find_map(NameAddr::parse);
+        let wanted = preferred.and_then(|address| Uri::parse(address.uri)?.user_decoded());
+        let (region, prefixes) = (self.site.region(), &self.ctx.config.dialing.outside_prefixes);
+        let Some(wanted) = wanted.filter(|w| number::is_number(w) && number::is_outside(w, region, prefixes)) else {
+            return true;
+        };
+        let wanted = number::to_e164(&wanted, region, prefixes);
+        let is_allowed =
+            outside::may_present(self.ctx.config.calling.profile_of(user), caller.direct_line.as_deref(), &wanted);
+        if is_allowed {
+            caller.direct_line = Some(wanted);
+        }
+        is_allowed
+    }
+
+    /// Users at their limit of international and premium calls.
+    pub fn barred(&self) -> Vec<BarredView> {
+        let is_barred = |(user, count): &(&str, usize)| {
+            let most = usize::from(self.ctx.config.calling.profile_of(user).costly_calls_per_day);
+            most > 0 && *count >= most
+        };
+        let mut barred: Vec<_> = self.ctx.usage.costly(self.ctx.now).filter(is_barred).collect();
+        barred.sort_unstable();
+        barred.into_iter().map(|(user, costly_calls)| BarredView { user: user.to_owned(), costly_calls }).collect()
+    }
+}

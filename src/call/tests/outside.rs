@@ -1,0 +1,230 @@
+//! Calls outside: how a trunk is told who calls whom, and what stops a user who calls too much.
+
+use super::{
+    ALICE_FROM,
+    bench::{BOB, Bench, CONFIG, Leg, SDP, TRUNK, binding, udp, user},
+    from_alice, invite,
+};
+use crate::{
+    call::{BarredView, Input},
+    wire::sip::{Message, Name},
+};
+
+/// A stolen password calls this one.
+const COSTLY: &str = "901144207946";
+
+/// The bench's carrier with these keys, and these tables behind it.
+fn bench(keys: &str, tables: &str) -> Bench {
+    let carrier = CONFIG.replace("[trunk.carrier]\n", &format!("[trunk.carrier]\n{keys}\n"));
+    let dialing = "[dialing]\noutside_prefixes = [\"9\"]\n";
+    let mut b = Bench::with(&format!("{carrier}{dialing}{tables}"));
+    b.register(from_alice(1000, 1), "alice");
+    b
+}
+
+fn call(b: &mut Bench, callee: &str, extra: &str) {
+    invite(b, from_alice(1000, 1), &format!("sip:{callee}@pbx.example.com"), ALICE_FROM, extra);
+}
+
+/// The next final answer to Alice.
+fn answer_to_alice(b: &mut Bench) -> (u16, String) {
+    let answer = b.take_response("INVITE", &from_alice(1000, 1).remote.to_string(), 200);
+    (answer.status(), answer.reason_phrase().to_owned())
+}
+
+/// Calls outside; the carrier says that it is busy. `false`: it was not asked.
+fn busy_call(b: &mut Bench, callee: &str) -> bool {
+    b.sent.clear();
+    call(b, callee, "");
+    let sent = b.find_request("INVITE", TRUNK);
+    if let Some(sent) = &sent {
+        b.answer(sent, 486, "t", "", "");
+        assert_eq!(answer_to_alice(b).0, 486);
+    }
+    sent.is_some()
+}
+
+fn header(message: &Message, name: Name) -> String {
+    message.header(name).unwrap_or_default().split(";tag=").next().unwrap_or_default().to_owned()
+}
+
+// Numbers and identities.
+
+#[test]
+fn a_trunk_is_told_numbers_in_its_form() {
+    for (form, to, from) in [
+        ("e164", "sip:+442079460123@203.0.113.5", "<sip:+12025551001@pbx.example.com;user=phone>"),
+        ("e164-digits", "sip:442079460123@203.0.113.5", "<sip:12025551001@pbx.example.com;user=phone>"),
+        ("national", "sip:011442079460123@203.0.113.5", "<sip:2025551001@pbx.example.com;user=phone>"),
+    ] {
+        let mut b = bench(&format!("number_form = \"{form}\""), "");
+        call(&mut b, "9011442079460123", "");
+        let sent = b.take_request("INVITE", TRUNK).1;
+        assert_eq!(sent.request_uri(), format!("{to};user=phone"));
+        assert_eq!((header(&sent, Name::From).as_str(), header(&sent, Name::PAssertedIdentity).as_str()), (from, from));
+    }
+}
+
+#[test]
+fn a_registered_trunk_sees_its_own_domain_and_perhaps_its_account() {
+    let keys = "register = \"on\"\ndomain = \"ims.carrier.example\"\nfrom = \"account\"\n\
+                identity = [\"P-Preferred-Identity\", \"Remote-Party-ID\"]";
+    let mut b = bench(keys, "");
+    call(&mut b, "92025550177", "");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    assert_eq!(sent.request_uri(), "sip:+12025550177@ims.carrier.example;user=phone");
+    assert_eq!(header(&sent, Name::From), "<sip:example-corp@ims.carrier.example>");
+    let number = "<sip:+12025551001@ims.carrier.example;user=phone>";
+    assert_eq!((sent.header(Name::PPreferredIdentity), sent.header(Name::PAssertedIdentity)), (Some(number), None));
+    let remote_party = format!("{number};party=calling;screen=yes;privacy=off");
+    assert_eq!(sent.header(Name::RemotePartyId), Some(remote_party.as_str()));
+}
+
+#[test]
+fn an_anonymous_caller_is_anonymous_in_every_header_but_those_that_ask_to_be_hidden() {
+    let mut b = bench("identity = [\"P-Asserted-Identity\", \"Remote-Party-ID\"]", "");
+    call(&mut b, "92025550177", "Privacy: id\n");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    assert!(header(&sent, Name::From).contains("anonymous.invalid"));
+    assert!(sent.contact().is_some_and(|contact| contact.uri.starts_with("sip:anonymous@")));
+    assert_eq!(sent.header(Name::Privacy), Some("id"));
+    assert!(sent.header(Name::PAssertedIdentity).is_some_and(|value| value.contains("+12025551001")));
+    assert!(sent.header(Name::RemotePartyId).is_some_and(|value| value.ends_with(";privacy=full")));
+}
+
+#[test]
+fn a_telephone_presents_its_own_numbers_and_no_other() {
+    let tables = "[calling]\npresentation_numbers = [\"+12025550100\"]\n";
+    for (preferred, shown) in [
+        ("+12025550100", Some("+12025550100")),
+        ("92025550100", Some("+12025550100")),
+        ("+12025551001", Some("+12025551001")),
+        ("1001", Some("+12025551001")),
+        ("alice", Some("+12025551001")),
+        ("+12025551002", None),
+        ("+442079460123", None),
+    ] {
+        let mut b = bench("", tables);
+        call(&mut b, "92025550177", &format!("P-Preferred-Identity: <sip:{preferred}@pbx.example.com>\n"));
+        match (shown, b.find_request("INVITE", TRUNK)) {
+            (Some(shown), Some((_, sent))) => assert!(header(&sent, Name::From).contains(shown), "{preferred}"),
+            (None, None) => assert_eq!(answer_to_alice(&mut b), (403, "Caller Number Not Allowed".to_owned())),
+            (_, sent) => panic!("{preferred}: {sent:?}"),
+        }
+    }
+}
+
+// Limits.
+
+#[test]
+fn a_stolen_password_gets_so_many_costly_calls_and_an_operator_may_lift_it() {
+    let mut b = bench("", "[calling]\ncostly_calls_per_day = 5\n");
+    for n in 0..5 {
+        assert!(busy_call(&mut b, &format!("{COSTLY}{n}123")), "{n}");
+    }
+    for n in 0..20 {
+        assert!(!busy_call(&mut b, &format!("{COSTLY}{n}23")), "{n}");
+        assert_eq!(answer_to_alice(&mut b), (403, "Costly Calls Barred".to_owned()));
+    }
+    assert_eq!(b.core.barred(), [BarredView { user: "alice".to_owned(), costly_calls: 5 }]);
+    assert_eq!(b.core.counters().limits_reached, [0, 0, 20, 0]);
+    assert!(busy_call(&mut b, "92025550177"), "others may be called");
+    b.input(Input::Unbar { user: "alice".to_owned() });
+    assert!(b.core.barred().is_empty() && busy_call(&mut b, &format!("{COSTLY}0123")));
+}
+
+#[test]
+fn a_day_later_costly_calls_are_possible_again() {
+    let mut b = bench("", "[calling]\ncostly_calls_per_day = 1\n");
+    assert!(busy_call(&mut b, &format!("{COSTLY}0123")));
+    b.pass(86_000_000);
+    b.register(from_alice(1000, 1), "alice");
+    assert!(!busy_call(&mut b, &format!("{COSTLY}0123")));
+    b.pass(400_000);
+    assert!(busy_call(&mut b, &format!("{COSTLY}0123")));
+}
+
+#[test]
+fn calls_at_once_are_counted_while_they_live() {
+    let mut b = bench("", "[calling]\nconcurrent_calls = 1\n");
+    call(&mut b, "92025550177", "");
+    let sent = b.take_request("INVITE", TRUNK);
+    call(&mut b, "92025550178", "");
+    assert_eq!(answer_to_alice(&mut b), (403, "Too Many Outside Calls At Once".to_owned()));
+    b.answer(&sent, 486, "t", "", "");
+    assert!(busy_call(&mut b, "92025550179"));
+}
+
+#[test]
+fn calls_within_a_minute_are_counted_and_denied_ones_are_not() {
+    let mut b = bench("", "[calling]\ncalls_per_minute = 2\n");
+    assert!(busy_call(&mut b, "92025550177") && busy_call(&mut b, "92025550177"));
+    for _ in 0..3 {
+        assert!(!busy_call(&mut b, "92025550177"));
+    }
+    b.pass(60_000);
+    assert!(busy_call(&mut b, "92025550177"));
+}
+
+#[test]
+fn what_was_spent_and_what_is_being_spent_counts() {
+    let mut b = bench("rates = { \"+\" = \"1\" }", "[calling]\nspend_per_day = \"2\"\n");
+    call(&mut b, "92025550177", "");
+    let sent = b.take_request("INVITE", TRUNK);
+    b.accept(&sent, "t", SDP);
+    let alice = from_alice(1000, 1);
+    let ok = b.take_response("INVITE", &alice.remote.to_string(), 200);
+    b.acknowledge(&Leg::of_caller(alice, &ok), 1, "");
+    b.pass(119_000);
+    assert!(busy_call(&mut b, "92025550178"));
+    b.sent.clear();
+    b.pass(1_000);
+    call(&mut b, "92025550178", "");
+    assert_eq!(answer_to_alice(&mut b), (403, "Daily Spending Limit Reached".to_owned()));
+}
+
+#[test]
+fn an_emergency_passes_every_limit_and_every_block() {
+    let tables = "[calling]\nallow = []\nblocked_prefixes = [\"+\"]\nconcurrent_calls = 1\ncalls_per_minute = 1\n";
+    let mut b = bench("allow = []\nblocked_prefixes = [\"+\"]\nconcurrent_calls = 1\ncalls_per_minute = 1", tables);
+    for _ in 0..3 {
+        call(&mut b, "92025550177", "");
+        assert_eq!(answer_to_alice(&mut b).0, 403);
+        call(&mut b, "911", "");
+        let sent = b.take_request("INVITE", TRUNK);
+        b.accept(&sent, "psap", SDP);
+        assert_eq!(answer_to_alice(&mut b).0, 200);
+    }
+}
+
+#[test]
+fn a_trunk_at_its_limit_is_passed_over() {
+    let other = "[trunk.zz-other]\nhost = \"203.0.113.20\"\nport = 5060\ntransport = \"udp\"\n\
+                 numbers = [\"+12025550100\"]\n";
+    let mut b = bench("concurrent_calls = 1", other);
+    call(&mut b, "92025550177", "");
+    b.take_request("INVITE", TRUNK);
+    call(&mut b, "92025550178", "");
+    b.take_request("INVITE", "203.0.113.20:5060");
+}
+
+#[test]
+fn a_forwarded_call_counts_for_the_user_who_forwards() {
+    let mut bob = user("bob", "1002", "+12025551002");
+    bob.forwarding.always = Some(format!("{COSTLY}0123"));
+    let users = [user("alice", "1001", "+12025551001"), bob];
+    let tables = "[dialing]\noutside_prefixes = [\"9\"]\n[calling]\ncostly_calls_per_day = 2\n";
+    let mut b = Bench::with_users(&format!("{CONFIG}{tables}"), users, vec![binding("bob", BOB)]);
+    for is_let_out in [true, true, false] {
+        let to = "<sip:+12025551002@pbx.example.com>";
+        let call_id = format!("c{}", b.serial);
+        let from = ("<sip:+14155550123@203.0.113.5>;tag=t", to);
+        b.request(udp(TRUNK), ("INVITE", "sip:+12025551002@pbx.example.com"), from, (&call_id, 1), ("", SDP));
+        let sent = b.find_request("INVITE", TRUNK);
+        assert_eq!(sent.is_some(), is_let_out);
+        if let Some(sent) = sent {
+            b.answer(&sent, 486, "t", "", "");
+        }
+    }
+    assert_eq!(b.core.barred(), [BarredView { user: "bob".to_owned(), costly_calls: 2 }]);
+}

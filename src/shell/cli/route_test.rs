@@ -1,0 +1,207 @@
+//! `ringdown route-test`: every step of the server's decision about a call, in words, by the code that the server runs.
+
+use std::{fmt::Write as _, path::Path};
+
+use clap::Args;
+
+use crate::{
+    config::{Config, Directory, User},
+    policy::{
+        emergency::{self, Class, Decision, Dialled, EmergencyCall, OrdinaryKind, Site, Situation, Source},
+        number,
+        outside::{self, Used},
+        reach::{self, Arrival},
+        routing::{self, Target},
+    },
+    shell::{failure::Failure, run},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Name or extension of the user who calls.
+    #[arg(long, value_name = "USER")]
+    from: String,
+    /// What is dialled: a number, a name or a SIP URI.
+    number: String,
+}
+
+pub(super) fn run(config_file: &Path, options: &Options) -> Result<(), Failure> {
+    let settings = super::load(config_file)?;
+    let config = &settings.config;
+    let (directory, _) = run::load_directory(&mut run::open_store(config)?, config)?;
+    let user = directory
+        .by_dialled(&options.from)
+        .ok_or_else(|| Failure::Usage(format!("there is no user `{}`.", options.from)))?;
+    super::print(&explain(&options.number, user, config, &directory));
+    Ok(())
+}
+
+/// The steps, one a line, the last of them the outcome.
+fn explain(dialled: &str, user: &User, config: &Config, directory: &Directory) -> String {
+    let listening = [&config.sip.udp, &config.sip.tcp, &config.sip.tls].into_iter().flatten();
+    let own: Vec<_> = listening.map(|address| address.ip()).chain(config.media.addresses.iter().copied()).collect();
+    let site = Site::new(config, &own);
+    let mut steps = Steps(String::new());
+    match emergency::classify(dialled, &site) {
+        Dialled::Emergency(call) => steps.emergency(Class::Emergency, &call, user, config),
+        Dialled::Test(call) => steps.emergency(Class::Test, &call, user, config),
+        Dialled::Ordinary(ordinary) => {
+            let region = site.region().code;
+            match ordinary.kind() {
+                OrdinaryKind::External(number) => {
+                    steps.add(format_args!("{dialled} is the outside number {number} in {region}"));
+                }
+                OrdinaryKind::Extension(extension) => {
+                    steps.add(format_args!("{extension} is an internal number or name"))
+                }
+                OrdinaryKind::Foreign => steps.add(format_args!("{dialled} is an address of another domain")),
+                OrdinaryKind::Invalid => steps.add(format_args!("{dialled} is no address that can be called")),
+            }
+            match routing::route(&ordinary, false, config, directory) {
+                Target::User(callee) => steps.user(&callee),
+                Target::Group(index) => {
+                    let group = &config.groups[index];
+                    steps.add(format_args!("it is the ring group {:?} of {}", group.name, group.members.join(", ")));
+                }
+                Target::Outside(number) => steps.outside(&number, user, config, &site),
+                Target::Refuse(status, reason) => steps.add(format_args!("the call is answered {status} {reason}")),
+            }
+        }
+    }
+    steps.0
+}
+
+struct Steps(String);
+
+impl Steps {
+    fn add(&mut self, step: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{step}").expect("strings take everything");
+    }
+
+    fn emergency(&mut self, class: Class, call: &EmergencyCall, user: &User, config: &Config) {
+        let what = match class {
+            Class::Emergency => "an emergency number",
+            Class::Test => "a test number of emergency calls",
+        };
+        self.add(format_args!("{} is {what}, which no permission, block or limit applies to", call.dialled));
+        let line = user.direct_line.as_deref();
+        let situation = Situation { class, source: Source::AuthenticatedDevice, user: Some(user), line, turn: 0 };
+        match emergency::decide(&situation, config, |_| true) {
+            Decision::Route(route) => {
+                self.add(format_args!(
+                    "it carries the location {:?} and is called back at {}",
+                    route.place.label(),
+                    route.callback
+                ));
+                for (position, trunk) in (1..).zip(route.trunks) {
+                    self.add(format_args!("{position}. over the trunk {:?}", config.trunks[trunk].name));
+                }
+            }
+            Decision::Refuse => self.add(format_args!("the call is refused at once: no trunk for emergency calls")),
+            Decision::Challenge | Decision::Loop | Decision::NoTest => {
+                self.add(format_args!("the call is answered 404"));
+            }
+        }
+    }
+
+    fn user(&mut self, callee: &User) {
+        self.add(format_args!("it is the user {} with extension {}", callee.name, callee.extension));
+        match reach::arrival(callee) {
+            Arrival::Ring(_) => self.add(format_args!("the user's devices ring")),
+            Arrival::Forward(forward) => self.add(format_args!("the user's calls go to {}", forward.target)),
+            Arrival::Refuse(status, reason) => self.add(format_args!("the call is answered {status} {reason}")),
+        }
+    }
+
+    /// As with nothing of any limit used.
+    fn outside(&mut self, number: &str, user: &User, config: &Config, site: &Site) {
+        let unused = |_| Used::default();
+        let (parties, mut add) = ((config, site.region()), |step: std::fmt::Arguments<'_>| self.add(step));
+        match outside::decide(number, &user.name, &Used::default(), &unused, parties, &mut add) {
+            Ok(trunks) => {
+                if let Some(first) = trunks.first().map(|index| &config.trunks[*index]) {
+                    let sent = number::written(number, first.number_form, site.region());
+                    let line = user.direct_line.as_ref().or_else(|| first.numbers.first());
+                    let line = line.map_or_else(
+                        || user.extension.clone(),
+                        |line| number::written(line, first.number_form, site.region()),
+                    );
+                    self.add(format_args!("the trunk {:?} is sent {sent}, as a call of {line}", first.name));
+                }
+            }
+            Err(denial) => {
+                let (status, reason) = denial.answer();
+                self.add(format_args!("the call is answered {status} {reason}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Forwarding, Place, parse},
+        types::Secret,
+        wire::sip::digest::Credential,
+    };
+
+    const CONFIG: &str = r#"
+        [company]
+        name = "Example Corp"
+        region = "US"
+        address = { country = "US", A1 = "DC", A3 = "Washington", RD = "Example", HNO = "500", PC = "20001" }
+        [emergency]
+        callback_numbers = ["+12025550100"]
+        [trunk.carrier]
+        host = "carrier.example"
+        numbers = ["+12025550100"]
+        number_form = "national"
+        rates = { "+1" = "0.01", "+44" = "0.03" }
+    "#;
+
+    fn explained(dialled: &str) -> String {
+        let config = parse(CONFIG).unwrap_or_else(|p| panic!("{p:#?}")).0;
+        let user = |name: &str, extension: &str, always: Option<&str>| User {
+            name: name.to_owned(),
+            extension: extension.to_owned(),
+            direct_line: None,
+            credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+            forwarding: Forwarding { always: always.map(str::to_owned), ..Forwarding::default() },
+            place: Place::default(),
+        };
+        let directory = Directory::new([user("alice", "1001", None), user("bob", "1002", Some("1001"))]);
+        let alice = directory.by_name("alice").unwrap();
+        explain(dialled, alice, &config, &directory)
+    }
+
+    #[test]
+    fn each_kind_of_call_is_explained_to_its_end() {
+        for (dialled, step, last) in [
+            ("911", "911 is an emergency number", "1. over the trunk \"carrier\""),
+            ("1001", "it is the user alice with extension 1001", "the user's devices ring"),
+            ("1002", "it is the user bob with extension 1002", "the user's calls go to 1001"),
+            ("1003", "1003 is an internal number or name", "the call is answered 404 No Such Extension"),
+            ("sip:x@elsewhere.example", "is an address of another domain", "the call is answered 404 Not Our Domain"),
+            (
+                "011442079460123",
+                "1. over the trunk \"carrier\" at 0.03 a minute",
+                "the trunk \"carrier\" is sent 011442079460123, as a call of 2025550100",
+            ),
+            (
+                "+19005550100",
+                "[calling] does not allow premium",
+                "the call is answered 403 Premium Numbers Not Allowed",
+            ),
+            (
+                "+33142685300",
+                "the trunk \"carrier\" has no rate for it",
+                "the call is answered 404 No Trunk For This Number",
+            ),
+        ] {
+            let steps = explained(dialled);
+            assert!(steps.contains(step), "{dialled}: {steps}");
+            assert_eq!(steps.lines().last(), Some(last), "{dialled}: {steps}");
+        }
+    }
+}
