@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
     config::{self, Directory, Forwarding, Place, User},
-    media::{self, LegReport},
+    media,
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport},
     wire::sip::{
         Message, Name,
@@ -124,7 +124,7 @@ impl Exchange {
         match output {
             Output::Transmit { flow, bytes } => self.sent.push_back((flow, Message::parse(bytes).unwrap())),
             Output::Media { command: media::Command::Close { leg }, .. } => {
-                self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+                self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
             }
             _ => {}
         }

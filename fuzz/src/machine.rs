@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ringdown::{
     call::{Core, Input, Output, Setup},
     config::{self, Config, Directory, Forwarding, Place, User},
-    media::{self, LegReport},
+    media,
     sip::locate::Question,
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::sip::{
@@ -242,12 +242,14 @@ impl Server {
                 | Output::StoreBinding(_)
                 | Output::StoreCdr(_)
                 | Output::Resynced { .. }
-                | Output::Notify { .. } => {}
+                | Output::TestCalled { .. }
+                | Output::Notify { .. }
+                | Output::Inspected { .. } => {}
             }
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: LegReport::default() }));
+            self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
         }
     }
 

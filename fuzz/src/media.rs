@@ -7,7 +7,7 @@ use std::{
 
 use ringdown::{
     media::{
-        Command, Event, Protection, Remote, Worker,
+        Command, Event, Formats, Protection, Remote, Worker,
         worker::{Channel, Input, Output, Port},
     },
     types::{Duration, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
@@ -108,11 +108,14 @@ impl World {
         let address = |choices: &mut Choices<'_>| choices.flag().then(|| source(choices));
         let (rtp, rtcp) = (address(choices), address(choices));
         let traffic = if choices.below(8) == 0 { Traffic::Datagrams } else { Traffic::Rtp };
-        let remote = Remote { rtp, rtcp, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
+        let host = choices.flag().then(|| source(choices).ip());
+        let remote = Remote { rtp, rtcp, host, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
         if let Some((_, kept)) = self.open.get_mut(&leg.slot).filter(|(open, _)| *open == leg) {
             *kept = Some(send.clone());
         }
-        self.command(Command::Configure { leg, traffic, remote, receive, send });
+        let formats = Formats::default();
+        self.command(Command::Configure { leg, traffic, remote, formats, receive, send });
+        self.command(Command::Watch { leg });
     }
 
     fn close(&mut self, leg: LegId) {
@@ -195,7 +198,8 @@ impl World {
                 Output::Unbind { slot } => assert!(self.bound.remove(&slot), "slot {slot} is not bound"),
                 Output::Connect { port, .. } => assert!(self.open.contains_key(&port.slot)),
                 Output::Event(Event::Closed { .. }) => self.closed += 1,
-                Output::Event(Event::OpenFailed { leg } | Event::Flowing { leg }) => {
+                Output::Event(event) => {
+                    let leg = event.leg();
                     assert_eq!(self.open.get(&leg.slot).map(|(open, _)| *open), Some(leg));
                 }
                 Output::Timeout(_) => return,

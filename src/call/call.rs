@@ -1,9 +1,9 @@
 //! One call: the caller's leg, the branches tried, the answered leg. How it begins and is answered, its media and its
 //! time; whom it tries is `branches`', what happens in its dialogs `in_dialog`'s, and how it ends `ending`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     cdr::Cdr,
@@ -14,14 +14,14 @@ use super::{
     fork::{Branch, Failure, Plan, Progress},
     handover::{Handover, Part},
     in_dialog::Relayed,
-    interface::CallView,
+    interface::{CallDetail, CallView, LegDetail, SilenceView},
     leg::{Device, Leg, Peer, ServerInvite},
     outgoing,
     passed_headers::PassedHeaders,
     provisional::Provisionals,
 };
 use crate::{
-    media,
+    media::{self, LegReport, Silence},
     policy::security::LegSecurity,
     sip::{
         dialog::{Dialog, is_sips},
@@ -118,6 +118,8 @@ pub(super) struct Call {
     ring_deadline: Instant,
     /// An emergency call that found no media port: until when it waits for the end of an ordinary call.
     pub waits_for_room: Option<Instant>,
+    /// A test call without a telephone: when it ends by itself.
+    pub test_until: Option<Instant>,
     /// An emergency call that has failed: the desks do not know yet.
     pub is_failure_untold: bool,
     pub(super) cdr: Cdr,
@@ -205,6 +207,7 @@ impl Call {
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             waits_for_room: None,
+            test_until: None,
             is_failure_untold: false,
             cdr,
             is_recorded: false,
@@ -268,9 +271,14 @@ impl Call {
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
         self.cdr.answer_ms = Some(ctx.now.unix_ms());
         self.cdr.answered_by = self.branches[&number].party().map(str::to_owned);
+        self.test_until = self.test_until.map(|_| ctx.now + emergency_call::TEST_TALK);
         self.plan.give_up();
         self.cancel_branches(ctx, Some(number));
         self.close_unused_media(ctx);
+        self.a.watch(ctx);
+        if let Some(branch) = self.branches.get_mut(&number) {
+            branch.leg.watch(ctx);
+        }
         // What a reliable response has settled is not said again (RFC 6337).
         let is_new = !self.provisionals.has_settled;
         self.answer_a(ctx, 200, "", sdp.filter(|_| is_new));
@@ -332,13 +340,38 @@ impl Call {
 
     pub(super) fn media_event(&mut self, ctx: &mut Context, side: Side, event: &media::Event) {
         match event {
-            media::Event::Flowing { .. } => {}
+            media::Event::Flowing { .. } | media::Event::Report { .. } => {}
+            media::Event::Silent { silence, .. } => self.fell_silent(ctx, side, *silence),
+            media::Event::Heard { .. } => self.is_heard(side),
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
             media::Event::Closed { leg: closed, report } => {
                 if let Some(leg) = self.leg_mut(side) {
                     leg.media_closed(ctx, *closed, report);
                 }
             }
+        }
+    }
+
+    /// Nothing comes from this side that the other could hear. It ends no call: whoever waits hangs up, and an emergency
+    /// service listens to silence too.
+    fn fell_silent(&mut self, ctx: &mut Context, side: Side, silence: Silence) {
+        let opposite = self.opposite(side).and_then(|side| self.leg(side));
+        let is_one_way = opposite.is_none_or(|leg| leg.silence.is_none());
+        let Some(leg) = self.leg_mut(side) else { return };
+        leg.silence = Some((ctx.now, silence));
+        leg.record.silence_cause = Some(silence.cause.label().to_owned());
+        ctx.counters.quality.count_silence(silence.cause);
+        let (cause, rtcp, name) = (silence.cause.label(), silence.has_rtcp, side_name(side));
+        if is_one_way {
+            warn!(call = %self.id, leg = name, cause, rtcp, "One-way audio: this leg is silent, the other is heard.");
+        } else {
+            warn!(call = %self.id, leg = name, cause, rtcp, "Silence: neither leg is heard.");
+        }
+    }
+
+    fn is_heard(&mut self, side: Side) {
+        if self.leg_mut(side).is_some_and(|leg| leg.silence.take().is_some()) {
+            info!(call = %self.id, leg = side_name(side), "The silence of this leg is over.");
         }
     }
 
@@ -361,6 +394,10 @@ impl Call {
         self.give_up_late(ctx);
         self.sessions_due(ctx);
         self.repeat_handover(ctx);
+        if self.test_until.is_some_and(|until| until <= ctx.now) {
+            self.test_until = None;
+            return self.end_test(ctx);
+        }
         if self.state != State::Setup {
             return;
         }
@@ -389,7 +426,8 @@ impl Call {
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.state != State::Setup {
             let others = [self.handover_deadline(), self.early_offer_deadline(), self.relayed_deadline()];
-            let deadlines = [self.sessions_deadline(), self.answers_deadline()].into_iter().chain(others);
+            let own = [self.sessions_deadline(), self.answers_deadline(), self.test_until];
+            let deadlines = own.into_iter().chain(others);
             return deadlines.flatten().min();
         }
         // An emergency call rings as long as the caller waits: the answering point may queue it.
@@ -397,6 +435,7 @@ impl Call {
         let branches = self.branches.values().filter_map(|b| b.deadline);
         let others = [
             ring,
+            self.test_until,
             self.waits_for_room,
             self.plan.hunt.deadline,
             self.plan.hunt.alert_at,
@@ -500,6 +539,31 @@ impl Call {
         Some(dialog_info::Dialog { id: format!("{}-{leg}", self.id), direction, state, names })
     }
 
+    /// Media legs that have not reported their end, of every leg that is shown.
+    pub(super) fn media_legs(&self) -> BTreeSet<LegId> {
+        let b = self.answered_leg();
+        std::iter::once(&self.a).chain(b).flat_map(|leg| leg.open_media.iter().copied()).collect()
+    }
+
+    fn answered_leg(&self) -> Option<&Leg> {
+        self.winner.and_then(|number| self.leg(Side::B(number)))
+    }
+
+    /// With what its media legs have just reported.
+    pub(super) fn detail(&self, reports: &[(Side, LegReport)]) -> CallDetail {
+        let detail = |leg: &Leg| {
+            let mut record = leg.record.clone();
+            reports.iter().filter(|(side, _)| *side == leg.id.1).for_each(|(_, report)| record.add(report));
+            let silence = leg.silence.map(|(since, Silence { cause, has_rtcp })| SilenceView {
+                since_ms: since.unix_ms(),
+                cause: cause.label(),
+                rtcp: has_rtcp,
+            });
+            LegDetail { record, silence }
+        };
+        CallDetail { call: self.view(), a: detail(&self.a), b: self.answered_leg().map(detail) }
+    }
+
     pub(super) fn view(&self) -> CallView {
         let (state, b) = match self.state {
             State::Setup if self.branches.values().any(|b| b.progress == Progress::Ringing) => ("ringing", None),
@@ -526,4 +590,11 @@ impl Call {
 
 const fn is_urgent(plan: &Plan, emergency: Option<&EmergencyInfo>) -> bool {
     emergency.is_some() || !plan.hunt.obeys_wishes()
+}
+
+const fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::A => "a",
+        Side::B(_) => "b",
+    }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{call::Caller, context::Context};
-use crate::media::LegReport;
+use crate::media::{BurstLoss, Delivery, LegReport};
 
 /// One call between two parties, written when it ends. Times in milliseconds since the Unix epoch.
 ///
@@ -60,21 +60,91 @@ pub struct LegRecord {
     pub packets_refused: u64,
     pub jitter_ms: f64,
     pub round_trip_ms: Option<f64>,
+    /// What follows is absent from records of earlier versions. The codec heard last from the peer.
+    #[serde(default)]
+    pub codec: Option<String>,
+    /// How what came from the peer was lost; absent if nothing was.
+    #[serde(default)]
+    pub bursts: Option<BurstRecord>,
+    /// Mean opinion score of what came from the peer (ITU-T G.107), 1 to 4.5; absent where it would have to be guessed.
+    #[serde(default)]
+    pub mos: Option<f64>,
+    /// What the peer reported of what was sent to it.
+    #[serde(default)]
+    pub far: Option<FarRecord>,
+    /// Times the peer was not heard though it was expected to be, and how long altogether.
+    #[serde(default)]
+    pub silences: u32,
+    #[serde(default)]
+    pub silent_ms: u64,
+    /// Of the last silence: `no_packets`, `authentication`, `payload_type` or `source`.
+    #[serde(default)]
+    pub silence_cause: Option<String>,
+}
+
+/// The other direction of a leg, by the peer's RTCP.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FarRecord {
+    pub packets_lost: u64,
+    pub jitter_ms: f64,
+    pub bursts: Option<BurstRecord>,
+    pub mos: Option<f64>,
+}
+
+/// How loss is spread (RFC 3611 section 4.7.2): lost packets in hundredths of those expected, and mean durations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BurstRecord {
+    pub burst_loss_percent: f64,
+    pub burst_ms: f64,
+    pub gap_loss_percent: f64,
+    pub gap_ms: f64,
 }
 
 impl LegRecord {
-    /// Adds one media section's counts; jitter and round trip are those of the worst section, to a hundredth of a
-    /// millisecond.
+    /// Adds one media section's counts; all that is no count is that of the worst section, to a hundredth.
     pub(super) fn add(&mut self, report: &LegReport) {
         self.packets_received += report.packets_received;
         self.packets_sent += report.packets_sent;
-        self.packets_lost += report.packets_lost;
+        self.packets_lost += report.received.packets_lost;
         self.packets_refused += report.packets_refused;
-        self.jitter_ms = self.jitter_ms.max(hundredths(report.jitter_ms));
-        self.round_trip_ms = match (self.round_trip_ms, report.round_trip_ms.map(hundredths)) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        };
+        self.jitter_ms = self.jitter_ms.max(hundredths(report.received.jitter_ms));
+        self.round_trip_ms = either(self.round_trip_ms, report.round_trip_ms.map(hundredths), f64::max);
+        if let Some(name) = report.received.codec.and_then(|codec| codec.name()) {
+            self.codec = Some(name.to_owned());
+        }
+        worst_bursts(&mut self.bursts, report.received.bursts);
+        self.mos = either(self.mos, report.received.mos.map(hundredths), f64::min);
+        if let Some(sent) = &report.sent {
+            self.far.get_or_insert_default().add(sent);
+        }
+        self.silences += report.silences;
+        self.silent_ms += report.silent_ms;
+    }
+}
+
+impl FarRecord {
+    fn add(&mut self, sent: &Delivery) {
+        self.packets_lost += sent.packets_lost;
+        self.jitter_ms = self.jitter_ms.max(hundredths(sent.jitter_ms));
+        worst_bursts(&mut self.bursts, sent.bursts);
+        self.mos = either(self.mos, sent.mos.map(hundredths), f64::min);
+    }
+}
+
+/// Keeps what lost more in its bursts.
+fn worst_bursts(kept: &mut Option<BurstRecord>, new: Option<BurstLoss>) {
+    let Some(BurstLoss { burst_loss, burst_ms, gap_loss, gap_ms }) = new else { return };
+    let burst_loss_percent = hundredths(burst_loss * 100.0);
+    if kept.as_ref().is_none_or(|kept| burst_loss_percent > kept.burst_loss_percent) {
+        let [burst_ms, gap_loss_percent, gap_ms] = [burst_ms, gap_loss * 100.0, gap_ms].map(hundredths);
+        *kept = Some(BurstRecord { burst_loss_percent, burst_ms, gap_loss_percent, gap_ms });
+    }
+}
+
+fn either(a: Option<f64>, b: Option<f64>, choose: fn(f64, f64) -> f64) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(choose(a, b)),
+        (a, b) => a.or(b),
     }
 }
 

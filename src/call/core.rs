@@ -4,12 +4,14 @@ mod callback;
 mod certificates;
 mod events;
 mod identification;
+mod inspection;
 mod messages;
 mod notifications;
 mod preemption;
 mod reach;
 mod registrations;
 mod resync;
+mod test_call;
 mod transfer;
 mod views;
 
@@ -30,7 +32,8 @@ use super::{
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
-    interface::{Counters, Input, Output, Setup},
+    inspection::Inspections,
+    interface::{Counters, Input, Output, Setup, TestCall},
     keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
@@ -64,6 +67,11 @@ use crate::{
     },
 };
 
+/// One trunk after the other, each with the location first.
+fn emergency_plan(route: &emergency::Route) -> Plan {
+    Plan::serial(route.trunks.iter().map(|trunk| Attempt::Emergency { trunk: *trunk, has_location: true }))
+}
+
 /// The whole signalling side of one server.
 #[derive(Debug)]
 pub struct Core {
@@ -85,6 +93,7 @@ pub struct Core {
     messages: Messages,
     notifications: Notifications,
     resyncs: Resyncs,
+    inspections: Inspections,
     subscriptions: Subscriptions,
     /// The mailbox of each user, as an external system last reported it.
     mailboxes: HashMap<String, MessageSummary>,
@@ -100,6 +109,9 @@ pub struct Core {
     moved: BTreeSet<CallId>,
     /// Emergency calls that wait for a port, with the ordinary call that ends for each.
     waiting: BTreeMap<CallId, Option<CallId>>,
+    /// Orders of test calls, by their call.
+    test_calls: HashMap<CallId, u64>,
+    last_test_call: Option<TestCall>,
     next_call: u64,
     /// Live calls above which a new one is refused: `CALLS_MAX`, but for tests.
     pub(super) calls_max: usize,
@@ -147,6 +159,7 @@ impl Core {
             messages: Messages::new(limits::MESSAGES_MAX),
             notifications: Notifications::default(),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
+            inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
             mailboxes: HashMap::new(),
             invites: HashMap::new(),
@@ -155,6 +168,8 @@ impl Core {
             transfers: BTreeMap::new(),
             moved: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            test_calls: HashMap::new(),
+            last_test_call: None,
             next_call: 1,
             calls_max: limits::CALLS_MAX,
             is_draining: false,
@@ -183,6 +198,8 @@ impl Core {
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
+            Input::Inspect { id, call } => self.inspect(id, &call),
+            Input::TestCall { id } => self.order_test_call(id),
             Input::Drain => self.is_draining = true,
             Input::Timeout => self.timeout(),
         }
@@ -483,22 +500,28 @@ impl Core {
     // 5. Policy decides where it goes. Emergency first.
 
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
-        let (caller, source) = self.emergency_source(&pending);
-        let decision = emergency::decide(class, source, &self.ctx.config);
+        let (caller, source, verdict) = self.emergency_source(&pending);
+        let decision = self.decide(class, source, &caller);
         let origin = Origin::of(&pending, &caller);
         emergency_call::log_detected(&self.ctx, &origin, dialled, class);
         match decision {
-            emergency::Decision::Route { trunks, as_company } => {
-                let info = EmergencyInfo::new(&self.ctx, class, dialled, &caller, origin, as_company);
-                let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
-                let plan = Plan::serial(trunks.into_iter().map(attempt));
+            emergency::Decision::Route(route) => {
+                let plan = emergency_plan(&route);
+                let info = EmergencyInfo::new(class, dialled, route, origin);
                 self.ctx.counters.emergency_routed += 1;
                 self.expect_callback(&info, self.calling_device(&pending, &caller));
                 self.make_slot();
                 let id = self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
                 self.tell_of_routed(id);
             }
-            emergency::Decision::Challenge => self.challenge(&pending, Role::Proxy, &Verdict::Missing),
+            emergency::Decision::Challenge if verdict != Verdict::Refused => {
+                self.challenge(&pending, Role::Proxy, &verdict);
+            }
+            // D4: who has been asked and still is nobody is not asked again, and again.
+            emergency::Decision::Challenge => {
+                self.note_refused(&pending, Role::Proxy);
+                emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
+            }
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
                 let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
@@ -513,10 +536,22 @@ impl Core {
         }
     }
 
+    /// Policy, told what only the core knows.
+    fn decide(&self, class: Class, source: emergency::Source, caller: &Caller) -> emergency::Decision {
+        let user = match &caller.peer {
+            Peer::Device(name) => self.ctx.directory.by_name(name),
+            Peer::Trunk(_) | Peer::Unknown => None,
+        };
+        let (user, line) = (user.map(|user| &**user), caller.direct_line.as_deref());
+        let situation = emergency::Situation { class, source, user, line, turn: self.ctx.counters.emergency_routed };
+        let is_up = |trunk| self.ctx.trunks.is_believed_up(self.ctx.now, trunk);
+        emergency::decide(&situation, &self.ctx.config, is_up)
+    }
+
     fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
         if caller.peer != Peer::Unknown {
             let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
         }
     }
 
@@ -548,7 +583,7 @@ impl Core {
                 self.ctx.counters.calls_refused += 1;
                 let cdr = Cdr::begin(&mut self.ctx, &caller, &callee, false);
                 let phrase = if reason.is_empty() { reason_phrase(status) } else { reason };
-                self.ctx.outputs.push_back(Output::StoreCdr(cdr.refused(&self.ctx, status, phrase)));
+                self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
                 self.ctx.refuse(&pending, status, phrase);
             }
         }
@@ -644,7 +679,9 @@ impl Core {
         if let Some(cdr) = call.take_record() {
             self.live_calls -= 1;
             self.note_idle(&call);
-            self.ctx.outputs.push_back(Output::StoreCdr(cdr));
+            self.report_test_call(&call);
+            self.ctx.counters.quality.observe(&cdr);
+            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
         }
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
@@ -708,9 +745,7 @@ impl Core {
     }
 
     fn media_event(&mut self, event: &media::Event) {
-        let leg = match event {
-            media::Event::OpenFailed { leg } | media::Event::Flowing { leg } | media::Event::Closed { leg, .. } => *leg,
-        };
+        let leg = event.leg();
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);
@@ -720,6 +755,7 @@ impl Core {
         if matches!(event, media::Event::Closed { .. }) {
             self.room_made(leg.worker);
         }
+        self.leg_reported(side, event);
     }
 
     fn directory_changed(&mut self, directory: Arc<Directory>) {

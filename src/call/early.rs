@@ -68,8 +68,8 @@ impl Call {
     ) -> Result<(), &'static str> {
         let branch = self.branches.get_mut(&number).ok_or("the branch is gone")?;
         let (session, settled) = branch.leg.negotiation.read_answer(body).map_err(|fault| fault.text())?;
-        branch.leg.configure(ctx, &settled);
         branch.leg.session = Some(session);
+        branch.leg.configure(ctx, &settled);
         branch.is_negotiated = true;
         Ok(())
     }

@@ -151,8 +151,8 @@ impl Call {
         let Some(leg) = self.leg_mut(update.target) else { return };
         match leg.negotiation.read_answer(&body) {
             Ok((session, settled)) => {
-                leg.configure(ctx, &settled);
                 leg.session = Some(session.clone());
+                leg.configure(ctx, &settled);
                 match update.pending.take() {
                     Some(pending) => self.answer_early_offer(ctx, update, &pending, &session),
                     None => match update.target {
@@ -173,8 +173,8 @@ impl Call {
         let local = leg.local_media(ctx);
         match leg.negotiation.answer(&mut ctx.rng, session, &local) {
             Ok((answer, settled)) => {
-                leg.configure(ctx, &settled);
                 leg.session = Some(update.offer.clone());
+                leg.configure(ctx, &settled);
                 let contact = leg.contact(ctx);
                 let response = ctx.response(pending, 200, "", "").header("Contact", contact).header("Allow", ALLOW);
                 let response = leg.accept_session(ctx.now, &pending.request, response);

@@ -9,13 +9,12 @@ use super::{
     call::Caller,
     context::{Context, Pending},
     fork::Failure,
-    leg::Peer,
     outgoing::{escaped_user, host, trunk_host, with_offer},
 };
 use crate::{
     config::EmergencyRequestUri,
     policy::emergency::{
-        Class, EmergencyCall,
+        Class, EmergencyCall, Route,
         location::{self, Erl, Place},
         refusal::{self, Answer},
     },
@@ -28,6 +27,8 @@ pub(super) const NO_RESPONSE: Duration = Duration::from_secs(2);
 /// ... and one that says nothing but 100 after this (5.3).
 pub(super) const NO_PROGRESS: Duration = Duration::from_secs(4);
 
+/// A test call without a telephone lasts so long: the carrier begins to read the address back.
+pub(super) const TEST_TALK: Duration = Duration::from_secs(10);
 /// How long an emergency call waits for the ports of an ordinary call that ends for it.
 pub(super) const ROOM_WAIT: Duration = Duration::from_secs(2);
 
@@ -76,24 +77,8 @@ fn memmem(text: &[u8], wanted: &[u8]) -> bool {
 }
 
 impl EmergencyInfo {
-    /// `as_company`: the caller is not authenticated, so nothing of its own is shown (D3).
-    pub(super) fn new(
-        ctx: &Context,
-        class: Class,
-        dialled: &EmergencyCall,
-        caller: &Caller,
-        origin: Origin,
-        as_company: bool,
-    ) -> Self {
-        let user = match &caller.peer {
-            Peer::Device(name) if !as_company => Some(name),
-            Peer::Device(_) | Peer::Trunk(_) | Peer::Unknown => None,
-        };
-        let line = caller.direct_line.as_deref().filter(|_| user.is_some());
-        let turn = ctx.counters.emergency_routed;
-        let callback = location::callback(&ctx.config, line, turn).unwrap_or_default().to_owned();
-        let user = user.and_then(|name| ctx.directory.by_name(name));
-        let place = location::place(&ctx.config, user.map(|user| &**user), line);
+    pub(super) fn new(class: Class, dialled: &EmergencyCall, route: Route, origin: Origin) -> Self {
+        let Route { place, callback, .. } = route;
         Self { class, dialled: dialled.clone(), callback, place, origin }
     }
 
@@ -205,7 +190,7 @@ pub(super) fn refuse(
     ctx.respond(pending.txn, answer.status, bytes);
     error!(target: "emergency", stage = "refused", aor = origin.aor, device = origin.device,
         source_ip = %origin.source_ip, dialed = dialled.dialled, region = ctx.config.company.region,
-        sip_code = answer.status, "Emergency call refused: no PSTN trunk is configured.");
+        sip_code = answer.status, "Emergency call refused.");
     (answer.status, answer.phrase)
 }
 
@@ -289,7 +274,7 @@ pub(super) fn attempt_ended(
 pub(super) fn connected(ctx: &mut Context, call: CallId, info: &EmergencyInfo, trunk: Option<&str>, setup_ms: u64) {
     note!(warn, "connected", ctx, Some(call), info, { trunk = trunk, setup_ms = setup_ms }, "Emergency call connected.");
     if info.class == Class::Emergency {
-        ctx.counters.emergency_setup.add(setup_ms);
+        ctx.counters.emergency_setup.0.observe(Duration::from_millis(setup_ms).as_secs_f64());
     }
 }
 

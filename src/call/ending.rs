@@ -71,6 +71,15 @@ impl Call {
         }
     }
 
+    /// A test call has lasted long enough, or rung too long.
+    pub(super) fn end_test(&mut self, ctx: &mut Context) {
+        match self.state {
+            State::Setup => self.finish(ctx, EndedBy::Server, 408, ""),
+            State::Answered(_) => self.hang_up(ctx, EndedBy::Server, 200, ""),
+            State::Ended => {}
+        }
+    }
+
     pub(super) fn hang_up(&mut self, ctx: &mut Context, ended_by: EndedBy, status: u16, reason: &str) {
         let told = if status < 300 { String::new() } else { reason::sip(status, reason) };
         self.end_because(ctx, ended_by, (status, reason), told);
@@ -98,7 +107,7 @@ impl Call {
         }
         self.state = State::Ended;
         self.plan.give_up();
-        self.waits_for_room = None;
+        (self.waits_for_room, self.test_until) = (None, None);
         self.cdr.end(ctx, ended_by, status, if reason.is_empty() { reason_phrase(status) } else { reason });
         self.cancel_branches(ctx, None);
         self.refuse_relayed(ctx);

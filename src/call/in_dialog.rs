@@ -395,8 +395,8 @@ impl Call {
         let local = leg.local_media(ctx);
         match leg.negotiation.answer(&mut ctx.rng, &session, &local) {
             Ok((answer, settled)) => {
-                leg.configure(ctx, &settled);
                 leg.session = leg.server_invite.as_mut().and_then(|i| i.offer.take()).or_else(|| leg.session.take());
+                leg.configure(ctx, &settled);
                 self.accept_reinvite(ctx, side, &answer);
                 self.close_unused_media(ctx);
                 if let State::Answered(number) = self.state {

@@ -10,7 +10,11 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{cdr::Cdr, notification::Notice};
+use super::{
+    cdr::{Cdr, LegRecord},
+    notification::Notice,
+    quality_totals::QualityTotals,
+};
 use crate::{
     config::{Config, Directory, NotifyTarget},
     media,
@@ -18,7 +22,9 @@ use crate::{
         locate,
         registrar::{Binding, Change},
     },
-    types::{Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, reason::DropCounters},
+    types::{
+        Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram, reason::DropCounters,
+    },
     wire::sip::frame::FrameError,
 };
 
@@ -80,6 +86,15 @@ pub enum Input {
         user: String,
         is_reboot: bool,
     },
+    /// An operator looks at a live call, by the identifier of its record; answered once, by [`Output::Inspected`] with this `id`.
+    Inspect {
+        id: u64,
+        call: String,
+    },
+    /// An operator wants a call to the carrier's test number; answered once, by [`Output::TestCalled`] with this `id`.
+    TestCall {
+        id: u64,
+    },
     /// Refuse new calls, keep live ones (SIGTERM).
     Drain,
     Timeout,
@@ -112,15 +127,23 @@ pub enum Output {
     },
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
-    StoreCdr(Cdr),
+    StoreCdr(Box<Cdr>),
     Resynced {
         id: u64,
         result: Result<Vec<DeviceSync>, SyncRefusal>,
+    },
+    TestCalled {
+        id: u64,
+        result: Result<TestCall, TestRefusal>,
     },
     /// POST this notice to a web server; nothing is heard of it again.
     Notify {
         target: NotifyTarget,
         notice: Box<Notice>,
+    },
+    Inspected {
+        id: u64,
+        result: Result<Box<CallDetail>, InspectionRefusal>,
     },
     Timeout(Option<Instant>),
 }
@@ -138,6 +161,8 @@ impl fmt::Debug for Input {
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
+            Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
+            Self::TestCall { id } => write!(f, "TestCall({id})"),
             Self::Drain => f.write_str("Drain"),
             Self::Timeout => f.write_str("Timeout"),
         }
@@ -156,7 +181,9 @@ impl fmt::Debug for Output {
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
+            Self::TestCalled { id, result } => write!(f, "TestCalled({id}, {result:?})"),
             Self::Notify { target, notice } => write!(f, "Notify({target:?}, {:?})", notice.outcome),
+            Self::Inspected { id, result } => write!(f, "Inspected({id}, {})", result.is_ok()),
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
@@ -178,6 +205,86 @@ pub struct CallView {
     pub answered_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
+}
+
+/// The same with how its legs do now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub call: CallView,
+    pub a: LegDetail,
+    /// The leg that has answered.
+    pub b: Option<LegDetail>,
+}
+
+/// What the leg's record would say if the call ended now, and whether its peer is silent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LegDetail {
+    #[serde(flatten)]
+    pub record: LegRecord,
+    pub silence: Option<SilenceView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SilenceView {
+    /// When it was noticed, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// `no_packets`, `authentication`, `payload_type` or `source`.
+    pub cause: &'static str,
+    /// RTCP still came.
+    pub rtcp: bool,
+}
+
+/// Why a call is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionRefusal {
+    NoSuchCall,
+    /// As many looks as there may be wait for their workers.
+    TooMany,
+}
+
+/// What of emergency calling only a running server knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmergencyState {
+    /// Whether each trunk for emergency calls, in their order, is believed to work.
+    pub are_up: Vec<bool>,
+    /// Of the user that was asked for.
+    pub of_user: Option<LineView>,
+    /// Since the start.
+    pub last_test: Option<TestCall>,
+}
+
+/// What became of a call to the carrier's test number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestCall {
+    pub time_ms: u64,
+    pub dialed: String,
+    pub is_answered: bool,
+    /// The one that answered, or the last that was tried.
+    pub trunk: Option<String>,
+    /// Of the end: 200 where it was answered.
+    pub status: u16,
+    pub reason: String,
+    pub setup_ms: Option<u64>,
+}
+
+/// Why no test call was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestRefusal {
+    /// No trunk carries emergency calls.
+    NoTrunk,
+    /// No number to test with is known, and no trunk takes the URN.
+    NoTestNumber,
+    /// One is being made.
+    UnderWay,
+}
+
+/// What one user's emergency calls carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineView {
+    /// Its own address, which is not shown, and not the company's.
+    pub is_private: bool,
+    pub callback: Option<String>,
 }
 
 /// What became of asking one device to fetch its configuration again.
@@ -233,22 +340,15 @@ pub struct Counters {
     pub emergency_attempts: BTreeMap<(String, u16), u64>,
     pub emergency_setup: SetupTimes,
     pub emergency_notify_failures: u64,
+    pub quality: QualityTotals,
 }
 
-/// How long emergency calls took from the INVITE to the answer.
-#[derive(Clone, Debug, Default)]
-pub struct SetupTimes {
-    /// By upper bound in [`SetupTimes::BOUNDS_MS`], and those above the last.
-    pub counts: [u64; 8],
-    pub sum_ms: u64,
-}
+/// How long emergency calls took from the INVITE to the answer, in seconds.
+#[derive(Clone, Debug)]
+pub struct SetupTimes(pub Histogram);
 
-impl SetupTimes {
-    pub const BOUNDS_MS: [u64; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
-
-    pub(super) fn add(&mut self, ms: u64) {
-        let bucket = Self::BOUNDS_MS.iter().position(|bound| ms <= *bound).unwrap_or(Self::BOUNDS_MS.len());
-        self.counts[bucket] += 1;
-        self.sum_ms = self.sum_ms.saturating_add(ms);
+impl Default for SetupTimes {
+    fn default() -> Self {
+        Self(Histogram::new(&[0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
     }
 }

@@ -60,8 +60,8 @@ impl Call {
 
     pub(super) fn read_answer_of_a(&mut self, ctx: &mut Context, body: &Bytes) -> Result<(), &'static str> {
         let (session, settled) = self.a.negotiation.read_answer(body).map_err(|fault| fault.text())?;
-        self.a.configure(ctx, &settled);
         self.a.session = Some(session);
+        self.a.configure(ctx, &settled);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::{
     credentials::{Authorization, Challenge},
 };
 use crate::{
-    media::{self, Command, LegReport, Remote},
+    media::{self, Command, Formats, LegReport, Remote, Silence},
     policy::{marking, security::LegSecurity},
     sip::{
         dialog::Dialog,
@@ -20,7 +20,7 @@ use crate::{
     types::{CallId, Duration, Flow, Instant, LegId, Secret, TxnId, limits},
     wire::{
         classify::Traffic,
-        sdp::Session,
+        sdp::{MediaKind, Session},
         sip::{Message, Method, Name},
     },
 };
@@ -134,7 +134,11 @@ pub(super) struct Leg {
     /// The peer's 2xx with an offer, whose ACK waits for the answer.
     unanswered: Option<Box<Message>>,
     /// Until their worker has reported them closed.
-    open_media: Vec<LegId>,
+    pub open_media: Vec<LegId>,
+    /// The call is answered: workers tell of the peer's silences.
+    is_watched: bool,
+    /// The peer is not heard, since this time.
+    pub silence: Option<(Instant, Silence)>,
     /// The peer does not want to be known (RFC 3323).
     pub is_private: bool,
     /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
@@ -188,6 +192,8 @@ impl Leg {
             ack: None,
             unanswered: None,
             open_media: Vec::new(),
+            is_watched: false,
+            silence: None,
             is_private: false,
             has_left: false,
             partner: None,
@@ -240,12 +246,13 @@ impl Leg {
 
     /// Tells the worker what was settled, section by section.
     pub(super) fn configure(&mut self, ctx: &mut Context, settled: &[Settled]) {
-        for (leg, settled) in self.media.iter().zip(settled) {
+        for (section, (leg, settled)) in self.media.iter().zip(settled).enumerate() {
             let Some(leg) = *leg else { continue };
             let command = Command::Configure {
                 leg,
                 traffic: settled.traffic,
-                remote: remote(settled),
+                remote: self.remote(settled),
+                formats: self.formats(section),
                 receive: protection(&settled.receive),
                 send: protection(&settled.send),
             };
@@ -253,6 +260,39 @@ impl Leg {
         }
         if let Some(first) = settled.iter().find(|s| s.remote_rtp.is_some()).or_else(|| settled.first()) {
             self.record.suite = suite_name(&first.receive).to_owned();
+        }
+        if self.is_watched {
+            self.watch(ctx);
+        }
+    }
+
+    fn remote(&self, settled: &Settled) -> Remote {
+        let is_direct = self.dialog.as_ref().is_none_or(|dialog| dialog.route_set.is_empty());
+        // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
+        let is_never_held = settled.traffic == Traffic::Datagrams;
+        Remote {
+            rtp: settled.remote_rtp,
+            rtcp: settled.remote_rtcp,
+            host: is_direct.then(|| self.flow.remote.ip()),
+            wants_media: is_never_held || settled.peer_direction.receives(),
+            may_send: is_never_held || settled.peer_direction.sends(),
+        }
+    }
+
+    /// What packets of the peer may carry: what we told it, and what it told us.
+    fn formats(&self, section: usize) -> Formats {
+        let theirs = self.session.as_ref().and_then(|session| session.media.get(section));
+        Formats::of(self.negotiation.section(section).into_iter().chain(theirs))
+    }
+
+    /// The call is answered: from now on somebody is expected to speak. Who shows pictures may stop without a word.
+    pub(super) fn watch(&mut self, ctx: &mut Context) {
+        self.is_watched = true;
+        for (section, leg) in self.media.iter().enumerate() {
+            let is_audio = self.negotiation.section(section).is_some_and(|section| section.kind == MediaKind::Audio);
+            if let Some(leg) = leg.filter(|_| is_audio) {
+                ctx.command(leg, Command::Watch { leg });
+            }
         }
     }
 
@@ -552,17 +592,6 @@ impl Leg {
     /// No transaction of this leg needs its call any more.
     pub(super) const fn is_settled(&self) -> bool {
         !self.owes_bye && !self.is_bye_open && self.client_invite.is_none()
-    }
-}
-
-fn remote(settled: &Settled) -> Remote {
-    // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
-    let is_never_held = settled.traffic == Traffic::Datagrams;
-    Remote {
-        rtp: settled.remote_rtp,
-        rtcp: settled.remote_rtcp,
-        wants_media: is_never_held || settled.peer_direction.receives(),
-        may_send: is_never_held || settled.peer_direction.sends(),
     }
 }
 

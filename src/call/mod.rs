@@ -10,6 +10,7 @@ mod context;
 mod core;
 mod credentials;
 mod diversion;
+pub mod dry_run;
 mod early;
 mod early_dialogs;
 mod early_update;
@@ -22,6 +23,7 @@ mod handover;
 mod hunt;
 mod identity;
 mod in_dialog;
+mod inspection;
 mod interface;
 mod keep_alive;
 mod late_offer;
@@ -33,6 +35,7 @@ mod overload;
 mod passed_headers;
 mod pbx;
 mod provisional;
+pub mod quality_totals;
 mod received_history;
 mod refer;
 mod resync;
@@ -45,5 +48,8 @@ mod update;
 
 pub use cdr::Cdr;
 pub use core::Core;
-pub use interface::{CallView, Counters, DeviceSync, Input, Output, Setup, SetupTimes, SyncOutcome, SyncRefusal};
+pub use interface::{
+    CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail, LineView, Output,
+    Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall, TestRefusal,
+};
 pub use notification::Notice;

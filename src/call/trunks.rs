@@ -122,6 +122,12 @@ impl Trunks {
         self.states[index].targets().any(|target| will_do(target) && is_usable(target, listeners))
     }
 
+    /// Whether one of its servers is not known to be in trouble.
+    pub(super) fn is_believed_up(&self, now: Instant, index: usize) -> bool {
+        let state = &self.states[index];
+        state.targets().any(|target| !state.health.is_skipped(now, target))
+    }
+
     pub(super) fn target_failed(&mut self, now: Instant, index: usize, target: Target) {
         self.states[index].health.failed(now, target);
     }

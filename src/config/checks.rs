@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, Media, Pbx, Problem, Severity, Trunk, TrunkLocation, User,
-    groups, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, Media, NotifyTarget, Pbx, Problem, Severity, Trunk,
+    TrunkLocation, User, groups, reader::Section,
 };
 use crate::{
     policy::{
@@ -110,6 +110,12 @@ pub(super) fn emergency(section: &Section<'_>, emergency: &Emergency, company: &
         section.error("callback_numbers", "no number is given, and a trunk reaches the PSTN", remedy);
     }
     emergency_trunks(section, emergency, trunks);
+    let is_available = trunks.iter().any(|t| t.is_enabled && t.reaches_pstn && t.carries_emergency);
+    if company.region == "US" && is_available && emergency.notify.is_empty() {
+        // 47 USC 623(c).
+        let message = "nobody here is told of emergency calls, which the law of the US asks for";
+        section.warn("notify", message, "notify = [\"sip:reception@pbx.example.com\"], or a web server");
+    }
     if let Some(region) = table::region(&company.region) {
         emergency_numbers(section, emergency, region);
     }
@@ -121,6 +127,18 @@ pub(super) fn reserved_calls(section: &Section<'_>, emergency: &Emergency, media
     if section.has("reserved_calls") && usize::from(emergency.reserved_calls) > calls_max {
         let message = format!("{} calls take more than half of the ports in media.ports", emergency.reserved_calls);
         section.error("reserved_calls", message, format!("at most {calls_max}, or a larger media.ports"));
+    }
+}
+
+/// This server sends text messages to its own users only.
+pub(super) fn notify(section: &Section<'_>, emergency: &Emergency, domain: &str) {
+    for target in &emergency.notify {
+        if let NotifyTarget::Sip { user, host } = target
+            && host != domain
+        {
+            let message = format!("{:?} is not of this server's domain", target.label());
+            section.error("notify", message, format!("\"sip:{user}@{domain}\", or an https URL"));
+        }
     }
 }
 
@@ -298,6 +316,20 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
         message: format!("{number:?} is nobody's direct line: emergency services that call back reach nobody"),
         remedy: "a user with this direct line, such as the reception".to_owned(),
     });
+    let is_known = |dialled: &str| {
+        directory.by_dialled(dialled).is_some() || config.groups.iter().any(|group| group.extension == dialled)
+    };
+    let nobody = config.emergency.notify.iter().filter_map(|target| match target {
+        NotifyTarget::Sip { user, .. } if !is_known(user) => Some(Problem {
+            severity: Severity::Warning,
+            line: 0,
+            key: "emergency.notify".to_owned(),
+            message: format!("{:?} is neither a user nor a ring group: nobody is told there", target.label()),
+            remedy: "a user's name or extension, or the extension of a group".to_owned(),
+        }),
+        NotifyTarget::Sip { .. } | NotifyTarget::Https { .. } => None,
+    });
+    let warnings = warnings.chain(nobody);
     let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
     directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
 }
@@ -488,6 +520,16 @@ mod tests {
         let problems = parse(&group("+12025550200")).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].key, "group.sales.direct_line");
+    }
+
+    #[test]
+    fn a_desk_that_does_not_exist_is_worth_a_warning() {
+        let text = "[company]\nname = \"x\"\nregion = \"GB\"\n[emergency]\nnotify = [\"sip:desk@127.0.0.1\", \"sip:600@127.0.0.1\"]\n\
+                    [group.desks]\nextension = \"600\"\nmembers = [\"desk\"]\n";
+        let problems = check_directory(&parse(text).unwrap().0, &Directory::default());
+        let told: Vec<_> = problems.iter().map(|p| (p.severity, p.key.as_str())).collect();
+        assert_eq!(told, [(Severity::Warning, "emergency.notify")], "{problems:?}");
+        assert!(problems[0].message.contains("sip:desk@127.0.0.1"));
     }
 
     #[test]

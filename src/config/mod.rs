@@ -151,6 +151,8 @@ pub struct Emergency {
     pub callback_window_min: u16,
     /// Who is told of every emergency call.
     pub notify: Vec<NotifyTarget>,
+    /// How long an end of the process waits for emergency calls.
+    pub drain_max_min: u16,
     /// Calls for which slots and media ports are kept free.
     pub reserved_calls: u16,
     pub unauthenticated: Unauthenticated,
@@ -395,7 +397,9 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example_with_a_value_that_is_accepted() {
-        let text = with_everything(EXAMPLE).replace("callback_numbers = []", "callback_numbers = [\"+12025550100\"]");
+        let text = with_everything(EXAMPLE)
+            .replace("callback_numbers = []", "callback_numbers = [\"+12025550100\"]")
+            .replace("notify = []", "notify = [\"sip:reception@127.0.0.1\"]");
         let (config, warnings) = parse(&text).unwrap_or_else(|p| panic!("{p:#?}"));
         assert!(warnings.iter().all(|w| w.message.starts_with("only the trunk")), "{warnings:#?}");
         assert_eq!(config.company.address.unwrap().len(), 35);
@@ -533,6 +537,10 @@ mod tests {
                 "[emergency]\nreserved_calls = 3\n[media]\nports = \"20000-20015\"",
                 "Error 5 emergency.reserved_calls: 3 calls take more than half of the ports in media.ports | at most 2, or a larger media.ports",
             ),
+            (
+                "[emergency]\nnotify = [\"sip:desk@example.net\"]",
+                "Error 5 emergency.notify: \"sip:desk@example.net\" is not of this server's domain | \"sip:desk@127.0.0.1\", or an https URL",
+            ),
             ("[emergency]\ntrunks = [\"a\"]", "Error 5 emergency.trunks: \"a\" is not a trunk | a [trunk.NAME] table"),
             (
                 "[emergency.dial_as.GB]\n112 = \"999\"",
@@ -576,7 +584,7 @@ mod tests {
     }
 
     fn trunk(more: &str) -> String {
-        let numbers = "[emergency]\ncallback_numbers = [\"+12025550100\"]\n";
+        let numbers = "[emergency]\nnotify = [\"sip:1001@127.0.0.1\"]\ncallback_numbers = [\"+12025550100\"]\n";
         format!("{COMPANY}{ADDRESS}{numbers}[trunk.a]\nhost = \"a.example\"\nnumbers = [\"+12025550100\"]\n{more}")
     }
 
@@ -671,6 +679,7 @@ mod tests {
         assert_eq!(warnings(&trunk("transport = \"tcp\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("transport = \"auto\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("").replace(", FLR = \"4\"", "")), ["company.address"]);
+        assert_eq!(warnings(&trunk("").replace("notify = [\"sip:1001@127.0.0.1\"]\n", "")), ["emergency.notify"]);
         let lan = "[sip]\nudp = [\"192.0.2.10\"]\n";
         assert_eq!(warnings(&format!("{COMPANY}{lan}")), ["server.domain", "media.addresses"]);
         let reachable = "[server]\ndomain = \"pbx.example.com\"\n[media]\naddresses = [\"192.0.2.10\"]\n";

@@ -39,7 +39,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let company = company(root.section("company"), &trunks);
     let mut dialing_section = root.section("dialing");
     let dialing = dialing(&mut dialing_section);
-    let emergency = emergency(root.section("emergency"), &company, &trunks, &media);
+    let emergency = emergency(root.section("emergency"), &company, &trunks, (&server, &media));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
     let config = Config { server, sip, tls, dns, media, company, emergency, dialing, trunks, pbxs, admin, log, groups };
@@ -207,7 +207,12 @@ pub(super) fn private_address(section: &mut Section<'_>) -> PrivateAddress {
     Private::new(elements)
 }
 
-fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk], media: &Media) -> Emergency {
+fn emergency(
+    mut section: Section<'_>,
+    company: &Company,
+    trunks: &[Trunk],
+    (server, media): (&Server, &Media),
+) -> Emergency {
     let emergency = Emergency {
         callback_numbers: section.texts("callback_numbers", value::e164).unwrap_or_default(),
         trunks: section.texts("trunks", value::free_text).unwrap_or_default(),
@@ -218,6 +223,7 @@ fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk], medi
         dial_as: dial_as(&mut section),
         callback_window_min: section.integer("callback_window_min", 1..=1_440).unwrap_or(30),
         notify: section.texts("notify", value::notify_target).unwrap_or_default(),
+        drain_max_min: section.integer("drain_max_min", 0..=1_440).unwrap_or(60),
         reserved_calls: section.integer("reserved_calls", 0..=1_000).unwrap_or(4),
         unauthenticated: section
             .choice(
@@ -229,6 +235,7 @@ fn emergency(mut section: Section<'_>, company: &Company, trunks: &[Trunk], medi
     };
     checks::emergency(&section, &emergency, company, trunks);
     checks::reserved_calls(&section, &emergency, media);
+    checks::notify(&section, &emergency, &server.domain);
     section.finish();
     emergency
 }

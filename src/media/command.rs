@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::formats::{Codec, Formats};
 use crate::{
     types::LegId,
     wire::{
@@ -18,9 +19,14 @@ pub enum Command {
     Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
     /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection.
-    Configure { leg: LegId, traffic: Traffic, remote: Remote, receive: Protection, send: Protection },
-    /// Packets of each are relayed to the other (both on this worker, and of one kind of traffic). Replaces an earlier connection of either.
+    Configure { leg: LegId, traffic: Traffic, remote: Remote, formats: Formats, receive: Protection, send: Protection },
+    /// Packets of each are relayed to the other (both on this worker, and of one kind of traffic). Replaces an earlier
+    /// connection of either.
     Connect { a: LegId, b: LegId },
+    /// From now on the peer is expected to be heard whenever it may send and wants to hear: tell of its silences.
+    Watch { leg: LegId },
+    /// Report now, and go on.
+    Report { leg: LegId },
     /// Go on with the stream that a closed leg received under the same key.
     Resume { leg: LegId, position: Position },
     /// Close the ports, wipe the keys, report once more. Its peer stays open.
@@ -34,6 +40,8 @@ pub struct Remote {
     pub rtp: Option<SocketAddr>,
     /// Where to send RTCP when not multiplexed; `None`: multiplexed on the RTP port.
     pub rtcp: Option<SocketAddr>,
+    /// The host its signalling comes from; `None`: through a proxy, which may stand anywhere.
+    pub host: Option<IpAddr>,
     /// The peer wants to receive (its direction is sendrecv or recvonly).
     pub wants_media: bool,
     /// The peer may send (its direction is sendrecv or sendonly); its packets are dropped otherwise.
@@ -54,8 +62,62 @@ pub enum Event {
     OpenFailed { leg: LegId },
     /// First authenticated (or, for plain legs, accepted) packet.
     Flowing { leg: LegId },
+    /// Nothing that its peer could play has come from a watched leg for [`SILENCE_MAX`]. Once for each silence.
+    ///
+    /// [`SILENCE_MAX`]: super::leg::SILENCE_MAX
+    Silent { leg: LegId, silence: Silence },
+    /// The silence is over: the peer is heard again, or is not expected to be.
+    Heard { leg: LegId },
+    /// The answer to [`Command::Report`]; none comes for a leg that is closed.
+    Report { leg: LegId, report: Box<LegReport> },
     /// The leg is gone; its slot may be reused.
-    Closed { leg: LegId, report: LegReport },
+    Closed { leg: LegId, report: Box<LegReport> },
+}
+
+impl Event {
+    pub const fn leg(&self) -> LegId {
+        match self {
+            Self::OpenFailed { leg }
+            | Self::Flowing { leg }
+            | Self::Silent { leg, .. }
+            | Self::Heard { leg }
+            | Self::Report { leg, .. }
+            | Self::Closed { leg, .. } => *leg,
+        }
+    }
+}
+
+/// Why a peer is not heard, as far as its packets tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    pub cause: SilenceCause,
+    /// RTCP still comes: the peer lives, and the way from it is open.
+    pub has_rtcp: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SilenceCause {
+    NoPackets,
+    /// Packets come whose tags do not verify.
+    NotAuthentic,
+    /// Packets come with payload types that were not settled.
+    WrongPayloadType,
+    /// Plain packets come from an address that was not signalled.
+    WrongSource,
+}
+
+impl SilenceCause {
+    pub const ALL: [Self; 4] = [Self::NoPackets, Self::NotAuthentic, Self::WrongPayloadType, Self::WrongSource];
+
+    /// The label of metric and record.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NoPackets => "no_packets",
+            Self::NotAuthentic => "authentication",
+            Self::WrongPayloadType => "payload_type",
+            Self::WrongSource => "source",
+        }
+    }
 }
 
 /// What a leg saw, for the CDR. Counts are of packets from and to this leg's peer.
@@ -63,14 +125,42 @@ pub enum Event {
 pub struct LegReport {
     pub packets_received: u64,
     pub packets_sent: u64,
+    /// Packets dropped for a failed tag, replay or foreign source.
+    pub packets_refused: u64,
+    /// What came from the peer, as seen here.
+    pub received: Delivery,
+    /// What went to the peer, as the peer reports it; `None`: it reports nothing.
+    pub sent: Option<Delivery>,
+    /// Last round trip measured from the peer's reports, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    pub silences: u32,
+    /// Their sum, one that has not ended included.
+    pub silent_ms: u64,
+    /// How far the peer's stream has come, for a leg that goes on with it.
+    pub position: Option<Position>,
+}
+
+/// How well one direction of a leg delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Delivery {
+    pub packets_expected: u64,
     /// By sequence numbers, RFC 3550 appendix A.3; over all SSRCs.
     pub packets_lost: u64,
     /// Interarrival jitter at the end, RFC 3550 appendix A.8, in milliseconds; 0 where the clock rate is unknown.
     pub jitter_ms: f64,
-    /// Last round trip measured from the peer's reports, in milliseconds.
-    pub round_trip_ms: Option<f64>,
-    /// Packets dropped for a failed tag, replay or foreign source.
-    pub packets_refused: u64,
-    /// How far the peer's stream has come, for a leg that goes on with it.
-    pub position: Option<Position>,
+    /// `None`: nothing was lost, or nobody knows.
+    pub bursts: Option<BurstLoss>,
+    /// Mean opinion score of a conversation, 1 to 5; `None` where it would have to be guessed.
+    pub mos: Option<f64>,
+    /// Of the last packet; `None` where it was not settled.
+    pub codec: Option<Codec>,
+}
+
+/// How loss is spread (RFC 3611 section 4.7.2, with a `Gmin` of 16). Ratios are 0 to 1, durations means.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BurstLoss {
+    pub burst_loss: f64,
+    pub burst_ms: f64,
+    pub gap_loss: f64,
+    pub gap_ms: f64,
 }

@@ -27,7 +27,10 @@ enum Trust {
     Tag,
     /// Only this host's, those from this very port before all others.
     Host(SocketAddr),
-    /// The first one's, since the SDP names an address behind a NAT.
+    /// The first one's of these two hosts: the SDP names an address behind a NAT, or of this very network, and signalling comes
+    /// from the other.
+    Near(IpAddr, IpAddr),
+    /// The first one's of all, where a proxy stands between: nobody can tell from where a peer behind a NAT will send.
     First,
     /// Nobody's: the SDP names no address.
     Nobody,
@@ -46,12 +49,14 @@ impl Latch {
         Self { trust: Trust::Tag, remote: None, candidate: None }
     }
 
-    /// For plain RTP, from the address in the SDP.
-    pub(super) fn by_address(signalled: Option<SocketAddr>) -> Self {
+    /// For plain RTP, from the address in the SDP, and the host that signalling comes from where no proxy stands between.
+    pub(super) fn by_address(signalled: Option<SocketAddr>, host: Option<IpAddr>) -> Self {
         let trust = match signalled {
             None => Trust::Nobody,
             Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => Trust::Nobody,
-            Some(address) if is_private(address.ip()) => Trust::First,
+            Some(address) if is_private(address.ip()) => {
+                host.map_or(Trust::First, |host| Trust::Near(address.ip(), host))
+            }
             Some(address) => Trust::Host(address),
         };
         Self { trust, remote: None, candidate: None }
@@ -64,6 +69,10 @@ impl Latch {
             Trust::Host(signalled) => match self.remote {
                 Some(remote) => source == remote || source == signalled,
                 None => source.ip() == signalled.ip(),
+            },
+            Trust::Near(signalled, host) => match self.remote {
+                Some(remote) => source == remote,
+                None => source.ip() == signalled || source.ip() == host,
             },
             Trust::First => self.remote.is_none_or(|remote| remote == source),
             Trust::Nobody => false,
@@ -98,14 +107,9 @@ impl Latch {
     /// Whether nobody else needs to be heard while the latched source speaks.
     pub(super) fn is_exclusive(&self) -> bool {
         match self.trust {
-            Trust::Tag | Trust::First | Trust::Nobody => true,
+            Trust::Tag | Trust::Near(..) | Trust::First | Trust::Nobody => true,
             Trust::Host(signalled) => self.remote == Some(signalled),
         }
-    }
-
-    /// Whether the source can change without signalling, so that the socket must not stay connected for ever.
-    pub(super) const fn can_move(&self) -> bool {
-        matches!(self.trust, Trust::Tag)
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
 
     #[test]
     fn plain_rtp_is_taken_from_the_signalled_host_then_its_first_port_and_the_signalled_one_for_good() {
-        let mut latch = Latch::by_address(Some(at("203.0.113.1:4000")));
+        let mut latch = Latch::by_address(Some(at("203.0.113.1:4000")), None);
         assert!(!latch.admits(at("203.0.113.2:4000")));
         assert!(latch.admits(at("203.0.113.1:5000")), "symmetric NAT changes the port");
         latch.accepted(at("203.0.113.1:5000"));
@@ -180,7 +184,7 @@ mod tests {
         for signalled in
             ["10.1.2.3:4000", "192.168.0.9:4000", "100.64.0.1:4000", "[fd00::1]:4000", "[fe80::1]:4000", "127.0.0.1:4"]
         {
-            let mut latch = Latch::by_address(Some(at(signalled)));
+            let mut latch = Latch::by_address(Some(at(signalled)), None);
             assert!(latch.admits(at("203.0.113.1:5000")), "{signalled}");
             latch.accepted(at("203.0.113.1:5000"));
             assert!(!latch.admits(at("203.0.113.2:5000")), "{signalled}");
@@ -189,9 +193,23 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_nat_only_the_hosts_of_media_and_signalling_may_be_first() {
+        let (home, nat) = (at("192.168.0.9:4000"), at("203.0.113.1:5000"));
+        let latch = || Latch::by_address(Some(home), Some(nat.ip()));
+        assert!(!latch().admits(at("198.51.100.66:5000")), "a stranger");
+        for source in [home, nat, at("203.0.113.1:6000")] {
+            let mut latch = latch();
+            assert!(latch.admits(source), "{source}");
+            latch.accepted(source);
+            assert!(latch.is_exclusive() && latch.admits(source));
+            assert!([home, nat, at("203.0.113.1:6000")].iter().all(|other| latch.admits(*other) == (*other == source)));
+        }
+    }
+
+    #[test]
     fn without_a_signalled_address_plain_rtp_is_taken_from_nobody() {
         for signalled in [None, Some(at("0.0.0.0:4000")), Some(at("[::]:4000")), Some(at("224.0.0.1:4000"))] {
-            assert!(!Latch::by_address(signalled).admits(at("203.0.113.1:4000")), "{signalled:?}");
+            assert!(!Latch::by_address(signalled, None).admits(at("203.0.113.1:4000")), "{signalled:?}");
         }
     }
 

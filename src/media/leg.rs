@@ -9,15 +9,17 @@ use crate::{
 
 use super::{
     command::{Event, LegReport, Protection, Remote},
+    formats::Formats,
     latch::Latch,
     protection::{Receiving, Sending},
-    quality::Quality,
+    quality::{Heard, Quality},
+    silence::{Change, Watch},
     worker::{Channel, Output, Port},
 };
 
 /// A connected socket hears only its peer. After this much silence it listens to everyone again, since the peer may
-/// have moved.
-const SILENCE_MAX: Duration = Duration::from_millis(200);
+/// have moved, or somebody else's packets may be why it is not heard.
+const CONNECTED_SILENCE_MAX: Duration = Duration::from_millis(200);
 
 /// Laid out as declared: what each packet reads or writes comes first and close together, since with a thousand legs the
 /// cache lines touched are what a packet costs.
@@ -36,7 +38,11 @@ pub(super) struct Leg {
     wants_media: bool,
     last_accepted: Instant,
     packets_received: u64,
-    pub(super) packets_sent: u64,
+    packets_sent: u64,
+    /// Of the last packet that went to the peer.
+    sent_payload_type: u8,
+    watch: Watch,
+    formats: Formats,
     rtp: Latch,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
@@ -60,12 +66,15 @@ impl Leg {
             last_accepted: Instant::default(),
             packets_received: 0,
             packets_sent: 0,
-            rtp: Latch::by_address(None),
+            sent_payload_type: 0,
+            watch: Watch::default(),
+            formats: Formats::default(),
+            rtp: Latch::by_address(None, None),
             sending: Sending::default(),
             receiving: Receiving::default(),
             quality: Quality::default(),
             remote: None,
-            rtcp: Latch::by_address(None),
+            rtcp: Latch::by_address(None, None),
             packets_refused: 0,
         }
     }
@@ -77,10 +86,14 @@ impl Leg {
         now: Instant,
         traffic: Traffic,
         remote: Remote,
-        receive: Protection,
-        send: Protection,
+        formats: Formats,
+        (receive, send): (Protection, Protection),
         outputs: &mut VecDeque<Output>,
     ) {
+        if self.formats != formats {
+            self.formats = formats;
+            self.quality.formats_changed();
+        }
         let was_srtp = self.receiving.is_srtp();
         let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
         self.receiving.configure(now, receive);
@@ -88,8 +101,9 @@ impl Leg {
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
         let old = self.remote.replace(remote);
         let is_srtp = self.receiving.is_srtp();
-        let latch = |signalled| if is_srtp { Latch::by_tag() } else { Latch::by_address(signalled) };
-        let is_trust_kept = old.is_some() && was_srtp == is_srtp && is_traffic_kept;
+        let latch = |signalled| if is_srtp { Latch::by_tag() } else { Latch::by_address(signalled, remote.host) };
+        let is_trust_kept =
+            was_srtp == is_srtp && is_traffic_kept && old.is_some_and(|old| is_srtp || old.host == remote.host);
         if !is_trust_kept || old.is_some_and(|old| old.rtp != remote.rtp) {
             self.rtp = latch(remote.rtp);
             self.disconnect(outputs);
@@ -97,21 +111,49 @@ impl Leg {
         if !is_trust_kept || old.is_some_and(|old| old.rtcp != remote.rtcp) {
             self.rtcp = latch(remote.rtcp);
         }
+        let change = self.watch.expect(now, self.is_expected());
+        self.tell(change, outputs);
     }
 
-    /// Notes that an RTP packet from `source` was accepted: latches, connects the socket, counts.
+    /// From now on the peer's silences are told.
+    pub(super) fn watch(&mut self, now: Instant) {
+        self.watch.begin(now, self.is_expected());
+    }
+
+    /// Whoever holds may send music or nothing; whoever is held only listens; and only one side of a fax has much to say.
+    const fn is_expected(&self) -> bool {
+        matches!(self.traffic, Traffic::Rtp) && self.may_send && self.wants_media
+    }
+
+    fn tell(&self, change: Option<Change>, outputs: &mut VecDeque<Output>) {
+        let leg = self.id;
+        match change {
+            None => {}
+            Some(Change::Silent(silence)) => outputs.push_back(Output::Event(Event::Silent { leg, silence })),
+            Some(Change::Heard) => outputs.push_back(Output::Event(Event::Heard { leg })),
+        }
+    }
+
+    /// Notes that an RTP packet of `len` bytes from `source` was accepted: latches, connects the socket, counts.
     pub(super) fn rtp_accepted(
         &mut self,
         now: Instant,
         source: SocketAddr,
-        header: &Header,
+        (header, len): (&Header, usize),
         outputs: &mut VecDeque<Output>,
     ) {
-        self.quality.packet_received(now, header);
         self.datagram_accepted(now, source, outputs);
+        let payload_bytes = len.saturating_sub(header.bytes + self.receiving.overhead_bytes());
+        match self.quality.packet_received(now, header, payload_bytes, &self.formats) {
+            Heard::Unsettled => self.watch.unsettled(),
+            heard @ (Heard::Media | Heard::Silence) => {
+                let change = self.watch.heard(now, heard == Heard::Silence);
+                self.tell(change, outputs);
+            }
+        }
     }
 
-    /// The same for what is no RTP.
+    /// The part of it that holds for what is no RTP, too.
     pub(super) fn datagram_accepted(&mut self, now: Instant, source: SocketAddr, outputs: &mut VecDeque<Output>) {
         self.source_accepted(now, Channel::Rtp, source, outputs);
         self.packets_received += 1;
@@ -121,14 +163,7 @@ impl Leg {
         }
     }
 
-    /// The part of it that RTCP shares.
-    pub(super) fn source_accepted(
-        &mut self,
-        now: Instant,
-        channel: Channel,
-        source: SocketAddr,
-        outputs: &mut VecDeque<Output>,
-    ) {
+    fn source_accepted(&mut self, now: Instant, channel: Channel, source: SocketAddr, outputs: &mut VecDeque<Output>) {
         match channel {
             Channel::Rtcp => {
                 self.rtcp.accepted(source);
@@ -145,7 +180,31 @@ impl Leg {
         }
     }
 
+    /// Notes that an RTCP packet was accepted.
+    pub(super) fn rtcp_accepted(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        source: SocketAddr,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        self.source_accepted(now, channel, source, outputs);
+        self.watch.rtcp_heard(now);
+    }
+
+    /// Notes that an RTP packet goes to the peer.
+    pub(super) const fn rtp_sent(&mut self, payload_type: u8) {
+        self.packets_sent += 1;
+        self.sent_payload_type = payload_type;
+    }
+
+    /// Notes that what is no RTP goes to the peer.
+    pub(super) const fn datagram_sent(&mut self) {
+        self.packets_sent += 1;
+    }
+
     pub(super) fn count_drop(&mut self, reason: DropReason) {
+        self.watch.dropped(reason);
         let is_refusal = matches!(
             reason,
             DropReason::SrtpBadTag
@@ -156,17 +215,19 @@ impl Leg {
         self.packets_refused += u64::from(is_refusal);
     }
 
-    /// Lets a silent socket hear everyone again and forgets keys whose time is over.
+    /// Lets a silent socket hear everyone again, forgets keys whose time is over, and tells of a silence.
     pub(super) fn sweep(&mut self, now: Instant, outputs: &mut VecDeque<Output>) {
         self.receiving.expire(now);
-        if self.rtp.can_move() && now.since(self.last_accepted) >= SILENCE_MAX {
+        if now.since(self.last_accepted) >= CONNECTED_SILENCE_MAX {
             self.disconnect(outputs);
         }
+        let change = self.watch.check(now);
+        self.tell(change, outputs);
     }
 
     /// Whether time alone may change something.
-    pub(super) const fn needs_sweep(&self) -> bool {
-        self.receiving.is_retiring() || (self.is_connected && self.rtp.can_move())
+    pub(super) fn needs_sweep(&self) -> bool {
+        self.receiving.is_retiring() || self.is_connected || self.watch.is_waiting()
     }
 
     /// Whether a packet from `source` may go on to the tag check.
@@ -206,14 +267,16 @@ impl Leg {
         Port { slot: self.id.slot, channel }
     }
 
-    pub(super) fn report(&self) -> LegReport {
+    pub(super) fn report(&self, now: Instant) -> LegReport {
         LegReport {
             packets_received: self.packets_received,
             packets_sent: self.packets_sent,
-            packets_lost: self.quality.packets_lost(),
-            jitter_ms: self.quality.jitter_ms(),
-            round_trip_ms: self.quality.round_trip_ms(),
             packets_refused: self.packets_refused,
+            received: self.quality.received(),
+            sent: self.quality.sent(self.packets_sent, self.formats.find(self.sent_payload_type)),
+            round_trip_ms: self.quality.round_trip_ms(),
+            silences: self.watch.silences(),
+            silent_ms: self.watch.silent_ms(now),
             position: self.receiving.position(),
         }
     }
@@ -224,6 +287,9 @@ impl Leg {
         }
     }
 }
+
+/// What a leg costs while nobody speaks, but for its keys' cipher tables and its sockets.
+const _: () = assert!(size_of::<Leg>() <= 2_048);
 
 /// Legs by slot.
 #[derive(Default)]

@@ -4,16 +4,21 @@
 //! back: source check, tag, latch, counters, the peer leg's protection. Nothing on that way allocates, locks or logs,
 //! and no packet is kept.
 
+mod bursts;
 pub mod command;
+mod emodel;
+mod formats;
 mod latch;
 mod leg;
 pub mod ports;
 mod protection;
 mod quality;
 mod relay;
+mod silence;
 #[cfg(test)]
 mod testing;
 pub mod worker;
 
-pub use command::{Command, Event, LegReport, Protection, Remote};
+pub use command::{BurstLoss, Command, Delivery, Event, LegReport, Protection, Remote, Silence, SilenceCause};
+pub use formats::{Codec, Formats};
 pub use worker::Worker;

@@ -119,6 +119,14 @@ impl Receiving {
         }
     }
 
+    /// What a packet of the peer has beyond the RTP packet in it.
+    pub(super) fn overhead_bytes(&self) -> usize {
+        match &self.mode {
+            Some(Mode::Srtp(keyed)) => keyed.context.overhead_bytes(),
+            Some(Mode::Plain) | None => 0,
+        }
+    }
+
     pub(super) const fn is_srtp(&self) -> bool {
         matches!(self.mode, Some(Mode::Srtp(_)))
     }

@@ -9,12 +9,14 @@ use crate::{
     types::{DropReason, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
     wire::{
         classify::Traffic,
+        sdp,
         srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
     },
 };
 
 use super::{
     command::{Command, Event, LegReport, Protection, Remote},
+    formats::Formats,
     worker::{Channel, Input, Output, Port, Send, Worker},
 };
 
@@ -40,7 +42,13 @@ pub(super) const fn rtcp(slot: u32) -> Port {
 
 /// A multiplexed peer that sends and receives.
 pub(super) fn remote(address: &str) -> Remote {
-    Remote { rtp: Some(at(address)), rtcp: None, wants_media: true, may_send: true }
+    Remote { rtp: Some(at(address)), rtcp: None, host: None, wants_media: true, may_send: true }
+}
+
+/// G.711 and comfort noise.
+pub(super) fn formats() -> Formats {
+    let body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0 13\r\n";
+    Formats::of(&sdp::parse(body).unwrap().media)
 }
 
 pub(super) fn srtp(suite: Suite, seed: u64) -> Protection {
@@ -91,13 +99,14 @@ impl Rig {
     pub(super) fn configure(&mut self, phone: &Phone) {
         let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
-        self.command(Command::Configure { leg: leg(slot), traffic, remote, receive, send });
+        let formats = formats();
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {
         self.command(Command::Close { leg: leg(slot) });
         match self.events.last() {
-            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some(*report),
+            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some(**report),
             _ => None,
         }
     }
@@ -199,8 +208,14 @@ impl Phone {
 
     /// The next RTP packet, protected, every payload byte `fill`.
     pub(super) fn rtp(&mut self, fill: u8) -> Vec<u8> {
+        self.rtp_of(0, fill)
+    }
+
+    /// The same of another payload type.
+    pub(super) fn rtp_of(&mut self, payload_type: u8, fill: u8) -> Vec<u8> {
         self.sequence += 1;
         let mut packet = plain_rtp(self.slot, self.sequence, fill);
+        packet[1] = payload_type;
         let len = packet.len();
         if let Some(outbound) = &mut self.outbound {
             packet.resize(len + TAG_ROOM_BYTES, 0);

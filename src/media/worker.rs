@@ -183,10 +183,22 @@ impl Worker {
                     self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
-            Command::Configure { leg, traffic, remote, receive, send } => {
+            Command::Configure { leg, traffic, remote, formats, receive, send } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, traffic, remote, receive, send, &mut self.outputs);
+                    leg.configure(now, traffic, remote, formats, (receive, send), &mut self.outputs);
                     self.arm_sweep(now);
+                }
+            }
+            Command::Watch { leg } => {
+                if let Some(leg) = self.legs.get(leg) {
+                    leg.watch(now);
+                    self.arm_sweep(now);
+                }
+            }
+            Command::Report { leg } => {
+                if let Some(leg) = self.legs.get(leg) {
+                    let (leg, report) = (leg.id, Box::new(leg.report(now)));
+                    self.outputs.push_back(Output::Event(Event::Report { leg, report }));
                 }
             }
             Command::Connect { a, b } => self.legs.join(a, b),
@@ -195,15 +207,15 @@ impl Worker {
                     leg.receiving.resume(position);
                 }
             }
-            Command::Close { leg } => self.close(leg),
+            Command::Close { leg } => self.close(now, leg),
         }
     }
 
-    fn close(&mut self, id: LegId) {
+    fn close(&mut self, now: Instant, id: LegId) {
         if let Some(leg) = self.legs.remove(id) {
             self.open -= 1;
             self.outputs.push_back(Output::Unbind { slot: id.slot });
-            self.outputs.push_back(Output::Event(Event::Closed { leg: id, report: leg.report() }));
+            self.outputs.push_back(Output::Event(Event::Closed { leg: id, report: Box::new(leg.report(now)) }));
         }
     }
 
@@ -241,7 +253,7 @@ mod tests {
     use super::*;
     use crate::{
         media::{
-            command::{Protection, Remote},
+            command::{Protection, Remote, Silence, SilenceCause},
             testing::*,
         },
         wire::classify::Traffic,
@@ -282,7 +294,10 @@ mod tests {
         ] {
             rig.command(Command::Connect { a: stranger, b: leg(1) });
             let (traffic, receive, send) = (Traffic::Datagrams, Protection::Plain, Protection::Plain);
-            rig.command(Command::Configure { leg: stranger, traffic, remote: remote("192.0.2.1:1"), receive, send });
+            let (remote, formats) = (remote("192.0.2.1:1"), formats());
+            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send });
+            rig.command(Command::Watch { leg: stranger });
+            rig.command(Command::Report { leg: stranger });
             rig.command(Command::Close { leg: stranger });
         }
         rig.command(Command::Connect { a: leg(0), b: leg(0) });
@@ -351,6 +366,94 @@ mod tests {
         assert_eq!(rig.timeout, None);
     }
 
+    /// Goal: a watched peer that falls silent is told of within two seconds, once, with the cause; and when it is heard again.
+    #[test]
+    fn a_silence_of_a_watched_peer_is_told_within_two_seconds_once_and_with_its_end() {
+        let (mut rig, mut a, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        rig.advance(5_000);
+        rig.command(Command::Watch { leg: leg(0) });
+        rig.advance(1_700);
+        assert_eq!(rig.events, []);
+        rig.advance(300);
+        let none = Silence { cause: SilenceCause::NoPackets, has_rtcp: false };
+        assert_eq!(rig.events, [Event::Silent { leg: leg(0), silence: none }]);
+        rig.advance(60_000);
+        assert_eq!((rig.events.len(), rig.timeout), (1, None), "told once, and then the worker sleeps");
+
+        let packet = a.rtp(1);
+        assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+        assert_eq!(rig.events[1..], [Event::Heard { leg: leg(0) }, Event::Flowing { leg: leg(0) }]);
+        rig.advance(2_000);
+        assert_eq!(rig.events.len(), 4, "the next silence is told again");
+        let report = rig.close(0).unwrap();
+        assert_eq!((report.silences, report.silent_ms), (2, 62_000 + 2_000));
+    }
+
+    #[test]
+    fn the_cause_of_a_silence_is_named() {
+        let strange = || at("203.0.113.1:9999");
+        let forged = |phone: &mut Phone| {
+            let mut packet = phone.rtp(1);
+            packet[20] ^= 1;
+            packet
+        };
+        let unsettled = |phone: &mut Phone| phone.rtp_of(77, 1);
+        let good = |phone: &mut Phone| phone.rtp(1);
+        type Speak<'a> = &'a dyn Fn(&mut Phone) -> Vec<u8>;
+        let cases: [(Protection, Speak<'_>, bool, SilenceCause); 3] = [
+            (srtp(SUITE, 1), &forged, false, SilenceCause::NotAuthentic),
+            (srtp(SUITE, 1), &unsettled, false, SilenceCause::WrongPayloadType),
+            (Protection::Plain, &good, true, SilenceCause::WrongSource),
+        ];
+        for (protection, speak, is_strange, cause) in cases {
+            let (mut rig, mut a, _) = Rig::call(protection, srtp(SUITE, 2));
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), a.address, &packet).unwrap();
+            rig.command(Command::Watch { leg: leg(0) });
+            for _ in 0..100 {
+                rig.advance(20);
+                let source = if is_strange { strange() } else { a.address };
+                let packet = speak(&mut a);
+                rig.receive(rtp(0), source, &packet);
+            }
+            let silence = Silence { cause, has_rtcp: false };
+            assert_eq!(rig.events[1..], [Event::Silent { leg: leg(0), silence }]);
+        }
+    }
+
+    #[test]
+    fn who_is_on_hold_or_sends_comfort_noise_is_not_silent() {
+        let (mut rig, mut a, mut b) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        for slot in [0, 1] {
+            rig.command(Command::Watch { leg: leg(slot) });
+        }
+        a.remote.wants_media = false;
+        rig.configure(&a);
+        let packet = b.rtp_of(13, 1);
+        rig.receive(rtp(1), b.address, &packet);
+        rig.advance(10_000);
+        assert_eq!(rig.events, [Event::Flowing { leg: leg(1) }]);
+        a.remote.wants_media = true;
+        rig.configure(&a);
+        rig.advance(2_000);
+        assert!(matches!(rig.events[1..], [Event::Silent { leg: silent, .. }] if silent == leg(0)), "{:?}", rig.events);
+        rig.advance(14_000);
+        assert!(matches!(rig.events[2..], [Event::Silent { leg: silent, .. }] if silent == leg(1)), "{:?}", rig.events);
+    }
+
+    #[test]
+    fn a_leg_reports_when_it_is_asked_and_goes_on() {
+        let (mut rig, mut a, b) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
+        let packet = a.rtp(1);
+        rig.receive(rtp(0), a.address, &packet).unwrap();
+        rig.events.clear();
+        rig.command(Command::Report { leg: leg(0) });
+        let [Event::Report { leg: reporting, report }] = &rig.events[..] else { panic!("{:?}", rig.events) };
+        assert_eq!((*reporting, report.packets_received, report.received.packets_expected), (leg(0), 1, 1));
+        let packet = a.rtp(1);
+        assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, b.address);
+    }
+
     #[test]
     fn a_packet_that_did_not_arrive_is_counted_by_cause() {
         let (mut rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
@@ -383,6 +486,10 @@ mod tests {
             is_muxed: bool,
             directions: u8,
             traffic: Traffic,
+        },
+        Watch {
+            slot: u32,
+            generation: u32,
         },
         Connect {
             a: u32,
@@ -424,6 +531,7 @@ mod tests {
                     Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic }
                 }
             ),
+            1 => (slot(), generation()).prop_map(|(slot, generation)| Step::Watch { slot, generation }),
             2 => (slot(), slot()).prop_map(|(a, b)| Step::Connect { a, b }),
             1 => (slot(), generation()).prop_map(|(slot, generation)| Step::Close { slot, generation }),
             1 => slot().prop_map(|slot| Step::BindFailed { slot }),
@@ -458,11 +566,13 @@ mod tests {
             Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
                 let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));
                 let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
-                let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, wants_media, may_send };
+                let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, wants_media, may_send };
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
-                rig.command(Command::Configure { leg: id(slot, generation), traffic, remote, receive, send });
+                let (leg, formats) = (id(slot, generation), formats());
+                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send });
             }
+            Step::Watch { slot, generation } => rig.command(Command::Watch { leg: id(slot, generation) }),
             Step::Connect { a, b } => {
                 let current = |slot| books.open.get(&slot).copied().unwrap_or_else(|| id(slot, 1));
                 rig.command(Command::Connect { a: current(a), b: current(b) });

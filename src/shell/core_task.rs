@@ -13,7 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    call::{CallView, Cdr, Core, Counters, DeviceSync, Input, Output, SyncRefusal},
+    call::{
+        CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, Output,
+        SyncRefusal, TestCall, TestRefusal,
+    },
     media,
     sip::registrar::{Binding, Change},
     types::{Flow, Instant},
@@ -52,7 +55,19 @@ pub enum ToCore {
 pub enum Query {
     Stats(oneshot::Sender<Stats>),
     Calls(oneshot::Sender<Vec<CallView>>),
+    /// One live call, with what its media legs report now.
+    Call {
+        id: String,
+        reply: oneshot::Sender<InspectionResult>,
+    },
     Registrations(oneshot::Sender<Vec<Binding>>),
+    /// As seen by this user, or by the operator.
+    Emergency {
+        user: Option<String>,
+        reply: oneshot::Sender<Option<EmergencyState>>,
+    },
+    /// Calls the carrier's test number. The answer takes as long as the call.
+    TestCall(oneshot::Sender<Result<TestCall, TestRefusal>>),
     /// Makes a user's devices fetch their configuration again. The answer takes as long as they do.
     Resync {
         user: String,
@@ -62,6 +77,7 @@ pub enum Query {
 }
 
 pub type SyncResult = Result<Vec<DeviceSync>, SyncRefusal>;
+pub type InspectionResult = Result<Box<CallDetail>, InspectionRefusal>;
 
 /// The core's totals and present numbers.
 #[derive(Clone, Debug)]
@@ -71,6 +87,8 @@ pub struct Stats {
     pub bindings: usize,
     pub subscriptions: usize,
     pub emergency_calls: usize,
+    /// These, and calls back of emergency services.
+    pub urgent_calls: usize,
 }
 
 /// The core and everything its outputs go to.
@@ -84,7 +102,11 @@ pub struct CoreTask {
     held: Held,
     /// Who waits for what devices say, by number; the core answers each, and has a limit.
     resyncs: HashMap<u64, oneshot::Sender<SyncResult>>,
-    last_resync: u64,
+    /// Who waits for what workers report, likewise.
+    inspections: HashMap<u64, oneshot::Sender<InspectionResult>>,
+    /// Who waits for a test call; the core makes one at a time.
+    test_calls: HashMap<u64, oneshot::Sender<Result<TestCall, TestRefusal>>>,
+    last_order: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
 }
@@ -119,7 +141,18 @@ enum Turn {
 impl CoreTask {
     pub fn new(core: Core, mail: mpsc::Receiver<ToCore>, outside: Outside) -> Self {
         let (batch, held) = (Batch::default(), Held::default());
-        Self { core, mail, outside, batch, held, resyncs: HashMap::new(), last_resync: 0, wake_at: None }
+        Self {
+            core,
+            mail,
+            outside,
+            batch,
+            held,
+            resyncs: HashMap::new(),
+            inspections: HashMap::new(),
+            test_calls: HashMap::new(),
+            last_order: 0,
+            wake_at: None,
+        }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
@@ -184,13 +217,23 @@ impl CoreTask {
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
-                Output::StoreCdr(cdr) => self.batch.cdrs.push(cdr),
+                Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
                 Output::Resynced { id, result } => {
                     if let Some(reply) = self.resyncs.remove(&id) {
                         let _ = reply.send(result);
                     }
                 }
+                Output::TestCalled { id, result } => {
+                    if let Some(reply) = self.test_calls.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
                 Output::Notify { target, notice } => self.outside.notifier.post(target, &notice),
+                Output::Inspected { id, result } => {
+                    if let Some(reply) = self.inspections.remove(&id) {
+                        let _ = reply.send(result);
+                    }
+                }
                 Output::Timeout(at) => {
                     self.wake_at = at;
                     return Ok(());
@@ -260,15 +303,27 @@ impl CoreTask {
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                     emergency_calls: self.core.emergency_calls(),
+                    urgent_calls: self.core.urgent_calls(),
                 };
                 let _ = reply.send(stats);
             }
             Query::Calls(reply) => drop(reply.send(self.core.calls())),
+            Query::Call { id: call, reply } => {
+                self.last_order += 1;
+                self.inspections.insert(self.last_order, reply);
+                self.input(Input::Inspect { id: self.last_order, call })?;
+            }
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
+            Query::Emergency { user, reply } => drop(reply.send(self.core.emergency(user.as_deref()))),
+            Query::TestCall(reply) => {
+                self.last_order += 1;
+                self.test_calls.insert(self.last_order, reply);
+                self.input(Input::TestCall { id: self.last_order })?;
+            }
             Query::Resync { user, is_reboot, reply } => {
-                self.last_resync += 1;
-                self.resyncs.insert(self.last_resync, reply);
-                self.input(Input::Resync { id: self.last_resync, user, is_reboot })?;
+                self.last_order += 1;
+                self.resyncs.insert(self.last_order, reply);
+                self.input(Input::Resync { id: self.last_order, user, is_reboot })?;
             }
         }
         Ok(())

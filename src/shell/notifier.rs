@@ -9,7 +9,7 @@ use std::{
 };
 
 use hyper::{
-    Method, Request,
+    Request,
     client::conn::http1,
     header::{CONTENT_TYPE, HOST, USER_AGENT},
 };
@@ -109,9 +109,7 @@ impl Notifier {
         let stream = TcpStream::connect((bare, *port)).await.map_err(|e| e.to_string())?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         let stream = connector.connect(name, stream).await.map_err(|e| e.to_string())?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(path.expose())
+        let request = Request::post(path.expose())
             .header(HOST, format!("{host}:{port}"))
             .header(USER_AGENT, PRODUCT)
             .header(CONTENT_TYPE, "application/json")

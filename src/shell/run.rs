@@ -4,6 +4,7 @@
 //! core → ready. Whatever fails does so before the first message is read.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -24,13 +25,14 @@ use tracing::{error, info, warn};
 use crate::{
     call::{Core, Input, Setup},
     config::{self, Config, Directory, NotifyTarget, Problem},
+    sip::registrar::Binding,
     types::{Rng, Secret, Transport},
 };
 
 use super::{
     admin::{self, Admin, EmergencyView},
     clock::Clock,
-    core_task::{CoreTask, MAILBOX_MAX, Outside, Query, ToCore},
+    core_task::{CoreTask, MAILBOX_MAX, Outside, Query, Stats, ToCore},
     entropy,
     failure::Failure,
     files,
@@ -66,6 +68,8 @@ pub struct Server {
     listening: Vec<JoinHandle<()>>,
     to_core: mpsc::Sender<ToCore>,
     is_ready: Arc<AtomicBool>,
+    /// How long an end waits for emergency calls.
+    emergency_drain: Duration,
     core: JoinHandle<Result<(), Failure>>,
     admin: Option<JoinHandle<()>>,
     store: StoreHandle,
@@ -107,6 +111,7 @@ impl Server {
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
+        warn_of_outside_telephones(&config, &bindings);
         let gruu_key = store.gruu_key().map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
@@ -127,6 +132,7 @@ impl Server {
             rng,
         };
         let dns_servers = config.dns.servers.clone();
+        let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
         let core = Core::new(clock.now(), setup);
 
@@ -159,6 +165,7 @@ impl Server {
             listening,
             to_core,
             is_ready,
+            emergency_drain,
             core,
             admin,
             store,
@@ -201,16 +208,30 @@ impl Server {
     pub async fn drain(&self) {
         self.is_ready.store(false, Ordering::Relaxed);
         systemd::stopping();
+        // A mailbox without its task means that nothing is left to drain.
+        let _ = self.to_core.send(ToCore::Input(Input::Drain)).await;
+        if self.drained_within(DRAIN_TIMEOUT, |stats| stats.calls).await {
+            return;
+        }
+        let left = self.emergency_drain.saturating_sub(DRAIN_TIMEOUT);
+        if left.is_zero() || self.left(|stats| stats.urgent_calls).await == 0 {
+            warn!("Calls were still live when the time to drain was up.");
+            return;
+        }
+        warn!(target: "emergency", wait_s = left.as_secs(), "An emergency call is live; the end waits for it.");
+        if !self.drained_within(left, |stats| stats.urgent_calls).await {
+            error!(target: "emergency", "An emergency call was still live when the time to drain was up.");
+        }
+    }
+
+    /// Whether none of these calls is left within this time.
+    async fn drained_within(&self, time: Duration, count: impl Fn(&Stats) -> usize) -> bool {
         let drained = async {
-            // A mailbox without its task means that nothing is left to drain.
-            let _ = self.to_core.send(ToCore::Input(Input::Drain)).await;
-            while self.live_calls().await > 0 {
+            while self.left(&count).await > 0 {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };
-        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
-            warn!("Calls were still live when the time to drain was up.");
-        }
+        tokio::time::timeout(time, drained).await.is_ok()
     }
 
     /// Ends: the last answers leave, every port closes, the store is written.
@@ -238,10 +259,10 @@ impl Server {
         end_store(self.store, self.store_thread).await
     }
 
-    async fn live_calls(&self) -> usize {
+    async fn left(&self, count: impl Fn(&Stats) -> usize) -> usize {
         let (reply, answer) = oneshot::channel();
         let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
-        answer.await.map_or(0, |stats| stats.calls)
+        answer.await.map_or(0, |stats| count(&stats))
     }
 }
 
@@ -328,6 +349,17 @@ pub fn load_directory(store: &mut Store, config: &Config) -> Result<(Directory, 
     problems.extend(config::check_members(config, &directory));
     settings::refuse_errors(&problems)?;
     Ok((directory, problems))
+}
+
+/// Emergency calls report the company's address, wherever the telephone is.
+fn warn_of_outside_telephones(config: &Config, bindings: &[Binding]) {
+    let networks = &config.emergency.site_networks;
+    let is_outside = |b: &&Binding| networks.iter().all(|network| !network.contains(b.flow.remote.ip()));
+    let users: BTreeSet<_> = bindings.iter().filter(is_outside).map(|binding| binding.aor.as_str()).collect();
+    if !networks.is_empty() && !users.is_empty() {
+        let users = users.into_iter().collect::<Vec<_>>().join(", ");
+        warn!(target: "emergency", users, "Telephones outside emergency.site_networks report the company's address, too.");
+    }
 }
 
 fn log_warnings(problems: &[Problem]) {

@@ -9,6 +9,11 @@ pub fn ready() {
     notify(NotifyState::Ready);
 }
 
+/// One line for `systemctl status`.
+pub fn status(text: &str) {
+    notify(NotifyState::Status(text));
+}
+
 /// Draining has begun.
 pub fn stopping() {
     notify(NotifyState::Stopping);

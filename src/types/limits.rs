@@ -74,6 +74,10 @@ pub const SDP_LINES_MAX: usize = 1_000;
 pub const CRYPTO_LINES_MAX: usize = 16;
 /// SSRCs with their own SRTP context per leg and direction; packets of a further one are dropped.
 pub const SSRCS_PER_LEG_MAX: usize = 16;
+/// SSRCs per leg whose loss and jitter are measured at a time; the sums of one that makes room stay.
+pub const SSRCS_MEASURED_MAX: usize = 4;
+/// Payload types of one media section that are told apart; the packets of further ones have no codec and no jitter.
+pub const FORMATS_PER_SECTION_MAX: usize = 32;
 /// Largest media packet relayed; a larger one is dropped.
 pub const PACKET_BYTES_MAX: usize = 2_048;
 /// Open TCP and TLS connections; further ones are closed at once.
@@ -91,7 +95,7 @@ pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media worker on their way to the core; further ones wait in the worker, never lost: a leg has at most
-/// three.
+/// three, two for each silence, and one for each look at it.
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
@@ -167,6 +171,8 @@ pub const DNS_RECORDS_MAX: usize = 32;
 pub const DNS_QUESTIONS_MAX: usize = 64;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
+/// Looks at the media of live calls that wait for their workers; one more is answered 503.
+pub const INSPECTIONS_MAX: usize = 256;
 /// Users whose devices are asked at a time to fetch their configuration again; one more is refused.
 pub const RESYNCS_MAX: usize = 256;
 /// Time for a device to answer that; then it counts as silent.

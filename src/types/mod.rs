@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod flow;
+pub mod histogram;
 pub mod id;
 pub mod limits;
 pub mod reason;

@@ -24,6 +24,8 @@ pub enum DropReason {
     PacketNoLeg,
     PacketNoPeer,
     PacketForeignSource,
+    /// A copy of a plain packet that came before; with SRTP it is a replay.
+    PacketDuplicate,
     PacketOnHold,
     SrtpBadTag,
     SrtpReplayed,
@@ -39,7 +41,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -58,6 +60,7 @@ impl DropReason {
         Self::PacketNoLeg,
         Self::PacketNoPeer,
         Self::PacketForeignSource,
+        Self::PacketDuplicate,
         Self::PacketOnHold,
         Self::SrtpBadTag,
         Self::SrtpReplayed,
@@ -91,6 +94,7 @@ impl DropReason {
             Self::PacketNoLeg => "packet_no_leg",
             Self::PacketNoPeer => "packet_no_peer",
             Self::PacketForeignSource => "packet_foreign_source",
+            Self::PacketDuplicate => "packet_duplicate",
             Self::PacketOnHold => "packet_on_hold",
             Self::SrtpBadTag => "srtp_bad_tag",
             Self::SrtpReplayed => "srtp_replayed",

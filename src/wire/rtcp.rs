@@ -1,4 +1,5 @@
-//! RTCP compound packets: views of SR, RR, SDES, BYE and report blocks (RFC 3550 section 6).
+//! RTCP compound packets: views of SR, RR, SDES, BYE and report blocks (RFC 3550 section 6), and of the VoIP metrics of
+//! extended reports (RFC 3611).
 //! Borrows from the packet, copies nothing, and checks every length before it is used.
 
 use crate::types::DropReason;
@@ -15,6 +16,13 @@ const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
+/// RFC 3611 section 2.
+const EXTENDED_REPORT: u8 = 207;
+/// RFC 3611 section 4.7: block type, and length of what follows its first word.
+const VOIP_METRICS: u8 = 7;
+const VOIP_METRICS_BYTES: usize = 32;
+/// "Unavailable" (RFC 3611 section 4.7.5).
+const NO_SCORE: u8 = 127;
 
 /// One packet of a compound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +31,8 @@ pub enum Packet<'a> {
     ReceiverReport(ReceiverReport<'a>),
     SourceDescription(SourceDescription<'a>),
     Goodbye(Goodbye<'a>),
-    /// Application-defined, feedback (RFC 4585), extended reports (RFC 3611) and later types: passed on unread.
+    ExtendedReport(ExtendedReport<'a>),
+    /// Application-defined, feedback (RFC 4585) and later types: passed on unread.
     Other {
         packet_type: u8,
     },
@@ -85,6 +94,29 @@ pub struct Goodbye<'a> {
     ssrcs: &'a [u8],
     /// Text for people, in UTF-8 if the peer keeps to the RFC.
     pub reason: Option<&'a [u8]>,
+}
+
+/// RFC 3611 section 3. Blocks are not checked: one that does not fit ends the walk through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendedReport<'a> {
+    pub ssrc: u32,
+    blocks: &'a [u8],
+}
+
+/// RFC 3611 section 4.7: how its sender hears one SSRC, as far as anything here needs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VoipMetrics {
+    pub ssrc: u32,
+    /// Of the packets within bursts, those lost or discarded: 0 to 1.
+    pub burst_density: f64,
+    /// Of the packets between bursts.
+    pub gap_density: f64,
+    /// Mean.
+    pub burst_duration_ms: u16,
+    pub gap_duration_ms: u16,
+    /// Mean opinion scores, 1 to 5; `None`: unavailable.
+    pub mos_listening: Option<f64>,
+    pub mos_conversation: Option<f64>,
 }
 
 /// The packets of a plain compound in order. The first malformed one ends it with `RtcpMalformed`.
@@ -164,6 +196,10 @@ fn parse(head: Head, body: &[u8]) -> Option<Packet<'_>> {
             Packet::SourceDescription(is_whole.then_some(description)?)
         }
         GOODBYE => Packet::Goodbye(goodbye(head.count, body)?),
+        EXTENDED_REPORT => {
+            let (ssrc, blocks) = split_u32(body)?;
+            Packet::ExtendedReport(ExtendedReport { ssrc, blocks })
+        }
         packet_type => Packet::Other { packet_type },
     })
 }
@@ -217,6 +253,37 @@ impl Iterator for Reports<'_> {
             last_sr: word(16),
             delay_since_last_sr: word(20),
         })
+    }
+}
+
+impl ExtendedReport<'_> {
+    pub fn voip_metrics(&self) -> impl Iterator<Item = VoipMetrics> {
+        let mut rest = self.blocks;
+        std::iter::from_fn(move || {
+            let (&[block_type, _, high, low], after_head) = rest.split_first_chunk()?;
+            let (body, after) = after_head.split_at_checked(usize::from(u16::from_be_bytes([high, low])) * 4)?;
+            rest = after;
+            Some((block_type, body))
+        })
+        .filter(|(block_type, _)| *block_type == VOIP_METRICS)
+        .filter_map(|(_, body)| body.first_chunk().map(voip_metrics))
+    }
+}
+
+fn voip_metrics(body: &[u8; VOIP_METRICS_BYTES]) -> VoipMetrics {
+    let half = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    let density = |at: usize| f64::from(body[at]) / 256.0;
+    // Ten times the score.
+    let score = |at: usize| Some(body[at]).filter(|tenths| *tenths != NO_SCORE).map(|tenths| f64::from(tenths) / 10.0);
+    let is_score = |score: &f64| (1.0..=5.0).contains(score);
+    VoipMetrics {
+        ssrc: u32::from_be_bytes([body[0], body[1], body[2], body[3]]),
+        burst_density: density(6),
+        gap_density: density(7),
+        burst_duration_ms: half(8),
+        gap_duration_ms: half(10),
+        mos_listening: score(22).filter(is_score),
+        mos_conversation: score(23).filter(is_score),
     }
 }
 
@@ -328,6 +395,47 @@ mod tests {
         assert_eq!(check(&bytes), Ok(()));
     }
 
+    /// RFC 3611 section 4.7, with a score each, after a block of another type.
+    fn extended_report(listening: u8, conversation: u8) -> Vec<u8> {
+        let mut body = words(&[7, 0x0400_0002, 1, 2, 0x0700_0008, 0xcafe_babe]);
+        body.extend([5, 3, 128, 64, 0, 120, 0x23, 0x28, 0, 80, 0, 40, 0xe0, 0xb0, 20, 16]);
+        body.extend([90, 127, listening, conversation, 0x30, 0, 0, 60, 0, 80, 0, 120]);
+        packet(0, EXTENDED_REPORT, &body)
+    }
+
+    #[test]
+    fn voip_metrics_are_read_field_by_field() {
+        let expected = VoipMetrics {
+            ssrc: 0xcafe_babe,
+            burst_density: 0.5,
+            gap_density: 0.25,
+            burst_duration_ms: 120,
+            gap_duration_ms: 9_000,
+            mos_listening: Some(4.2),
+            mos_conversation: Some(3.9),
+        };
+        let read = |bytes: &[u8]| match packets(bytes).next() {
+            Some(Ok(Packet::ExtendedReport(report))) => (report.ssrc, report.voip_metrics().collect::<Vec<_>>()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read(&extended_report(42, 39)), (7, vec![expected]));
+        for score in [127, 0, 9, 51, 255] {
+            let (_, metrics) = read(&extended_report(score, score));
+            assert_eq!((metrics[0].mos_listening, metrics[0].mos_conversation), (None, None), "{score}");
+        }
+    }
+
+    #[test]
+    fn an_extended_report_passes_with_blocks_that_do_not_fit() {
+        for blocks in [&[0x0700_0009, 1][..], &[0x0700_0000], &[0x0700_0007, 1, 2, 3, 4, 5, 6, 7]] {
+            let bytes = packet(0, EXTENDED_REPORT, &words(&[&[7], blocks].concat()));
+            assert_eq!(check(&bytes), Ok(()));
+            let Some(Ok(Packet::ExtendedReport(report))) = packets(&bytes).next() else { panic!("XR") };
+            assert_eq!(report.voip_metrics().count(), 0, "{blocks:08x?}");
+        }
+        assert_eq!(check(&packet(0, EXTENDED_REPORT, &[])), Err(DropReason::RtcpMalformed));
+    }
+
     #[test]
     fn every_truncation_of_a_compound_is_malformed_unless_it_ends_between_packets() {
         let first = packet(0, RECEIVER_REPORT, &words(&[7]));
@@ -380,7 +488,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 200_u8..206) {
+        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 200_u8..208) {
             for packet in packets(&bytes).flatten() {
                 read_all(packet);
             }
@@ -401,6 +509,7 @@ mod tests {
             Packet::ReceiverReport(report) => drop(report.reports.collect::<Vec<_>>()),
             Packet::SourceDescription(description) => drop(description.chunks().collect::<Vec<_>>()),
             Packet::Goodbye(goodbye) => drop(goodbye.ssrcs().collect::<Vec<_>>()),
+            Packet::ExtendedReport(report) => drop(report.voip_metrics().collect::<Vec<_>>()),
             Packet::Other { .. } => {}
         }
     }

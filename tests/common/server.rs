@@ -109,8 +109,13 @@ impl Ringdown {
 
     /// Starts the server and waits until it says that it is ready.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(&mut self, environment: &[(&str, &Path)]) {
         let mut command = Command::new(BINARY);
-        command.args(["run", "--config"]).arg(self.config());
+        command.args(["run", "--config"]).arg(self.config()).envs(environment.iter().copied());
         let mut process = Process::start("ringdown", command, self.dir.path(), Stdio::null());
         wait_for("ringdown to be ready", Duration::from_secs(20), || {
             assert!(!process.has_ended(), "ringdown ended:\n{}", process.text());

@@ -14,6 +14,7 @@ mod clients;
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
 mod dns;
+mod emergency;
 mod phone;
 mod reach;
 mod resync;
@@ -153,6 +154,42 @@ fn a_phone_on_ipv4_and_one_on_ipv6_hear_each_other() {
     assert!(bob.hear() > 10 && alice.hear() > 10, "audio does not pass");
     alice.hang_up(&a);
     bob.wait_bye();
+}
+
+#[test]
+fn a_silent_telephone_is_logged_shown_counted_and_recorded_and_its_call_goes_on() {
+    let mut server = started(&[ALICE, BOB]);
+    let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
+    assert_eq!((alice.register(), bob.register()), (200, 200));
+    let (call_id, cseq) = alice.invite(BOB.extension);
+    let b = bob.answer();
+    let a = alice.answered(&call_id, cseq);
+    alice.speak(&a, 20);
+    let shown = |path: &str| -> Option<serde_json::Value> {
+        let (status, body) = server.get(path)?;
+        (status == 200).then(|| serde_json::from_str(&body).expect("JSON"))
+    };
+    let id = shown("/v1/calls").expect("the admin interface")[0]["id"].as_str().expect("a call").to_owned();
+    let path = format!("/v1/calls/{id}");
+    let call = wait_for("Bob's silence", SECONDS_5, || {
+        shown(&path).filter(|call| call["b"]["silence"]["cause"] == "no_packets")
+    });
+    assert_eq!((&call["state"], &call["a"]["packets_received"]), (&"answered".into(), &20.into()));
+    assert_eq!((&call["a"]["codec"], &call["b"]["silences"]), (&"PCMU".into(), &1.into()));
+    let (_, metrics) = server.get("/metrics").expect("the admin interface");
+    assert!(!metrics.contains("ringdown_leg_silences_total{cause=\"no_packets\"} 0"), "{metrics}");
+    bob.hang_up(&b);
+    alice.wait_bye();
+    server.wait_no_calls();
+    assert_eq!(server.get(&path).expect("the admin interface").0, 404);
+    let (_, metrics) = server.get("/metrics").expect("the admin interface");
+    assert!(metrics.contains("ringdown_leg_mos_count{direction=\"received\"} 1"), "{metrics}");
+    let records = wait_for("the record", SECONDS_5, || {
+        let output = server.command(&["cdr", "list"], "");
+        Some(String::from_utf8_lossy(&output.stdout).into_owned()).filter(|text| text.contains(&id))
+    });
+    assert!(records.contains("\"silence_cause\":\"no_packets\""), "{records}");
+    server.process().wait_log("cause=\"no_packets\"", SECONDS_5);
 }
 
 #[test]

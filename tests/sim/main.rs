@@ -14,6 +14,7 @@ mod net;
 mod offers;
 mod phone;
 mod privacy;
+mod quality;
 mod random;
 mod reach;
 mod scenario;

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
-    call::{Cdr, Core, DeviceSync, Input, Notice, Output, Setup},
+    call::{CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup},
     config::{Config, Directory},
     media::{
         self, Worker,
@@ -73,6 +73,8 @@ pub(crate) struct Server {
     pub(crate) notices: Vec<Notice>,
     /// What became of each order to a user's devices.
     pub(crate) resynced: Vec<Vec<DeviceSync>>,
+    /// What each look at a call showed.
+    pub(crate) inspected: Vec<Result<Box<CallDetail>, InspectionRefusal>>,
     config: Arc<Config>,
     directory: Arc<Directory>,
     hosts: HashMap<String, IpAddr>,
@@ -112,6 +114,7 @@ impl Server {
             refuses_binds: false,
             notices: Vec::new(),
             resynced: Vec::new(),
+            inspected: Vec::new(),
             config,
             directory,
             hosts,
@@ -186,6 +189,10 @@ impl Server {
 
     pub(crate) fn resync(&mut self, now: Instant, net: &mut Net, user: &str) {
         self.input(now, net, Input::Resync { id: 0, user: user.to_owned(), is_reboot: false });
+    }
+
+    pub(crate) fn inspect(&mut self, now: Instant, net: &mut Net, call: &str) {
+        self.input(now, net, Input::Inspect { id: 0, call: call.to_owned() });
     }
 
     pub(crate) fn drain(&mut self, now: Instant, net: &mut Net) {
@@ -344,7 +351,9 @@ impl Server {
                     self.commands.push_back((at, worker, command));
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
-                Output::StoreCdr(cdr) => self.store.cdrs.push(cdr),
+                Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
+                Output::Inspected { result, .. } => self.inspected.push(result),
+                Output::TestCalled { .. } => {}
                 Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {

@@ -59,6 +59,8 @@ pub(crate) struct Voice {
     pub(crate) heard: BTreeMap<Speaker, BTreeSet<u32>>,
     pub(crate) reports_heard: u32,
     pub(crate) sent: u32,
+    /// Nothing leaves this phone, and it does not know.
+    pub(crate) is_mute: bool,
     /// Every key the server ever offered or answered here.
     pub(crate) server_keys: BTreeSet<Vec<u8>>,
     /// What must never happen.
@@ -91,6 +93,7 @@ impl Voice {
             heard: BTreeMap::new(),
             reports_heard: 0,
             sent: 0,
+            is_mute: false,
             server_keys: BTreeSet::new(),
             faults: Vec::new(),
             suite: "",
@@ -222,7 +225,7 @@ impl Voice {
         self.sequence = self.sequence.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(160);
         self.sent += 1;
-        out
+        if self.is_mute { Vec::new() } else { out }
     }
 
     pub(crate) fn hear(&mut self, now: Instant, from: SocketAddr, mut bytes: Vec<u8>) {

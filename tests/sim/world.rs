@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use ringdown::{
+    call::{CallDetail, InspectionRefusal},
     config::{self, Directory, Forwarding, Place, User},
     types::{Duration, Instant, Rng, Transport},
     wire::{
@@ -249,6 +250,13 @@ impl World {
     /// The final response to a call's INVITE.
     pub(crate) fn response(&self, phone: usize, call: usize) -> &Message {
         self.phones[phone].calls[call].response.as_ref().expect("the call has a final response")
+    }
+
+    /// What the admin API would show of a call, by the identifier of its record.
+    pub(crate) fn look(&mut self, call: &str) -> Result<Box<CallDetail>, InspectionRefusal> {
+        self.server.inspect(self.now, &mut self.net, call);
+        self.until("what the workers report", Duration::from_secs(1), |w| !w.server.inspected.is_empty());
+        self.server.inspected.remove(0)
     }
 
     /// Sends a datagram from an address where no phone is.

@@ -1,6 +1,7 @@
 //! Proves from the source that the house is built as ARCHITECTURE.md draws it. Each rule is a function from files to
 //! complaints; each has a test that it complains about what it must.
 
+mod acceptance;
 mod rules;
 mod source;
 
@@ -69,6 +70,12 @@ fn each_third_party_crate_is_named_by_the_module_that_wraps_it() {
 fn every_configuration_key_is_in_the_example_file() {
     let example = fs::read_to_string(root().join("config/ringdown.toml")).expect("the example file");
     assert_none(&rules::configuration_keys(&sources(), &example));
+}
+
+#[test]
+fn every_point_of_the_emergency_acceptance_list_has_its_test() {
+    assert_none(&acceptance::missing(root()));
+    assert_eq!(acceptance::missing(Path::new("/nowhere")).len(), 24, "the list is not looked up");
 }
 
 #[test]

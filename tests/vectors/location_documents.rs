@@ -2,12 +2,17 @@
 //! Method: documents of generated and of hostile addresses through `xmllint` (Debian package `libxml2-utils`) against the
 //! schemas in `xsd/`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use ringdown::{
-    types::Instant,
-    wire::pidf::{CivicAddress, Document, ELEMENTS, EXTENSION_ELEMENTS, Subject, pres_uri},
+    call::dry_run::{Rehearsal, rehearse},
+    config::{self, Directory, Forwarding, Place, User},
+    types::{Instant, Rng},
+    wire::{
+        pidf::{CivicAddress, Document, ELEMENTS, EXTENSION_ELEMENTS, Subject, pres_uri},
+        sip::digest::Credential,
+    },
 };
 
 use crate::xmllint::xmllint;
@@ -57,6 +62,64 @@ fn every_domain_the_configuration_takes_makes_a_valid_entity() {
         let document = print(&[("country", "US")], &pres_uri("+12025550100", domain), Subject::Tuple);
         assert_eq!(complaints(&document), "", "{domain}");
     }
+}
+
+/// A user as the directory has it; some have a direct line, some telephones are everybody's.
+fn user(n: u32) -> User {
+    User {
+        name: format!("u{n}"),
+        extension: (1000 + n).to_string(),
+        direct_line: n.is_multiple_of(2).then(|| format!("+1202555{}", 1000 + n)),
+        credential: Credential::derive("u", "pbx.example.com", "secret"),
+        forwarding: Forwarding::default(),
+        place: Place { private_address: None, is_shared: n.is_multiple_of(3) },
+    }
+}
+
+const COMPANY: &str = r#"
+[server]
+domain = "pbx.example.com"
+[company]
+name = "Example & Söhne"
+region = "US"
+[company.address]
+country = "US"
+A1 = "DC"
+A3 = "Washington"
+RD = "Example <Street>"
+HNO = "500"
+PC = "20001"
+FLR = "4"
+[emergency]
+callback_numbers = ["+12025550100", "+12025550101"]
+[trunk.carrier]
+host = "sip.carrier.example"
+numbers = ["+12025550100"]
+"#;
+
+#[test]
+fn a4_every_telephone_reports_the_same_valid_address_byte_for_byte() {
+    let directory = Arc::new(Directory::new((1..=10).map(user)));
+    let mut addresses = Vec::new();
+    for n in 1..=10_u32 {
+        let trunk = if n.is_multiple_of(4) { "pidf_element = \"device\"\n" } else { "" };
+        let listener = format!("[sip]\nudp = [\"192.0.2.{n}\"]\n[media]\naddresses = [\"192.0.2.{n}\"]\n");
+        let config = config::parse(&format!("{COMPANY}{trunk}{listener}")).unwrap_or_else(|p| panic!("{p:#?}")).0;
+        let number = ["911", "112", "9-1-1", "urn:service:sos.police"][n as usize % 4];
+        let now = Instant::from_unix_ms(1_768_469_400_000 + u64::from(n) * 86_400_000);
+        let rng = Rng::from_small_seed(u64::from(n));
+        let rehearsal = rehearse(now, (&Arc::new(config), &directory), &format!("u{n}"), number, rng);
+        let Rehearsal::Invite(invite) = rehearsal else { panic!("u{n}: {rehearsal:?}") };
+        let text = String::from_utf8(invite.to_vec()).expect("text");
+        let begin = text.find("<?xml").expect("a location document");
+        let document = &text[begin..begin + text[begin..].find("\r\n--").expect("the end of the part")];
+        assert_eq!(complaints(document), "", "{document}");
+        let (from, to) = ("<ca:civicAddress", "</ca:civicAddress>");
+        let (from, to) = (document.find(from).expect("an address"), document.find(to).expect("its end"));
+        addresses.push(document[from..to].to_owned());
+    }
+    assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:#?}");
+    assert!(addresses[0].contains("Example &lt;Street&gt;") && addresses[0].contains("Example &amp; S\u{f6}hne"));
 }
 
 fn hostile_text() -> impl Strategy<Value = String> {

@@ -107,7 +107,7 @@ impl Core {
 
     /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
     /// not silence the office.
-    fn note_refused(&mut self, pending: &Pending, role: Role) {
+    pub(super) fn note_refused(&mut self, pending: &Pending, role: Role) {
         let source = pending.flow.source();
         if self.registrar.is_source(source) {
             return;
@@ -130,18 +130,21 @@ impl Core {
     /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
     /// in an emergency. A server at the edge may be a trunk by its certificate and bring telephones over the same
     /// connection: whoever has registered there and calls as a user is one.
-    pub(super) fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source) {
-        let by_password = match self.check(Role::Proxy, &pending.request) {
-            Verdict::Passed(name) => self.ctx.directory.by_name(&name).cloned(),
+    ///
+    /// The verdict is that on its credentials.
+    pub(super) fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source, Verdict) {
+        let verdict = self.check(Role::Proxy, &pending.request);
+        let by_password = match &verdict {
+            Verdict::Passed(name) => self.ctx.directory.by_name(name).cloned(),
             Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
         };
         let is_telephone =
             by_password.is_some() || self.registrar.is_bound(&pending.flow) && self.is_from_user(&pending.request);
         if let Some(trunk) = self.trunk_of(pending).filter(|_| !is_telephone) {
-            return (trunk_caller(trunk, &pending.request), Source::Trunk);
+            return (trunk_caller(trunk, &pending.request), Source::Trunk, verdict);
         }
         if let Some(user) = by_password.or_else(|| self.owner_of(&pending.flow)) {
-            return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice);
+            return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice, verdict);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
         let caller = Caller {
@@ -151,6 +154,6 @@ impl Core {
             direct_line: None,
             is_private: false,
         };
-        (caller, Source::UnauthenticatedDevice { in_site_networks })
+        (caller, Source::UnauthenticatedDevice { in_site_networks }, verdict)
     }
 }

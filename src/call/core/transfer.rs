@@ -12,8 +12,9 @@
 //! ```
 
 use super::{
-    Attempt, Call, Caller, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Notice, Origin, Outcome, Peer, Pending,
-    Plan, Refusal, Side, State, called_party, emergency, emergency_call, invite_key, is_sips, limits, routing,
+    Call, Caller, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Notice, Origin, Outcome, Peer, Pending, Plan,
+    Refusal, Side, State, called_party, emergency, emergency_call, emergency_plan, invite_key, is_sips, limits,
+    routing,
 };
 use crate::{
     call::{
@@ -152,12 +153,11 @@ impl Core {
         if !is_of_device || !matches!(caller.peer, Peer::Device(_)) {
             return Err(refusal(403, "No Location For Emergency Call"));
         }
-        match emergency::decide(class, emergency::Source::AuthenticatedDevice, &self.ctx.config) {
-            emergency::Decision::Route { trunks, as_company } => {
+        match self.decide(class, emergency::Source::AuthenticatedDevice, &caller) {
+            emergency::Decision::Route(route) => {
                 self.drop_transfer(call);
-                let info = EmergencyInfo::new(&self.ctx, class, dialled, &caller, origin, as_company);
-                let attempt = |trunk| Attempt::Emergency { trunk, has_location: true };
-                let plan = Plan::serial(trunks.into_iter().map(attempt));
+                let plan = emergency_plan(&route);
+                let info = EmergencyInfo::new(class, dialled, route, origin);
                 self.ctx.counters.emergency_routed += 1;
                 if let Some(device) = self.device_of(call, stays) {
                     self.expect_callback(&info, device);

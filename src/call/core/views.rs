@@ -3,11 +3,14 @@
 use super::{
     super::{
         emergency_call::EmergencyInfo,
-        interface::{CallView, Counters},
+        interface::{CallView, Counters, EmergencyState, LineView},
     },
     Core,
 };
-use crate::{policy::emergency::Class, sip::registrar::Binding};
+use crate::{
+    policy::emergency::{self, Class, location},
+    sip::registrar::Binding,
+};
 
 impl Core {
     pub fn calls(&self) -> Vec<CallView> {
@@ -42,6 +45,25 @@ impl Core {
         self.calls.values().filter(|call| call.is_live() && call.emergency.as_ref().is_some_and(is_emergency)).count()
     }
 
+    /// Live calls that nothing may end: emergency calls, and the answering point's calls back.
+    pub fn urgent_calls(&self) -> usize {
+        self.calls.values().filter(|call| call.is_live() && call.is_urgent()).count()
+    }
+
+    /// What of emergency calling only a running server knows. `None`: there is no such user.
+    pub fn emergency(&self, user: Option<&str>) -> Option<EmergencyState> {
+        let config = &self.ctx.config;
+        let user = user.map(|name| self.ctx.directory.by_name(name).ok_or(())).transpose().ok()?;
+        let of_user = user.map(|user| LineView {
+            is_private: location::place(config, Some(user), user.direct_line.as_deref()) != location::Place::Company,
+            callback: location::callback(config, user.direct_line.as_deref(), 0).map(str::to_owned),
+        });
+        let trunks = emergency::eligible_trunks(config);
+        let is_up = |trunk: &usize| self.ctx.trunks.is_believed_up(self.ctx.now, *trunk);
+        let last_test = self.last_test_call.clone();
+        Some(EmergencyState { are_up: trunks.iter().map(is_up).collect(), of_user, last_test })
+    }
+
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.
     pub fn is_idle(&self) -> bool {
         let nothing_owned = self.ctx.owners.is_empty()
@@ -55,9 +77,11 @@ impl Core {
             && self.timers.is_empty()
             && self.transfers.is_empty()
             && self.waiting.is_empty()
+            && self.test_calls.is_empty()
             && self.messages.is_empty()
             && self.notifications.is_empty()
             && self.resyncs.is_empty()
+            && self.inspections.is_empty()
             && self.subscriptions.is_empty()
             && self.ctx.table.is_empty()
             && self.ctx.ports.taken() == 0

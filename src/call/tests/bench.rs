@@ -4,10 +4,13 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
-use super::super::{Cdr, Core, DeviceSync, Input, Notice, Output, Setup, SyncRefusal};
+use super::super::{
+    CallDetail, Cdr, Core, DeviceSync, Input, InspectionRefusal, Notice, Output, Setup, SyncRefusal, TestCall,
+    TestRefusal,
+};
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
-    media::{self, LegReport},
+    media::{self, Formats, LegReport},
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
@@ -88,9 +91,17 @@ pub(super) struct Bench {
     /// Connections that the server has closed.
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
-    /// What became of orders to devices, and not yet taken.
+    /// What became of orders to call the test number.
+    pub(super) tested: Vec<Result<TestCall, TestRefusal>>,
     /// Posted to web servers.
     pub(super) notices: Vec<Notice>,
+    pub(super) inspected: Vec<(u64, Result<Box<CallDetail>, InspectionRefusal>)>,
+    /// Media legs whose peers are watched, and those that are asked for a report.
+    pub(super) watched: Vec<LegId>,
+    pub(super) asked: Vec<LegId>,
+    /// What each media leg may carry, as configured last.
+    pub(super) formats: HashMap<LegId, Formats>,
+    /// What became of orders to devices, and not yet taken.
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
 
@@ -172,7 +183,12 @@ impl Bench {
             questions: Vec::new(),
             closed: Vec::new(),
             serial: 0,
+            tested: Vec::new(),
             notices: Vec::new(),
+            inspected: Vec::new(),
+            watched: Vec::new(),
+            asked: Vec::new(),
+            formats: HashMap::new(),
             resynced: Vec::new(),
         };
         bench.drain();
@@ -190,11 +206,14 @@ impl Bench {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
-                Output::Media { command: media::Command::Configure { leg, remote, .. }, .. } => {
-                    self.remotes.insert(leg, remote);
-                }
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
+                Output::Media { command: media::Command::Watch { leg }, .. } => self.watched.push(leg),
+                Output::Media { command: media::Command::Report { leg }, .. } => self.asked.push(leg),
+                Output::Media { command: media::Command::Configure { leg, remote, formats, .. }, .. } => {
+                    self.remotes.insert(leg, remote);
+                    self.formats.insert(leg, formats);
+                }
                 Output::Media { command: media::Command::Resume { leg, position }, .. } => {
                     self.resumed.push((leg, position));
                 }
@@ -202,14 +221,16 @@ impl Bench {
                 Output::Timeout(_) => break,
                 Output::Close { flow } => self.closed.push(flow),
                 Output::Connect { .. } | Output::StoreBinding(_) => {}
-                Output::StoreCdr(cdr) => self.cdrs.push(cdr),
+                Output::StoreCdr(cdr) => self.cdrs.push(*cdr),
+                Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
+                Output::TestCalled { result, .. } => self.tested.push(result),
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            let report = LegReport { position: Some(POSITION), ..LegReport::default() };
+            let report = Box::new(LegReport { position: Some(POSITION), ..LegReport::default() });
             self.input(Input::Media(media::Event::Closed { leg, report }));
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bench::{ALICE, BOB, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
 use crate::{
-    call::Input,
+    call::{Input, TestRefusal, notification::Outcome},
     config::{Directory, Place, User, parse_address},
     sip::registrar::Binding,
     types::Flow,
@@ -337,15 +337,11 @@ fn desks_are_told_while_the_call_rings_and_again_when_it_fails() {
     }
     b.answer(&message, 200, "desk", "", "");
     let [notice] = b.notices.as_slice() else { panic!("{:?}", b.notices) };
-    assert_eq!(
-        serde_json::to_string(notice).unwrap(),
-        format!(
-            "{{\"outcome\":\"routed\",\"call\":\"{}\",\"dialed\":\"911\",\"callback\":\"+12025551001\",\
-             \"extension\":\"1001\",\"user\":\"alice\",\"erl\":\"company\",\
-             \"address\":\"Example Corp, 500 Example, Washington, DC 20001, US\"}}",
-            b.core.calls()[0].id
-        )
-    );
+    assert_eq!(notice.call.as_ref(), Some(&b.core.calls()[0].id));
+    assert_eq!((notice.outcome, notice.dialed.as_str()), (Outcome::Routed, "911"));
+    assert_eq!((notice.user.as_deref(), notice.extension.as_deref()), (Some("alice"), Some("1001")));
+    assert_eq!((notice.erl.as_str(), notice.callback.as_deref()), ("company", Some("+12025551001")));
+    assert_eq!(notice.address.as_deref(), Some("Example Corp, 500 Example, Washington, DC 20001, US"));
     b.answer(&invite, 503, "psap", "", "");
     assert!(text_of(&b.take_request("MESSAGE", CAROL).1).contains("it could not be connected"));
     assert_eq!(b.notices.len(), 2);
@@ -373,7 +369,7 @@ fn a_private_address_is_not_told_to_the_desks() {
     dial(&mut b, ALICE, "911", "help");
     let text = text_of(&b.take_request("MESSAGE", CAROL).1);
     assert!(text.contains("the private address of this direct line") && !text.contains("Sample"), "{text}");
-    assert!(!format!("{:?} {}", b.notices, serde_json::to_string(&b.notices[0]).unwrap()).contains("Sample"));
+    assert_eq!((b.notices[0].erl.as_str(), &b.notices[0].address), ("private alice", &None));
 }
 
 #[test]
@@ -393,4 +389,53 @@ fn a_desk_that_cannot_be_told_is_counted_and_delays_nothing() {
     assert_eq!(b.core.counters().emergency_notify_failures, 0);
     b.answer(&second, 415, "two", "", "");
     assert_eq!(b.core.counters().emergency_notify_failures, 1);
+}
+
+// Test calls by order (2.6).
+
+#[test]
+fn an_operator_can_have_the_test_number_called_and_hears_who_answered() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    b.input(Input::TestCall { id: 1 });
+    let invite = b.take_request("INVITE", TRUNK);
+    assert!(invite.1.request_uri().starts_with("sip:933@"));
+    assert_eq!(invite.1.header(Name::Priority), Some("normal"));
+    assert!(body(&invite.1).contains(">Example<"), "the address that is to be read back");
+    b.input(Input::TestCall { id: 2 });
+    assert_eq!(b.tested, [Err(TestRefusal::UnderWay)]);
+    b.pass(1_500);
+    b.accept(&invite, "psap", SDP);
+    b.take_request("ACK", TRUNK);
+    b.pass(9_999);
+    assert!(b.find_request("BYE", TRUNK).is_none(), "too soon");
+    b.pass(1);
+    let bye = b.take_request("BYE", TRUNK);
+    b.answer(&bye, 200, "", "", "");
+    let Ok(tested) = b.tested.pop().unwrap() else { panic!("it was made") };
+    assert_eq!((tested.trunk.as_deref(), tested.is_answered, tested.setup_ms), (Some("carrier"), true, Some(1_500)));
+    assert_eq!(b.core.emergency(None).unwrap().last_test, Some(tested));
+    assert!(b.notices.is_empty() && b.core.counters().emergency_routed == 0, "no emergency");
+    b.finish();
+}
+
+#[test]
+fn a_test_call_that_nobody_answers_is_given_up_and_one_without_a_trunk_is_not_made() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    b.input(Input::TestCall { id: 1 });
+    let invite = b.take_request("INVITE", TRUNK);
+    b.answer(&invite, 180, "psap", "", "");
+    b.pass(60_000);
+    let cancel = b.take_request("CANCEL", TRUNK);
+    b.answer(&cancel, 200, "", "", "");
+    b.answer(&invite, 487, "psap", "", "");
+    let Ok(tested) = b.tested.pop().unwrap() else { panic!("it was made") };
+    assert_eq!((tested.is_answered, tested.status), (false, 408));
+    b.finish();
+
+    let mut b = Bench::with(&CONFIG.replace("pstn = true", "pstn = false"));
+    b.input(Input::TestCall { id: 1 });
+    assert_eq!(b.tested, [Err(TestRefusal::NoTrunk)]);
+    let mut b = Bench::with(&CONFIG.replace("[trunk.carrier]", "test_numbers = []\n[trunk.carrier]"));
+    b.input(Input::TestCall { id: 1 });
+    assert_eq!(b.tested, [Err(TestRefusal::NoTestNumber)]);
 }

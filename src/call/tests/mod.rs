@@ -1,6 +1,7 @@
 //! Call flows that no well-behaved phone produces, message by message.
 
 mod abuse;
+mod acceptance;
 mod bench;
 mod certificates;
 mod datagrams;
@@ -19,6 +20,7 @@ mod overload;
 mod oversize;
 mod pbx;
 mod provisional;
+mod quality;
 mod reach;
 mod reasons;
 mod resync;

@@ -20,7 +20,7 @@ pub mod refusal;
 mod site;
 pub mod table;
 
-pub use decision::{Class, Decision, Source, decide, is_available};
+pub use decision::{Class, Decision, Route, Situation, Source, decide, eligible_trunks, is_available};
 pub use dial_test::dial_test;
 pub use site::Site;
 
@@ -154,6 +154,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        config::{Directory, Forwarding, Place, User},
+        policy::reach,
+        types::Secret,
+        wire::sip::digest::Credential,
+    };
 
     const OWN: [&str; 2] = ["pbx.example.com", "[2001:db8::10]"];
 
@@ -272,6 +278,51 @@ mod tests {
                 (region.code, format!("{scheme}{front}{}{back}{host}", digits.concat()))
             })
         })
+    }
+
+    /// Everything of a configuration and a directory that could send a number elsewhere: outside prefixes, groups, forwards,
+    /// extensions and direct lines of digits near those of emergency numbers.
+    fn dial_plan() -> impl Strategy<Value = (Vec<String>, Vec<String>, Vec<String>)> {
+        let prefixes = proptest::sample::subsequence(vec!["9", "0", "8", "00", "91", "1"], 0..=6);
+        let extensions = proptest::collection::vec("[0-9]{2,6}", 1..6);
+        let targets = proptest::collection::vec("[+*#0-9]{1,12}", 1..6);
+        (prefixes.prop_map(|list| list.into_iter().map(str::to_owned).collect()), extensions, targets)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        /// Routing takes an [`Ordinary`], which only `classify` makes; so it is enough that none is made, whatever else is
+        /// configured, of what is dialled or of where somebody forwards to.
+        #[test]
+        fn no_dial_plan_forward_or_group_makes_an_emergency_number_ordinary(
+            (region, uri) in disguised(),
+            (prefixes, extensions, targets) in dial_plan(),
+        ) {
+            let text = format!("[server]\ndomain = \"pbx.example.com\"\n[company]\nname = \"x\"\nregion = \"{region}\"\n");
+            // A group whose number shadows an emergency number is refused at load; the others stay.
+            let groups: String = (0..).zip(&extensions).map(|(n, extension)| {
+                format!("[group.g{n}]\nextension = \"{extension}\"\nmembers = [\"u{extension}\"]\n")
+            }).collect();
+            let parsed = crate::config::parse(&format!("{text}{groups}")).or_else(|_| crate::config::parse(&text));
+            let mut config = parsed.unwrap().0;
+            config.dialing.outside_prefixes = [&["9".to_owned(), "0".to_owned()][..], &prefixes].concat();
+            let users = extensions.iter().zip(targets.iter().cycle()).map(|(extension, target)| User {
+                name: format!("u{extension}"),
+                extension: extension.clone(),
+                direct_line: Some(format!("+{extension}")),
+                credential: Credential { ha1_md5: Secret::new([0; 16]), ha1_sha256: Secret::new([0; 32]) },
+                forwarding: Forwarding { always: Some(target.clone()), ..Forwarding::default() },
+                place: Place::default(),
+            });
+            let directory = Directory::new(users);
+            let site = Site::new(&config, &["2001:db8::10".parse().unwrap()]);
+            prop_assert!(matches!(classify(&uri, &site), Dialled::Emergency(_)), "{region}: {uri}");
+            // A forward to the same, in whatever form, leads nowhere.
+            let rest = ["sip:", "SIPS:", "tel:"].into_iter().find_map(|scheme| uri.strip_prefix(scheme)).unwrap_or(&uri);
+            let user = rest.split('@').next().unwrap_or_default();
+            prop_assert!(reach::target(user, &config, &directory, &site).is_none(), "{region}: {user}");
+        }
     }
 
     proptest! {

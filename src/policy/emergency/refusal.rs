@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 
-use super::{EmergencyCall, is_available};
+use super::{EmergencyCall, is_available, location};
 
 /// Why an emergency call ends without an answering point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,19 @@ pub fn answer(failure: Failure, call: &EmergencyCall, domain: &str) -> Answer {
 pub fn register_warning(config: &Config) -> Option<String> {
     let is_due = config.emergency.register_warning && !is_available(config);
     is_due.then(|| warning(&config.server.domain, "Emergency calls not available"))
+}
+
+/// What a user must know before a telephone is set up (8.3).
+pub fn notice(config: &Config) -> String {
+    if is_available(config) {
+        format!(
+            "Emergency calls report {} as your location, wherever this device is, unless your direct line has its own \
+             private address. Elsewhere, say where you are or use another phone.",
+            location::company_line(config)
+        )
+    } else {
+        "This service cannot call emergency numbers. Use a mobile or another telephone.".to_owned()
+    }
 }
 
 fn warning(domain: &str, text: &str) -> String {

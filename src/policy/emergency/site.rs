@@ -73,9 +73,10 @@ impl Site {
 
     fn of_region(region: &'static Region) -> Self {
         let of_this = |code: &str| code == region.code;
+        let everywhere = table::everywhere().iter().filter(|number| !region.numbers.contains(number));
         Self {
             region,
-            numbers: region.numbers.iter().chain(table::everywhere()).map(|&n| Cow::Borrowed(n)).collect(),
+            numbers: region.numbers.iter().chain(everywhere).map(|&n| Cow::Borrowed(n)).collect(),
             test_numbers: region_test_numbers(region.code),
             outside_prefixes: Vec::new(),
             own_names: Vec::new(),
@@ -89,6 +90,16 @@ impl Site {
             Some(ip) => self.own_ips.push(ip),
             None => self.own_names.push(host.trim_end_matches('.').to_ascii_lowercase()),
         }
+    }
+
+    /// Numbers that are emergency calls here, without prefixes.
+    pub fn numbers(&self) -> impl Iterator<Item = &str> {
+        self.numbers.iter().map(|number| &**number)
+    }
+
+    /// Numbers that are calls to test with.
+    pub fn test_numbers(&self) -> impl Iterator<Item = &str> {
+        self.test_numbers.iter().map(|number| &**number)
     }
 
     /// The region of the site.

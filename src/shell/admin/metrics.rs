@@ -1,6 +1,6 @@
 //! `/metrics`: the totals of core, workers and transports in the OpenMetrics text format.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text},
@@ -8,7 +8,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{call::SetupTimes, shell::core_task::Stats, types::reason::DropCounters};
+use crate::{
+    call::quality_totals::QualityTotals,
+    shell::core_task::Stats,
+    types::{histogram::Histogram, reason::DropCounters},
+};
 
 use super::Admin;
 
@@ -21,6 +25,7 @@ pub(super) fn render(admin: &Admin, stats: Stats) -> String {
     let failures = stats.counters.emergency_notify_failures.saturating_add(admin.notifier.failures());
     let help = "Desks that could not be told of an emergency call";
     registry.register("emergency_notify_failures", help, ConstCounter::new(failures));
+    add_quality(&mut registry, &stats.counters.quality);
     add_media(&mut registry, admin, stats.counters.drops);
     add_process(&mut registry, admin);
     let mut out = String::new();
@@ -53,12 +58,30 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     registry.register(
         "emergency_setup_seconds",
         "From an emergency call's INVITE to its answer",
-        Setup(c.emergency_setup.clone()),
+        Distribution(vec![(None, c.emergency_setup.0.clone())]),
     );
     registry.register("emergency_active", "Emergency calls now", gauge(stats.emergency_calls));
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
+}
+
+/// Of the legs of answered calls that have ended.
+fn add_quality(registry: &mut Registry, quality: &QualityTotals) {
+    let QualityTotals { received, sent, round_trip_s, .. } = quality;
+    let both = |received: &Histogram, sent: &Histogram| {
+        Distribution(vec![(Some("received"), received.clone()), (Some("sent"), sent.clone())])
+    };
+    let help = "Packets lost of those expected, by leg of an ended call";
+    registry.register("leg_loss_ratio", help, both(&received.loss_ratio, &sent.loss_ratio));
+    let help = "Interarrival jitter in seconds, by leg of an ended call";
+    registry.register("leg_jitter_seconds", help, both(&received.jitter_s, &sent.jitter_s));
+    let help = "Mean opinion score, by leg of an ended call, where one is known";
+    registry.register("leg_mos", help, both(&received.mos, &sent.mos));
+    let help = "Round trip between server and peer in seconds, by leg of an ended call";
+    registry.register("leg_round_trip_seconds", help, Distribution(vec![(None, round_trip_s.clone())]));
+    let help = "Times that a peer was not heard in an answered call, by cause";
+    registry.register("leg_silences", help, Labelled { label: "cause", counts: quality.silences().collect() });
 }
 
 fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
@@ -134,19 +157,30 @@ impl EncodeMetric for Attempts {
     }
 }
 
+/// Histograms, one for each value of `direction`, or one without.
 #[derive(Debug)]
-struct Setup(SetupTimes);
+struct Distribution(Vec<(Option<&'static str>, Histogram)>);
 
-impl EncodeMetric for Setup {
+impl EncodeMetric for Distribution {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        let SetupTimes { counts, sum_ms } = &self.0;
-        let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
-        let bounds = SetupTimes::BOUNDS_MS.map(seconds).into_iter().chain([f64::MAX]);
-        let buckets: Vec<_> = bounds.zip(counts.iter().copied()).collect();
-        encoder.encode_histogram::<NoLabelSet>(seconds(*sum_ms), counts.iter().sum(), &buckets, None)
+        for (direction, histogram) in &self.0 {
+            match direction {
+                Some(direction) => {
+                    encode_histogram(&mut encoder.encode_family(&[("direction", *direction)])?, histogram)?;
+                }
+                None => encode_histogram(&mut encoder, histogram)?,
+            }
+        }
+        Ok(())
     }
 
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
     }
+}
+
+fn encode_histogram(encoder: &mut MetricEncoder<'_>, histogram: &Histogram) -> std::fmt::Result {
+    // The encoder knows infinity by the largest number there is.
+    let buckets: Vec<_> = histogram.buckets().map(|(bound, count)| (bound.min(f64::MAX), count)).collect();
+    encoder.encode_histogram::<NoLabelSet>(histogram.sum(), histogram.count(), &buckets, None)
 }

@@ -15,7 +15,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Query as Parameters, Request, State},
+    extract::{Path as Segment, Query as Parameters, Request, State},
     http::{StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -28,9 +28,9 @@ use tokio::{
 };
 
 use crate::{
-    call::SyncRefusal,
-    config::Config,
-    policy::emergency,
+    call::{InspectionRefusal, SyncRefusal, TestCall, TestRefusal},
+    config::{self, Config, TrunkLocation},
+    policy::emergency::{self, Site},
     sip::registrar::Binding,
     types::{
         Instant,
@@ -55,6 +55,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const RESYNC_TIMEOUT: Duration = Duration::from_secs(RESYNC_ANSWER_S_MAX + 1);
 const CDRS_DEFAULT: u32 = 100;
 pub const RESYNC_PATH: &str = "/v1/resync";
+pub const EMERGENCY_PATH: &str = "/v1/emergency";
+pub const TEST_CALL_PATH: &str = "/v1/emergency/test-call";
+/// The core ends a test call by itself before.
+const TEST_CALL_TIMEOUT: Duration = Duration::from_secs(80);
 
 /// What the handlers read from.
 #[derive(Clone, Debug)]
@@ -70,7 +74,7 @@ pub struct Admin {
     pub started: Instant,
 }
 
-/// Whether emergency calls can be made, and why not (emergency RULES 8.2).
+/// What the configuration says of emergency calls (emergency RULES 8.1 and 8.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EmergencyView {
     pub available: bool,
@@ -78,14 +82,25 @@ pub struct EmergencyView {
     pub reason: &'static str,
     /// For people.
     pub explanation: &'static str,
-    /// Trunks that carry them, in order of the file.
+    pub region: String,
+    /// Without prefixes.
+    pub numbers: Vec<String>,
+    pub test_numbers: Vec<String>,
+    /// The company's address in one line.
+    pub address: String,
+    pub callback_numbers: Vec<String>,
+    /// Those that carry them, in the order in which they are tried.
     pub trunks: Vec<String>,
+    /// Of them, those to which the location goes by number: the carrier must have the company's address for each.
+    pub by_number: Vec<String>,
+    pub notify: Vec<String>,
+    /// For users, before a telephone is set up.
+    pub notice: String,
 }
 
 impl EmergencyView {
     pub fn new(config: &Config) -> Self {
         let available = emergency::is_available(config);
-        let carries = |t: &&crate::config::Trunk| t.is_enabled && t.reaches_pstn && t.carries_emergency;
         let (reason, explanation) = if available {
             ("ok", "a PSTN trunk for emergency calls is configured")
         } else if config.trunks.iter().any(|t| t.is_enabled && t.reaches_pstn) {
@@ -93,8 +108,38 @@ impl EmergencyView {
         } else {
             ("no-trunk", "no PSTN trunk is configured")
         };
-        let trunks = config.trunks.iter().filter(carries).map(|t| t.name.clone()).collect();
-        Self { available, reason, explanation, trunks }
+        let site = Site::new(config, &[]);
+        let trunks: Vec<_> =
+            emergency::eligible_trunks(config).into_iter().map(|index| &config.trunks[index]).collect();
+        let by_number = trunks.iter().filter(|trunk| trunk.location == TrunkLocation::Elin);
+        Self {
+            available,
+            reason,
+            explanation,
+            region: config.company.region.clone(),
+            numbers: site.numbers().map(str::to_owned).collect(),
+            test_numbers: site.test_numbers().map(str::to_owned).collect(),
+            address: emergency::location::company_line(config),
+            callback_numbers: config.emergency.callback_numbers.clone(),
+            by_number: by_number.map(|trunk| trunk.name.clone()).collect(),
+            trunks: trunks.iter().map(|trunk| trunk.name.clone()).collect(),
+            notify: config.emergency.notify.iter().map(config::NotifyTarget::label).collect(),
+            notice: emergency::refusal::notice(config),
+        }
+    }
+
+    /// In one line, for the log and the service manager (8.1).
+    pub fn sentence(&self) -> String {
+        let Self { region, numbers, address, callback_numbers, trunks, .. } = self;
+        let numbers = numbers.join(", ");
+        if !self.available {
+            return format!("EMERGENCY CALLS ARE REFUSED: {} (region {region}: {numbers})", self.explanation);
+        }
+        format!(
+            "Emergency calls are available. Region {region}: {numbers}. Location: {address}. Callback: {}. Trunks: {}.",
+            callback_numbers.join(", "),
+            trunks.join(", ")
+        )
     }
 }
 
@@ -110,9 +155,11 @@ fn router(admin: Admin) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/calls", get(calls))
+        .route("/v1/calls/{id}", get(call))
         .route("/v1/registrations", get(registrations))
         .route("/v1/cdrs", get(cdrs))
-        .route("/v1/emergency", get(emergency_view))
+        .route(EMERGENCY_PATH, get(emergency_view))
+        .route(TEST_CALL_PATH, post(test_call))
         .route(RESYNC_PATH, post(resync))
         .layer(middleware::from_fn(refuse_foreign_hosts))
         .with_state(admin)
@@ -187,6 +234,15 @@ async fn calls(State(admin): State<Admin>) -> Result<Response, StatusCode> {
     Ok(Json(ask(&admin, Query::Calls).await?).into_response())
 }
 
+/// A live call by the identifier of its record, with the quality of its legs up to now.
+async fn call(State(admin): State<Admin>, Segment(id): Segment<String>) -> Result<Response, StatusCode> {
+    match ask(&admin, |reply| Query::Call { id, reply }).await? {
+        Ok(detail) => Ok(Json(detail).into_response()),
+        Err(InspectionRefusal::NoSuchCall) => Err(StatusCode::NOT_FOUND),
+        Err(InspectionRefusal::TooMany) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
 async fn registrations(State(admin): State<Admin>) -> Result<Response, StatusCode> {
     let bindings = ask(&admin, Query::Registrations).await?;
     Ok(Json(bindings.iter().map(RegistrationView::new).collect::<Vec<_>>()).into_response())
@@ -248,8 +304,69 @@ async fn resync(State(admin): State<Admin>, Json(order): Json<ResyncOrder>) -> R
     }
 }
 
-async fn emergency_view(State(admin): State<Admin>) -> Json<EmergencyView> {
-    Json(admin.emergency)
+/// Nothing is to be said; an order all the same, for the reason given at [`resync`].
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestCallOrder {}
+
+async fn test_call(
+    State(admin): State<Admin>,
+    Json(TestCallOrder {}): Json<TestCallOrder>,
+) -> Result<Response, StatusCode> {
+    match ask_within(TEST_CALL_TIMEOUT, &admin, Query::TestCall).await? {
+        Ok(result) => Ok(Json(result).into_response()),
+        Err(TestRefusal::NoTrunk | TestRefusal::NoTestNumber) => Err(StatusCode::NOT_FOUND),
+        Err(TestRefusal::UnderWay) => Err(StatusCode::CONFLICT),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct EmergencyParameters {
+    /// The name of a user: what its calls carry is shown, too.
+    user: Option<String>,
+}
+
+/// The configuration's part, and what the core adds, if it answers.
+#[derive(Debug, Serialize)]
+struct EmergencyReply<'a> {
+    #[serde(flatten)]
+    view: &'a EmergencyView,
+    /// `up` or `down` for each trunk; `null` where the core does not say.
+    trunk_states: Option<Vec<&'static str>>,
+    /// `company` or `private`.
+    erl: &'static str,
+    /// Where the answering point calls back: the user's direct line, or one of the company's numbers.
+    callback: Option<String>,
+    last_test_call: Option<TestCall>,
+}
+
+/// A private address is not shown: `ringdown user address` shows it to the operator.
+async fn emergency_view(
+    State(admin): State<Admin>,
+    Parameters(parameters): Parameters<EmergencyParameters>,
+) -> Result<Response, StatusCode> {
+    let user = parameters.user;
+    let is_of_user = user.is_some();
+    let state = match ask(&admin, |reply| Query::Emergency { user, reply }).await {
+        Ok(Some(state)) => Some(state),
+        Ok(None) => return Err(StatusCode::NOT_FOUND),
+        Err(status) if is_of_user => return Err(status),
+        // Whether emergency calls can be made is known without the core.
+        Err(_) => None,
+    };
+    let word = |is_up: &bool| if *is_up { "up" } else { "down" };
+    let of_user = state.as_ref().and_then(|state| state.of_user.clone());
+    let reply = EmergencyReply {
+        view: &admin.emergency,
+        trunk_states: state.as_ref().map(|state| state.are_up.iter().map(word).collect()),
+        erl: if of_user.as_ref().is_some_and(|line| line.is_private) { "private" } else { "company" },
+        callback: match of_user {
+            Some(line) => line.callback,
+            None => admin.emergency.callback_numbers.first().cloned(),
+        },
+        last_test_call: state.and_then(|state| state.last_test),
+    };
+    Ok(Json(reply).into_response())
 }
 
 #[cfg(test)]
@@ -263,11 +380,11 @@ mod tests {
     async fn started(folder: &std::path::Path) -> (std::net::SocketAddr, mpsc::Receiver<ToCore>) {
         let text =
             format!("[server]\nstate_dir = \"{}\"\n[company]\nname = \"x\"\nregion = \"US\"\n", folder.display());
-        let (config, _) = crate::config::parse(&text).unwrap();
+        let (config, _) = config::parse(&text).unwrap();
         let clock = Clock::start();
         let (to_core, mail) = mpsc::channel(4);
         let tls = Arc::new(Tls::load(clock.now(), &config).unwrap());
-        let none = crate::config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new(), dscp: 0 };
+        let none = config::Sip { udp: Vec::new(), tcp: Vec::new(), tls: Vec::new(), dscp: 0 };
         let admin = Admin {
             transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
             to_core,
@@ -310,6 +427,61 @@ mod tests {
             assert!(reply.starts_with("HTTP/1.1 200"), "{path}: {reply}");
         }
         assert!(fetch(address, "/v1/emergency").await.contains("\"available\":false,\"reason\":\"no-trunk\""));
+    }
+
+    #[test]
+    fn the_state_of_emergency_calling_is_told_in_one_line() {
+        let company = "[company]\nname = \"Example Corp\"\nregion = \"GB\"\n";
+        let view = |more: &str| {
+            let text = format!("{company}{more}");
+            EmergencyView::new(&config::parse(&text).unwrap_or_else(|p| panic!("{p:#?}")).0)
+        };
+        let refused = view("");
+        assert!(refused.sentence().starts_with("EMERGENCY CALLS ARE REFUSED: no PSTN trunk is configured"));
+        assert_eq!(refused.notice, "This service cannot call emergency numbers. Use a mobile or another telephone.");
+        let trunk = |name: &str| {
+            format!("[trunk.{name}]\nhost = \"{name}.example\"\nnumbers = [\"+442079460100\"]\nlocation = \"elin\"\n")
+        };
+        let address =
+            "address = { country = \"GB\", A3 = \"London\", RD = \"Sample Street\", HNO = \"7\", PC = \"ZZ99 9ZZ\" }\n";
+        let emergency = "[emergency]\ncallback_numbers = [\"+442079460100\"]\ntrunks = [\"b\", \"a\"]\n\
+                         notify = [\"https://desk.example.com/secret-hook\"]\n";
+        let view = view(&format!("{address}{emergency}{}{}", trunk("a"), trunk("b")));
+        assert_eq!(
+            view.sentence(),
+            "Emergency calls are available. Region GB: 112, 999, 911. Location: Example Corp, 7 Sample Street, London, \
+             ZZ99 9ZZ, GB. Callback: +442079460100. Trunks: b, a."
+        );
+        assert!(view.notice.starts_with("Emergency calls report Example Corp, 7 Sample Street, London,"));
+        assert_eq!(
+            (view.by_number.as_slice(), view.notify.as_slice()),
+            (&["b".to_owned(), "a".to_owned()][..], &["https://desk.example.com:443".to_owned()][..])
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_users_emergency_calls_carry_is_shown_without_its_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let line = crate::call::LineView { is_private: true, callback: Some("+12025550177".to_owned()) };
+        let state = crate::call::EmergencyState { are_up: vec![true, false], of_user: Some(line), last_test: None };
+        for (answer, wanted) in [
+            (
+                Some(state),
+                "\"trunk_states\":[\"up\",\"down\"],\"erl\":\"private\",\"callback\":\"+12025550177\",\"last_test_call\":null}",
+            ),
+            (None, "HTTP/1.1 404"),
+        ] {
+            let core = async {
+                let Some(ToCore::Query(Query::Emergency { user, reply })) = mail.recv().await else {
+                    panic!("a question")
+                };
+                assert_eq!(user.as_deref(), Some("alice"));
+                reply.send(answer).unwrap();
+            };
+            let (reply, ()) = tokio::join!(fetch(address, "/v1/emergency?user=alice"), core);
+            assert!(reply.contains(wanted), "{reply}");
+        }
     }
 
     async fn order(address: std::net::SocketAddr, headers: &str, body: &str) -> String {
@@ -359,6 +531,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_live_call_is_shown_with_its_legs_and_one_that_is_over_is_not_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let record = crate::call::cdr::LegRecord { mos: Some(4.1), ..Default::default() };
+        let silence = crate::call::SilenceView { since_ms: 7, cause: "no_packets", rtcp: true };
+        let leg = crate::call::LegDetail { record, silence: Some(silence) };
+        let call = crate::call::CallView {
+            id: "18f-a".to_owned(),
+            caller: "1001".to_owned(),
+            callee: "1002".to_owned(),
+            state: "answered",
+            start_ms: 1,
+            answer_ms: Some(2),
+            emergency: false,
+            trunk: None,
+            answered_by: None,
+            a_suite: None,
+            b_suite: None,
+        };
+        let detail = crate::call::CallDetail { call, a: leg, b: None };
+        for (result, status) in [
+            (Ok(Box::new(detail)), "200"),
+            (Err(InspectionRefusal::NoSuchCall), "404"),
+            (Err(InspectionRefusal::TooMany), "503"),
+        ] {
+            let core = async {
+                let Some(ToCore::Query(Query::Call { id, reply })) = mail.recv().await else { panic!("a look") };
+                assert_eq!(id, "18f-a");
+                reply.send(result).unwrap();
+            };
+            let (answer, ()) = tokio::join!(fetch(address, "/v1/calls/18f-a"), core);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            for part in ["\"state\":\"answered\"", "\"mos\":4.1", "\"cause\":\"no_packets\"", "\"b\":null"] {
+                assert_eq!(answer.contains(part), status == "200", "{part} in {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn metrics_name_every_total_and_every_drop_reason() {
         let folder = tempfile::tempdir().unwrap();
         let (address, mut mail) = started(folder.path()).await;
@@ -366,8 +577,11 @@ mod tests {
             let Some(ToCore::Query(Query::Stats(reply))) = mail.recv().await else { panic!("a question for totals") };
             let mut counters = crate::call::Counters { calls: 7, emergency_refused: 2, ..Default::default() };
             counters.drops.count(crate::types::DropReason::SipMalformed);
+            counters.quality.received.mos.observe(4.2);
+            counters.quality.round_trip_s.observe(0.04);
             counters.emergency_attempts.insert(("a".to_owned(), 486), 2);
-            counters.emergency_setup = crate::call::SetupTimes { counts: [0, 0, 1, 0, 0, 0, 0, 1], sum_ms: 41_500 };
+            counters.emergency_setup.0.observe(1.5);
+            counters.emergency_setup.0.observe(40.0);
             counters.emergency_notify_failures = 3;
             reply
                 .send(crate::shell::core_task::Stats {
@@ -376,6 +590,7 @@ mod tests {
                     bindings: 2,
                     subscriptions: 1,
                     emergency_calls: 1,
+                    urgent_calls: 1,
                 })
                 .unwrap();
         };
@@ -397,6 +612,12 @@ mod tests {
             "ringdown_emergency_setup_seconds_sum 41.5",
             "ringdown_emergency_notify_failures_total 3",
             "ringdown_store_healthy 1",
+            "ringdown_leg_mos_bucket{le=\"4.03\",direction=\"received\"} 0",
+            "ringdown_leg_mos_bucket{le=\"4.34\",direction=\"received\"} 1",
+            "ringdown_leg_mos_count{direction=\"sent\"} 0",
+            "ringdown_leg_round_trip_seconds_bucket{le=\"+Inf\"} 1",
+            "ringdown_leg_round_trip_seconds_sum 0.04",
+            "ringdown_leg_silences_total{cause=\"authentication\"} 0",
         ] {
             assert!(reply.lines().any(|l| l == line), "{line} in {reply}");
         }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::{
-    call::cdr::{Cdr, LegRecord},
+    call::cdr::{BurstRecord, Cdr, LegRecord},
     shell::{calendar, failure::Failure, run},
     types::limits::CDRS_MAX,
 };
@@ -76,7 +76,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 30] = [
+const HEADER: [&str; 62] = [
     "id",
     "caller",
     "callee",
@@ -107,6 +107,38 @@ const HEADER: [&str; 30] = [
     "b_round_trip_ms",
     "answered_by",
     "transferred_by",
+    "a_codec",
+    "a_mos",
+    "a_burst_loss_percent",
+    "a_burst_ms",
+    "a_gap_loss_percent",
+    "a_gap_ms",
+    "a_far_packets_lost",
+    "a_far_jitter_ms",
+    "a_far_mos",
+    "a_far_burst_loss_percent",
+    "a_far_burst_ms",
+    "a_far_gap_loss_percent",
+    "a_far_gap_ms",
+    "a_silences",
+    "a_silent_ms",
+    "a_silence_cause",
+    "b_codec",
+    "b_mos",
+    "b_burst_loss_percent",
+    "b_burst_ms",
+    "b_gap_loss_percent",
+    "b_gap_ms",
+    "b_far_packets_lost",
+    "b_far_jitter_ms",
+    "b_far_mos",
+    "b_far_burst_loss_percent",
+    "b_far_burst_ms",
+    "b_far_gap_loss_percent",
+    "b_far_gap_ms",
+    "b_silences",
+    "b_silent_ms",
+    "b_silence_cause",
 ];
 
 /// One record in the order of [`HEADER`], times as RFC 3339.
@@ -128,10 +160,21 @@ struct Row<'a> {
     b: LegColumns<'a>,
     answered_by: Option<&'a str>,
     transferred_by: Option<&'a str>,
+    a_quality: QualityColumns<'a>,
+    b_quality: QualityColumns<'a>,
 }
 
 type LegColumns<'a> =
     (Option<&'a str>, Option<&'a str>, Option<u64>, Option<u64>, Option<u64>, Option<u64>, Option<f64>, Option<f64>);
+
+/// Codec and score, bursts, the far side's view, silences.
+type QualityColumns<'a> = (Option<&'a str>, Option<f64>, BurstColumns, FarColumns, SilenceColumns<'a>);
+
+type BurstColumns = (Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+
+type FarColumns = (Option<u64>, Option<f64>, Option<f64>, BurstColumns);
+
+type SilenceColumns<'a> = (Option<u32>, Option<u64>, Option<&'a str>);
 
 impl<'a> Row<'a> {
     fn new(cdr: &'a Cdr) -> Self {
@@ -152,6 +195,8 @@ impl<'a> Row<'a> {
             b: leg_columns(cdr.b.as_ref()),
             answered_by: cdr.answered_by.as_deref(),
             transferred_by: cdr.transferred_by.as_deref(),
+            a_quality: quality_columns(cdr.a.as_ref()),
+            b_quality: quality_columns(cdr.b.as_ref()),
         }
     }
 }
@@ -169,10 +214,35 @@ fn leg_columns(leg: Option<&LegRecord>) -> LegColumns<'_> {
     )
 }
 
+fn quality_columns(leg: Option<&LegRecord>) -> QualityColumns<'_> {
+    let far = leg.and_then(|l| l.far.as_ref());
+    (
+        leg.and_then(|l| l.codec.as_deref()),
+        leg.and_then(|l| l.mos),
+        burst_columns(leg.and_then(|l| l.bursts.as_ref())),
+        (
+            far.map(|f| f.packets_lost),
+            far.map(|f| f.jitter_ms),
+            far.and_then(|f| f.mos),
+            burst_columns(far.and_then(|f| f.bursts.as_ref())),
+        ),
+        (leg.map(|l| l.silences), leg.map(|l| l.silent_ms), leg.and_then(|l| l.silence_cause.as_deref())),
+    )
+}
+
+fn burst_columns(bursts: Option<&BurstRecord>) -> BurstColumns {
+    (
+        bursts.map(|b| b.burst_loss_percent),
+        bursts.map(|b| b.burst_ms),
+        bursts.map(|b| b.gap_loss_percent),
+        bursts.map(|b| b.gap_ms),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::cdr::EndedBy;
+    use crate::call::cdr::{EndedBy, FarRecord};
 
     fn cdr() -> Cdr {
         Cdr {
@@ -191,7 +261,16 @@ mod tests {
             transferred_by: Some("bob".to_owned()),
             trunk: None,
             a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
-            b: None,
+            b: Some(LegRecord {
+                codec: Some("PCMU".to_owned()),
+                mos: Some(4.1),
+                bursts: Some(BurstRecord { burst_loss_percent: 50.0, burst_ms: 80.0, ..BurstRecord::default() }),
+                far: Some(FarRecord { packets_lost: 7, mos: Some(3.9), ..FarRecord::default() }),
+                silences: 2,
+                silent_ms: 4_000,
+                silence_cause: Some("no_packets".to_owned()),
+                ..LegRecord::default()
+            }),
         }
     }
 
@@ -208,6 +287,10 @@ mod tests {
         assert_eq!(column("ended_by"), "callee");
         assert_eq!(column("transferred_by"), "bob");
         assert_eq!((column("a_suite"), column("b_suite")), ("plain", ""));
+        assert_eq!((column("a_codec"), column("a_far_mos"), column("a_silences")), ("", "", "0"));
+        assert_eq!((column("b_codec"), column("b_mos"), column("b_burst_ms")), ("PCMU", "4.1", "80.0"));
+        assert_eq!((column("b_far_packets_lost"), column("b_far_mos"), column("b_far_gap_ms")), ("7", "3.9", ""));
+        assert_eq!((column("b_silent_ms"), column("b_silence_cause")), ("4000", "no_packets"));
     }
 
     #[test]

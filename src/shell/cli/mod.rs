@@ -17,6 +17,7 @@ use super::{failure::Failure, settings::Settings};
 mod cdr;
 mod check;
 mod dial_test;
+mod emergency;
 mod forwarding;
 mod init;
 mod place;
@@ -52,6 +53,9 @@ enum Command {
     Cdr(cdr::Command),
     /// Say how the server classifies a dialled number, without calling anybody.
     DialTest(dial_test::Options),
+    /// Show whether emergency calls can be made and what they would be.
+    #[command(subcommand)]
+    Emergency(emergency::Command),
     /// Start a server and two phones on loopback, let them call each other over SRTP, and measure the latency.
     Selftest,
     /// Show the version.
@@ -86,6 +90,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::User(command) => user::run(config, command),
         Command::Cdr(command) => cdr::run(config, command),
         Command::DialTest(options) => dial_test::run(&options),
+        Command::Emergency(command) => emergency::run(config, command),
         Command::Selftest => selftest::run(),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -15,6 +15,7 @@ use crate::{
         logging,
         run::{Facts, Server},
         settings::Settings,
+        systemd,
     },
     types::Transport,
 };
@@ -95,8 +96,11 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
 
 fn announce(facts: &Facts) {
     super::print(&greeting(facts));
-    if !facts.emergency.available {
-        error!(reason = facts.emergency.explanation, "Emergency calls are refused.");
+    systemd::status(&facts.emergency.sentence());
+    if facts.emergency.available {
+        info!(target: "emergency", "{}", facts.emergency.sentence());
+    } else {
+        error!(target: "emergency", "{}", facts.emergency.sentence());
     }
     for (transport, address) in &facts.listeners {
         info!(%transport, %address, "Listening.");
@@ -154,12 +158,9 @@ mod tests {
             ],
             admin: None,
             ca_file: Some("state/tls/ca.pem".into()),
-            emergency: EmergencyView {
-                available: false,
-                reason: "no-trunk",
-                explanation: "no PSTN trunk is configured",
-                trunks: Vec::new(),
-            },
+            emergency: EmergencyView::new(
+                &crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0,
+            ),
             first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
         }
     }

@@ -27,7 +27,7 @@ use self::{
     wake::{Ready, Wake},
 };
 use crate::{
-    media::{Command, Event, LegReport, ports::Ports},
+    media::{Command, Event, ports::Ports},
     shell::clock::Clock,
     types::{
         LegId,
@@ -96,7 +96,7 @@ impl MediaPlane {
                 Ok(())
             }
             Command::Close { leg } if self.refused.remove(&leg) => {
-                self.own_events.push_back(Event::Closed { leg, report: LegReport::default() });
+                self.own_events.push_back(Event::Closed { leg, report: Box::default() });
                 Ok(())
             }
             command => thread.send(command),
@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        media::{Protection, Remote},
+        media::{Formats, Protection, Remote},
         types::{DropReason, Rng},
         wire::{
             classify::Traffic,
@@ -258,7 +258,8 @@ mod tests {
             Command::Configure {
                 leg,
                 traffic: Traffic::Rtp,
-                remote: Remote { rtp, rtcp: None, wants_media: true, may_send: true },
+                remote: Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true },
+                formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
             }
@@ -420,7 +421,7 @@ mod tests {
 
         fn remote(&self) -> Remote {
             let [rtp, rtcp] = [&self.rtp, &self.rtcp].map(|socket| socket.local_addr().ok());
-            Remote { rtp, rtcp, wants_media: true, may_send: true }
+            Remote { rtp, rtcp, host: None, wants_media: true, may_send: true }
         }
     }
 
@@ -452,10 +453,10 @@ mod tests {
         let legs = ips.map(|_| ports.take(0).unwrap());
         let cameras = ips.map(Camera::new);
         for ((leg, address), camera) in legs.into_iter().zip(ips).zip(&cameras) {
-            let (traffic, remote) = (Traffic::Rtp, camera.remote());
+            let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
             let (receive, send) = (Protection::Plain, Protection::Plain);
             plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, receive, send }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
         }
         plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
         plane.wake();
@@ -504,7 +505,7 @@ mod tests {
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
         plane.send(0, Command::Close { leg }).unwrap();
-        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: LegReport::default() });
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
     }
 
     /// A plane whose one worker never takes a command, and that worker's ends of the rings.
@@ -531,7 +532,7 @@ mod tests {
             plane.send(0, Command::Close { leg: leg(slot) }).unwrap();
         }
         assert_eq!(commands.slots(), 2 * MEDIA_COMMANDS_MAX);
-        let report = LegReport::default();
+        let report = Box::default();
         assert_eq!(event(&mut plane).await, Event::Closed { leg: leg(MEDIA_COMMANDS_MAX), report });
         while plane.send(0, Command::Close { leg: leg(0) }).is_ok() {}
         assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);

@@ -115,7 +115,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        call::cdr::{Cdr, EndedBy},
+        call::cdr::{Cdr, EndedBy, FarRecord, LegRecord},
         config::{Forwarding, Place, parse_address},
         sip::registrar::{Binding, Change},
         types::{
@@ -326,6 +326,25 @@ pub(super) mod tests {
         assert_eq!(store.cdrs(0, 2).unwrap(), [cdr(3), cdr(2)]);
         assert_eq!(store.cdrs(2, 10).unwrap(), [cdr(3), cdr(2)]);
         assert_eq!(store.cdrs(0, 10).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn records_that_an_earlier_version_wrote_are_read_beside_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let old = r#"{"id":"old","caller":"alice","callee":"1002","start_ms":1,"answer_ms":2,"end_ms":3,"duration_s":0,
+            "ended_by":"caller","status":200,"reason":"OK","emergency":false,"trunk":null,"a":{"transport":"tls",
+            "suite":"plain","packets_received":5,"packets_sent":6,"packets_lost":1,"packets_refused":0,"jitter_ms":1.5,
+            "round_trip_ms":null},"b":null}"#;
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute("INSERT INTO cdrs(id, start_ms, record) VALUES ('old', 1, ?1)", [old]).unwrap();
+        let leg = LegRecord { mos: Some(4.1), silences: 2, far: Some(FarRecord::default()), ..LegRecord::default() };
+        let new = Cdr { a: Some(leg), ..cdr(2) };
+        store.commit(&[], std::slice::from_ref(&new)).unwrap();
+        let read = store.cdrs(0, 10).unwrap();
+        assert_eq!(read[0], new);
+        let leg = read[1].a.as_ref().unwrap();
+        assert_eq!((leg.packets_received, leg.jitter_ms, leg.mos, &leg.far, leg.silences), (5, 1.5, None, &None, 0));
     }
 
     #[test]

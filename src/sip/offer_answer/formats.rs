@@ -18,17 +18,11 @@ pub(super) fn retain_offered(answer: &mut MediaSection, offer: &MediaSection) {
 }
 
 fn is_offered(format: &str, answer: &MediaSection, offer: &MediaSection) -> bool {
-    offer.formats.iter().any(|offered| match (encoding(answer, format), encoding(offer, offered)) {
+    offer.formats.iter().any(|offered| match (answer.rtpmap(format), offer.rtpmap(offered)) {
         (Some(answered), Some(offered)) => is_same_encoding(answered, offered),
         // A static payload type needs no rtpmap (RFC 3551 section 6), so one side may leave it out.
         (Some(_), None) | (None, Some(_)) | (None, None) => format.eq_ignore_ascii_case(offered),
     })
-}
-
-/// The rtpmap of a payload type: `name/clock[/channels]`.
-fn encoding<'a>(section: &'a MediaSection, format: &str) -> Option<&'a str> {
-    let rtpmaps = section.attributes.iter().filter(|(name, _)| name == "rtpmap");
-    rtpmaps.map(|(_, value)| described(value.as_deref())).find(|(of, _)| *of == format).map(|(_, encoding)| encoding)
 }
 
 /// Names compare in any case, and one channel is the default (RFC 8866 section 6.6).

@@ -433,6 +433,11 @@ impl Leg {
         self.ours.get(section).is_some_and(|ours| ours.port != 0)
     }
 
+    /// Our side of what is settled for a section: the formats its peer may send.
+    pub fn section(&self, section: usize) -> Option<&MediaSection> {
+        self.ours.get(section)
+    }
+
     fn offer_section(&self, rng: &mut Rng, i: usize, source: &MediaSection, local: LocalMedia) -> MediaSection {
         if source.traffic() == Some(Traffic::Datagrams) {
             return datagrams(source, local);

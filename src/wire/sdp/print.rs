@@ -7,7 +7,7 @@ use super::{MediaSection, Session, crypto};
 /// Attributes that describe the media itself and pass from one side to the other, because the relay forwards payload
 /// types, payloads and header extensions unchanged (`extmap` ids are therefore true on both sides). Everything else
 /// stays behind: `candidate`, `ice-*`, `fingerprint`, `setup`, `mid`, `ssrc`, and whatever is not known here.
-const RELAYED_ATTRIBUTES: [&str; 17] = [
+const RELAYED_ATTRIBUTES: [&str; 18] = [
     "rtpmap",             // RFC 8866
     "fmtp",               // RFC 8866
     "ptime",              // RFC 8866
@@ -15,6 +15,7 @@ const RELAYED_ATTRIBUTES: [&str; 17] = [
     "framerate",          // RFC 8866
     "lang",               // RFC 8866
     "rtcp-fb",            // RFC 4585
+    "rtcp-xr",            // RFC 3611
     "imageattr",          // RFC 6236
     "label",              // RFC 4574
     "content",            // RFC 4796
@@ -191,6 +192,16 @@ mod tests {
         .to_vec();
         let bare = print(&session(vec![plain_audio()]), own());
         assert_eq!(print(&session(vec![audio]), own()), bare);
+    }
+
+    #[test]
+    fn what_feedback_and_reports_a_peer_offers_passes() {
+        let mut audio = plain_audio();
+        audio.attributes = [("rtcp-fb", "0 nack"), ("rtcp-xr", "voip-metrics")]
+            .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+            .to_vec();
+        let text = print(&session(vec![audio]), own());
+        assert!(text.contains("a=rtcp-fb:0 nack\r\n") && text.contains("a=rtcp-xr:voip-metrics\r\n"), "{text}");
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Inbound {
         Self { keys, mki_bytes, rtp: Streams::new(), rtcp: Streams::new() }
     }
 
+    /// What an SRTP packet has beyond the RTP packet in it: tag and MKI.
+    pub fn overhead_bytes(&self) -> usize {
+        self.keys.rtp.tag_bytes() + self.mki_bytes
+    }
+
     /// How far its last RTP stream has come.
     pub fn position(&self) -> Option<Position> {
         self.rtp.position()
