@@ -76,20 +76,9 @@ impl Ringdown {
             let suite = suites[index % 2];
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
+            let (traffic, formats) = (Traffic::Rtp, Formats::default());
             plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 0 }).unwrap();
-            plane
-                .send(
-                    0,
-                    Command::Configure {
-                        leg,
-                        traffic: Traffic::Rtp,
-                        remote,
-                        formats: Formats::default(),
-                        receive,
-                        send,
-                    },
-                )
-                .unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
         }
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();

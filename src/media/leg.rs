@@ -87,8 +87,7 @@ impl Leg {
         traffic: Traffic,
         remote: Remote,
         formats: Formats,
-        receive: Protection,
-        send: Protection,
+        (receive, send): (Protection, Protection),
         outputs: &mut VecDeque<Output>,
     ) {
         if self.formats != formats {
@@ -121,9 +120,9 @@ impl Leg {
         self.watch.begin(now, self.is_expected());
     }
 
-    /// Whoever holds may send music or nothing; whoever is held only listens; a fax machine is silent when it likes.
+    /// Whoever holds may send music or nothing; whoever is held only listens; and only one side of a fax has much to say.
     const fn is_expected(&self) -> bool {
-        self.may_send && self.wants_media && matches!(self.traffic, Traffic::Rtp)
+        matches!(self.traffic, Traffic::Rtp) && self.may_send && self.wants_media
     }
 
     fn tell(&self, change: Option<Change>, outputs: &mut VecDeque<Output>) {
@@ -143,6 +142,7 @@ impl Leg {
         (header, len): (&Header, usize),
         outputs: &mut VecDeque<Output>,
     ) {
+        self.datagram_accepted(now, source, outputs);
         let payload_bytes = len.saturating_sub(header.bytes + self.receiving.overhead_bytes());
         match self.quality.packet_received(now, header, payload_bytes, &self.formats) {
             Heard::Unsettled => self.watch.unsettled(),
@@ -151,10 +151,9 @@ impl Leg {
                 self.tell(change, outputs);
             }
         }
-        self.datagram_accepted(now, source, outputs);
     }
 
-    /// The same for what is no RTP.
+    /// The part of it that holds for what is no RTP, too.
     pub(super) fn datagram_accepted(&mut self, now: Instant, source: SocketAddr, outputs: &mut VecDeque<Output>) {
         self.source_accepted(now, Channel::Rtp, source, outputs);
         self.packets_received += 1;
@@ -199,7 +198,7 @@ impl Leg {
         self.sent_payload_type = payload_type;
     }
 
-    /// The same of what is no RTP.
+    /// Notes that what is no RTP goes to the peer.
     pub(super) const fn datagram_sent(&mut self) {
         self.packets_sent += 1;
     }

@@ -529,7 +529,7 @@ mod tests {
             }
             assert_eq!(rig.events, [Event::Flowing { leg: leg(0) }, Event::Flowing { leg: leg(1) }]);
             let report = rig.close(0).unwrap();
-            assert_eq!((report.packets_received, report.packets_sent, report.received.packets_lost), (1, 1, 0));
+            assert_eq!((report.packets_received, report.packets_sent), (1, 1));
         }
     }
 

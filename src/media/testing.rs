@@ -99,7 +99,8 @@ impl Rig {
     pub(super) fn configure(&mut self, phone: &Phone) {
         let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
-        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats: formats(), receive, send });
+        let formats = formats();
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {

@@ -185,7 +185,7 @@ impl Worker {
             }
             Command::Configure { leg, traffic, remote, formats, receive, send } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, traffic, remote, formats, receive, send, &mut self.outputs);
+                    leg.configure(now, traffic, remote, formats, (receive, send), &mut self.outputs);
                     self.arm_sweep(now);
                 }
             }
@@ -569,14 +569,8 @@ mod tests {
                 let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, wants_media, may_send };
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
-                rig.command(Command::Configure {
-                    leg: id(slot, generation),
-                    traffic,
-                    remote,
-                    formats: formats(),
-                    receive,
-                    send,
-                });
+                let (leg, formats) = (id(slot, generation), formats());
+                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send });
             }
             Step::Watch { slot, generation } => rig.command(Command::Watch { leg: id(slot, generation) }),
             Step::Connect { a, b } => {

@@ -476,12 +476,10 @@ mod tests {
         let legs = ips.map(|_| ports.take(0).unwrap());
         let cameras = ips.map(Camera::new);
         for ((leg, address), camera) in legs.into_iter().zip(ips).zip(&cameras) {
-            let (traffic, remote) = (Traffic::Rtp, camera.remote());
+            let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
             let (receive, send) = (Protection::Plain, Protection::Plain);
             plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
-            plane
-                .send(0, Command::Configure { leg, traffic, remote, formats: Formats::default(), receive, send })
-                .unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
         }
         plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
         plane.wake();

@@ -245,16 +245,6 @@ pub struct MediaSection {
 }
 
 impl MediaSection {
-    /// What `a=rtpmap` says of a payload type: `name/clock[/channels]` (RFC 8866 section 6.6).
-    pub fn rtpmap(&self, format: &str) -> Option<&str> {
-        let rtpmaps = self.attributes.iter().filter(|(name, _)| name == "rtpmap");
-        let described = rtpmaps.filter_map(|(_, value)| value.as_deref()?.split_once(' '));
-        described
-            .map(|(of, encoding)| (of, encoding.trim()))
-            .find(|(of, _)| *of == format)
-            .map(|(_, encoding)| encoding)
-    }
-
     /// What its packets are; `None`: nothing this server can carry, such as a protocol over TCP or TLS.
     pub fn traffic(&self) -> Option<Traffic> {
         match (&self.kind, &self.profile) {
@@ -269,5 +259,15 @@ impl MediaSection {
             }
             (MediaKind::Other(_), Profile::Avp | Profile::Savp | Profile::Avpf | Profile::Savpf) => None,
         }
+    }
+
+    /// What `a=rtpmap` says of a payload type: `name/clock[/channels]` (RFC 8866 section 6.6).
+    pub fn rtpmap(&self, format: &str) -> Option<&str> {
+        let rtpmaps = self.attributes.iter().filter(|(name, _)| name == "rtpmap");
+        let described = rtpmaps.filter_map(|(_, value)| value.as_deref()?.split_once(' '));
+        described
+            .map(|(of, encoding)| (of, encoding.trim()))
+            .find(|(of, _)| *of == format)
+            .map(|(_, encoding)| encoding)
     }
 }
