@@ -49,10 +49,10 @@ impl Core {
 
     /// Ends the newest ordinary call over a trunk, or where there is none the newest ordinary call.
     fn preempt(&mut self, needed_for: CallId, worker: Option<u16>) -> Option<CallId> {
-        let may_end = |call: &&Box<Call>| {
+        let may_end = |call: &Call| {
             call.state != State::Ended && !call.is_urgent() && worker.is_none_or(|worker| call.worker == worker)
         };
-        let newest_first = || self.calls.values().rev().filter(may_end);
+        let newest_first = || self.calls.values().rev().filter(|call| may_end(call));
         let id = newest_first().find(|call| call.has_trunk()).or_else(|| newest_first().next())?.id;
         emergency_call::log_preempted(id, needed_for);
         self.with_call(id, Call::preempt);
