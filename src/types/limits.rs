@@ -165,6 +165,8 @@ pub const LAMP_DIALOGS_MAX: usize = 32;
 pub const DNS_RECORDS_MAX: usize = 32;
 /// DNS questions to locate one destination; records that would need a further one are ignored.
 pub const DNS_QUESTIONS_MAX: usize = 64;
+/// Servers that an operator lists for one trunk; a configuration with more is refused.
+pub const TRUNK_SERVERS_MAX: usize = 16;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
 /// Begins of one user's, or one trunk's, calls outside that are counted against a limit; it is no lower than any limit.
