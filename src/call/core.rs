@@ -203,9 +203,9 @@ impl Core {
             Input::Alive { flow } => self.keep_alives.heard(now, &flow),
             Input::Certified { flow, names } => self.certified(flow, &names),
             Input::Resolved { query, question, reply } => {
-                let trunk = usize::try_from(query).unwrap_or(usize::MAX);
-                self.ctx.trunks.resolved(now, trunk, question, reply);
-                self.trunk_registrations.resolved(&self.ctx, trunk);
+                if let Some(trunk) = self.ctx.trunks.resolved(now, query, question, reply) {
+                    self.trunk_registrations.resolved(&self.ctx, trunk);
+                }
             }
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),

@@ -7,7 +7,7 @@ use super::{
     context::{ALLOW, Context, Owner, PRODUCT, Side},
     diversion,
     emergency_call::{self, EmergencyInfo},
-    failover::Failover,
+    failover::{Failover, target_of},
     fork::{Attempt, Failure},
     identity::Identity,
     interface::Output,
@@ -84,7 +84,7 @@ pub(super) fn reach_one_of(ctx: &mut Context, trunk: usize, will_do: impl Fn(&Ta
     match ctx.trunks.reach(ctx.now, trunk, will_do, &ctx.listeners, &mut ctx.rng) {
         Reach::Flow(flow) => Some(flow),
         Reach::Connect(flow) => {
-            let server_name = ctx.trunks.trunk(trunk).host.clone();
+            let server_name = ctx.trunks.server_name(trunk, &target_of(&flow)).to_owned();
             ctx.outputs.push_back(Output::Connect { flow, server_name, trunk });
             Some(flow)
         }

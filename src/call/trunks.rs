@@ -7,8 +7,8 @@ use tracing::{info, warn};
 use crate::{
     config::{Config, Register, Trunk},
     policy::certificate::names_domain,
-    sip::locate::{self, Destination, Health, Locator, Question, Reply, Target},
-    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames},
+    sip::locate::{self, Destination, Health, Listed, Question, Reply, Target},
+    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, limits},
 };
 
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Trunks {
 
 #[derive(Debug)]
 struct TrunkState {
-    /// `None` for a trunk that is not in use.
-    locator: Option<Locator>,
+    /// Empty for a trunk that is not in use.
+    servers: locate::List,
     health: Health,
     /// The TCP or TLS connections in use.
     flows: HashMap<Target, Flow>,
@@ -141,7 +141,7 @@ impl Trunks {
         rng: &mut Rng,
     ) -> Reach {
         let state = &mut self.states[index];
-        let mut targets = state.locator.as_ref().map_or_else(Vec::new, |locator| locator.order(rng));
+        let mut targets = state.servers.order(rng);
         targets.retain(|target| will_do(target) && is_usable(target, listeners));
         let is_healthy = |target: &&Target| !state.health.is_skipped(now, target);
         let at_home = targets.iter().find(|target| Some(**target) == state.home).filter(is_healthy);
@@ -186,6 +186,11 @@ impl Trunks {
         let state = &self.states[index];
         let usable = state.targets().filter(|target| is_usable(target, listeners));
         usable.map(|target| (*target, state.health.is_in_trouble(target))).collect()
+    }
+
+    /// Whom the certificate of the server at this address must name.
+    pub(super) fn server_name(&self, index: usize, target: &Target) -> &str {
+        self.states[index].servers.host_of(target).unwrap_or(&self.trunk(index).host)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -271,27 +276,30 @@ impl Trunks {
         }
     }
 
-    pub(super) fn resolved(&mut self, now: Instant, index: usize, question: Question, reply: Reply) {
-        let Some(state) = self.states.get_mut(index) else { return };
-        let Some(locator) = &mut state.locator else { return };
-        locator.handle_input(now, locate::Input::Answered { question, reply });
-        state.health.retain(|target| locator.targets().any(|wanted| wanted == target));
+    /// Returns which trunk the question was about.
+    pub(super) fn resolved(&mut self, now: Instant, query: u64, question: Question, reply: Reply) -> Option<usize> {
+        let query = usize::try_from(query).ok()?;
+        let (index, server) = (query / limits::TRUNK_SERVERS_MAX, query % limits::TRUNK_SERVERS_MAX);
+        let TrunkState { servers, health, .. } = self.states.get_mut(index)?;
+        servers.answered(now, server, locate::Input::Answered { question, reply });
+        health.retain(|target| servers.targets().any(|wanted| wanted == target));
+        Some(index)
     }
 
     pub(super) fn timeout(&mut self, now: Instant) {
-        for locator in self.states.iter_mut().filter_map(|state| state.locator.as_mut()) {
-            locator.handle_input(now, locate::Input::Timeout);
-        }
+        self.states.iter_mut().for_each(|state| state.servers.timeout(now));
     }
 
     /// Drain until `Timeout`. The number tells whose question it is.
     pub(super) fn poll_output(&mut self) -> (u64, locate::Output) {
         let mut next = None;
-        for (index, state) in (0_u64..).zip(&mut self.states) {
-            match state.locator.as_mut().map(Locator::poll_output) {
-                Some(locate::Output::Timeout(at)) => next = [next, at].into_iter().flatten().min(),
-                Some(ask @ locate::Output::Ask(_)) => return (index, ask),
-                None => {}
+        for (index, state) in self.states.iter_mut().enumerate() {
+            match state.servers.poll_output() {
+                (_, locate::Output::Timeout(at)) => next = [next, at].into_iter().flatten().min(),
+                (server, ask @ locate::Output::Ask(_)) => {
+                    let query = index * limits::TRUNK_SERVERS_MAX + server;
+                    return (u64::try_from(query).unwrap_or(u64::MAX), ask);
+                }
             }
         }
         (0, locate::Output::Timeout(next))
@@ -310,10 +318,17 @@ fn listener_for(target: &Target, listeners: &[(Transport, SocketAddr)]) -> Optio
 
 impl TrunkState {
     fn new(now: Instant, trunk: &Trunk) -> Self {
-        let destination = Destination { host: trunk.host.clone(), port: trunk.port, transport: trunk.transport };
-        let locator = trunk.is_enabled.then(|| Locator::new(now, destination));
+        let listed = |host: &str, port, priority, weight| Listed {
+            destination: Destination { host: host.to_owned(), port, transport: trunk.transport },
+            priority,
+            weight,
+        };
+        let servers: Vec<_> = match trunk.servers.as_slice() {
+            [] => vec![listed(&trunk.host, trunk.port, 0, 0)],
+            several => several.iter().map(|s| listed(&s.host, s.port.or(trunk.port), s.priority, s.weight)).collect(),
+        };
         Self {
-            locator,
+            servers: locate::List::new(now, if trunk.is_enabled { servers } else { Vec::new() }),
             health: Health::default(),
             flows: HashMap::new(),
             home: None,
@@ -323,6 +338,6 @@ impl TrunkState {
     }
 
     fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.locator.iter().flat_map(Locator::targets)
+        self.servers.targets()
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         emergency::{Class, Site, class_of_user_part, table},
         number,
     },
-    types::Transport,
+    types::{Transport, limits::TRUNK_SERVERS_MAX},
 };
 
 /// Numbers that no configuration can take out of a region that lists them (RULES 2.2).
@@ -68,6 +68,9 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
             let remedy = "both user and password_file, or neither where the carrier knows this server by its address";
             section.error(present, format!("{missing} is missing"), remedy);
         }
+    }
+    if trunk.servers.len() > TRUNK_SERVERS_MAX {
+        section.error("server", format!("{} servers are listed", trunk.servers.len()), "16 servers or fewer");
     }
     if trunk.register != Register::Off && !section.has("user") {
         let remedy = "user and password_file: the account to register";

@@ -236,6 +236,8 @@ pub struct Trunk {
     pub host: String,
     /// `None`: SRV records or the transport's default decide.
     pub port: Option<u16>,
+    /// Where the trunk is, in the place of host and port. Empty: there.
+    pub servers: Vec<TrunkServer>,
     /// `None` (`"auto"` in the file): the host's NAPTR and SRV records decide.
     pub transport: Option<Transport>,
     /// Host part of the carrier's addresses; `None`: the host.
@@ -284,6 +286,17 @@ impl Trunk {
     pub fn domain(&self) -> &str {
         self.domain.as_deref().unwrap_or(&self.host)
     }
+}
+
+/// One of several servers of a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunkServer {
+    pub host: String,
+    pub port: Option<u16>,
+    /// Lower first.
+    pub priority: u16,
+    /// Share of the calls among servers of the same priority.
+    pub weight: u16,
 }
 
 /// What stands in From towards a trunk.
@@ -497,6 +510,7 @@ mod tests {
             "calling",
             "calling.profile.sales",
             "trunk.carrier-a",
+            "trunk.carrier-a.server.first",
             "pbx.branch-office",
             "admin",
             "privacy",

@@ -12,7 +12,7 @@ use std::{
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, FromAddress,
     IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
-    Sip, Tls, Trunk, TrunkLocation, Unauthenticated, calling, checks, groups,
+    Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -322,6 +322,12 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
         name,
         host: section.text("host", value::host).unwrap_or_default(),
         port: section.integer("port", 1..=u16::MAX),
+        servers: section
+            .section("server")
+            .named_sections()
+            .into_iter()
+            .map(|(_, server)| trunk_server(server))
+            .collect(),
         transport: section.choice("transport", &transports).unwrap_or(Some(Transport::Tls)),
         domain: section.text("domain", value::host),
         user: section.text("user", value::free_text),
@@ -359,6 +365,20 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
     }
     section.finish();
     trunk
+}
+
+fn trunk_server(mut section: Section<'_>) -> TrunkServer {
+    let server = TrunkServer {
+        host: section.text("host", value::host).unwrap_or_default(),
+        port: section.integer("port", 1..=u16::MAX),
+        priority: section.integer("priority", 0..=u16::MAX).unwrap_or(0),
+        weight: section.integer("weight", 0..=u16::MAX).unwrap_or(1),
+    };
+    if !section.has("host") {
+        section.error("host", "this key is missing", "host = \"sip1.carrier.example\"");
+    }
+    section.finish();
+    server
 }
 
 const NUMBER_FORMS: [(&str, NumberForm); 3] =

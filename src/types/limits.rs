@@ -170,6 +170,8 @@ pub const LAMP_DIALOGS_MAX: usize = 32;
 pub const DNS_RECORDS_MAX: usize = 32;
 /// DNS questions to locate one destination; records that would need a further one are ignored.
 pub const DNS_QUESTIONS_MAX: usize = 64;
+/// Servers that an operator lists for one trunk; a configuration with more is refused.
+pub const TRUNK_SERVERS_MAX: usize = 16;
 /// Servers of one trunk that one call tries; after that, it goes on to the next trunk.
 pub const TRUNK_SERVERS_PER_CALL_MAX: usize = 4;
 /// Looks at the media of live calls that wait for their workers; one more is answered 503.

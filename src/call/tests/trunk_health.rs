@@ -126,3 +126,26 @@ fn nothing_leads_a_call_that_may_have_rung_to_another_trunk() {
         }
     }
 }
+
+#[test]
+fn listed_servers_are_one_trunk_in_the_order_of_their_priorities() {
+    let listed =
+        |n: u8, priority: u8| format!("[trunk.carrier.server.s{n}]\nhost = \"203.0.113.{n}\"\npriority = {priority}\n");
+    let text = CONFIG.replace("host = \"203.0.113.5\"", "host = \"carrier.example\"");
+    let mut b = Bench::with(&format!("{text}{}{}", listed(32, 2), listed(31, 1)));
+    assert!(b.questions.is_empty(), "the host is not looked up");
+    b.register(from_alice(1000, 1), "alice");
+    call(&mut b, "92025550177");
+    let first = b.take_request("INVITE", "203.0.113.31:5060");
+    assert_eq!(first.1.request_uri(), "sip:92025550177@carrier.example;user=phone");
+    b.answer(&first, 503, "t", "", "");
+    let second = b.take_request("INVITE", "203.0.113.32:5060");
+    b.accept(&second, "t", SDP);
+    assert_eq!(answer_to_alice(&mut b), 200);
+    b.sent.clear();
+    let caller = "<sip:+14155550123@carrier.example>";
+    invite(&mut b, super::udp("203.0.113.31:5060"), "sip:+12025551002@pbx.example.com", caller, "");
+    b.take_request("INVITE", super::BOB);
+    let trunk = b.core.trunks().into_iter().find(|trunk| trunk.name == "carrier").unwrap();
+    assert_eq!(trunk.servers.iter().map(|server| server.up).collect::<Vec<_>>(), [true, false]);
+}

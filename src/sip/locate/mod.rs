@@ -12,11 +12,13 @@ use std::{
 use crate::types::{Duration, Instant, Rng, Transport, limits};
 
 mod health;
+mod list;
 mod order;
 #[cfg(test)]
 mod tests;
 
 pub use health::Health;
+pub use list::{List, Listed};
 
 /// Records are asked for again this often at most, however short they live,
 const TTL_MIN: Duration = Duration::from_secs(30);
@@ -204,7 +206,8 @@ impl Locator {
 
     /// The targets in the order to try them for one call; the weights are drawn anew each time (RFC 2782).
     pub fn order(&self, rng: &mut Rng) -> Vec<Target> {
-        order::by_weight(&self.servers, rng).flat_map(|server| server.targets.iter().copied()).collect()
+        let servers = order::by_weight(&self.servers, |server| (server.rank, server.weight), rng);
+        servers.into_iter().flat_map(|server| server.targets.iter().copied()).collect()
     }
 
     /// Every target, in no particular order.

@@ -386,3 +386,31 @@ fn a_failing_target_is_skipped_for_longer_each_time_until_it_answers() {
     health.retain(|target| *target == good);
     assert!(!health.is_skipped(now, &bad));
 }
+
+#[test]
+fn listed_servers_come_by_priority_and_within_it_by_weight() {
+    let listed = |host: &str, priority, weight| {
+        let destination = Destination { host: host.to_owned(), port: Some(5060), transport: Some(Transport::Udp) };
+        Listed { destination, priority, weight }
+    };
+    let servers = vec![
+        listed("192.0.2.3", 2, 0),
+        listed("192.0.2.1", 1, 90),
+        listed("192.0.2.2", 1, 10),
+        listed("b.example", 3, 0),
+    ];
+    let mut list = List::new(START, servers);
+    let (index, Output::Ask(question)) = list.poll_output() else { panic!("the name is looked up") };
+    assert_eq!((index, question.name.as_str()), (3, "b.example"));
+    let mut first = [0; 4];
+    for seed in 0..1_000 {
+        let order = list.order(&mut Rng::from_small_seed(seed));
+        assert_eq!((order.len(), told(&order[2..])), (3, "udp 192.0.2.3:5060".to_owned()));
+        first[usize::from(order[0].address.to_string().as_bytes()[8] - b'0')] += 1;
+    }
+    assert!(first[1] > 800 && first[2] > 40, "{first:?}");
+    let reply = Reply::Found { records: vec![Record::Address("192.0.2.4".parse().unwrap())], ttl: TTL };
+    list.answered(START, index, Input::Answered { question, reply });
+    let target = *list.targets().last().unwrap();
+    assert_eq!((list.host_of(&target), told(&[target])), (Some("b.example"), "udp 192.0.2.4:5060".to_owned()));
+}
