@@ -142,7 +142,6 @@ impl Leg {
         (header, len): (&Header, usize),
         outputs: &mut VecDeque<Output>,
     ) {
-        self.datagram_accepted(now, source, outputs);
         let payload_bytes = len.saturating_sub(header.bytes + self.receiving.overhead_bytes());
         match self.quality.packet_received(now, header, payload_bytes, &self.formats) {
             Heard::Unsettled => self.watch.unsettled(),
@@ -151,6 +150,7 @@ impl Leg {
                 self.tell(change, outputs);
             }
         }
+        self.datagram_accepted(now, source, outputs);
     }
 
     /// The part of it that holds for what is no RTP, too.

@@ -17,13 +17,15 @@ use seccompiler::{
 use super::{Measure, Missing};
 
 /// Calls that a media thread may make with any arguments.
-const FREE: [libc::c_long; 20] = [
+const FREE: [libc::c_long; 21] = [
     // The loop: wait, receive, send. Neither of the latter two knows anything but sockets.
     libc::SYS_epoll_pwait2,
     // ... where the kernel is older than 5.11.
     libc::SYS_epoll_pwait,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
+    // What the network says of packets that were sent (`media_io::icmp`).
+    libc::SYS_recvmsg,
     // A leg opens: its sockets join the set. `socket` and `setsockopt` have conditions below.
     libc::SYS_bind,
     libc::SYS_epoll_ctl,
@@ -48,6 +50,18 @@ const FREE: [libc::c_long; 20] = [
     // The end of the thread.
     libc::SYS_sigaltstack,
     libc::SYS_exit,
+];
+
+/// Level and name of what a leg sets on its sockets: buffer, family, code point, errors of the path and its packet size.
+const SOCKET_OPTIONS: [(libc::c_int, libc::c_int); 8] = [
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_IP, libc::IP_RECVERR),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
 ];
 
 /// What every media thread must not be able to do; the thread itself tries it before it serves.
@@ -93,10 +107,10 @@ fn rules(reads: BorrowedFd<'_>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Backe
         ),
         (
             libc::SYS_setsockopt,
-            vec![
-                vec![equal(1, libc::SOL_SOCKET)?, equal(2, libc::SO_RCVBUF)?],
-                vec![equal(1, libc::IPPROTO_IPV6)?, equal(2, libc::IPV6_V6ONLY)?],
-            ],
+            SOCKET_OPTIONS
+                .map(|(level, option)| Ok(vec![equal(1, level)?, equal(2, option)?]))
+                .into_iter()
+                .collect::<Result<_, BackendError>>()?,
         ),
         // Memory of the allocators: never code, and no file behind it.
         (libc::SYS_mmap, vec![vec![without_code.clone(), equal(4, -1)?]]),
