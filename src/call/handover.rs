@@ -11,7 +11,7 @@ use super::{
     call::{Call, Caller, NewCall, Parts, State},
     cdr::{EndedBy, LegRecord},
     context::{Context, Owner, Side},
-    fork::{Attempt, Branch, Failure, Progress},
+    fork::{Attempt, Branch, Failure, Outside, Progress},
     identity::Identity,
     leg::{Leg, Peer},
     pbx,
@@ -61,6 +61,9 @@ pub(super) enum Phase {
 pub(super) struct Moved {
     leg: Leg,
     invite: Option<TxnId>,
+    /// Of a leg over a trunk: whose limits it counts against, and whether emergency services call back over it.
+    outside: Option<Outside>,
+    is_callback: bool,
 }
 
 impl Moved {
@@ -275,24 +278,29 @@ impl Call {
             suite: leg.record.suite.clone(),
             ..LegRecord::default()
         };
+        let is_trunk = self.leg(side).is_some_and(|leg| leg.trunk.is_some());
+        let outside = self.plan.outside.clone().filter(|_| is_trunk);
+        let is_callback = is_trunk && self.plan.hunt.is_callback;
         match side {
             Side::A => {
                 let absent = Leg::absent(ctx, (self.id, side), self.a.flow);
                 let leg = mem::replace(&mut self.a, absent);
                 self.a.record = record(&leg);
-                Some(Moved { invite: leg.last_invite, leg })
+                Some(Moved { invite: leg.last_invite, leg, outside, is_callback })
             }
             Side::B(number) => {
                 let Branch { leg, txn, .. } = *self.branches.remove(&number)?;
                 self.cdr.b = Some(record(&leg));
-                Some(Moved { invite: leg.last_invite.or(Some(txn)), leg })
+                Some(Moved { invite: leg.last_invite.or(Some(txn)), leg, outside, is_callback })
             }
         }
     }
 
     /// Puts a leg into this call.
     pub(super) fn adopt(&mut self, ctx: &mut Context, side: Side, moved: Moved) {
-        let Moved { mut leg, invite } = moved;
+        let Moved { mut leg, invite, outside, is_callback } = moved;
+        self.plan.outside = self.plan.outside.take().or(outside);
+        self.plan.hunt.is_callback |= is_callback;
         leg.move_to(ctx, (self.id, side));
         // Its 2xx may come again, and is acknowledged again.
         if let Some(owner) = invite.and_then(|txn| ctx.owners.get_mut(&txn)) {

@@ -108,14 +108,14 @@ impl Bursts {
 
     /// So many in a row.
     fn lost(&mut self, count: u32) {
-        self.totals.loss_runs += u32::from(self.run > 0 || self.group.lost == 0);
+        self.totals.loss_runs = self.totals.loss_runs.saturating_add(u32::from(self.run > 0 || self.group.lost == 0));
         if self.run >= GAP_PACKETS_MIN || self.group.lost == 0 {
             self.close_group();
             self.totals.gap_packets = self.totals.gap_packets.saturating_add(self.run);
             self.group = Group { lost: count, packets: count };
         } else {
             self.group.lost = self.group.lost.saturating_add(count);
-            self.group.packets = self.group.packets.saturating_add(self.run + count);
+            self.group.packets = self.group.packets.saturating_add(self.run.saturating_add(count));
         }
         self.run = 0;
     }
@@ -124,11 +124,11 @@ impl Bursts {
         let Group { lost, packets } = std::mem::take(&mut self.group);
         let totals = &mut self.totals;
         if lost > 1 {
-            totals.bursts += 1;
+            totals.bursts = totals.bursts.saturating_add(1);
             totals.burst_lost = totals.burst_lost.saturating_add(lost);
             totals.burst_packets = totals.burst_packets.saturating_add(packets);
         } else {
-            totals.gap_lost += lost;
+            totals.gap_lost = totals.gap_lost.saturating_add(lost);
             totals.gap_packets = totals.gap_packets.saturating_add(packets);
         }
     }

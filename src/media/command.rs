@@ -62,9 +62,7 @@ pub enum Event {
     OpenFailed { leg: LegId },
     /// First authenticated (or, for plain legs, accepted) packet.
     Flowing { leg: LegId },
-    /// Nothing that its peer could play has come from a watched leg for [`SILENCE_MAX`]. Once for each silence.
-    ///
-    /// [`SILENCE_MAX`]: super::leg::SILENCE_MAX
+    /// Nothing that its peer could play has come from a watched leg for almost two seconds. Once for each silence.
     Silent { leg: LegId, silence: Silence },
     /// The silence is over: the peer is heard again, or is not expected to be.
     Heard { leg: LegId },

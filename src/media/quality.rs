@@ -314,7 +314,8 @@ impl Stream {
         if arrived_ns > ARRIVALS_APART_NS_MAX {
             return;
         }
-        let arrived = (arrived_ns * u64::from(clock_hz) / 1_000_000_000).cast_signed();
+        // Whoever writes the session description chooses the clock.
+        let arrived = (arrived_ns.saturating_mul(clock_hz.into()) / 1_000_000_000).cast_signed();
         let sampled = header.timestamp.wrapping_sub(last_timestamp).cast_signed();
         if is_next && sampled > 0 && !header.marker {
             self.packet_ticks = sampled.cast_unsigned();
@@ -367,11 +368,11 @@ impl Sums {
         let LossPattern { bursts, burst_lost, burst_packets, gap_lost, gap_packets, .. } = self.pattern;
         // Gaps are what lies between bursts, and before and after them.
         let mean_ms = |packets: u32, periods: u32| f64::from(packets) * packet_ms / f64::from(periods.max(1));
-        (burst_lost + gap_lost > 0).then(|| BurstLoss {
+        (burst_lost > 0 || gap_lost > 0).then(|| BurstLoss {
             burst_loss: ratio(burst_lost.into(), burst_packets.into()),
             burst_ms: mean_ms(burst_packets, bursts),
             gap_loss: ratio(gap_lost.into(), gap_packets.into()),
-            gap_ms: mean_ms(gap_packets, bursts + 1),
+            gap_ms: mean_ms(gap_packets, bursts.saturating_add(1)),
         })
     }
 
@@ -542,6 +543,33 @@ mod tests {
             hear(&mut quality, ms, &Header { payload_type: 96, ..packet(1, 0, timestamp) });
         }
         assert!(quality.received().jitter_ms.is_finite());
+    }
+
+    #[test]
+    fn no_clock_that_a_peer_may_claim_makes_jitter_overflow() {
+        let body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 97\r\n\
+                     a=rtpmap:97 x/4294967295\r\n";
+        let formats = Formats::of(&crate::wire::sdp::parse(body).unwrap().media);
+        let mut quality = Quality::default();
+        for (sequence, ms) in [(0, 0), (1, 59_999), (2, 64_000)] {
+            let header = Header { payload_type: 97, ..packet(1, sequence, 0) };
+            quality.packet_received(Instant::from_unix_ms(1_000 + ms), &header, 160, &formats);
+        }
+        assert!(quality.received().jitter_ms.is_finite());
+    }
+
+    #[test]
+    fn no_number_of_losses_makes_the_summary_overflow() {
+        let pattern = LossPattern {
+            bursts: u32::MAX,
+            burst_lost: u32::MAX,
+            burst_packets: u32::MAX,
+            gap_lost: u32::MAX,
+            gap_packets: u32::MAX,
+            loss_runs: u32::MAX,
+        };
+        let burst = Sums { pattern, ..Sums::default() }.bursts(20.0).unwrap();
+        assert!((burst.burst_loss, burst.gap_loss) == (1.0, 1.0) && burst.gap_ms.is_finite(), "{burst:?}");
     }
 
     #[test]

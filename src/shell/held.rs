@@ -50,7 +50,15 @@ impl Held {
 
     fn takes(&mut self, one: &Outgoing) -> bool {
         match one {
-            Outgoing::Transmit { .. } => self.0.iter().any(|turn| turn.outgoing.contains(one)),
+            Outgoing::Transmit { flow, .. } => {
+                let opens = |held: &Outgoing| matches!(held, Outgoing::Connect { flow: opened, .. } if opened.connection == flow.connection);
+                if self.0.iter().any(|turn| turn.outgoing.contains(one)) {
+                    return true;
+                }
+                // What goes over a connection that is yet to be opened leaves after it.
+                let last = self.0.iter_mut().rfind(|turn| turn.outgoing.iter().any(opens));
+                last.map(|turn| turn.outgoing.push(one.clone())).is_some()
+            }
             Outgoing::Close(connection) => {
                 let goes_to =
                     |held: &Outgoing| matches!(held, Outgoing::Transmit { flow, .. } if flow.connection == *connection);
@@ -108,15 +116,17 @@ mod tests {
         held.hold(store.commit(change("alice"), vec![]).unwrap(), vec![says(1, "200 alice")]);
         held.hold(store.commit(change("bob"), vec![]).unwrap(), vec![says(2, "200 bob")]);
         held.hold(store.commit(change("carol"), vec![]).unwrap(), vec![]);
+        let later = |connection| Outgoing::Connect { flow: flow(connection), server_name: String::new(), trunk: 0 };
+        held.hold(store.commit(change("dave"), vec![]).unwrap(), vec![later(4)]);
         let close = |connection| Outgoing::Close(flow(connection).connection);
         let retransmission = says(2, "200 bob");
-        let wanted = vec![says(1, "INVITE"), retransmission, close(1), close(3)];
+        let wanted = vec![says(1, "INVITE"), retransmission, close(1), close(3), says(4, "INVITE")];
         assert_eq!(held.queue(wanted), [says(1, "INVITE"), close(3)]);
         let mut released = Vec::new();
         while !held.is_empty() {
             released.extend(held.next().await);
         }
-        assert_eq!(released, [says(1, "200 alice"), close(1), says(2, "200 bob")]);
+        assert_eq!(released, [says(1, "200 alice"), close(1), says(2, "200 bob"), later(4), says(4, "INVITE")]);
         assert_eq!(held.queue(vec![close(1)]), [close(1)]);
     }
 }

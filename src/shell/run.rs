@@ -227,6 +227,8 @@ impl Server {
         if !self.none_within(LEAVE_TIMEOUT, |stats| stats.open_registrations).await {
             warn!("A trunk has not confirmed in time that this server is no longer registered there.");
         }
+        // One may have begun meanwhile.
+        self.end_emergency_calls(self.emergency_drain).await;
     }
 
     /// Waits for live calls, longer for those of emergencies.
@@ -234,13 +236,16 @@ impl Server {
         if self.none_within(DRAIN_TIMEOUT, |stats| stats.calls).await {
             return;
         }
-        let left = self.emergency_drain.saturating_sub(DRAIN_TIMEOUT);
-        if left.is_zero() || self.left(|stats| stats.urgent_calls).await == 0 {
-            warn!("Calls were still live when the time to drain was up.");
+        warn!("Calls were still live when the time to drain was up.");
+        self.end_emergency_calls(self.emergency_drain.saturating_sub(DRAIN_TIMEOUT)).await;
+    }
+
+    async fn end_emergency_calls(&self, time: Duration) {
+        if self.left(|stats| stats.urgent_calls).await == 0 {
             return;
         }
-        warn!(target: "emergency", wait_s = left.as_secs(), "An emergency call is live; the end waits for it.");
-        if !self.none_within(left, |stats| stats.urgent_calls).await {
+        warn!(target: "emergency", wait_s = time.as_secs(), "An emergency call is live; the end waits for it.");
+        if !self.none_within(time, |stats| stats.urgent_calls).await {
             error!(target: "emergency", "An emergency call was still live when the time to drain was up.");
         }
     }

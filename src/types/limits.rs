@@ -71,6 +71,8 @@ pub const REFUSAL_ENTRIES_MAX: usize = 65_536;
 pub const MEDIA_SECTIONS_MAX: usize = 8;
 /// SDP lines of one body; more are answered 488.
 pub const SDP_LINES_MAX: usize = 1_000;
+/// Formats read of one m-line: there are no more payload types; further ones are ignored.
+pub const SDP_FORMATS_MAX: usize = 128;
 /// `a=crypto` lines read per media section; further ones are ignored.
 pub const CRYPTO_LINES_MAX: usize = 16;
 /// SSRCs with their own SRTP context per leg and direction; packets of a further one are dropped.

@@ -6,7 +6,7 @@ use super::{
         interface::Output,
         notification::{Notice, Outcome},
     },
-    Core,
+    Core, State,
 };
 use crate::{config::NotifyTarget, policy::emergency::Class, types::CallId};
 
@@ -21,7 +21,9 @@ impl Core {
 
     pub(super) fn tell_of_routed(&mut self, id: CallId) {
         if let Some(call) = self.calls.remove(&id) {
-            self.tell_of_call(&call, Outcome::Routed);
+            if call.state != State::Ended {
+                self.tell_of_call(&call, Outcome::Routed);
+            }
             self.calls.insert(id, call);
         }
     }

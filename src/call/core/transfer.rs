@@ -21,7 +21,7 @@ use crate::{
         call::{NewCall, Parts},
         fork::Failure,
         handover::{Part, Phase, resumed},
-        leg::Leg,
+        leg::{Device, Leg},
         outgoing::{escaped_user, host},
         refer::{Referral, Replaces},
     },
@@ -86,6 +86,11 @@ impl Core {
 
     fn begin_transfer(&mut self, call: &mut Call, side: Side, pending: &Pending) -> Result<(), Refusal> {
         let referral = Referral::read(&pending.request)?;
+        // A telephone that nobody knows is in a call only because emergency services call back.
+        let is_unknown = |device: &Device| device.user.is_empty();
+        if call.leg(side).and_then(|leg| leg.device.as_ref()).is_some_and(is_unknown) {
+            return Err(refusal(403, "Not A User"));
+        }
         if call.emergency.is_some() && (side != Side::A || referral.replaces.is_none()) {
             return Err(refusal(403, "Emergency Calls Are Not Transferred"));
         }
@@ -146,7 +151,11 @@ impl Core {
         referral: &Referral,
         (class, dialled): (Class, &EmergencyCall),
     ) -> Result<(), Refusal> {
-        let caller = call.party(&self.ctx, stays);
+        let mut caller = call.party(&self.ctx, stays);
+        // The line is the telephone's own (4.1), not one under which an earlier call was shown.
+        if let Some(line) = self.own_line(&caller) {
+            caller.direct_line = line;
+        }
         let origin = Origin::of(pending, &caller);
         emergency_call::log_detected(&self.ctx, &origin, dialled, class);
         // Nor may a carrier, or whoever is behind it, make a user's telephone call for help.
@@ -180,6 +189,13 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// A user's direct line, if it has one; `None`: a telephone system, whose lines are many, or no user.
+    fn own_line(&self, caller: &Caller) -> Option<Option<String>> {
+        let Peer::Device(name) = &caller.peer else { return None };
+        let user = self.ctx.directory.by_name(name).filter(|_| self.ctx.config.pbx_of(name).is_none())?;
+        Some(user.direct_line.clone())
     }
 
     /// Calls the target for the party that stays.

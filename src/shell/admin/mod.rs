@@ -324,7 +324,8 @@ async fn resync(State(admin): State<Admin>, Json(order): Json<ResyncOrder>) -> R
     }
 }
 
-/// Nothing is to be said; an order all the same, for the reason given at [`resync`].
+/// Nothing is to be said; an order all the same, so that no web page can give it: a body of this media type needs the
+/// server's leave first, which it never gives.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestCallOrder {}

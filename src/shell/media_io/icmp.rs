@@ -14,6 +14,10 @@ use crate::types::DropReason;
 /// Room for one error and the address of whoever reported it.
 const CONTROL_BYTES: usize = 128;
 
+/// As the headers in it must lie.
+#[repr(C, align(16))]
+struct Control([u8; CONTROL_BYTES]);
+
 /// Has errors queued. Whoever does must empty the queue: as long as it holds one, epoll reports the socket.
 pub(super) fn enable(socket: &OwnedFd, is_ipv6: bool) -> rustix::io::Result<()> {
     let enabled = match is_ipv6 {
@@ -26,10 +30,10 @@ pub(super) fn enable(socket: &OwnedFd, is_ipv6: bool) -> rustix::io::Result<()> 
 /// Takes the oldest error out of the queue and names what became of its packet; `None`: the queue is empty.
 pub(super) fn next(socket: &OwnedFd) -> Option<DropReason> {
     loop {
-        let mut control = [0; CONTROL_BYTES];
+        let mut control = Control([0; CONTROL_BYTES]);
         // The packet itself comes back, too, and is not wanted.
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let message = recvmsg::<()>(socket.as_raw_fd(), &mut [], Some(&mut control), flags).ok()?;
+        let message = recvmsg::<()>(socket.as_raw_fd(), &mut [], Some(&mut control.0), flags).ok()?;
         let errors = message.cmsgs().into_iter().flatten().filter_map(|control| match control {
             ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => Some(error),
             _ => None,

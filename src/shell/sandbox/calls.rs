@@ -115,6 +115,14 @@ fn rules(reads: BorrowedFd<'_>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Backe
         // Memory of the allocators: never code, and no file behind it.
         (libc::SYS_mmap, vec![vec![without_code.clone(), equal(4, -1)?]]),
         (libc::SYS_mprotect, vec![vec![without_code]]),
+        // A fault ends the process: the handler of the standard library takes itself away and lets it happen again.
+        (
+            libc::SYS_rt_sigaction,
+            [libc::SIGSEGV, libc::SIGBUS]
+                .map(|signal| Ok(vec![equal(0, signal)?]))
+                .into_iter()
+                .collect::<Result<_, BackendError>>()?,
+        ),
     ];
     for (call, alternatives) in conditional {
         rules.insert(call, alternatives.into_iter().map(SeccompRule::new).collect::<Result<_, _>>()?);

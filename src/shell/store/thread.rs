@@ -122,6 +122,7 @@ pub fn spawn(
     let is_healthy = Arc::new(AtomicBool::new(true));
     let thread = Thread {
         store,
+        has_failed: false,
         receiver,
         is_healthy: Arc::clone(&is_healthy),
         changes: VecDeque::new(),
@@ -137,6 +138,8 @@ pub fn spawn(
 
 struct Thread {
     store: Store,
+    /// The last try to write failed, which was told.
+    has_failed: bool,
     receiver: Receiver<Job>,
     is_healthy: Arc<AtomicBool>,
     /// Not yet on disk, oldest first.
@@ -217,6 +220,7 @@ impl Thread {
         let waiting = std::mem::take(&mut self.waiting);
         let result = self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous());
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
+        let had_failed = std::mem::replace(&mut self.has_failed, result.is_err());
         match result {
             Ok(()) => {
                 self.changes.clear();
@@ -230,7 +234,7 @@ impl Thread {
                 }
             }
             Err(error) => {
-                if was_healthy {
+                if !had_failed {
                     error!(%error, "The store fails; calls go on, and writing is tried again every second.");
                 }
             }

@@ -18,7 +18,8 @@ pub(super) fn retain_offered(answer: &mut MediaSection, offer: &MediaSection) {
 }
 
 fn is_offered(format: &str, answer: &MediaSection, offer: &MediaSection) -> bool {
-    offer.formats.iter().any(|offered| match (answer.rtpmap(format), offer.rtpmap(offered)) {
+    let answered = answer.rtpmap(format);
+    offer.formats.iter().any(|offered| match (answered, offer.rtpmap(offered)) {
         (Some(answered), Some(offered)) => is_same_encoding(answered, offered),
         // A static payload type needs no rtpmap (RFC 3551 section 6), so one side may leave it out.
         (Some(_), None) | (None, Some(_)) | (None, None) => format.eq_ignore_ascii_case(offered),

@@ -8,7 +8,7 @@ use super::{
     Crypto, Direction, MediaKind, MediaSection, Profile, SdpFault, Session,
     crypto::{self, Unusable},
 };
-use crate::types::limits::{CRYPTO_LINES_MAX, MEDIA_SECTIONS_MAX, SDP_LINES_MAX};
+use crate::types::limits::{CRYPTO_LINES_MAX, MEDIA_SECTIONS_MAX, SDP_FORMATS_MAX, SDP_LINES_MAX};
 
 /// Attributes whose values are secret. They are neither kept nor relayed, because a kept one would show in `Debug`.
 const SECRET_ATTRIBUTES: [&str; 2] = ["ice-pwd", "key-mgmt"];
@@ -120,7 +120,7 @@ fn section(media: &Media, sdp: &sdp_types::Session) -> Result<MediaSection, SdpF
         kind: MediaKind::from_text(&media.media),
         port: media.port,
         profile: Profile::from_text(&media.proto),
-        formats: media.fmt.split_ascii_whitespace().map(str::to_owned).collect(),
+        formats: media.fmt.split_ascii_whitespace().take(SDP_FORMATS_MAX).map(str::to_owned).collect(),
         address: connection.and_then(address),
         direction: direction.unwrap_or(Direction::SendRecv),
         rtcp: values(&media.attributes, "rtcp").next().and_then(rtcp),
@@ -421,6 +421,14 @@ mod tests {
         let of = |count| section(&vec!["m=audio 4000 RTP/AVP 0"; count]).map(|_| ());
         assert_eq!(of(MEDIA_SECTIONS_MAX), Ok(()));
         assert_eq!(of(MEDIA_SECTIONS_MAX + 1), Err(SdpFault::TooManySections));
+    }
+
+    #[test]
+    fn formats_are_limited_and_further_ones_ignored() {
+        let of =
+            |count: usize| section(&[&format!("m=audio 4000 RTP/AVP{}", " 1".repeat(count))]).unwrap().formats.len();
+        assert_eq!(of(SDP_FORMATS_MAX), SDP_FORMATS_MAX);
+        assert_eq!(of(SDP_FORMATS_MAX + 1), SDP_FORMATS_MAX);
     }
 
     #[test]
