@@ -5,7 +5,7 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
-use super::Secret;
+use super::{Secret, secret::wipe_stack};
 
 /// A cryptographically strong generator (ChaCha20): keys, tags, branches and nonces all come from here.
 pub struct Rng(ChaCha20Rng);
@@ -46,6 +46,13 @@ impl Rng {
     /// As [`Rng::fill`], with what cannot be computed again from the generator as it is afterwards: it goes on from a new
     /// seed, and what it had made and not handed out is gone.
     pub fn fill_secret(&mut self, out: &mut [u8]) {
+        self.fill_on_the_stack(out);
+        wipe_stack();
+    }
+
+    /// Not inlined, so that its frame and those below are where [`wipe_stack`] has its own.
+    #[inline(never)]
+    fn fill_on_the_stack(&mut self, out: &mut [u8]) {
         self.fill(out);
         let seed = Secret::new(self.bytes());
         *self = Self::from_seed(*seed.expose());

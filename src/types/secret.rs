@@ -3,6 +3,8 @@
 //! [`Secret`] holds keys, passwords and PINs and is wiped when dropped. [`Private`] holds personal data, such as the
 //! private address of a direct line. Both print `[redacted]`, so that a `?value` in a log line leaks nothing.
 
+use std::hint::black_box;
+
 use zeroize::Zeroize;
 
 /// Key material. Wiped on drop, printed as `[redacted]`, read only through [`Secret::expose`].
@@ -51,6 +53,18 @@ impl<T> std::fmt::Debug for Private<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
     }
+}
+
+/// More than what makes or derives keys uses.
+const STACK_BYTES: usize = 16 * 1024;
+
+/// Overwrites what functions that have returned left on the stack: a secret wipes itself where it ends, but not the places
+/// from which it was moved there. To be called beside them, from a function that is not inlined into its caller.
+#[inline(never)]
+pub fn wipe_stack() {
+    // Mutable, or the compiler would keep the zeros among its constants.
+    let mut used = [0_u8; STACK_BYTES];
+    black_box(&mut used);
 }
 
 #[cfg(test)]

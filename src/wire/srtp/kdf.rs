@@ -3,9 +3,9 @@
 //! The key derivation rate is zero, as everywhere in the field: one set of session keys serves every SSRC of a
 //! direction and is derived once.
 
-use std::hint::black_box;
-
 use zeroize::Zeroizing;
+
+use crate::types::secret::wipe_stack;
 
 use super::{
     MasterKey, Suite,
@@ -51,18 +51,6 @@ impl SessionKeys {
             rtcp: prf.cipher(suite, &[3, 4, 5], RTCP_HMAC_TAG_BYTES),
         }
     }
-}
-
-/// More than the derivation uses.
-const STACK_BYTES: usize = 16 * 1024;
-
-/// Overwrites what functions that have returned left on the stack: a key schedule wipes itself where it ends, but not the
-/// places from which it was moved there.
-#[inline(never)]
-fn wipe_stack() {
-    // Mutable, or the compiler would keep the zeros among its constants.
-    let mut used = [0_u8; STACK_BYTES];
-    black_box(&mut used);
 }
 
 /// Tags of SRTCP stay 80 bits long for the `_32` suites (RFC 3711 section 5.2, RFC 4568 section 6.2.2).
