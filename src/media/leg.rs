@@ -81,6 +81,9 @@ impl Leg {
 
     /// Applies what offer and answer settled. A latch holds until signalling changes the address, how sources are trusted
     /// or what they send: a fax may come from elsewhere than the voice before it.
+    ///
+    /// Not inlined, so that what it leaves on the stack can be wiped by its caller.
+    #[inline(never)]
     pub(super) fn configure(
         &mut self,
         now: Instant,

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, net::SocketAddr};
 
-use crate::types::{DropReason, Duration, Instant, LegId, reason::DropCounters};
+use crate::types::{DropReason, Duration, Instant, LegId, reason::DropCounters, secret::wipe_stack};
 
 use super::{
     command::{Command, Event},
@@ -186,6 +186,8 @@ impl Worker {
             Command::Configure { leg, traffic, remote, formats, receive, send } => {
                 if let Some(leg) = self.legs.get(leg) {
                     leg.configure(now, traffic, remote, formats, (receive, send), &mut self.outputs);
+                    // Keys were derived, and contexts came over the stack, with whatever lay between their fields.
+                    wipe_stack();
                     self.arm_sweep(now);
                 }
             }

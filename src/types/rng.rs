@@ -7,6 +7,9 @@ use rand_chacha::{
 
 use super::{Secret, secret::wipe_stack};
 
+/// The generator makes four blocks of sixteen words (RFC 8439 section 2.3) at once.
+const WORDS_AHEAD: u128 = 4 * 16;
+
 /// A cryptographically strong generator (ChaCha20): keys, tags, branches and nonces all come from here.
 pub struct Rng(ChaCha20Rng);
 
@@ -53,6 +56,8 @@ impl Rng {
     /// Not inlined, so that its frame and those below are where [`wipe_stack`] has its own.
     #[inline(never)]
     fn fill_on_the_stack(&mut self, out: &mut [u8]) {
+        // What is at hand was made earlier, and lies on the stack of whoever asked for something else then.
+        self.0.set_word_pos(self.0.get_word_pos() + WORDS_AHEAD);
         self.fill(out);
         let seed = Secret::new(self.bytes());
         *self = Self::from_seed(*seed.expose());
@@ -102,5 +107,16 @@ mod tests {
             assert_eq!(state.get_word_pos(), 0, "what was made before is still there");
         }
         assert!(secrets[0] != secrets[1] && secrets[1] != secrets[2]);
+    }
+
+    #[test]
+    fn a_secret_is_made_of_nothing_that_was_there_before_it_was_asked_for() {
+        let (mut rng, mut other) = (Rng::from_small_seed(1), Rng::from_small_seed(1));
+        // Both have made their first blocks, and used a word of them.
+        assert_eq!(rng.u32(), other.u32());
+        let there: [u8; 4 * WORDS_AHEAD as usize - 4] = other.bytes();
+        let mut secret = [0; 16];
+        rng.fill_secret(&mut secret);
+        assert!(!there.windows(secret.len()).any(|window| window == secret));
     }
 }

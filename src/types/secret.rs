@@ -55,11 +55,11 @@ impl<T> std::fmt::Debug for Private<T> {
     }
 }
 
-/// More than what makes or derives keys uses.
-const STACK_BYTES: usize = 16 * 1024;
+/// More than what makes keys, or derives contexts from them, uses.
+const STACK_BYTES: usize = 32 * 1024;
 
 /// Overwrites what functions that have returned left on the stack: a secret wipes itself where it ends, but not the places
-/// from which it was moved there. To be called beside them, from a function that is not inlined into its caller.
+/// from which it was moved there. To be called beside them; they must not be inlined into the caller, whose own frame stays.
 #[inline(never)]
 pub fn wipe_stack() {
     // Mutable, or the compiler would keep the zeros among its constants.

@@ -5,8 +5,6 @@
 
 use zeroize::Zeroizing;
 
-use crate::types::secret::wipe_stack;
-
 use super::{
     MasterKey, Suite,
     aes_ctr::Aes,
@@ -37,14 +35,6 @@ impl Cipher {
 
 impl SessionKeys {
     pub(super) fn derive(suite: Suite, master: &MasterKey) -> Self {
-        let keys = Self::derive_on_the_stack(suite, master);
-        wipe_stack();
-        keys
-    }
-
-    /// Not inlined, so that its frame and those below are where [`wipe_stack`] has its own.
-    #[inline(never)]
-    fn derive_on_the_stack(suite: Suite, master: &MasterKey) -> Self {
         let prf = Prf::new(suite, master);
         Self {
             rtp: prf.cipher(suite, &[0, 1, 2], rtp_tag_bytes(suite)),
