@@ -2,7 +2,7 @@
 //!
 //! A packet takes one way through it, from [`worker::Worker::receive`] through `relay` to the [`worker::Send`] that comes
 //! back: source check, tag, latch, counters, the peer leg's protection. Nothing on that way allocates, locks or logs,
-//! and no packet is kept.
+//! and no packet is kept. What carries the packets is behind [`packet_io::PacketIo`].
 
 mod bursts;
 pub mod command;
@@ -10,6 +10,7 @@ mod emodel;
 mod formats;
 mod latch;
 mod leg;
+pub mod packet_io;
 pub mod ports;
 mod protection;
 mod quality;

@@ -148,8 +148,9 @@ impl Worker {
         }
     }
 
-    /// What [`Worker::receive`] gave the backend from this port could not be sent, or did not arrive, for this reason.
-    pub fn send_failed(&mut self, port: Port, reason: DropReason) {
+    /// What [`Worker::receive`] gave from this port could not be sent, or did not arrive, for this reason; or what came to
+    /// this port came damaged.
+    pub fn packet_lost(&mut self, port: Port, reason: DropReason) {
         self.count_drop(port, reason);
     }
 
@@ -460,8 +461,8 @@ mod tests {
     fn a_packet_that_did_not_arrive_is_counted_by_cause() {
         let (mut rig, _, _) = Rig::call(srtp(SUITE, 1), srtp(SUITE, 2));
         for reason in [DropReason::SendFailed, DropReason::PathMtu, DropReason::PeerUnreachable] {
-            rig.worker.send_failed(rtp(0), reason);
-            rig.worker.send_failed(rtp(77), reason);
+            rig.worker.packet_lost(rtp(0), reason);
+            rig.worker.packet_lost(rtp(77), reason);
             assert_eq!(rig.worker.drops().of(reason), 2);
         }
         assert_eq!(rig.close(0).map(|report| report.packets_refused), Some(0), "the peer has refused nothing");

@@ -12,6 +12,7 @@ mod events;
 mod fax;
 mod net;
 mod offers;
+mod packet_io;
 mod phone;
 mod privacy;
 mod quality;

@@ -534,13 +534,13 @@ fn a_call_without_a_free_port_is_503_with_retry_after_and_the_next_one_works() {
 #[test]
 fn a_call_whose_ports_cannot_be_bound_fails_with_an_answer() {
     let (mut w, a, b) = pair(20);
-    w.server.refuses_binds = true;
+    w.server.sockets.refuse_binds = true;
     let ac = w.dial(a, "1002");
     until_ended(&mut w, a, ac);
     assert!(matches!(w.state(a, ac), State::Ended(500..=599)) || w.phones[a].calls[ac].ended_by_peer);
     w.run(s(5));
     assert!(w.phones[b].live_calls().next().is_none(), "the callee is left behind");
-    w.server.refuses_binds = false;
+    w.server.sockets.refuse_binds = false;
     let (ac, bc) = w.connect(a, "1002", b);
     assert_talking(&mut w, (a, ac), (b, bc));
     w.finish();

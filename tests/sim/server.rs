@@ -2,7 +2,7 @@
 //! as entries of a table. Does what the shell does, and nothing else.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -13,18 +13,21 @@ use ringdown::{
     config::{Config, Directory},
     media::{
         self, Worker,
-        ports::Ports,
-        worker::{self, Channel, Port},
+        packet_io::{perform_outputs, relay_round},
+        worker,
     },
     sip::{
         locate::{Question, Record, RecordType, Reply},
         registrar::{Binding, Change},
     },
-    types::{ConnectionId, DropReason, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
+    types::{ConnectionId, DropReason, Duration, Flow, Instant, Rng, Secret, Transport},
     wire::sip::frame::{Frame, Framer, PONG, is_keep_alive},
 };
 
-use crate::net::{End, Happening, Net};
+use crate::{
+    net::{End, Happening, Net},
+    packet_io::{SimulatedIo, Sockets},
+};
 
 /// What survives a crash.
 #[derive(Debug, Default)]
@@ -45,15 +48,6 @@ impl Store {
     }
 }
 
-/// A bound media port.
-#[derive(Debug)]
-struct Socket {
-    worker: u16,
-    port: Port,
-    /// The kernel's filter after `connect()`: only this peer is heard.
-    connected: Option<SocketAddr>,
-}
-
 /// A TCP or TLS connection as the shell keeps it.
 #[derive(Debug)]
 struct Stream {
@@ -67,8 +61,7 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     /// Everything the core sent since the world last looked.
     pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
-    /// Binding any media port fails: another process has them all.
-    pub(crate) refuses_binds: bool,
+    pub(crate) sockets: Sockets,
     /// Posted to web servers.
     pub(crate) notices: Vec<Notice>,
     /// What became of each order to a user's devices.
@@ -86,9 +79,6 @@ pub(crate) struct Server {
     commands: VecDeque<(Instant, u16, media::Command)>,
     events: VecDeque<(Instant, media::Event)>,
     resolved: VecDeque<(Instant, u64, Question, Reply)>,
-    sockets: HashMap<u16, Socket>,
-    /// Slots whose ports could not be bound: the worker still unbinds them.
-    unbound: HashSet<(u16, u32)>,
     streams: HashMap<ConnectionId, Stream>,
     spins: (Instant, u32),
 }
@@ -111,7 +101,7 @@ impl Server {
             workers,
             store: Store::default(),
             transmitted: Vec::new(),
-            refuses_binds: false,
+            sockets: Sockets::new(ip, &config),
             notices: Vec::new(),
             resynced: Vec::new(),
             inspected: Vec::new(),
@@ -124,8 +114,6 @@ impl Server {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             resolved: VecDeque::new(),
-            sockets: HashMap::new(),
-            unbound: HashSet::new(),
             streams: HashMap::new(),
             spins: (now, 0),
         };
@@ -144,7 +132,6 @@ impl Server {
         self.events.clear();
         self.resolved.clear();
         self.sockets.clear();
-        self.unbound.clear();
         self.streams.clear();
     }
 
@@ -163,7 +150,7 @@ impl Server {
         assert!(self.core.is_idle(), "the core still holds {:?}", self.core.calls());
         let legs: Vec<usize> = self.workers.iter().map(Worker::len).collect();
         assert!(self.workers.iter().all(Worker::is_empty), "legs left per worker: {legs:?}");
-        assert!(self.sockets.is_empty(), "ports left: {:?}", self.sockets.keys());
+        assert_eq!(self.sockets.bound().count(), 0, "ports left: {:?}", self.sockets.bound().collect::<Vec<_>>());
         assert!(self.commands.is_empty() && self.events.is_empty(), "commands or events left in the rings");
         assert_eq!(self.worker_timeouts.iter().flatten().count(), 0, "a worker's timer is left");
     }
@@ -179,7 +166,7 @@ impl Server {
     }
 
     pub(crate) fn open_ports(&self) -> usize {
-        self.sockets.len()
+        self.sockets.bound().count()
     }
 
     pub(crate) fn set_directory(&mut self, now: Instant, net: &mut Net, directory: Directory) {
@@ -269,19 +256,13 @@ impl Server {
             }
             return;
         }
-        let Some(socket) = self.sockets.get(&to.port()) else { return };
-        if socket.connected.is_some_and(|peer| peer != from) {
-            return;
-        }
-        let (worker, port) = (socket.worker, socket.port);
-        let mut buffer = [0; ringdown::types::limits::PACKET_BYTES_MAX + ringdown::wire::srtp::TAG_ROOM_BYTES];
-        buffer[..bytes.len()].copy_from_slice(&bytes);
+        let Some((worker, port)) = self.sockets.find(to, from) else { return };
+        let mut io = SimulatedIo::new(&mut self.sockets, worker).with(port, from, &bytes);
         let machine = &mut self.workers[usize::from(worker)];
-        let send = machine.receive(now, port, from, &mut buffer, bytes.len());
+        relay_round(now, machine, &mut io, &mut Vec::new());
         let has_output = machine.has_output();
-        if let Some(send) = send {
-            let from = self.address_of(worker, send.port);
-            net.datagram(now, from, send.to, &buffer[..send.len]);
+        for (from, to, bytes) in io.sent {
+            net.datagram(now, from, to, &bytes);
         }
         if has_output {
             self.drain_worker(now, worker);
@@ -370,45 +351,15 @@ impl Server {
 
     fn drain_worker(&mut self, now: Instant, index: u16) {
         let worker = usize::from(index);
-        for _ in 0..100_000 {
-            match self.workers[worker].poll_output() {
-                worker::Output::Bind { slot, address, .. } => {
-                    assert_eq!(address, self.ip, "media must be bound on the configured address");
-                    if self.refuses_binds {
-                        self.unbound.insert((index, slot));
-                        self.workers[worker].handle_input(now, worker::Input::BindFailed { slot });
-                        continue;
-                    }
-                    for channel in [Channel::Rtp, Channel::Rtcp] {
-                        let port = Port { slot, channel };
-                        let number = self.address_of(index, port).port();
-                        let earlier = self.sockets.insert(number, Socket { worker: index, port, connected: None });
-                        assert!(earlier.is_none(), "port {number} bound twice");
-                    }
-                }
-                worker::Output::Unbind { slot } if self.unbound.remove(&(index, slot)) => {}
-                worker::Output::Unbind { slot } => {
-                    for channel in [Channel::Rtp, Channel::Rtcp] {
-                        let number = self.address_of(index, Port { slot, channel }).port();
-                        assert!(self.sockets.remove(&number).is_some(), "port {number} was not bound");
-                    }
-                }
-                worker::Output::Connect { port, remote } => {
-                    let number = self.address_of(index, port).port();
-                    self.sockets.get_mut(&number).expect("a bound port").connected = remote;
-                }
-                worker::Output::Event(event) => {
-                    let last = self.events.back().map_or(now, |(at, _)| *at);
-                    let at = last.max(now + self.ring_delay());
-                    self.events.push_back((at, event));
-                }
-                worker::Output::Timeout(at) => {
-                    self.worker_timeouts[worker] = at;
-                    return;
-                }
-            }
+        let mut told = Vec::new();
+        let mut io = SimulatedIo::new(&mut self.sockets, index);
+        let timeout = perform_outputs(now, &mut self.workers[worker], &mut io, |event| told.push(event));
+        self.worker_timeouts[worker] = timeout;
+        for event in told {
+            let last = self.events.back().map_or(now, |(at, _)| *at);
+            let at = last.max(now + self.ring_delay());
+            self.events.push_back((at, event));
         }
-        panic!("a worker's poll_output never returned Timeout");
     }
 
     fn send_stream(&mut self, now: Instant, net: &mut Net, flow: &Flow, bytes: &[u8]) {
@@ -418,16 +369,6 @@ impl Server {
     fn close(&mut self, now: Instant, net: &mut Net, connection: ConnectionId) {
         self.streams.remove(&connection);
         net.close(now, connection, end_of(connection));
-    }
-
-    fn address_of(&self, worker: u16, port: Port) -> SocketAddr {
-        let ports = Ports::new(&self.config.media.ports, self.config.media.workers);
-        let rtp = ports.rtp_port(LegId { worker, slot: port.slot, generation: 0 });
-        let number = match port.channel {
-            Channel::Rtp => rtp,
-            Channel::Rtcp => rtp + 1,
-        };
-        SocketAddr::new(self.ip, number)
     }
 
     fn ring_delay(&mut self) -> Duration {

@@ -1,18 +1,13 @@
-//! The portable backend: one thread per worker, level-triggered epoll, one `recv` and one `send` per event, in rounds.
-//!
-//! Owns the sockets and the packet buffers. Decides nothing: [`Worker`] does.
+//! The portable backend: level-triggered epoll, one `recv` and one `send` per event.
 
 use std::{
-    collections::VecDeque,
     iter,
+    mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
-    sync::Arc,
+    os::fd::{AsFd, OwnedFd},
 };
 
-use rtrb::{Consumer, Producer};
 use rustix::{
-    buffer::spare_capacity,
     event::{Timespec, epoll},
     io::{Errno, Result, retry_on_intr},
     net::{
@@ -23,226 +18,108 @@ use rustix::{
 use zeroize::Zeroizing;
 
 use super::{
-    counters::Published,
+    event_loop::{Carrier, ROUND_PACKETS_MAX, Woken},
     icmp,
-    wake::{Ready, Wake},
 };
 use crate::{
     media::{
-        Command, Event, Worker, ports,
-        worker::{Channel, Input, Output, Port, Send},
+        packet_io::{CannotBind, PacketIo, Received},
+        ports,
+        worker::{Channel, Port, Send},
     },
-    shell::{clock::Clock, dscp},
+    shell::dscp,
     types::{DropReason, Duration, Instant, limits::PACKET_BYTES_MAX},
 };
 
-/// Packets of a round, between two looks at the clock and the timers. More would not be relayed any cheaper, and the
-/// first of them would wait longer.
-const ROUND_EVENTS_MAX: usize = 32;
 /// Kernel buffer per socket: some 150 packets of audio, or one key frame of video. Bounds what a flood can occupy.
 const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 /// Errors taken from a socket before the next look at the others.
 const ERRORS_PER_ROUND_MAX: usize = 32;
-/// How stale published counters may be.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
-/// When to try again to hand over events that found their ring full.
-const BACKLOG_INTERVAL: Duration = Duration::from_millis(10);
 /// The epoll token of the command eventfd; no socket has it, since slots are 32 bits.
 const WAKE_TOKEN: u64 = u64::MAX;
 
-/// Everything one worker thread owns.
-pub(super) struct Backend {
-    clock: Clock,
-    worker: Worker,
+/// A worker's sockets, and the packets between one look at them and the next.
+pub(super) struct Io {
     sockets: Sockets,
-    commands: Consumer<Command>,
-    wake: Wake,
-    events: Events,
-    published: Arc<Published>,
-    /// When to publish; `None`: nothing has changed.
-    publish_at: Option<Instant>,
-    round: Round,
-}
-
-/// The packets between one look at the sockets and the next.
-struct Round {
+    ready: Vec<(u64, epoll::EventFlags)>,
     /// One per event, the only place where a packet ever is.
     buffers: Zeroizing<Vec<[u8; PACKET_BYTES_MAX]>>,
-    received: Vec<Received>,
-    /// With the number of the buffer that each lies in.
-    to_send: Vec<(usize, Send)>,
+    datagrams: Vec<Datagram>,
 }
 
-struct Received {
+struct Datagram {
     buffer: usize,
     port: Port,
     source: SocketAddr,
     len: usize,
 }
 
-/// The ends of the rings between core and worker that belong to the worker.
-pub(super) struct Rings {
-    pub(super) commands: Consumer<Command>,
-    pub(super) wake: Wake,
-    pub(super) events: Producer<Event>,
-    pub(super) ready: Ready,
-}
-
-impl Backend {
-    /// `slots` port pairs from `first_port` on, for worker number `worker`.
-    pub(super) fn new(
-        clock: Clock,
-        worker: u16,
-        (first_port, slots): (u16, u32),
-        rings: Rings,
-        published: Arc<Published>,
-    ) -> Result<Self> {
-        let Rings { commands, wake, events, ready } = rings;
+impl Io {
+    /// `slots` port pairs from `first_port` on; `wake` ends a wait, too.
+    pub(super) fn new((first_port, slots): (u16, u32), wake: impl AsFd) -> Result<Self> {
         let sockets = Sockets::new(first_port, slots)?;
-        epoll::add(&sockets.epoll, &wake, epoll::EventData::new_u64(WAKE_TOKEN), epoll::EventFlags::IN)?;
+        epoll::add(&sockets.epoll, wake, epoll::EventData::new_u64(WAKE_TOKEN), epoll::EventFlags::IN)?;
         Ok(Self {
-            clock,
-            worker: Worker::new(worker, slots),
             sockets,
-            commands,
-            wake,
-            events: Events { ring: events, ready, backlog: VecDeque::new() },
-            published,
-            publish_at: None,
-            round: Round {
-                buffers: Zeroizing::new(vec![[0; PACKET_BYTES_MAX]; ROUND_EVENTS_MAX]),
-                received: Vec::with_capacity(ROUND_EVENTS_MAX),
-                to_send: Vec::with_capacity(ROUND_EVENTS_MAX),
-            },
+            ready: Vec::with_capacity(ROUND_PACKETS_MAX),
+            buffers: Zeroizing::new(vec![[0; PACKET_BYTES_MAX]; ROUND_PACKETS_MAX]),
+            datagrams: Vec::with_capacity(ROUND_PACKETS_MAX),
         })
     }
+}
 
-    /// Works until the core lets go of the command ring; then closes all sockets and wipes keys and buffer by dropping
-    /// them.
-    pub(super) fn run(mut self) {
-        let mut ready = Vec::with_capacity(ROUND_EVENTS_MAX);
-        let (mut now, mut wake_at) = (self.clock.now(), None);
-        while !(self.commands.is_abandoned() && self.commands.is_empty()) {
-            self.sockets.wait(&mut ready, wake_at.map(|at: Instant| at.since(now)));
-            now = self.clock.now();
-            // Most rounds relay packets and nothing else: then the machine need not be asked what else there is.
-            let mut is_due = wake_at.is_some_and(|at| at <= now);
-            if !ready.is_empty() {
-                is_due |= self.publish_at.is_none();
-                self.publish_at.get_or_insert(now + PUBLISH_INTERVAL);
-            }
-            if self.take_commands(now, &ready) {
-                wake_at = self.perform_outputs(now);
-            }
-            self.receive(&ready);
-            self.relay(now);
-            self.send();
-            ready.clear();
-            if is_due || self.worker.has_output() {
-                self.worker.handle_input(now, Input::Timeout);
-                wake_at = self.perform_outputs(now);
-            }
-        }
+impl Carrier for Io {
+    fn wait(&mut self, timeout: Option<Duration>) -> Woken {
+        self.sockets.wait(&mut self.ready, timeout);
+        let by_core = self.ready.iter().any(|(token, _)| *token == WAKE_TOKEN);
+        Woken { by_core, by_packets: self.ready.len() > usize::from(by_core) }
     }
+}
 
-    /// Before each round, not only when woken: what a peer sends in answer to our signalling must find the leg as that
-    /// signalling described it, and its command went into the ring first. Returns whether there was any.
-    fn take_commands(&mut self, now: Instant, ready: &[epoll::Event]) -> bool {
-        if ready.iter().any(|event| event.data.u64() == WAKE_TOKEN) {
-            self.wake.clear();
-        }
-        let mut is_any = false;
-        while let Ok(command) = self.commands.pop() {
-            self.worker.handle_input(now, Input::Command(command));
-            is_any = true;
-        }
-        is_any
-    }
-
-    /// First step of a round: one packet of each socket.
-    ///
-    /// All packets take one step before any takes the next, so that the code and tables of a step stay in the cache for
-    /// all of them: relayed one by one, each costs about a tenth more.
-    fn receive(&mut self, ready: &[epoll::Event]) {
-        for (buffer, event) in ready.iter().enumerate().filter(|(_, event)| event.data.u64() != WAKE_TOKEN) {
-            let port = port_of(event.data.u64());
-            let flags = event.flags;
+impl PacketIo for Io {
+    /// One packet of each socket that is ready.
+    fn receive(&mut self, _now: Instant, mut lost: impl FnMut(Port, DropReason)) -> usize {
+        self.datagrams.clear();
+        let of_sockets = self.ready.drain(..).enumerate().filter(|(_, (token, _))| *token != WAKE_TOKEN);
+        for (buffer, (token, flags)) in of_sockets {
+            let port = port_of(token);
             if flags.contains(epoll::EventFlags::ERR) {
-                self.sockets.take_errors(port, |reason| self.worker.send_failed(port, reason));
+                self.sockets.take_errors(port, |reason| lost(port, reason));
             }
-            if let Some((len, source)) = self.sockets.receive(port, &mut self.round.buffers[buffer]) {
-                self.round.received.push(Received { buffer, port, source, len });
+            if let Some((len, source)) = self.sockets.receive(port, &mut self.buffers[buffer]) {
+                self.datagrams.push(Datagram { buffer, port, source, len });
             }
         }
+        self.datagrams.len()
     }
 
-    /// Second step: from one leg's protection to the other's.
-    fn relay(&mut self, now: Instant) {
-        for Received { buffer, port, source, len } in self.round.received.drain(..) {
-            let send = self.worker.receive(now, port, source, &mut self.round.buffers[buffer], len);
-            self.round.to_send.extend(send.map(|send| (buffer, send)));
-        }
+    fn received(&mut self, number: usize) -> Received<'_> {
+        let Datagram { buffer, port, source, len } = self.datagrams[number];
+        Received { port, source, buffer: &mut self.buffers[buffer], len }
     }
 
-    /// Third step.
-    fn send(&mut self) {
-        for (buffer, send) in self.round.to_send.drain(..) {
-            let packet = &mut self.round.buffers[buffer][..send.len];
-            if let Err(error) = self.sockets.send(&send, packet) {
-                self.worker.send_failed(send.port, reason_of(error));
-            }
-            if send.is_plain {
-                packet.fill(0);
-            }
+    fn send(&mut self, number: usize, send: &Send) -> std::result::Result<(), DropReason> {
+        let packet = &mut self.buffers[self.datagrams[number].buffer][..send.len];
+        let sent = self.sockets.send(send, packet);
+        if send.is_plain {
+            packet.fill(0);
         }
+        sent.map_err(reason_of)
     }
 
-    /// Does what the worker asks for; returns when it must be looked at again.
-    fn perform_outputs(&mut self, now: Instant) -> Option<Instant> {
-        let worker_at = loop {
-            match self.worker.poll_output() {
-                Output::Bind { slot, address, dscp } => {
-                    if self.sockets.bind(slot, address, dscp).is_err() {
-                        self.worker.handle_input(now, Input::BindFailed { slot });
-                    }
-                }
-                Output::Unbind { slot } => self.sockets.unbind(slot),
-                Output::Connect { port, remote } => self.sockets.connect(port, remote),
-                Output::Event(event) => self.events.backlog.push_back(event),
-                Output::Timeout(at) => break at,
-            }
-        };
-        if self.publish_at.is_some_and(|at| at <= now) {
-            self.published.publish(&self.worker);
-            self.publish_at = None;
-        }
-        let backlog_at = (!self.events.hand_over()).then(|| now + BACKLOG_INTERVAL);
-        [worker_at, self.publish_at, backlog_at].into_iter().flatten().min()
+    /// Everything has left already.
+    fn flush(&mut self) {}
+
+    fn bind(&mut self, slot: u32, address: IpAddr, dscp: u8) -> std::result::Result<(), CannotBind> {
+        self.sockets.bind(slot, address, dscp).map_err(|_| CannotBind)
     }
-}
 
-/// The way up to the core. The ring is declared, and so dropped, before the last notice is given: that is how the core
-/// learns of the end of the thread, even of a panic.
-struct Events {
-    ring: Producer<Event>,
-    ready: Ready,
-    backlog: VecDeque<Event>,
-}
+    fn unbind(&mut self, slot: u32) {
+        self.sockets.unbind(slot);
+    }
 
-impl Events {
-    /// `false`: the ring is full, try again.
-    fn hand_over(&mut self) -> bool {
-        if self.backlog.is_empty() {
-            return true;
-        }
-        while let Some(event) = self.backlog.pop_front() {
-            if let Err(rtrb::PushError::Full(event)) = self.ring.push(event) {
-                self.backlog.push_front(event);
-                break;
-            }
-        }
-        self.ready.notify();
-        self.backlog.is_empty()
+    fn connect(&mut self, port: Port, remote: Option<SocketAddr>) {
+        self.sockets.connect(port, remote);
     }
 }
 
@@ -266,11 +143,13 @@ impl Sockets {
         Ok(Self { epoll, first_port, pairs: (0..slots).map(|_| None).collect() })
     }
 
-    /// Returns with what is ready, after a signal or after `timeout`.
-    fn wait(&self, ready: &mut Vec<epoll::Event>, timeout: Option<Duration>) {
+    /// Returns with the tokens of what is ready, after a signal or after `timeout`.
+    fn wait(&self, ready: &mut Vec<(u64, epoll::EventFlags)>, timeout: Option<Duration>) {
         let timeout = timeout.map(|time| Timespec::try_from(time).expect("timers are minutes away at most"));
-        match epoll::wait(&self.epoll, spare_capacity(ready), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); ROUND_PACKETS_MAX];
+        match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok((events, _)) => ready.extend(events.iter().map(|event| (event.data.u64(), event.flags))),
+            Err(Errno::INTR) => {}
             Err(error) => panic!("an epoll set and its buffer are valid: {error}"),
         }
     }
@@ -401,11 +280,11 @@ mod tests {
 
     /// What one look at the sockets gives, taken as a round takes it: the errors of the socket that has any.
     fn errors(sockets: &Sockets) -> Vec<(Port, DropReason)> {
-        let mut ready = Vec::with_capacity(ROUND_EVENTS_MAX);
+        let mut ready = Vec::with_capacity(ROUND_PACKETS_MAX);
         sockets.wait(&mut ready, Some(Duration::from_millis(200)));
         let mut errors = Vec::new();
-        for event in ready {
-            let (port, flags) = (port_of(event.data.u64()), event.flags);
+        for (token, flags) in ready {
+            let port = port_of(token);
             assert!(flags.contains(epoll::EventFlags::ERR));
             sockets.take_errors(port, |reason| errors.push((port, reason)));
             assert_eq!(sockets.receive(port, &mut [0; 64]), None);

@@ -19,6 +19,7 @@ use tracing::error;
 
 mod counters;
 mod epoll;
+mod event_loop;
 mod icmp;
 mod wake;
 
@@ -26,10 +27,11 @@ pub use counters::Totals;
 
 use self::{
     counters::Published,
+    event_loop::{EventLoop, Rings},
     wake::{Noticed, Ready, Wake, notice},
 };
 use crate::{
-    media::{Command, Event, ports::Ports},
+    media::{Command, Event, Worker, ports::Ports},
     shell::{
         clock::Clock,
         sandbox::{self, Missing},
@@ -163,8 +165,9 @@ impl Thread {
         let (worker_events, events) = RingBuffer::new(MEDIA_EVENTS_MAX);
         let wake = Wake::new()?;
         let published = Arc::new(Published::default());
-        let rings = epoll::Rings { commands: worker_commands, wake: wake.clone(), events: worker_events, ready };
-        let backend = epoll::Backend::new(clock, worker, share, rings, Arc::clone(&published))?;
+        let rings = Rings { commands: worker_commands, wake: wake.clone(), events: worker_events, ready };
+        let io = epoll::Io::new(share, &wake)?;
+        let event_loop = EventLoop::new(clock, Worker::new(worker, share.1), io, rings, Arc::clone(&published));
         let (confined, missing) = sync_channel(1);
         let own_wake = wake.clone();
         let handle = std::thread::Builder::new().name(format!("media-{worker}")).spawn(move || {
@@ -172,7 +175,7 @@ impl Thread {
             // Who started this thread waits for it.
             let _ = confined.send(sandbox::confine_media_thread(own_wake.as_fd()));
             drop(confined);
-            backend.run();
+            event_loop.run();
         })?;
         let missing = missing.recv().map_err(|_| io::Error::other("a thread has ended before it began"))?;
         let (commands, handle) = (Some(commands), Some(handle));
