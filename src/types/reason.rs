@@ -20,6 +20,8 @@ pub enum DropReason {
     // Media
     PacketTruncated,
     PacketOversized,
+    /// Damaged on its way to a network card that is read without the kernel, which otherwise drops such packets uncounted.
+    PacketBadChecksum,
     PacketNotMedia,
     PacketNoLeg,
     PacketNoPeer,
@@ -41,7 +43,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -56,6 +58,7 @@ impl DropReason {
         Self::SipUnsendable,
         Self::PacketTruncated,
         Self::PacketOversized,
+        Self::PacketBadChecksum,
         Self::PacketNotMedia,
         Self::PacketNoLeg,
         Self::PacketNoPeer,
@@ -90,6 +93,7 @@ impl DropReason {
             Self::SipUnsendable => "sip_unsendable",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",
+            Self::PacketBadChecksum => "packet_bad_checksum",
             Self::PacketNotMedia => "packet_not_media",
             Self::PacketNoLeg => "packet_no_leg",
             Self::PacketNoPeer => "packet_no_peer",

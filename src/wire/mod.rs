@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod dialog_info;
+pub mod frame;
 pub mod keyed;
 pub mod message_summary;
 pub mod pidf;
