@@ -1,7 +1,7 @@
 //! The load: devices that send paced packets, sealed beforehand, and a thread that receives what is relayed to them.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -42,8 +42,8 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    pub(crate) fn start(legs: usize) -> Self {
-        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    pub(crate) fn start(legs: usize, ip: IpAddr) -> Self {
+        let bind = || UdpSocket::bind((ip, 0)).unwrap();
         let sockets: Arc<Vec<_>> = Arc::new((0..legs).map(|_| bind()).collect());
         let (received, sample) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
         let devices =

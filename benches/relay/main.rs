@@ -6,7 +6,8 @@
 //! The relays take turns, so that whatever else the machine does hits all of them; each runs in one thread pinned to the
 //! same core (rtpengine in a process of its own, with one worker), and only its CPU time counts. The median over the rounds is printed.
 //!
-//! `cargo bench --bench relay` takes under a minute, `cargo bench --bench relay -- --quick` a few seconds.
+//! `cargo bench --bench relay` takes under a minute, `cargo bench --bench relay -- --quick` a few seconds. As root, `-- --veth`
+//! compares ringdown's two backends instead, over virtual cards: there AF_XDP copies each packet, and no driver saves an interrupt.
 
 #![allow(
     clippy::disallowed_macros,
@@ -16,8 +17,12 @@
 )]
 
 mod load;
+#[path = "../../tests/common/namespace.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
+mod namespace;
 mod relays;
 mod rtpengine;
+mod veth;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +53,10 @@ struct Turn {
 
 fn main() {
     let plan = plan();
-    let devices = Arc::new(Devices::start(plan.legs));
+    if std::env::args().any(|argument| argument == "--veth") {
+        return veth::compare(&plan);
+    }
+    let devices = Arc::new(Devices::start(plan.legs, relays::LOCALHOST));
     let mut contenders = contenders(&devices);
     // The relays have taken the first core; the load must not disturb them there.
     relays::pin(1);

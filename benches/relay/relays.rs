@@ -14,7 +14,7 @@ use ringdown::{
     media::{Command, Formats, Protection, Remote, ports::Ports},
     shell::{
         clock::Clock,
-        media_io::{MediaCounters, MediaPlane},
+        media_io::{Backend, MediaCounters, MediaPlane},
     },
     types::limits::PACKET_BYTES_MAX,
     wire::{
@@ -63,12 +63,25 @@ impl Ringdown {
     /// With the suites of even and odd legs.
     pub(crate) fn start(devices: &Devices, suites: [Suite; 2]) -> Self {
         let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
+        let name = format!("ringdown, {} to {}", short(suites[0]), short(suites[1]));
+        Self::at(name, LOCALHOST, &range, Backend::default(), devices, suites)
+    }
+
+    /// The same on this address and these ports, with these packets carried by `backend`.
+    pub(crate) fn at(
+        name: String,
+        ip: IpAddr,
+        range: &RangeInclusive<u16>,
+        backend: Backend,
+        devices: &Devices,
+        suites: [Suite; 2],
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let mut plane = {
             let _entered = runtime.enter();
-            MediaPlane::start(Clock::start(), &range, 1).unwrap()
+            MediaPlane::start(Clock::start(), range, 1, backend).unwrap()
         };
-        let mut slots = Ports::new(&range, 1);
+        let mut slots = Ports::new(range, 1);
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
             let rtp = Some(devices.address(index));
@@ -77,17 +90,16 @@ impl Ringdown {
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
             let (traffic, formats) = (Traffic::Rtp, Formats::default());
-            plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 0 }).unwrap();
+            plane.send(0, Command::Open { leg, address: ip, dscp: 0 }).unwrap();
             plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
         }
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();
         }
         plane.wake();
-        let ports = legs.iter().map(|leg| SocketAddr::new(LOCALHOST, slots.rtp_port(*leg))).collect();
+        let ports = legs.iter().map(|leg| SocketAddr::new(ip, slots.rtp_port(*leg))).collect();
         // The commands need no answer; the first packets must not come before they are carried out.
         std::thread::sleep(Duration::from_millis(500));
-        let name = format!("ringdown, {} to {}", short(suites[0]), short(suites[1]));
         let sample_key = (suites[1], keys(suites[1], SAMPLED).1);
         Self { name, sample_key, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
     }

@@ -120,6 +120,22 @@ pub struct Media {
     /// Of voice and fax.
     pub dscp_audio: u8,
     pub dscp_video: u8,
+    pub backend: MediaBackend,
+    /// Set where the backend is AF_XDP.
+    pub xdp_interface: Option<String>,
+    /// One for each worker, from the first on; no more than there are workers.
+    pub xdp_queues: Vec<u16>,
+    /// How long a worker looks for the next packet without sleeping, in microseconds.
+    pub spin_us: u16,
+}
+
+/// What carries media packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaBackend {
+    /// Sockets of the kernel.
+    Epoll,
+    /// Queues of a network card, past the kernel's network stack (AF_XDP).
+    Xdp,
 }
 
 /// Whether a leg must, should or need not be SRTP.
@@ -605,6 +621,23 @@ mod tests {
             (
                 "[media]\ndscp_audio = 64",
                 "Error 5 media.dscp_audio: 64 is out of range | a whole number from 0 to 63, without quotes",
+            ),
+            ("[media]\nbackend = \"dpdk\"", "Error 5 media.backend: \"dpdk\" is not known | one of \"epoll\", \"xdp\""),
+            (
+                "[media]\nbackend = \"xdp\"",
+                "Error 5 media.backend: xdp_interface is missing | xdp_interface = \"...\": the interface that phones are reached by",
+            ),
+            (
+                "[media]\nxdp_interface = \"net/eth0\"",
+                "Error 5 media.xdp_interface: \"net/eth0\" is not the name of an interface | 1 to 15 characters as `ip link` shows them, such as \"eth0\"",
+            ),
+            (
+                "[media]\nxdp_queues = []",
+                "Error 5 media.xdp_queues: no queue is listed | a list such as [0], one queue for each worker",
+            ),
+            (
+                "[media]\nworkers = 1\nxdp_queues = [0, 1]",
+                "Error 6 media.xdp_queues: 2 queues are listed for workers = 1 | at most one queue for each worker",
             ),
             (
                 "[media]\nworkers = 257",

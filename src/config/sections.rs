@@ -11,8 +11,8 @@ use std::{
 
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, FromAddress,
-    IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
-    Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups,
+    IdentityHeader, Log, LogFormat, Media, MediaBackend, Pbx, PidfElement, Privacy, PrivateAddress, Register,
+    SandboxMode, Server, Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups,
     reader::{Fault, Section},
     value,
 };
@@ -25,6 +25,10 @@ use crate::{
 const LOOPBACK: &str = "127.0.0.1";
 const ADMIN_PORT: u16 = 8060;
 const WORKERS_MAX: u16 = 256;
+/// No card has more.
+const XDP_QUEUE_MAX: u16 = 1_023;
+/// Longer than any voice packet lets wait for the next.
+const SPIN_US_MAX: u16 = 10_000;
 /// Six bits (RFC 2474 section 3).
 const DSCPS: RangeInclusive<u16> = 0..=63;
 
@@ -166,7 +170,14 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
         // EF and AF41 (RFC 4594 sections 4.1 and 4.3).
         dscp_audio: dscp(section.integer("dscp_audio", DSCPS), 46),
         dscp_video: dscp(section.integer("dscp_video", DSCPS), 34),
+        backend: section
+            .choice("backend", &[("epoll", MediaBackend::Epoll), ("xdp", MediaBackend::Xdp)])
+            .unwrap_or(MediaBackend::Epoll),
+        xdp_interface: section.text("xdp_interface", value::interface),
+        xdp_queues: section.integers("xdp_queues", 0..=XDP_QUEUE_MAX).unwrap_or_else(|| vec![0]),
+        spin_us: section.integer("spin_us", 0..=SPIN_US_MAX).unwrap_or(0),
     };
+    check_xdp(&section, &media);
     let of_family = |is_v4: bool| media.addresses.iter().filter(|a| a.is_ipv4() == is_v4).count();
     if section.has("addresses") && (media.addresses.is_empty() || of_family(true) > 1 || of_family(false) > 1) {
         let remedy = "one IPv4 address, one IPv6 address, or one of each";
@@ -182,6 +193,20 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
     }
     section.finish();
     media
+}
+
+fn check_xdp(section: &Section<'_>, media: &Media) {
+    if media.backend == MediaBackend::Xdp && !section.has("xdp_interface") {
+        let remedy = "xdp_interface = \"...\": the interface that phones are reached by";
+        section.error("backend", "xdp_interface is missing".to_owned(), remedy);
+    }
+    if media.xdp_queues.is_empty() {
+        section.error("xdp_queues", "no queue is listed".to_owned(), "a list such as [0], one queue for each worker");
+    }
+    if media.workers > 0 && media.xdp_queues.len() > usize::from(media.workers) {
+        let message = format!("{} queues are listed for workers = {}", media.xdp_queues.len(), media.workers);
+        section.error("xdp_queues", message, "at most one queue for each worker");
+    }
 }
 
 fn dscp(read: Option<u16>, default: u8) -> u8 {

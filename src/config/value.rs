@@ -174,6 +174,17 @@ pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Fault> {
     Ok(low..=high)
 }
 
+/// The name of a network interface.
+pub(super) fn interface(text: &str) -> Result<String, Fault> {
+    const BYTES_MAX: usize = 15;
+    let is_name = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+    if text.is_empty() || text.len() > BYTES_MAX || !text.chars().all(is_name) {
+        let remedy = "1 to 15 characters as `ip link` shows them, such as \"eth0\"";
+        return Err(Fault::new("is not the name of an interface", remedy));
+    }
+    Ok(text.to_owned())
+}
+
 /// `address/bits`, or one address.
 pub(super) fn network(text: &str) -> Result<Network, Fault> {
     let fault = || Fault::new("is not a network", "an address prefix such as \"10.0.0.0/8\" or \"2001:db8::/32\"");

@@ -37,7 +37,7 @@ use super::{
     entropy,
     failure::Failure,
     files,
-    media_io::MediaPlane,
+    media_io::{Backend, MediaPlane},
     notifier::Notifier,
     resolve::Resolver,
     sandbox::{self, Missing},
@@ -110,7 +110,8 @@ impl Server {
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
         let admin_listener = bind_admin(&config).await?;
-        let media = MediaPlane::start(clock, &config.media.ports, workers)
+        let (backend, workers) = Backend::open(&config.media, workers);
+        let media = MediaPlane::start(clock, &config.media.ports, workers, backend)
             .map_err(|e| Failure::Unavailable(format!("the media workers cannot start: {e}.")))?;
         missing.extend(media.missing());
         sandbox::accept(config.privacy.sandbox, &missing)?;

@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_frame_is_written_byte_by_byte_as_the_standards_say() {
         // Header of IPv4 with a checksum that was worked out by hand elsewhere: ones' complement of 0x479e.
-        let frame = frame(&ETHERNET, at("192.168.0.1:1"), at("192.168.0.199:2"), &[0; 87], 0);
+        let plain = frame(&ETHERNET, at("192.168.0.1:1"), at("192.168.0.199:2"), &[0; 87], 0);
         let expected = "0200000000020200000000010800450000730000400040 11b861c0a80001c0a800c7 00010002005f";
         let expected: Vec<u8> = expected
             .replace(' ', "")
@@ -284,9 +284,9 @@ mod tests {
             .chunks(2)
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
-        assert_eq!(frame[..expected.len()], expected);
+        assert_eq!(plain[..expected.len()], expected);
         let tagged = Ethernet { vlan: Some(100), ..ETHERNET };
-        let tagged = super::tests::frame(&tagged, at("[2001:db8::1]:1"), at("[2001:db8::2]:2"), b"x", 46);
+        let tagged = frame(&tagged, at("[2001:db8::1]:1"), at("[2001:db8::2]:2"), b"x", 46);
         assert_eq!(tagged[12..26], [0x81, 0, 0, 100, 0x86, 0xdd, 0x6b, 0x80, 0, 0, 0, 9, 17, 64]);
     }
 

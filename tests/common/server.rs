@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -11,7 +11,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::process::{Process, fresh_ip, wait_for};
+use super::{
+    namespace::inside,
+    process::{Process, fresh_ip, wait_for},
+};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ringdown");
 pub(crate) const SIP_PORT: u16 = 5060;
@@ -36,6 +39,10 @@ pub(crate) const BOB: Account =
 /// A configuration and its state folder; the server itself may run or not.
 pub(crate) struct Ringdown {
     pub(crate) ip: IpAddr,
+    /// Where its admin interface is.
+    admin: IpAddr,
+    /// The network it lives in, if not ours.
+    namespace: Option<String>,
     dir: TempDir,
     process: Option<Process>,
 }
@@ -43,18 +50,28 @@ pub(crate) struct Ringdown {
 impl Ringdown {
     /// Writes a configuration for an address of its own. `more`: further tables. `encryption`: of devices.
     pub(crate) fn configured(encryption: &str, more: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
         let ip = fresh_ip();
+        let media = format!("addresses = [\"{ip}\"]\nworkers = 1\nencryption = \"{encryption}\"\n");
+        Self::with(ip, ip, None, &media, more)
+    }
+
+    /// The same for a network of its own, in which it has this address. `media`: the keys of that table but for the ports.
+    pub(crate) fn inside(namespace: &str, ip: IpAddr, media: &str, more: &str) -> Self {
+        Self::with(ip, Ipv4Addr::LOCALHOST.into(), Some(namespace.to_owned()), media, more)
+    }
+
+    fn with(ip: IpAddr, admin: IpAddr, namespace: Option<String>, media: &str, more: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
         let text = format!(
             "[server]\ndomain = \"{ip}\"\nstate_dir = \"{}\"\n\
              [sip]\nudp = [\"{ip}:{SIP_PORT}\"]\ntcp = [\"{ip}:{SIP_PORT}\"]\ntls = [\"{ip}:{TLS_PORT}\"]\n\
-             [media]\naddresses = [\"{ip}\"]\nports = \"20000-20999\"\nworkers = 1\nencryption = \"{encryption}\"\n\
-             [admin]\nlisten = \"{ip}:{ADMIN_PORT}\"\n[log]\nlevel = \"trace\"\n\
+             [media]\nports = \"20000-20999\"\n{media}\
+             [admin]\nlisten = \"{admin}:{ADMIN_PORT}\"\n[log]\nlevel = \"trace\"\n\
              [privacy]\nsandbox = \"best-effort\"\n{more}\n",
             dir.path().join("state").display(),
         );
         fs::write(dir.path().join("ringdown.toml"), text).expect("a writable folder");
-        Self { ip, dir, process: None }
+        Self { ip, admin, namespace, dir, process: None }
     }
 
     /// With users, running and ready.
@@ -86,7 +103,8 @@ impl Ringdown {
 
     /// `ringdown ARGUMENTS --config FILE` with `input` on standard input, to its end.
     pub(crate) fn command(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = Command::new(BINARY)
+        let mut child = self
+            .binary()
             .args(arguments)
             .arg("--config")
             .arg(self.config())
@@ -98,6 +116,14 @@ impl Ringdown {
             .expect("the binary of this package");
         child.stdin.take().expect("it is piped").write_all(input.as_bytes()).ok();
         child.wait_with_output().expect("a child of ours")
+    }
+
+    /// In the network where the server lives.
+    fn binary(&self) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(BINARY) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, BINARY]);
+        command
     }
 
     pub(crate) fn add_user(&self, account: &Account) {
@@ -115,8 +141,13 @@ impl Ringdown {
 
     /// The same with these variables in its environment.
     pub(crate) fn start_with(&mut self, environment: &[(&str, &Path)]) {
-        let mut command = Command::new(BINARY);
+        let mut command = self.binary();
         command.args(["run", "--config"]).arg(self.config()).envs(environment.iter().copied());
+        self.start_by(command);
+    }
+
+    /// The same by a command that ends up as the server.
+    pub(crate) fn start_by(&mut self, command: Command) {
         let mut process = Process::start("ringdown", command, self.dir.path(), Stdio::null());
         wait_for("ringdown to be ready", Duration::from_secs(20), || {
             assert!(!process.has_ended(), "ringdown ended:\n{}", process.text());
@@ -147,9 +178,16 @@ impl Ringdown {
 
     /// Status and body of an admin page; `None` while nobody listens.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect((self.ip, ADMIN_PORT)).ok()?;
+        match &self.namespace {
+            None => self.get_here(path),
+            Some(namespace) => inside(namespace, || self.get_here(path)),
+        }
+    }
+
+    fn get_here(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect((self.admin, ADMIN_PORT)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.ip).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;

@@ -26,6 +26,7 @@ mod streams;
 mod tls;
 mod torture;
 mod trunks;
+mod xdp;
 
 use std::{
     fs,

@@ -28,7 +28,7 @@ pub(crate) struct Phone {
     /// The server's own, whatever address the phone reaches it by.
     domain: IpAddr,
     sip: UdpSocket,
-    rtp: UdpSocket,
+    pub(crate) rtp: UdpSocket,
     cseq: u32,
     branches: u32,
     /// The first answer to an INVITE, if it was no challenge.
@@ -45,7 +45,9 @@ pub(crate) struct Dialog {
     local: String,
     remote: String,
     target: String,
-    media: SocketAddr,
+    pub(crate) media: SocketAddr,
+    /// What the server said of its media.
+    pub(crate) sdp: String,
 }
 
 impl Phone {
@@ -170,6 +172,7 @@ impl Phone {
             remote: answer.header(Name::To).expect("To").to_owned(),
             target: answer.contact().expect("Contact").uri.to_owned(),
             media: media_of(&answer),
+            sdp: sdp_of(&answer),
         };
         self.request("ACK", &dialog.target, &dialog.local, &dialog.remote, call_id, cseq, "", "");
         dialog
@@ -192,6 +195,7 @@ impl Phone {
             remote: invite.header(Name::From).expect("From").to_owned(),
             target: invite.contact().expect("Contact").uri.to_owned(),
             media: media_of(invite),
+            sdp: sdp_of(invite),
         }
     }
 
@@ -349,9 +353,12 @@ fn is_answer(message: &Message, method: &str, cseq: u32) -> bool {
     message.status() > 0 && message.cseq().is_some_and(|c| c.number == cseq && c.method_text == method)
 }
 
+fn sdp_of(message: &Message) -> String {
+    String::from_utf8_lossy(&message.sdp().expect("a body")).into_owned()
+}
+
 fn media_of(message: &Message) -> SocketAddr {
-    let body = message.sdp().expect("a body");
-    let text = String::from_utf8_lossy(&body);
+    let text = sdp_of(message);
     let field = |prefix: &str| text.lines().find_map(|l| l.strip_prefix(prefix)).unwrap_or_default().to_owned();
     let port = field("m=audio ").split(' ').next().and_then(|p| p.parse().ok()).expect("a port");
     let address = field("c=IN IP");

@@ -321,7 +321,7 @@ const WRAPPERS: [(&str, &[&str]); 49] = [
     ("sd_notify", &["shell/systemd.rs"]),
     ("landlock", &["shell/sandbox/files.rs"]),
     ("seccompiler", &["shell/sandbox/calls.rs"]),
-    ("libc", &["shell/sandbox/calls.rs"]),
+    ("libc", &["shell/sandbox/calls.rs", "shell/media_io/xdp"]),
     // The thin `main.rs`: the library itself, and the allocator of the whole process.
     ("ringdown", &["main.rs"]),
     ("mimalloc", &["main.rs"]),

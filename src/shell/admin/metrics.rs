@@ -122,6 +122,12 @@ fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
         Labelled { label: "reason", counts: drops.iter().collect() },
     );
     registry.register("media_packets_relayed", "Media packets relayed", ConstCounter::new(totals.packets_relayed));
+    let bypassed = [("received", totals.bypassed.received), ("sent", totals.bypassed.sent)];
+    registry.register(
+        "media_packets_bypassed",
+        "Media packets that passed the kernel's network stack by (media.backend)",
+        Labelled { label: "direction", counts: bypassed.to_vec() },
+    );
     registry.register("media_legs_live", "Media legs open now", ConstGauge::new(saturated(totals.legs)));
 }
 

@@ -435,7 +435,14 @@ mod tests {
     use super::*;
     use crate::{
         call::{RegistrationView, TrunkView},
-        shell::{clock::Clock, core_task::Stats, media_io::MediaPlane, store::Store, tls::Tls, transport::Listeners},
+        shell::{
+            clock::Clock,
+            core_task::Stats,
+            media_io::{Backend, MediaPlane},
+            store::Store,
+            tls::Tls,
+            transport::Listeners,
+        },
     };
 
     /// An admin API on loopback; the receiver stands for the core's mailbox.
@@ -451,7 +458,7 @@ mod tests {
             transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
             to_core,
             store: crate::shell::store::thread::spawn(Store::open(folder).unwrap(), |_| true).unwrap().0,
-            media: MediaPlane::start(clock, &(20_000..=20_003), 1).unwrap().counters(),
+            media: MediaPlane::start(clock, &(20_000..=20_003), 1, Backend::default()).unwrap().counters(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
             missing: [].into(),

@@ -2,14 +2,19 @@
 
 use std::path::Path;
 
-use crate::shell::{
-    failure::Failure,
-    run,
-    sandbox::{self, Missing},
-    store::Store,
+use crate::{
+    config::{Media, MediaBackend},
+    shell::{
+        failure::Failure,
+        media_io::{xdp, xdp_workers},
+        run,
+        sandbox::{self, Missing},
+        store::Store,
+    },
 };
 
-/// Configuration, files, addresses; the users, where there is a store already; and the sandbox, by entering it.
+/// Configuration, files, addresses; the users, where there is a store already; how media packets would be carried; and the
+/// sandbox, by entering it.
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &settings.config;
@@ -18,9 +23,21 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
         let (_, warnings) = run::load_directory(&mut store, config)?;
         super::show_warnings(config_file, &warnings);
     }
+    let media = of_media(&config.media);
     let missing = sandbox::attempt(config, config_file);
     sandbox::accept(config.privacy.sandbox, &missing)?;
     let lines: String = missing.iter().map(|missing: &Missing| format!("SANDBOX INCOMPLETE: {missing}\n")).collect();
-    super::print(&format!("{lines}{}: good.\n", config_file.display()));
+    super::print(&format!("{media}{lines}{}: good.\n", config_file.display()));
     Ok(())
+}
+
+/// Nothing of it keeps the server from starting.
+fn of_media(media: &Media) -> String {
+    if media.backend == MediaBackend::Epoll {
+        return String::new();
+    }
+    match xdp::missing(media, xdp_workers(media)) {
+        Ok(how) => format!("media packets would be read {how}.\n"),
+        Err(missing) => missing.iter().map(|it| format!("MEDIA BY EPOLL INSTEAD OF XDP: {it}\n")).collect(),
+    }
 }

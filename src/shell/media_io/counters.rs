@@ -16,6 +16,15 @@ pub(super) struct Published {
     packets_relayed: AtomicU64,
     legs: AtomicU64,
     cpu_ns: AtomicU64,
+    bypassed_received: AtomicU64,
+    bypassed_sent: AtomicU64,
+}
+
+/// Packets that have passed the kernel's network stack by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bypassed {
+    pub received: u64,
+    pub sent: u64,
 }
 
 /// All workers' totals since start.
@@ -27,16 +36,19 @@ pub struct Totals {
     pub legs: u64,
     /// CPU time of the worker threads, in nanoseconds: one that gains a second per second has reached its limit.
     pub cpu_ns: u64,
+    pub bypassed: Bypassed,
 }
 
 impl Published {
     /// Must be called on the worker's own thread, whose CPU time it reads.
-    pub(super) fn publish(&self, worker: &Worker) {
+    pub(super) fn publish(&self, worker: &Worker, bypassed: Bypassed) {
         for reason in DropReason::ALL {
             self.drops[reason.index()].store(worker.drops().of(reason), Ordering::Relaxed);
         }
         self.packets_relayed.store(worker.packets_relayed(), Ordering::Relaxed);
         self.legs.store(worker.len() as u64, Ordering::Relaxed);
+        self.bypassed_received.store(bypassed.received, Ordering::Relaxed);
+        self.bypassed_sent.store(bypassed.sent, Ordering::Relaxed);
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         let cpu_ns = cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec;
         self.cpu_ns.store(cpu_ns.cast_unsigned(), Ordering::Relaxed);
@@ -49,5 +61,7 @@ impl Published {
         totals.packets_relayed += self.packets_relayed.load(Ordering::Relaxed);
         totals.legs += self.legs.load(Ordering::Relaxed);
         totals.cpu_ns += self.cpu_ns.load(Ordering::Relaxed);
+        totals.bypassed.received += self.bypassed_received.load(Ordering::Relaxed);
+        totals.bypassed.sent += self.bypassed_sent.load(Ordering::Relaxed);
     }
 }

@@ -37,6 +37,8 @@ const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 const ERRORS_PER_ROUND_MAX: usize = 32;
 /// The epoll token of the command eventfd; no socket has it, since slots are 32 bits.
 const WAKE_TOKEN: u64 = u64::MAX;
+/// Of a queue that is read beside the sockets.
+const QUEUE_TOKEN: u64 = u64::MAX - 1;
 
 /// A worker's sockets, and the packets between one look at them and the next.
 pub(super) struct Io {
@@ -66,6 +68,26 @@ impl Io {
             datagrams: Vec::with_capacity(ROUND_PACKETS_MAX),
         })
     }
+
+    /// A queue with packets ends a wait, too.
+    pub(super) fn watch(&self, queue: impl AsFd) -> Result<()> {
+        let token = epoll::EventData::new_u64(QUEUE_TOKEN);
+        epoll::add(&self.sockets.epoll, queue, token, epoll::EventFlags::IN)
+    }
+
+    /// What the worker has left to send in the buffer of this packet.
+    pub(super) fn sent_bytes(&mut self, number: usize, send: &Send) -> &mut [u8] {
+        &mut self.buffers[self.datagrams[number].buffer][..send.len]
+    }
+
+    /// Sends bytes from a buffer elsewhere, which are wiped where they are plain.
+    pub(super) fn send_bytes(&self, send: &Send, bytes: &mut [u8]) -> std::result::Result<(), DropReason> {
+        let sent = self.sockets.send(send, bytes);
+        if send.is_plain {
+            bytes.fill(0);
+        }
+        sent.map_err(reason_of)
+    }
 }
 
 impl Carrier for Io {
@@ -80,7 +102,7 @@ impl PacketIo for Io {
     /// One packet of each socket that is ready.
     fn receive(&mut self, _now: Instant, mut lost: impl FnMut(Port, DropReason)) -> usize {
         self.datagrams.clear();
-        let of_sockets = self.ready.drain(..).enumerate().filter(|(_, (token, _))| *token != WAKE_TOKEN);
+        let of_sockets = self.ready.drain(..).enumerate().filter(|(_, (token, _))| *token < QUEUE_TOKEN);
         for (buffer, (token, flags)) in of_sockets {
             let port = port_of(token);
             if flags.contains(epoll::EventFlags::ERR) {
@@ -356,7 +378,7 @@ mod tests {
             for channel in [Channel::Rtp, Channel::Rtcp] {
                 let port = Port { slot, channel };
                 assert_eq!(port_of(token_of(port)), port);
-                assert_ne!(token_of(port), WAKE_TOKEN);
+                assert!(token_of(port) < QUEUE_TOKEN && QUEUE_TOKEN < WAKE_TOKEN);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use rtrb::{Consumer, Producer};
 
 use super::{
-    counters::Published,
+    counters::{Bypassed, Published},
     wake::{Ready, Wake},
 };
 use crate::{
@@ -30,6 +30,10 @@ const BACKLOG_INTERVAL: Duration = Duration::from_millis(10);
 pub(super) trait Carrier: PacketIo {
     /// Returns when something is there, after a signal or after `timeout`.
     fn wait(&mut self, timeout: Option<Duration>) -> Woken;
+
+    fn bypassed(&self) -> Bypassed {
+        Bypassed::default()
+    }
 }
 
 /// What a wait has ended with.
@@ -51,6 +55,8 @@ pub(super) struct EventLoop<Io> {
     published: Arc<Published>,
     /// When to publish; `None`: nothing has changed.
     publish_at: Option<Instant>,
+    /// How long to look for packets without sleeping after the last one.
+    spin: Duration,
     to_send: Vec<(usize, Send)>,
 }
 
@@ -63,7 +69,14 @@ pub(super) struct Rings {
 }
 
 impl<Io: Carrier> EventLoop<Io> {
-    pub(super) fn new(clock: Clock, worker: Worker, io: Io, rings: Rings, published: Arc<Published>) -> Self {
+    pub(super) fn new(
+        clock: Clock,
+        worker: Worker,
+        io: Io,
+        rings: Rings,
+        published: Arc<Published>,
+        spin: Duration,
+    ) -> Self {
         let Rings { commands, wake, events, ready } = rings;
         Self {
             clock,
@@ -74,6 +87,7 @@ impl<Io: Carrier> EventLoop<Io> {
             events: Events { ring: events, ready, backlog: VecDeque::new() },
             published,
             publish_at: None,
+            spin,
             to_send: Vec::with_capacity(ROUND_PACKETS_MAX),
         }
     }
@@ -82,9 +96,14 @@ impl<Io: Carrier> EventLoop<Io> {
     /// them.
     pub(super) fn run(mut self) {
         let (mut now, mut wake_at) = (self.clock.now(), None);
+        let mut busy_until = now;
         while !(self.commands.is_abandoned() && self.commands.is_empty()) {
-            let woken = self.io.wait(wake_at.map(|at: Instant| at.since(now)));
+            let timeout = wake_at.map(|at: Instant| at.since(now));
+            let woken = self.io.wait(if now < busy_until { Some(Duration::ZERO) } else { timeout });
             now = self.clock.now();
+            if woken.by_packets {
+                busy_until = now + self.spin;
+            }
             // Most rounds relay packets and nothing else: then the machine need not be asked what else there is.
             let mut is_due = wake_at.is_some_and(|at| at <= now);
             if woken.by_core || woken.by_packets {
@@ -121,7 +140,7 @@ impl<Io: Carrier> EventLoop<Io> {
         let backlog = &mut self.events.backlog;
         let worker_at = perform_outputs(now, &mut self.worker, &mut self.io, |event| backlog.push_back(event));
         if self.publish_at.is_some_and(|at| at <= now) {
-            self.published.publish(&self.worker);
+            self.published.publish(&self.worker, self.io.bypassed());
             self.publish_at = None;
         }
         let backlog_at = (!self.events.hand_over()).then(|| now + BACKLOG_INTERVAL);

@@ -15,15 +15,16 @@ use std::{
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tracing::error;
+use tracing::{error, info, warn};
 
 mod counters;
 mod epoll;
 mod event_loop;
 mod icmp;
 mod wake;
+pub mod xdp;
 
-pub use counters::Totals;
+pub use counters::{Bypassed, Totals};
 
 use self::{
     counters::Published,
@@ -31,13 +32,14 @@ use self::{
     wake::{Noticed, Ready, Wake, notice},
 };
 use crate::{
+    config::{Media, MediaBackend},
     media::{Command, Event, Worker, ports::Ports},
     shell::{
         clock::Clock,
         sandbox::{self, Missing},
     },
     types::{
-        LegId,
+        Duration, LegId,
         limits::{MEDIA_COMMANDS_MAX, MEDIA_EVENTS_MAX},
     },
 };
@@ -62,6 +64,17 @@ pub struct MediaPlane {
     refused: HashSet<LegId>,
     /// Events that no worker sent.
     own_events: VecDeque<Event>,
+    /// Whose queues the threads read; let go of after them.
+    _card: Option<xdp::Card>,
+}
+
+/// What carries the packets.
+#[derive(Debug, Default)]
+pub struct Backend {
+    /// How long a thread looks for the next packet without sleeping, after each.
+    pub spin: Duration,
+    /// Queues for the first workers; `None`: sockets alone.
+    pub card: Option<xdp::Card>,
 }
 
 /// Totals of all workers, readable from anywhere.
@@ -81,15 +94,53 @@ struct Thread {
     handle: Option<JoinHandle<()>>,
 }
 
+impl Backend {
+    /// What the configuration names, and for how many workers; `workers` is how many there are with sockets alone. Queues that
+    /// cannot be had are no failure: the log says why, and sockets do all.
+    pub fn open(media: &Media, workers: u16) -> (Self, u16) {
+        let sockets = Self { spin: spin(media), card: None };
+        if media.backend == MediaBackend::Epoll {
+            return (sockets, workers);
+        }
+        let workers_of_card = xdp_workers(media);
+        match xdp::Card::open(media, workers_of_card) {
+            Ok(card) => {
+                let xdp::Card { interface, is_native, is_zero_copy, .. } = &card;
+                let queues = media.xdp_queues.len();
+                info!(interface, queues, is_native, is_zero_copy, "Media pass the kernel's network stack by (AF_XDP).");
+                (Self { card: Some(card), ..sockets }, workers_of_card)
+            }
+            Err(xdp::Unavailable { cause, remedy }) => {
+                warn!(cause, remedy, "Media go through the kernel's sockets (epoll), since AF_XDP cannot be had.");
+                (sockets, workers)
+            }
+        }
+    }
+}
+
+/// Workers where a card's queues are read: one for each, unless the configuration says how many.
+pub fn xdp_workers(media: &Media) -> u16 {
+    match media.workers {
+        0 => u16::try_from(media.xdp_queues.len()).unwrap_or(u16::MAX),
+        workers => workers,
+    }
+}
+
+fn spin(media: &Media) -> Duration {
+    Duration::from_micros(media.spin_us.into())
+}
+
 impl MediaPlane {
     /// Starts `workers` threads, which share `range` as [`Ports`] splits it. Must be called within the runtime.
-    pub fn start(clock: Clock, range: &RangeInclusive<u16>, workers: u16) -> io::Result<Self> {
+    pub fn start(clock: Clock, range: &RangeInclusive<u16>, workers: u16, backend: Backend) -> io::Result<Self> {
         let ports = Ports::new(range, workers);
         let (ready, noticed) = notice()?;
+        let Backend { spin, mut card } = backend;
+        let mut lanes = card.as_mut().map_or_else(Vec::new, |card| std::mem::take(&mut card.lanes)).into_iter();
         let threads = (0..workers)
-            .map(|worker| Thread::start(clock, worker, ports.slots(worker), ready.clone()))
+            .map(|worker| Thread::start(clock, spin, worker, ports.slots(worker), (ready.clone(), lanes.next())))
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads, noticed, refused: HashSet::new(), own_events: VecDeque::new() })
+        Ok(Self { threads, noticed, refused: HashSet::new(), own_events: VecDeque::new(), _card: card })
     }
 
     /// Hands a command to its worker, which takes it after the next [`MediaPlane::wake`] at the latest.
@@ -160,14 +211,31 @@ impl MediaCounters {
 }
 
 impl Thread {
-    fn start(clock: Clock, worker: u16, share: (u16, u32), ready: Ready) -> io::Result<Self> {
+    /// `share`: first port and number of slots; `lane`: the queue that it reads besides its sockets.
+    fn start(
+        clock: Clock,
+        spin: Duration,
+        worker: u16,
+        share: (u16, u32),
+        (ready, lane): (Ready, Option<xdp::Lane>),
+    ) -> io::Result<Self> {
         let (commands, worker_commands) = RingBuffer::new(MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);
         let (worker_events, events) = RingBuffer::new(MEDIA_EVENTS_MAX);
         let wake = Wake::new()?;
         let published = Arc::new(Published::default());
         let rings = Rings { commands: worker_commands, wake: wake.clone(), events: worker_events, ready };
-        let io = epoll::Io::new(share, &wake)?;
-        let event_loop = EventLoop::new(clock, Worker::new(worker, share.1), io, rings, Arc::clone(&published));
+        let (machine, sockets) = (Worker::new(worker, share.1), epoll::Io::new(share, &wake)?);
+        let run: Box<dyn FnOnce() + Send> = match lane {
+            None => {
+                let event_loop = EventLoop::new(clock, machine, sockets, rings, Arc::clone(&published), spin);
+                Box::new(|| event_loop.run())
+            }
+            Some(lane) => {
+                let io = xdp::Io::new(sockets, lane, share)?;
+                let event_loop = EventLoop::new(clock, machine, io, rings, Arc::clone(&published), spin);
+                Box::new(|| event_loop.run())
+            }
+        };
         let (confined, missing) = sync_channel(1);
         let own_wake = wake.clone();
         let handle = std::thread::Builder::new().name(format!("media-{worker}")).spawn(move || {
@@ -175,7 +243,7 @@ impl Thread {
             // Who started this thread waits for it.
             let _ = confined.send(sandbox::confine_media_thread(own_wake.as_fd()));
             drop(confined);
-            event_loop.run();
+            run();
         })?;
         let missing = missing.recv().map_err(|_| io::Error::other("a thread has ended before it began"))?;
         let (commands, handle) = (Some(commands), Some(handle));
@@ -229,10 +297,7 @@ fn pin(worker: u16) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::{IpAddr, Ipv4Addr, UdpSocket},
-        time::Duration,
-    };
+    use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
     use super::*;
     use crate::{
@@ -327,7 +392,7 @@ mod tests {
     impl Call {
         fn start() -> Self {
             let range = free_ports(8);
-            let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+            let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
             let mut ports = Ports::new(&range, 1);
             let legs = [ports.take(0).unwrap(), ports.take(0).unwrap()];
             let devices = [Device::new(Suite::AesCm128HmacSha1_80, 1), Device::new(Suite::AeadAes256Gcm, 2)];
@@ -474,7 +539,7 @@ mod tests {
     #[tokio::test]
     async fn bursts_of_large_pictures_and_their_rtcp_pass_between_ipv4_and_ipv6_on_ports_of_their_own() {
         let range = free_ports(8);
-        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
         let mut ports = Ports::new(&range, 1);
         let ips = [LOCALHOST, IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
         let legs = ips.map(|_| ports.take(0).unwrap());
@@ -526,13 +591,21 @@ mod tests {
     async fn a_port_in_use_fails_to_open_and_still_closes() {
         let range = free_ports(2);
         let _holder = UdpSocket::bind((LOCALHOST, *range.end())).unwrap();
-        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
         let leg = Ports::new(&range, 1).take(0).unwrap();
         plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
         plane.send(0, Command::Close { leg }).unwrap();
         assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
+    }
+
+    #[test]
+    fn a_card_has_a_worker_for_each_queue_unless_the_configuration_says_how_many() {
+        for (keys, workers) in [("", 1), ("xdp_queues = [4, 0, 7]", 3), ("xdp_queues = [4, 0]\nworkers = 5", 5)] {
+            let text = format!("[media]\n{keys}\n[company]\nname = \"x\"\nregion = \"US\"\n");
+            assert_eq!(xdp_workers(&crate::config::parse(&text).unwrap().0.media), workers, "{keys}");
+        }
     }
 
     /// A plane whose one worker never takes a command, and that worker's ends of the rings.
@@ -543,7 +616,8 @@ mod tests {
         let (commands, missing) = (Some(commands), Vec::new());
         let thread = Thread { commands, is_to_wake: false, wake, events, published, missing, handle: None };
         let (ready, noticed) = notice().unwrap();
-        let plane = MediaPlane { threads: vec![thread], noticed, refused: HashSet::new(), own_events: VecDeque::new() };
+        let (refused, own_events) = (HashSet::new(), VecDeque::new());
+        let plane = MediaPlane { threads: vec![thread], noticed, refused, own_events, _card: None };
         (plane, worker_commands, (worker_events, ready))
     }
 

@@ -52,6 +52,11 @@ impl AsFd for Wake {
 pub(super) struct Ready(Arc<OwnedFd>);
 
 impl Ready {
+    /// Of one end of a socket pair, which must not block.
+    pub(super) fn new(end: StdUnixStream) -> Self {
+        Self(Arc::new(end.into()))
+    }
+
     /// What finds no room is not missed: the notices before it have not been read yet.
     pub(super) fn notify(&self) {
         let _ = retry_on_intr(|| send(&self.0, &[0], SendFlags::NOSIGNAL));
@@ -83,5 +88,5 @@ pub(super) fn notice() -> io::Result<(Ready, Noticed)> {
     for end in [&there, &here] {
         end.set_nonblocking(true)?;
     }
-    Ok((Ready(Arc::new(there.into())), Noticed(UnixStream::from_std(here)?)))
+    Ok((Ready::new(there), Noticed(UnixStream::from_std(here)?)))
 }
