@@ -134,6 +134,8 @@ pub(super) struct Call {
     pub is_failure_untold: bool,
     pub(super) cdr: Cdr,
     is_recorded: bool,
+    /// It is to take the place of a leg in another call.
+    pub takes_over: bool,
     /// Media worker of all legs of this call.
     pub worker: u16,
     /// The transfer that this call is part of now.
@@ -225,6 +227,7 @@ impl Call {
             cdr,
             is_recorded: false,
             worker,
+            takes_over: false,
             transfer: None,
             transfers: 0,
             referred_by: None,

@@ -118,6 +118,7 @@ impl Call {
     /// its offer is unusable.
     pub(super) fn taking_over(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
+        call.takes_over = true;
         if let Err((failure, warning)) = call.read_offer(ctx) {
             call.fail(ctx, &failure, warning.as_deref());
         }
