@@ -4,6 +4,7 @@ use super::{
     ALICE_FROM,
     bench::{BOB, Bench, CONFIG, Leg, SDP, TRUNK, binding, udp, user},
     from_alice, invite,
+    transfer::{assert_taken_on, escaped, replaces},
 };
 use crate::{
     call::{BarredView, Input},
@@ -164,6 +165,61 @@ fn calls_within_a_minute_are_counted_and_denied_ones_are_not() {
     }
     b.pass(60_000);
     assert!(busy_call(&mut b, "92025550177"));
+}
+
+#[test]
+fn a_helpline_is_reached_over_a_trunk_that_is_being_emptied_and_nothing_else_is() {
+    let mut b = bench("", "");
+    b.input(Input::DrainTrunk { trunk: "carrier".to_owned(), is_draining: true });
+    assert!(!busy_call(&mut b, "92025550177"));
+    assert_eq!(answer_to_alice(&mut b), (480, "Every Trunk Is Draining".to_owned()));
+    assert!(busy_call(&mut b, "988"));
+}
+
+#[test]
+fn a_call_that_never_leaves_counts_against_no_limit() {
+    let mut b = bench("", "[calling]\ncalls_per_minute = 1\n");
+    for _ in 0..3 {
+        // No trunk has TLS.
+        invite(&mut b, from_alice(1000, 1), "sips:92025550177@pbx.example.com", ALICE_FROM, "");
+        assert!(answer_to_alice(&mut b).0 >= 400);
+    }
+    assert!(busy_call(&mut b, "92025550177"));
+    assert!(!busy_call(&mut b, "92025550177"));
+    assert_eq!(answer_to_alice(&mut b), (403, "Too Many Outside Calls A Minute".to_owned()));
+}
+
+/// Calls outside; the carrier answers, and the caller is told.
+fn talk(b: &mut Bench, callee: &str) -> Leg {
+    b.sent.clear();
+    call(b, callee, "");
+    let sent = b.take_request("INVITE", TRUNK);
+    b.accept(&sent, callee, SDP);
+    let alice = from_alice(1000, 1);
+    let ok = b.take_response("INVITE", &alice.remote.to_string(), 200);
+    let leg = Leg::of_caller(alice, &ok);
+    b.acknowledge(&leg, 1, "");
+    leg
+}
+
+#[test]
+fn two_parties_outside_count_as_two_after_a_user_has_joined_them() {
+    let mut b = bench("rates = { \"+\" = \"1\" }", "[calling]\nconcurrent_calls = 3\n");
+    let (first, second) = (talk(&mut b, "92025550177"), talk(&mut b, "92025550178"));
+    b.sent.clear();
+    let target = format!("<sip:1@pbx.example.com?Replaces={}>", escaped(&replaces(&second)));
+    assert_taken_on(&mut b, &first, 2, &target);
+    for _ in 0..2 {
+        let reoffer = b.take_request("INVITE", TRUNK);
+        b.accept(&reoffer, "", SDP);
+    }
+    assert_eq!(b.core.trunks()[0].calls, 1);
+    // One more is possible, and not two.
+    call(&mut b, "92025550179", "");
+    b.take_request("INVITE", TRUNK);
+    call(&mut b, "92025550170", "");
+    let refused = b.sent.iter().any(|(_, m)| m.reason_phrase() == "Too Many Outside Calls At Once");
+    assert!(refused, "{}", b.told());
 }
 
 #[test]
