@@ -5,17 +5,19 @@ use tracing::error;
 use super::Core;
 use crate::{
     call::{
-        call::{Call, Caller},
+        call::{Call, Caller, State},
         fork::{Attempt, Outside, Plan},
         interface::BarredView,
+        leg::Peer,
         trunks::Condition,
     },
     config::calling::Money,
     policy::{
         number::{self, Destination},
         outside::{self, Denial, LIMITS, Used},
+        routing::Target,
     },
-    types::Transport,
+    types::{Transport, limits::ONWARD_CALLS_MAX},
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
@@ -51,6 +53,56 @@ impl Core {
         plan.outside =
             Some(Outside { user: Some(user.to_owned()), number: number.to_owned(), destination, trunk: None });
         Ok(plan)
+    }
+
+    /// The trunk that has a number of ours, or the final answer. Nobody pays but the trunk.
+    pub(super) fn plan_onward(
+        &mut self,
+        trunk: usize,
+        number: &str,
+        is_secure: bool,
+        caller: &Caller,
+    ) -> Result<Plan, (u16, &'static str)> {
+        let source = match caller.peer {
+            Peer::Trunk(source) => Some(source),
+            Peer::Device(_) | Peer::Unknown => None,
+        };
+        let (region, used) = (self.site.region(), self.used_on(trunk));
+        outside::onward(number, source, trunk, used, (&self.ctx.config, region), &mut |_| {})?;
+        if is_secure && self.ctx.trunks.trunk(trunk).transport != Some(Transport::Tls) {
+            return Err((480, "No Secure Way To This Number"));
+        }
+        if self.ctx.trunks.condition(trunk, &self.ctx.listeners) == Condition::Draining {
+            return Err((480, "The Trunk Is Draining"));
+        }
+        if source.is_some() && self.seems_to_loop(number, caller) {
+            return Err((482, "Loop Detected"));
+        }
+        let destination = number::destination(number, region);
+        let mut plan = Plan::number(number, [Attempt::Trunk { index: trunk, number: number.to_owned() }]);
+        plan.outside = Some(Outside { user: None, number: number.to_owned(), destination, trunk: None });
+        Ok(plan)
+    }
+
+    /// Whether a caller is calling the same number so often at once that it must be one call, which comes back again and again
+    /// from servers that do not count Max-Forwards.
+    fn seems_to_loop(&self, number: &str, caller: &Caller) -> bool {
+        let is_same = |call: &&Call| {
+            let is_onward = |outside: &Outside| outside.user.is_none() && outside.number == number;
+            call.state == State::Setup
+                && call.caller.user == caller.user
+                && call.plan.outside.as_ref().is_some_and(is_onward)
+        };
+        number::is_number(&caller.user)
+            && self.calls.values().map(|call| &**call).filter(is_same).count() >= ONWARD_CALLS_MAX
+    }
+
+    /// Who calls, where a trunk's call goes on to another trunk: what is behind a trunk of our own is shown the number that the
+    /// first trunk has shown, and a carrier one that is the company's.
+    pub(super) fn show_onward(&self, caller: &mut Caller, target: &Target) {
+        let (Peer::Trunk(_), Target::Onward { trunk, number }) = (&caller.peer, target) else { return };
+        let is_carrier = self.ctx.trunks.trunk(*trunk).reaches_pstn;
+        caller.direct_line = Some(if is_carrier { number } else { &caller.user }.clone());
     }
 
     fn deny(&mut self, user: &str, denial: Denial) -> (u16, &'static str) {

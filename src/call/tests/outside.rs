@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     call::{BarredView, Input},
+    types::limits::ONWARD_CALLS_MAX,
     wire::sip::{Message, Name},
 };
 
@@ -283,4 +284,109 @@ fn a_forwarded_call_counts_for_the_user_who_forwards() {
         }
     }
     assert_eq!(b.core.barred(), [BarredView { user: "bob".to_owned(), costly_calls: 2 }]);
+}
+
+// On to another trunk (the inbound map).
+
+const BRANCH: &str = "203.0.113.30:5060";
+
+/// Numbers of ours behind a trunk that is a telephone system, and behind the carrier itself.
+fn bench_with_map(keys: &str) -> Bench {
+    let tables = format!(
+        "[trunk.branch]\nhost = \"203.0.113.30\"\nport = 5060\ntransport = \"udp\"\nencryption = \"off\"\n{keys}\n\
+         [inbound.branch]\nnumbers = [\"+12025553*\"]\nto = \"trunk:branch\"\n\
+         [inbound.back]\nnumbers = [\"+12025554*\"]\nto = \"trunk:carrier\"\n\
+         [inbound.bob]\nnumbers = [\"+12025553111\"]\nto = \"user:bob\"\n"
+    );
+    bench("", &tables)
+}
+
+/// An INVITE of the trunk at `from`; returns its Call-ID.
+fn trunk_calls(b: &mut Bench, from: &str, number: &str, extra: &str) -> String {
+    let uri = format!("sip:{number}@pbx.example.com");
+    let call_id = format!("call-{}", b.serial);
+    let identity = (format!("<sip:+14155550123@203.0.113.5>;tag={call_id}"), format!("<{uri}>"));
+    b.request(udp(from), ("INVITE", &uri), (&identity.0, &identity.1), (&call_id, 1), (extra, SDP));
+    call_id
+}
+
+fn answer_to(b: &mut Bench, to: &str) -> (u16, String) {
+    let answer = b.take_response("INVITE", to, 300);
+    (answer.status(), answer.reason_phrase().to_owned())
+}
+
+#[test]
+fn a_call_to_a_number_of_the_map_goes_on_to_the_trunk_behind_which_it_is() {
+    let mut b = bench_with_map("pstn = false\nnumber_form = \"national\"");
+    trunk_calls(&mut b, TRUNK, "2025553001", "");
+    let sent = b.take_request("INVITE", BRANCH);
+    assert_eq!(sent.1.request_uri(), "sip:2025553001@203.0.113.30;user=phone");
+    assert_eq!(header(&sent.1, Name::From), "<sip:4155550123@pbx.example.com;user=phone>", "who calls");
+    assert_eq!(sent.1.header(Name::MaxForwards), Some("69"));
+    b.accept(&sent, "branch", SDP);
+    b.take_request("ACK", BRANCH);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    b.within(&trunk, "BYE", 2, "", "");
+    let bye = b.take_request("BYE", BRANCH);
+    b.answer(&bye, 200, "", "", "");
+    let cdr = b.cdrs.last().unwrap();
+    assert_eq!((cdr.trunk.as_deref(), cdr.answered_by.as_deref()), (Some("branch"), Some("+12025553001")));
+    assert!(b.core.barred().is_empty());
+    trunk_calls(&mut b, TRUNK, "+12025553111", "");
+    b.take_request("INVITE", BOB);
+}
+
+#[test]
+fn no_call_goes_back_to_its_trunk_or_past_the_limits_of_the_next_one() {
+    let mut b = bench_with_map("pstn = false\nconcurrent_calls = 1\nblocked_prefixes = [\"+120255530\"]");
+    trunk_calls(&mut b, TRUNK, "+12025554001", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (482, "Loop Detected".to_owned()));
+    trunk_calls(&mut b, BRANCH, "+12025553101", "");
+    assert_eq!(answer_to(&mut b, BRANCH), (482, "Loop Detected".to_owned()));
+    trunk_calls(&mut b, TRUNK, "+12025553001", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (503, "Trunk May Not Carry This Call".to_owned()), "blocked there");
+    trunk_calls(&mut b, TRUNK, "+12025553101", "");
+    b.take_request("INVITE", BRANCH);
+    trunk_calls(&mut b, TRUNK, "+12025553102", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (503, "Trunk May Not Carry This Call".to_owned()), "one at a time");
+    trunk_calls(&mut b, TRUNK, "911", "");
+    assert_eq!(answer_to(&mut b, TRUNK).0, 404);
+    trunk_calls(&mut b, TRUNK, "+442079460123", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (404, "No Such Direct Line".to_owned()), "no number of ours");
+}
+
+#[test]
+fn a_carrier_that_a_call_goes_on_to_is_shown_the_number_that_was_called() {
+    let mut b = bench_with_map("pstn = false");
+    trunk_calls(&mut b, BRANCH, "+12025554001", "");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    assert_eq!(sent.request_uri(), "sip:+12025554001@203.0.113.5;user=phone");
+    assert_eq!(header(&sent, Name::From), "<sip:+12025554001@pbx.example.com;user=phone>");
+}
+
+#[test]
+fn a_call_that_comes_back_again_and_again_ends_although_nobody_counts_its_hops() {
+    let mut b = bench_with_map("pstn = false");
+    for _ in 0..ONWARD_CALLS_MAX {
+        trunk_calls(&mut b, TRUNK, "+12025553001", "");
+        b.take_request("INVITE", BRANCH);
+    }
+    trunk_calls(&mut b, TRUNK, "+12025553001", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (482, "Loop Detected".to_owned()));
+    assert!(b.find_request("INVITE", BRANCH).is_none());
+}
+
+#[test]
+fn what_goes_on_over_a_trunk_with_prices_counts_for_that_trunk() {
+    let mut b = bench_with_map("pstn = false\nrates = { \"+\" = \"1\" }\nspend_per_day = \"1\"");
+    trunk_calls(&mut b, TRUNK, "+12025553001", "");
+    let sent = b.take_request("INVITE", BRANCH);
+    b.accept(&sent, "branch", SDP);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    b.acknowledge(&Leg::of_caller(udp(TRUNK), &ok), 1, "");
+    b.pass(61_000);
+    trunk_calls(&mut b, TRUNK, "+12025553002", "");
+    assert_eq!(answer_to(&mut b, TRUNK).0, 503);
 }
