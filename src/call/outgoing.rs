@@ -157,7 +157,7 @@ impl Invite<'_> {
         let (request_uri, to, from) = self.parties(ctx);
         let mut request =
             RequestBuilder::new("INVITE", &request_uri).header("Via", via).header("Max-Forwards", self.max_forwards());
-        for hop in self.route() {
+        for hop in self.route(ctx) {
             request = request.header("Route", hop);
         }
         let mut request = request
@@ -205,11 +205,13 @@ impl Invite<'_> {
         }
     }
 
-    /// The proxies on the way to a device (RFC 3327 section 5.3).
-    fn route(&self) -> &[String] {
+    /// The proxies on the way to a device (RFC 3327 section 5.3) or through a carrier that we are registered at (RFC 3608).
+    fn route<'r>(&'r self, ctx: &'r Context) -> &'r [String] {
         match self.attempt {
             Attempt::Contact { binding, .. } => &binding.path,
-            Attempt::Trunk { .. } | Attempt::Emergency { .. } => &[],
+            Attempt::Trunk { index: trunk, .. } | Attempt::Emergency { trunk, .. } => {
+                ctx.trunks.service_route(*trunk, target_of(&self.leg.flow))
+            }
         }
     }
 
