@@ -21,6 +21,7 @@ mod reach;
 mod resync;
 mod sandbox;
 mod selftest;
+mod stir;
 mod strangers;
 mod streams;
 mod tls;

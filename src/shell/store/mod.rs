@@ -163,6 +163,7 @@ pub(super) mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: None,
             b: None,
         }
