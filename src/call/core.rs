@@ -12,6 +12,7 @@ mod preemption;
 mod reach;
 mod registrations;
 mod resync;
+mod shutdown;
 mod test_call;
 mod transfer;
 mod verification;
@@ -31,7 +32,7 @@ use super::{
     admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
+    context::{ALLOW, Context, Owner, Pending, SHUTTING_DOWN, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
     inspection::Inspections,
@@ -230,6 +231,7 @@ impl Core {
             Input::Unbar { user } => self.ctx.usage.forgive(&user),
             Input::Drain => self.is_draining = true,
             Input::Leave => self.trunk_registrations.leave(now),
+            Input::EndCalls(which) => self.end_calls(which),
             Input::Timeout => self.timeout(),
         }
         self.run_machines();
@@ -542,7 +544,7 @@ impl Core {
     fn admitted(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
         let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
         if self.is_full() && !is_callback() {
-            let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
+            let reason = if self.is_draining { SHUTTING_DOWN } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
         if pending.request.header(Name::Replaces).is_some() {

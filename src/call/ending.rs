@@ -5,7 +5,7 @@ use tracing::info;
 use super::{
     call::{Call, State},
     cdr::EndedBy,
-    context::Context,
+    context::{Context, SHUTTING_DOWN},
     emergency_call,
     fork::{Branch, Failure, Progress},
 };
@@ -79,6 +79,15 @@ impl Call {
                 self.fail(ctx, &failure, None);
             }
             State::Answered(_) => self.end_because(ctx, EndedBy::Server, (503, "Preempted"), PREEMPTION.to_owned()),
+            State::Ended => {}
+        }
+    }
+
+    /// Ends this call because the server ends.
+    pub(super) fn shut_down(&mut self, ctx: &mut Context) {
+        match self.state {
+            State::Setup => self.fail(ctx, &Failure::new(503, SHUTTING_DOWN), None),
+            State::Answered(_) => self.hang_up(ctx, EndedBy::Server, 503, SHUTTING_DOWN),
             State::Ended => {}
         }
     }

@@ -56,6 +56,6 @@ pub use core::Core;
 pub use interface::{
     BarredView, CallDetail, CallView, CertificateReply, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
     LegDetail, LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome,
-    SyncRefusal, TestCall, TestRefusal, TrunkView,
+    SyncRefusal, TestCall, TestRefusal, TrunkView, Which,
 };
 pub use notification::Notice;

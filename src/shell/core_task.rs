@@ -11,6 +11,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior},
 };
+use tracing::{error, info};
 
 use crate::{
     call::{
@@ -39,6 +40,8 @@ use super::{
 pub const MAILBOX_MAX: usize = 4_096;
 /// Messages of one turn.
 const BATCH_MAX: usize = 256;
+/// How often media workers are asked whether they turn, where no service manager says how often it wants to know.
+const PULSE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What reaches the core's task.
 #[derive(Debug)]
@@ -98,6 +101,8 @@ pub type InspectionResult = Result<Box<CallDetail>, InspectionRefusal>;
 pub struct Stats {
     pub counters: Counters,
     pub calls: usize,
+    /// These, and calls whose last requests have no answer yet.
+    pub open_calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
     pub trunks: Vec<TrunkView>,
@@ -127,6 +132,8 @@ pub struct CoreTask {
     last_order: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
+    /// Which workers did not answer when they were last asked.
+    late_workers: Vec<u16>,
 }
 
 /// What the core's outputs go to.
@@ -171,13 +178,14 @@ impl CoreTask {
             test_calls: HashMap::new(),
             last_order: 0,
             wake_at: None,
+            late_workers: Vec::new(),
         }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
     pub async fn run(mut self) -> Result<(), Failure> {
         let mut letters = Vec::with_capacity(BATCH_MAX);
-        let mut watchdog = systemd::watchdog_interval().map(watchdog);
+        let mut pulse = pulse(systemd::watchdog_interval().unwrap_or(PULSE_INTERVAL));
         self.drain()?;
         loop {
             self.finish_batch()?;
@@ -187,7 +195,7 @@ impl CoreTask {
                 event = self.outside.media.next_event() => self.input(Input::Media(event.ok_or_else(worker_ended)?))?,
                 () = sleep(self.wake_at.map(|at| at.since(now))) => self.input(Input::Timeout)?,
                 released = self.held.next() => self.batch.outgoing.extend(released),
-                () = tick(watchdog.as_mut()) => systemd::ping_watchdog(),
+                _ = pulse.tick() => self.take_pulse(),
             }
             for letter in letters.drain(..) {
                 if self.open(letter)? == Turn::Stop {
@@ -195,6 +203,24 @@ impl CoreTask {
                 }
             }
         }
+    }
+
+    /// The service manager is told that the server lives while every media worker answers. That this task turns, and with it
+    /// signalling, is shown by the telling.
+    fn take_pulse(&mut self) {
+        let late = self.outside.media.ask_pulse();
+        if late.is_empty() {
+            systemd::ping_watchdog();
+        }
+        if late == self.late_workers {
+            return;
+        }
+        if late.is_empty() {
+            info!("Every media worker answers again.");
+        } else {
+            error!(workers = ?late, "Media workers do not answer: the service manager is not told any more that the server lives.");
+        }
+        self.late_workers = late;
     }
 
     fn open(&mut self, letter: ToCore) -> Result<Turn, Failure> {
@@ -318,6 +344,7 @@ impl CoreTask {
                 let stats = Stats {
                     counters: self.core.counters(),
                     calls: self.core.live_calls(),
+                    open_calls: self.core.open_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                     trunks: self.core.trunks(),
@@ -366,17 +393,10 @@ fn worker_ended() -> Failure {
     Failure::Internal("a media worker has ended; the log says why. Calls cannot go on without it.".to_owned())
 }
 
-fn watchdog(period: Duration) -> Interval {
-    let mut watchdog = tokio::time::interval(period);
-    watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    watchdog
-}
-
-async fn tick(watchdog: Option<&mut Interval>) {
-    match watchdog {
-        Some(watchdog) => drop(watchdog.tick().await),
-        None => std::future::pending().await,
-    }
+fn pulse(period: Duration) -> Interval {
+    let mut pulse = tokio::time::interval(period);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse
 }
 
 async fn sleep(duration: Option<Duration>) {
