@@ -32,9 +32,10 @@ pub(super) fn add(
     }
 }
 
-/// `None`: there is no key, or one of the two numbers is none of E.164.
+/// `None`: there is no key, one of the two numbers is none of E.164, or the caller does not want the callee to know it, who could
+/// read it in the signature.
 fn sign(ctx: &mut Context, call: &Call, trunk: usize, number: &str) -> Option<String> {
-    ctx.signer.as_ref()?;
+    ctx.signer.as_ref().filter(|_| !call.caller.is_private)?;
     let shown = caller_number(ctx.trunks.trunk(trunk), &call.caller);
     let digits = |number: &str| number::is_e164(number).then(|| number.trim_start_matches('+').to_owned());
     let claims = Claims {

@@ -261,12 +261,12 @@ fn a_users_call_to_a_carrier_is_signed_in_full() {
 }
 
 #[test]
-fn an_emergency_call_and_a_call_inside_are_not_signed() {
+fn emergency_calls_calls_inside_and_those_of_anonymous_callers_are_not_signed() {
     let (mut b, _) = signing(CONFIG);
     let alice = from_alice(1000, 1);
     b.register(alice, "alice");
-    for (called, at) in [("911", TRUNK), ("1002", BOB)] {
-        invite(&mut b, alice, &format!("sip:{called}@pbx.example.com"), super::ALICE_FROM, "");
+    for (called, extra, at) in [("911", "", TRUNK), ("1002", "", BOB), ("+12025550177", "Privacy: id\n", TRUNK)] {
+        invite(&mut b, alice, &format!("sip:{called}@pbx.example.com"), super::ALICE_FROM, extra);
         assert_eq!(b.take_request("INVITE", at).1.header_text("Identity"), None, "{called}");
     }
 }
