@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     media::{self, LegReport, Silence},
-    policy::security::LegSecurity,
+    policy::{security::LegSecurity, stir::Verification},
     sip::{
         dialog::{Dialog, is_sips},
         registrar::Binding,
@@ -44,6 +44,8 @@ pub(super) struct Caller {
     pub direct_line: Option<String>,
     /// The callee is not to know who calls (RFC 3323).
     pub is_private: bool,
+    /// Whether the number is the caller's own, as far as this server has found out.
+    pub verification: Option<Verification>,
 }
 
 impl Caller {

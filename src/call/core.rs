@@ -15,6 +15,7 @@ mod resync;
 mod shutdown;
 mod test_call;
 mod transfer;
+mod verification;
 mod views;
 
 use std::{
@@ -48,6 +49,7 @@ use super::{
     trunk_registrations::TrunkRegistrations,
     trunks::Trunks,
     usage::Usage,
+    verification::Verifications,
 };
 use crate::{
     config::Directory,
@@ -68,6 +70,7 @@ use crate::{
     types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
+        passport::Signer,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
     },
 };
@@ -100,6 +103,7 @@ pub struct Core {
     resyncs: Resyncs,
     inspections: Inspections,
     subscriptions: Subscriptions,
+    verifications: Verifications,
     trunk_registrations: TrunkRegistrations,
     trunk_pings: TrunkPings,
     /// The mailbox of each user, as an external system last reported it.
@@ -139,6 +143,7 @@ impl Core {
             ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
             usage: Usage::default(),
+            signer: None,
             config,
             directory,
             listeners,
@@ -171,6 +176,7 @@ impl Core {
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            verifications: Verifications::default(),
             trunk_registrations,
             trunk_pings,
             mailboxes: HashMap::new(),
@@ -191,6 +197,11 @@ impl Core {
         core
     }
 
+    /// Signs calls to carriers from now on.
+    pub fn sign_with(&mut self, signer: Signer) {
+        self.ctx.signer = Some(signer);
+    }
+
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
         let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
@@ -208,6 +219,7 @@ impl Core {
                     self.trunk_registrations.resolved(&self.ctx, trunk);
                 }
             }
+            Input::Certificate { query, reply } => self.certificate_arrived(query, reply),
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
@@ -362,7 +374,9 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) || self.verifications.holds(txn) => {
+                self.given_up(txn, "");
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.invites.remove(&txn);
@@ -379,6 +393,9 @@ impl Core {
 
     /// Whoever sent this INVITE no longer waits for its answer.
     fn given_up(&mut self, txn: TxnId, reason: &str) {
+        if self.waiting_given_up(txn) {
+            return;
+        }
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
             (State::Setup, Side::A) => {
                 reason.clone_into(&mut call.reason);
@@ -504,7 +521,7 @@ impl Core {
         if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
-        let Some(caller) = self.identify(&pending) else { return };
+        let Some(mut caller) = self.identify(&pending) else { return };
         let of_account = match caller.peer {
             Peer::Trunk(trunk) => self.called_at_account(trunk, &pending.request),
             Peer::Device(_) | Peer::Unknown => None,
@@ -513,16 +530,27 @@ impl Core {
             Some((dialled, uri)) => (dialled, uri.clone()),
             None => (dialled, pending.request.request_uri().to_owned()),
         };
-        let is_full = self.is_draining || self.live_calls >= self.calls_max;
+        match self.verify(&pending, &mut caller, dialled) {
+            Some(passport) => self.await_certificate(pending, caller, uri, passport),
+            None => self.admitted(pending, caller, dialled, &uri),
+        }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.is_draining || self.live_calls >= self.calls_max
+    }
+
+    /// Who calls, and what is known of the number, is settled. `uri`: what was called.
+    fn admitted(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
         let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
-        if is_full && !is_callback() {
+        if self.is_full() && !is_callback() {
             let reason = if self.is_draining { SHUTTING_DOWN } else { "Too Many Calls" };
             return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
         }
         if pending.request.header(Name::Replaces).is_some() {
             return self.replace(pending, caller);
         }
-        self.route(pending, caller, dialled, &uri);
+        self.route(pending, caller, dialled, uri);
     }
 
     fn refuse(&mut self, pending: &Pending, refusal: &Refusal) {
@@ -828,6 +856,7 @@ impl Core {
         self.trunk_registrations.timeout(now);
         self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
+        self.end_late_verifications();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -850,7 +879,8 @@ impl Core {
         };
         let flows = self.keep_alives.next_timeout();
         let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
-        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows];
+        let verifications = self.verifications.next_timeout();
+        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows, verifications];
         others.into_iter().chain(trunks).flatten().min()
     }
 

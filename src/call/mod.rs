@@ -40,6 +40,7 @@ mod received_history;
 mod refer;
 mod resync;
 mod session_timer;
+mod signature;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -48,12 +49,13 @@ mod trunk_registrations;
 mod trunks;
 mod update;
 mod usage;
+mod verification;
 
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    BarredView, CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail,
-    LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall,
-    TestRefusal, TrunkView, Which,
+    BarredView, CallDetail, CallView, CertificateReply, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
+    LegDetail, LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome,
+    SyncRefusal, TestCall, TestRefusal, TrunkView, Which,
 };
 pub use notification::Notice;

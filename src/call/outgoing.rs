@@ -15,6 +15,7 @@ use super::{
     passed_headers::PassedHeaders,
     pbx,
     provisional::RELIABLE,
+    signature,
     trunks::Reach,
 };
 use crate::{
@@ -191,9 +192,10 @@ impl Invite<'_> {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { index, .. }, _) => {
+            (Attempt::Trunk { index, number }, _) => {
                 let identity = Identity::to_trunk(&ctx.config, ctx.trunks.trunk(*index), &self.call.caller);
-                with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
+                let request = signature::add(ctx, self.call, *index, number, identity.assert(request));
+                with_offer(self.passed_headers().add_to_request(request), self.offer)
             }
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
                 if let Some(referrer) = &self.call.referred_by {

@@ -14,7 +14,7 @@ use super::{
     IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
     Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups, inbound,
     reader::{Fault, Section},
-    value,
+    stir, value,
 };
 use crate::{
     policy::number::NumberForm,
@@ -46,6 +46,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
     let inbound = inbound::read(root.section("inbound"));
+    let stir = stir::read(root.section("stir"));
     let config = Config {
         server,
         sip,
@@ -63,6 +64,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         log,
         groups,
         inbound,
+        stir,
     };
     checks::voicemail(&dialing_section, &config);
     config

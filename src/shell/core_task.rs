@@ -30,6 +30,7 @@ use super::{
     media_io::MediaPlane,
     notifier::Notifier,
     resolve::Resolver,
+    stir::Certificates,
     store::thread::StoreHandle,
     systemd,
     transport::Transports,
@@ -144,6 +145,7 @@ pub struct Outside {
     pub store: StoreHandle,
     pub resolver: Resolver,
     pub notifier: Notifier,
+    pub certificates: Certificates,
 }
 
 /// Outputs of one turn.
@@ -258,6 +260,7 @@ impl CoreTask {
                 }
                 Output::Close { flow } => self.batch.outgoing.push(Outgoing::Close(flow.connection)),
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
+                Output::FetchCertificate { query, place } => self.outside.certificates.fetch(query, place),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),

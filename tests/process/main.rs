@@ -22,6 +22,7 @@ mod resync;
 mod sandbox;
 mod selftest;
 mod service;
+mod stir;
 mod strangers;
 mod streams;
 mod tls;

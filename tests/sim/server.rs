@@ -353,7 +353,7 @@ impl Server {
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
                 Output::Inspected { result, .. } => self.inspected.push(result),
-                Output::TestCalled { .. } => {}
+                Output::TestCalled { .. } | Output::FetchCertificate { .. } => {}
                 Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {

@@ -14,7 +14,7 @@ use super::{
     Core, emergency_plan,
 };
 use crate::{
-    policy::emergency::{self, Class, Decision, Dialled, Situation, Source},
+    policy::emergency::{self, Class, Decision, Dialled, Situation, Source, texts::Language},
     types::{ConnectionId, Duration, Flow, Transport},
     wire::sdp,
 };
@@ -50,7 +50,8 @@ impl Core {
         };
         let (id, plan) = (self.next_id(), emergency_plan(&route));
         let source_ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let origin = Origin { aor: OPERATOR.to_owned(), device: None, source_ip, has_location: false };
+        let language = Language::accepted(std::iter::empty());
+        let origin = Origin { aor: OPERATOR.to_owned(), device: None, source_ip, has_location: false, language };
         let emergency = Some(EmergencyInfo::new(Class::Test, &dialled, route, origin));
         let caller = Caller {
             peer: Peer::Unknown,
@@ -58,6 +59,7 @@ impl Core {
             display: String::new(),
             direct_line: None,
             is_private: false,
+            verification: None,
         };
         let local = self.ctx.listeners.first().map(|(_, address)| *address);
         let local = local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());

@@ -102,6 +102,7 @@ impl Core {
             && self.timers.is_empty()
             && self.transfers.is_empty()
             && self.waiting.is_empty()
+            && self.verifications.is_empty()
             && self.test_calls.is_empty()
             && self.messages.is_empty()
             && self.notifications.is_empty()

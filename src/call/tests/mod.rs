@@ -34,6 +34,7 @@ mod transfer_features;
 mod trunk_health;
 mod trunk_registrations;
 mod updates;
+mod verification;
 
 use std::net::SocketAddr;
 

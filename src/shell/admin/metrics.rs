@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use crate::{
     call::{TrunkView, quality_totals::QualityTotals},
-    policy::outside::LIMITS,
+    policy::{outside::LIMITS, stir::Verstat},
     shell::core_task::Stats,
     types::{histogram::Histogram, reason::DropCounters},
 };
@@ -59,6 +59,12 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         "calls_denied",
         "Calls outside denied at a limit of their user",
         Labelled { label: "limit", counts: denied },
+    );
+    let verified = Verstat::ALL.map(Verstat::as_str).into_iter().zip(c.verifications).collect();
+    registry.register(
+        "calls_verified",
+        "Calls from trunks by what is known of the caller's number",
+        Labelled { label: "verstat", counts: verified },
     );
     registry.register("users_barred", "Users barred from costly calls now", gauge(stats.barred));
     registry.register(

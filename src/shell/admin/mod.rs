@@ -677,6 +677,7 @@ mod tests {
             "ringdown_trunk_calls_live{trunk=\"carrier\"} 2",
             "ringdown_users_barred 1",
             "ringdown_calls_denied_total{limit=\"costly_calls_per_day\"} 0",
+            "ringdown_calls_verified_total{verstat=\"TN-Validation-Failed\"} 0",
             "ringdown_subscriptions_live 1",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",
@@ -722,6 +723,7 @@ mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: None,
             b: None,
         };
