@@ -5,6 +5,7 @@ mod admission;
 mod branches;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
+mod capacity;
 pub mod cdr;
 mod context;
 mod core;
@@ -49,6 +50,7 @@ mod trunks;
 mod update;
 mod usage;
 
+pub use capacity::{Rejection, WorkerLoads};
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
