@@ -101,8 +101,9 @@ fn measure(options: &Options) -> Result<Report, String> {
         true => bench.ramp(&mut report)?,
         false => report.steps.push(bench.step(options.calls)?),
     }
-    if options.leak_check {
-        bench.check_leaks(&mut report)?;
+    match options.leak_check {
+        true => bench.check_leaks(&mut report)?,
+        false => _ = bench.phones.hold(0, options.rate)?,
     }
     if started.is_some() {
         report.drops = Server::drops();
@@ -146,7 +147,9 @@ impl<'a> Bench<'a> {
             },
         };
         let process = started.map(Server::process).or_else(|| options.pid.map(Process));
-        let phones = Phones::new(clock, exchange, Arc::clone(&voices), Rng::from_small_seed(1));
+        // A server may still know the dialogs of an earlier run.
+        let rng = Rng::from_small_seed(clock.now().unix_ns());
+        let phones = Phones::new(clock, exchange, Arc::clone(&voices), rng);
         Ok(Self { options, phones, voices, process, window: 0 })
     }
 

@@ -199,8 +199,11 @@ impl Report {
             }
         }
         for SetUps { tried, established, refused, time } in self.steps.iter().map(|step| &step.set_ups) {
-            let [p50, p99] = [500, 990].map(|per_mille| time.per_mille_ms(per_mille));
-            write!(out, "set-up: {established} of {tried} calls, p50 {p50:.1} ms, p99 {p99:.1} ms").unwrap();
+            write!(out, "set-up: {established} of {tried} calls").unwrap();
+            if *established > 0 {
+                let [p50, p99] = [500, 990].map(|per_mille| time.per_mille_ms(per_mille));
+                write!(out, ", p50 {p50:.1} ms, p99 {p99:.1} ms").unwrap();
+            }
             refused.iter().for_each(|(status, count)| write!(out, ", {count} answered {status}").unwrap());
             out.push('\n');
         }
