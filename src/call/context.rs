@@ -32,6 +32,9 @@ const UNSENT: &[u8] = b"OPTIONS sip:unsent.invalid SIP/2.0\r\n\r\n";
 /// Extensions this server knows (RFC 3261 section 20.37).
 pub(super) const SUPPORTED: &str = "100rel, timer, replaces";
 
+/// What is refused, and ended, because the server ends.
+pub(super) const SHUTTING_DOWN: &str = "Shutting Down";
+
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
 

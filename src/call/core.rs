@@ -13,6 +13,7 @@ mod preemption;
 mod reach;
 mod registrations;
 mod resync;
+mod shutdown;
 mod test_call;
 mod transfer;
 mod views;
@@ -225,6 +226,7 @@ impl Core {
             Input::Unbar { user } => self.ctx.usage.forgive(&user),
             Input::Drain => self.is_draining = true,
             Input::Leave => self.trunk_registrations.leave(now),
+            Input::EndCalls(which) => self.end_calls(which),
             Input::Timeout => self.timeout(),
         }
         self.run_machines();
@@ -608,7 +610,8 @@ impl Core {
         let (payer, mut caller) = (caller.user_name().map(str::to_owned), caller);
         let is_presented = !matches!(target, Target::Outside(_)) || self.present(&mut caller, &pending.request);
         let mut plan = if is_presented {
-            self.plan(target, uri, is_secure, payer.as_deref())
+            self.show_onward(&mut caller, &target);
+            self.plan(target, uri, is_secure, payer.as_deref(), &caller)
         } else {
             Err((403, "Caller Number Not Allowed"))
         };

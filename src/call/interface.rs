@@ -110,7 +110,16 @@ pub enum Input {
     Drain,
     /// Take the registrations at trunks back: the end is near.
     Leave,
+    /// End the calls that are still live, and tell both sides why; `Ordinary`: all but those of emergencies.
+    EndCalls(Which),
     Timeout,
+}
+
+/// Calls that the end of the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Ordinary,
+    All,
 }
 
 pub enum Output {
@@ -180,6 +189,7 @@ impl fmt::Debug for Input {
             Self::Unbar { user } => write!(f, "Unbar({user})"),
             Self::Drain => f.write_str("Drain"),
             Self::Leave => f.write_str("Leave"),
+            Self::EndCalls(which) => write!(f, "EndCalls({which:?})"),
             Self::Timeout => f.write_str("Timeout"),
         }
     }

@@ -56,6 +56,6 @@ pub use core::Core;
 pub use interface::{
     BarredView, CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail,
     LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall,
-    TestRefusal, TrunkView,
+    TestRefusal, TrunkView, Which,
 };
 pub use notification::Notice;

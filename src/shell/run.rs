@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    call::{Core, Input, Setup},
+    call::{Core, Input, Setup, Which},
     config::{self, Config, Directory, NotifyTarget, Problem},
     sip::registrar::Binding,
     types::{Rng, Secret, Transport},
@@ -59,6 +59,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// Trunks may take this long to say that this server is no longer registered there.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers may take this long to confirm that their call has ended: a BYE that is lost is sent again.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is still queued for peers at the very end may take this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -236,7 +238,8 @@ impl Server {
         if self.none_within(DRAIN_TIMEOUT, |stats| stats.calls).await {
             return;
         }
-        warn!("Calls were still live when the time to drain was up.");
+        warn!("Calls were still live when the time to drain was up; all but emergency calls are ended.");
+        let _ = self.to_core.send(ToCore::Input(Input::EndCalls(Which::Ordinary))).await;
         self.end_emergency_calls(self.emergency_drain.saturating_sub(DRAIN_TIMEOUT)).await;
     }
 
@@ -260,8 +263,12 @@ impl Server {
         tokio::time::timeout(time, drained).await.is_ok()
     }
 
-    /// Ends: the last answers leave, every port closes, the store is written.
+    /// Ends: calls that are still live are hung up, the last answers leave, every port closes, the store is written.
     pub async fn end(self) -> Result<(), Failure> {
+        let _ = self.to_core.send(ToCore::Input(Input::EndCalls(Which::All))).await;
+        if !self.none_within(HANG_UP_TIMEOUT, |stats| stats.open_calls).await {
+            warn!("A peer has not confirmed in time that its call has ended.");
+        }
         let _ = self.to_core.send(ToCore::Stop).await;
         let core = self.core.await;
         if let Some(admin) = self.admin {
@@ -348,6 +355,8 @@ pub fn store_failure(error: &StoreError) -> Failure {
         }
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
+        | StoreError::OpenKeyFile { .. }
+        | StoreError::KeyMissing { .. }
         | StoreError::WrongKey
         | StoreError::Damaged { .. }
         | StoreError::DamagedAddress { .. }

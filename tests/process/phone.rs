@@ -214,10 +214,11 @@ impl Phone {
         self.respond(request, "");
     }
 
-    /// Waits for the other side's BYE.
-    pub(crate) fn wait_bye(&mut self) {
+    /// Waits for the other side's BYE, and answers it.
+    pub(crate) fn wait_bye(&mut self) -> Message {
         let bye = self.wait(|m| m.method() == Some(Method::Bye));
         self.respond(&bye, "");
+        bye
     }
 
     /// Waits for a NOTIFY and answers it at once. Returns its Event value.

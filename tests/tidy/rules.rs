@@ -272,7 +272,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 49] = [
+const WRAPPERS: [(&str, &[&str]); 51] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell"]),
@@ -302,6 +302,8 @@ const WRAPPERS: [(&str, &[&str]); 49] = [
     ("serde_json", &["shell"]),
     ("jiff", &["wire/pidf.rs", "shell"]),
     ("clap", &["shell/cli"]),
+    ("clap_complete", &["shell/cli/completions.rs"]),
+    ("clap_mangen", &["shell/cli/manual.rs"]),
     ("tokio", &["shell"]),
     ("tokio_rustls", &["shell"]),
     ("rustls", &["shell"]),

@@ -6,7 +6,7 @@ use super::{
     super::{
         call::{Call, State},
         capacity::{Rejection, Weight},
-        context::Pending,
+        context::{Pending, SHUTTING_DOWN},
     },
     Core,
 };
@@ -31,7 +31,7 @@ impl Core {
 
     pub(super) fn reject(&mut self, pending: &Pending, rejection: Rejection) {
         let reason = match rejection {
-            Rejection::ShuttingDown => "Shutting Down",
+            Rejection::ShuttingDown => SHUTTING_DOWN,
             Rejection::Calls => "Too Many Calls",
             Rejection::MediaLoad => "Media Overloaded",
             Rejection::MediaPorts => "No Media Port Free",

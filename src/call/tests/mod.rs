@@ -26,6 +26,7 @@ mod reach;
 mod reasons;
 mod resync;
 mod sessions;
+mod shutdown;
 mod streams;
 mod subscription;
 mod transfer;

@@ -217,6 +217,8 @@ async fn ask_within<T>(
 struct Health {
     core: bool,
     store: bool,
+    /// Every media worker answers.
+    media: bool,
     /// By measure: whether it is in force. One that is not makes nobody unhealthy: the operator has allowed it.
     sandbox: BTreeMap<&'static str, bool>,
     /// `null`: the core does not answer. That new calls are refused makes nobody unhealthy: those there are go on.
@@ -254,10 +256,11 @@ async fn health(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
     let health = Health {
         core: stats.is_some(),
         store: admin.store.is_healthy(),
+        media: admin.media.are_alive(),
         sandbox: Measure::ALL.into_iter().map(|measure| (measure.label(), is_in_force(measure))).collect(),
         capacity: stats.as_ref().map(CapacityView::new),
     };
-    (status(health.core && health.store), Json(health))
+    (status(health.core && health.store && health.media), Json(health))
 }
 
 #[derive(Debug, Serialize)]
@@ -682,6 +685,7 @@ mod tests {
             let stats = Stats {
                 counters,
                 calls: 3,
+                open_calls: 3,
                 bindings: 2,
                 subscriptions: 1,
                 trunks: vec![trunk],

@@ -157,6 +157,7 @@ impl Backend {
     fn take_commands(&mut self, now: Instant, ready: &[epoll::Event]) -> bool {
         if ready.iter().any(|event| event.data.u64() == WAKE_TOKEN) {
             self.wake.clear();
+            self.published.pulse.answer();
         }
         let mut is_any = false;
         while let Ok(command) = self.commands.pop() {

@@ -21,6 +21,7 @@ mod counters;
 mod epoll;
 mod icmp;
 mod load;
+mod pulse;
 mod wake;
 
 pub use counters::Totals;
@@ -130,6 +131,12 @@ impl MediaPlane {
         }
     }
 
+    /// Asks every worker whether it still turns. Returns those that have not answered since they were asked before.
+    pub fn ask_pulse(&self) -> Vec<u16> {
+        let late = self.threads.iter().zip(0..).filter(|(thread, _)| !thread.ask_pulse());
+        late.map(|(_, worker)| worker).collect()
+    }
+
     /// What could not be taken from the threads: each measure once.
     pub fn missing(&self) -> Vec<Missing> {
         let mut missing: Vec<_> = self.threads.iter().flat_map(|thread| thread.missing.clone()).collect();
@@ -149,6 +156,11 @@ impl MediaPlane {
 }
 
 impl MediaCounters {
+    /// Every worker answered when it was last asked ([`MediaPlane::ask_pulse`]).
+    pub fn are_alive(&self) -> bool {
+        self.0.iter().all(|published| !published.pulse.is_late())
+    }
+
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for published in &*self.0 {
@@ -195,6 +207,12 @@ impl Thread {
         if std::mem::take(&mut self.is_to_wake) {
             self.wake.wake();
         }
+    }
+
+    fn ask_pulse(&self) -> bool {
+        let has_answered = self.published.pulse.ask();
+        self.wake.wake();
+        has_answered
     }
 
     fn waiting(&self) -> usize {
