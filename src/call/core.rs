@@ -1,6 +1,7 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
 mod callback;
+mod capacity;
 mod certificates;
 mod events;
 mod identification;
@@ -31,8 +32,9 @@ use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
+    capacity::Capacity,
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, SHUTTING_DOWN, SUPPORTED, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
     inspection::Inspections,
@@ -91,6 +93,7 @@ pub struct Core {
     calls: BTreeMap<CallId, Box<Call>>,
     /// How many of them are live.
     live_calls: usize,
+    capacity: Capacity,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
     /// Who may be called back by emergency services, the newest last, by the number that they were shown.
@@ -137,6 +140,7 @@ impl Core {
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
         let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
+        let capacity = Capacity::new(workers, config.media.load_max_percent);
         let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
@@ -167,6 +171,7 @@ impl Core {
             guard: Guard::new(),
             calls: BTreeMap::new(),
             live_calls: 0,
+            capacity,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
             certified_users: HashMap::new(),
@@ -204,7 +209,8 @@ impl Core {
 
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
-        let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
+        let transactions = (self.ctx.table.len(), limits::TRANSACTIONS_MAX);
+        let used = [(self.live_calls, self.calls_max), transactions, self.capacity.used()];
         self.ctx.loss_percent = loss_percent(&used);
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
@@ -220,6 +226,7 @@ impl Core {
                 }
             }
             Input::Certificate { query, reply } => self.certificate_arrived(query, reply),
+            Input::Media(media::Event::Load { worker, busy_permille }) => self.capacity.measured(worker, busy_permille),
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
@@ -536,16 +543,14 @@ impl Core {
         }
     }
 
-    const fn is_full(&self) -> bool {
-        self.is_draining || self.live_calls >= self.calls_max
-    }
-
     /// Who calls, and what is known of the number, is settled. `uri`: what was called.
     fn admitted(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
-        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
-        if self.is_full() && !is_callback() {
-            let reason = if self.is_draining { SHUTTING_DOWN } else { "Too Many Calls" };
-            return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
+        let is_callback =
+            |core: &Self| matches!(caller.peer, Peer::Trunk(_)) && core.calls_back(&pending.request, dialled);
+        if let Some(rejection) = self.rejection(&pending.request)
+            && !is_callback(self)
+        {
+            return self.reject(&pending, rejection);
         }
         if pending.request.header(Name::Replaces).is_some() {
             return self.replace(pending, caller);
@@ -759,6 +764,7 @@ impl Core {
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
+        self.weigh(&mut call);
         self.make_room_for(&call);
         if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
@@ -819,7 +825,7 @@ impl Core {
     }
 
     fn media_event(&mut self, event: &media::Event) {
-        let leg = event.leg();
+        let Some(leg) = event.leg() else { return };
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
+    capacity::Rejection,
     cdr::{Cdr, LegRecord},
     notification::Notice,
     quality_totals::QualityTotals,
@@ -418,6 +419,8 @@ pub struct Counters {
     pub calls: u64,
     pub calls_answered: u64,
     pub calls_refused: u64,
+    /// By what was used up, in the order of [`Rejection::ALL`].
+    pub calls_rejected: [u64; Rejection::ALL.len()],
     pub registrations_refused: u64,
     pub contacts_displaced: u64,
     pub emergency_refused: u64,
@@ -432,6 +435,12 @@ pub struct Counters {
     /// Calls from trunks by what is known of the caller's number, in the order of [`crate::policy::stir::Verstat::ALL`].
     pub verifications: [u64; 3],
     pub quality: QualityTotals,
+}
+
+impl Counters {
+    pub(super) const fn count_rejection(&mut self, rejection: Rejection) {
+        self.calls_rejected[rejection as usize] += 1;
+    }
 }
 
 /// How long emergency calls took from the INVITE to the answer, in seconds.

@@ -5,6 +5,7 @@ mod admission;
 mod branches;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
+mod capacity;
 pub mod cdr;
 mod context;
 mod core;
@@ -51,6 +52,7 @@ mod update;
 mod usage;
 mod verification;
 
+pub use capacity::{Rejection, WorkerLoads};
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{

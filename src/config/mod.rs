@@ -123,6 +123,8 @@ pub struct Media {
     pub ports: RangeInclusive<u16>,
     /// 0 in the file means one per core; resolved by the shell.
     pub workers: u16,
+    /// Share of its time that the least loaded worker may be busy for a new call to be taken; 100: whatever it is.
+    pub load_max_percent: u16,
     pub encryption: Encryption,
     /// Of voice and fax.
     pub dscp_audio: u8,

@@ -16,7 +16,7 @@ use tracing::{error, info};
 use crate::{
     call::{
         BarredView, CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
-        Output, SyncRefusal, TestCall, TestRefusal, TrunkView,
+        Output, SyncRefusal, TestCall, TestRefusal, TrunkView, WorkerLoads,
     },
     media,
     sip::registrar::{Binding, Change},
@@ -112,6 +112,7 @@ pub struct Stats {
     pub emergency_calls: usize,
     /// These, and calls back of emergency services.
     pub urgent_calls: usize,
+    pub loads: WorkerLoads,
 }
 
 /// The core and everything its outputs go to.
@@ -352,6 +353,7 @@ impl CoreTask {
                     open_registrations: self.core.open_registrations(),
                     emergency_calls: self.core.emergency_calls(),
                     urgent_calls: self.core.urgent_calls(),
+                    loads: self.core.worker_loads(),
                 };
                 let _ = reply.send(stats);
             }

@@ -98,7 +98,7 @@ pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media worker on their way to the core; further ones wait in the worker, never lost: a leg has at most
-/// three, two for each silence, and one for each look at it.
+/// three, two for each silence, and one for each look at it. The worker's load is told only while none waits.
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;

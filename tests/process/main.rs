@@ -9,6 +9,7 @@
 )]
 
 mod canaries;
+mod capacity;
 mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]

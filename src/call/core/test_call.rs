@@ -66,7 +66,7 @@ impl Core {
         let flow = Flow { transport: Transport::Udp, local, remote: local, connection: ConnectionId::NONE };
         let mut a = Leg::absent(&mut self.ctx, (id, Side::A), flow);
         a.session = sdp::parse(OFFER).ok();
-        let worker = self.ctx.ports.least_loaded();
+        let worker = self.least_loaded();
         let parts = Parts { id, a, caller, callee: dialled.dialled.clone(), worker, plan, emergency };
         let mut call = Call::of(&mut self.ctx, parts);
         call.test_until = Some(self.ctx.now + RING_MAX);
