@@ -31,7 +31,7 @@ impl Core {
             Ok(passport) => match self.verifications.judge(&mut self.ctx, &passport, pending.request.call_id()) {
                 Some(verification) => verification,
                 // Answering points that call back wait for nothing, and a full server holds no call.
-                None if self.is_full() || self.calls_back(&pending.request, called) => LATE,
+                None if self.rejection(&pending.request).is_some() || self.calls_back(&pending.request, called) => LATE,
                 None => return Some(*passport),
             },
         };
