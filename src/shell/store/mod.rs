@@ -11,11 +11,15 @@ use std::{
 };
 
 mod account;
+mod backlog;
+#[cfg(test)]
+mod power_cut;
 mod seal;
 mod sqlite;
 pub mod thread;
 
 pub use account::Account;
+pub use backlog::Numbers;
 pub use sqlite::Store;
 
 /// Why the store cannot do what was asked. Each text says what to do.
