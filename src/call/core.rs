@@ -627,7 +627,8 @@ impl Core {
         let (payer, mut caller) = (caller.user_name().map(str::to_owned), caller);
         let is_presented = !matches!(target, Target::Outside(_)) || self.present(&mut caller, &pending.request);
         let mut plan = if is_presented {
-            self.plan(target, uri, is_secure, payer.as_deref())
+            self.show_onward(&mut caller, &target);
+            self.plan(target, uri, is_secure, payer.as_deref(), &caller)
         } else {
             Err((403, "Caller Number Not Allowed"))
         };

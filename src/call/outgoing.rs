@@ -56,9 +56,6 @@ pub(super) fn leg_for(
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index, failover)?;
-            if matches!(attempt, Attempt::Trunk { .. }) {
-                ctx.usage.takes_trunk(ctx.now, *index);
-            }
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let contact_user = emergency.map_or_else(

@@ -11,6 +11,7 @@ pub mod calling;
 mod checks;
 pub mod directory;
 mod groups;
+mod inbound;
 mod reader;
 mod sections;
 mod value;
@@ -18,6 +19,7 @@ mod value;
 pub use checks::{UserRules, check_directory};
 pub use directory::{Directory, Forwarding, Place, PrivateAddress, User};
 pub use groups::{Group, Strategy, check_members};
+pub use inbound::{Inbound, InboundTarget};
 
 use crate::{
     policy::number::NumberForm,
@@ -44,6 +46,8 @@ pub struct Config {
     pub log: Log,
     /// By name, in the order of the file.
     pub groups: Vec<Group>,
+    /// By name, in the order of the file.
+    pub inbound: Vec<Inbound>,
 }
 
 impl Config {
@@ -415,6 +419,7 @@ pub fn parse_with(
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     reader::read(text, sections::config, |config| {
         let mut problems = groups::problems(config);
+        problems.extend(inbound::problems(config));
         problems.extend(further(config));
         problems
     })
@@ -516,6 +521,7 @@ mod tests {
             "privacy",
             "log",
             "group.sales",
+            "inbound.switchboard",
         ] {
             let header = format!("[{table}]\n");
             assert_eq!(text.matches(&header).count(), 1, "{header}");
@@ -556,7 +562,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, privacy, log, group",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, privacy, log, group, inbound",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",

@@ -12,7 +12,7 @@ use std::{
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, FromAddress,
     IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
-    Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups,
+    Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups, inbound,
     reader::{Fault, Section},
     value,
 };
@@ -45,6 +45,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let privacy = privacy(root.section("privacy"));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
+    let inbound = inbound::read(root.section("inbound"));
     let config = Config {
         server,
         sip,
@@ -61,6 +62,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         privacy,
         log,
         groups,
+        inbound,
     };
     checks::voicemail(&dialing_section, &config);
     config

@@ -5,7 +5,7 @@
 //! them go. Only what the core says in the same breath as it changes a binding is held until that change is on disk. So a phone
 //! is never told something that a crash could undo, and no call waits for a disk.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::Range, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -151,9 +151,9 @@ pub struct Outside {
 struct Batch {
     changes: Vec<Change>,
     cdrs: Vec<Cdr>,
-    /// Says what `changes` hold.
-    dependent: Vec<Outgoing>,
     outgoing: Vec<Outgoing>,
+    /// Which of `outgoing` say what `changes` hold.
+    dependent: Vec<Range<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +244,7 @@ impl CoreTask {
         let (first, changes_before) = (self.batch.outgoing.len(), self.batch.changes.len());
         self.take_outputs()?;
         if self.batch.changes.len() > changes_before {
-            self.batch.dependent.extend(self.batch.outgoing.drain(first..));
+            self.batch.dependent.push(first..self.batch.outgoing.len());
         }
         Ok(())
     }
@@ -294,15 +294,13 @@ impl CoreTask {
         loop {
             self.outside.media.wake();
             let Batch { changes, cdrs, dependent, outgoing } = std::mem::take(&mut self.batch);
-            let dependent = match self.outside.store.commit(changes, cdrs) {
-                Some(written) => {
-                    self.held.hold(written, dependent);
-                    Vec::new()
-                }
-                None => dependent,
+            let outgoing = match self.outside.store.commit(changes, cdrs) {
+                Some(written) => self.held.hold(written, outgoing, &dependent),
+                // Everything leaves, and in the order in which the core said it.
+                None => outgoing,
             };
             let mut is_settled = true;
-            for outgoing in dependent.into_iter().chain(self.held.queue(outgoing)) {
+            for outgoing in self.held.queue(outgoing) {
                 if let Some(flow) = self.send(outgoing) {
                     self.input(Input::FlowFailed { flow })?;
                     is_settled = false;

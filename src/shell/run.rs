@@ -355,6 +355,8 @@ pub fn store_failure(error: &StoreError) -> Failure {
         }
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
+        | StoreError::OpenKeyFile { .. }
+        | StoreError::KeyMissing { .. }
         | StoreError::WrongKey
         | StoreError::Damaged { .. }
         | StoreError::DamagedAddress { .. }

@@ -126,6 +126,11 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Numbers, ranges and beginnings of numbers in the inbound map; more are refused at load.
+pub const INBOUND_NUMBERS_MAX: usize = 2_000;
+/// Calls of one caller to one number that are on their way from trunk to trunk at a time; one more is taken for a loop, and
+/// answered 482. Of anonymous callers, Max-Forwards alone bounds them.
+pub const ONWARD_CALLS_MAX: usize = 10;
 /// Ring groups of one configuration; more are refused at load.
 pub const GROUPS_MAX: usize = 200;
 /// Members of one ring group; more are refused at load.

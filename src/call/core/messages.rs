@@ -51,7 +51,9 @@ impl Core {
                 self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);
             }
             Target::Group(_) => self.ctx.refuse(&pending, 404, "No Texting To Groups"),
-            Target::Outside(_) => self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers"),
+            Target::Outside(_) | Target::Onward { .. } => {
+                self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers")
+            }
             Target::Refuse(status, reason) => self.ctx.refuse(&pending, status, reason),
         }
     }

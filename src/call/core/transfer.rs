@@ -116,7 +116,8 @@ impl Core {
                 let target = routing::route(&dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
                 let (target, device) = self.device_target(&referral.uri, is_from_trunk, target);
                 let transferor = call.leg(side).and_then(|leg| leg.device.as_ref()).map(|device| device.user.clone());
-                let plan = self.plan(target, &referral.uri, is_sips(&referral.uri), transferor.as_deref());
+                let caller = call.party(&self.ctx, stays);
+                let plan = self.plan(target, &referral.uri, is_sips(&referral.uri), transferor.as_deref(), &caller);
                 let mut plan = plan.map_err(|(status, reason)| refusal(status, reason))?;
                 plan.hunt.device = device;
                 self.call_target(call, (side, stays), pending, &referral, plan, None);

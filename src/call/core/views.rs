@@ -37,7 +37,7 @@ impl Core {
             state: self.ctx.trunks.condition(index, &self.ctx.listeners).as_str(),
             registration: self.trunk_registrations.state(self.ctx.now, index).map(registration_view),
             servers: servers.collect(),
-            calls: self.calls.values().filter(|call| call.is_live() && call.takes_trunk(index)).count(),
+            calls: self.calls.values().filter(|call| call.is_live() && call.parties_on(index) > 0).count(),
         }
     }
 

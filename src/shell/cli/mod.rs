@@ -21,6 +21,7 @@ mod dial_test;
 mod emergency;
 mod forwarding;
 mod init;
+mod keys;
 mod manual;
 mod place;
 mod prove;
@@ -60,6 +61,9 @@ enum Command {
     /// Read call detail records.
     #[command(subcommand)]
     Cdr(cdr::Command),
+    /// Show or change the key that seals stored passwords and private addresses; a running server goes on.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Say how the server classifies a dialled number, without calling anybody.
     DialTest(dial_test::Options),
     /// Show whether emergency calls can be made and what they would be.
@@ -108,6 +112,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::User(command) => user::run(config, command),
         Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
+        Command::Keys(command) => keys::run(config, &command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Emergency(command) => emergency::run(config, command),
         Command::RouteTest(options) => route_test::run(config, &options),
