@@ -45,6 +45,7 @@ use super::{
     notification::{Notice, Notifications, Outcome},
     overload::loss_percent,
     received_history::ReceivedHistory,
+    reflection::Sources,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunk_pings::TrunkPings,
@@ -69,13 +70,18 @@ use crate::{
         registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
         passport::Signer,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+        stun,
     },
 };
+
+fn is_response(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"SIP/2.0 ")
+}
 
 /// One trunk after the other, each with the location first.
 fn emergency_plan(route: &emergency::Route) -> Plan {
@@ -90,6 +96,8 @@ pub struct Core {
     registrar: Registrar,
     authenticator: Authenticator,
     guard: Guard,
+    /// Of datagrams.
+    sources: Sources,
     calls: BTreeMap<CallId, Box<Call>>,
     /// How many of them are live.
     live_calls: usize,
@@ -169,6 +177,7 @@ impl Core {
             registrar,
             authenticator,
             guard: Guard::new(),
+            sources: Sources::default(),
             calls: BTreeMap::new(),
             live_calls: 0,
             capacity,
@@ -257,12 +266,23 @@ impl Core {
 
     fn received(&mut self, flow: Flow, bytes: Bytes) {
         self.keep_alives.heard(self.ctx.now, &flow);
+        if flow.transport == Transport::Udp {
+            if !self.is_proven(&flow) {
+                self.sources.heard(&flow, bytes.len());
+            }
+            if let Some(answer) = stun::answer(&bytes, flow.remote) {
+                return self.answer(flow, answer.into());
+            }
+        }
         let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
         };
         match validate(&message) {
             Ok(()) => {
+                if flow.transport == Transport::Udp && self.is_in_call(&message) {
+                    self.sources.prove(self.ctx.now, &flow);
+                }
                 if let Some(reason) = self.unwelcome(&flow, &message) {
                     return self.ctx.counters.drops.count(reason);
                 }
@@ -307,12 +327,16 @@ impl Core {
             return None;
         }
         let reason = self.abuse(flow, message)?;
-        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
         let is_emergency = || {
             let dialled = emergency::classify(message.request_uri(), &self.site);
             method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
         };
-        (!is_in_call() && !is_emergency()).then_some(reason)
+        (!self.is_in_call(message) && !is_emergency()).then_some(reason)
+    }
+
+    /// Nobody who has not heard us knows our tags.
+    fn is_in_call(&self, message: &Message) -> bool {
+        message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag))
     }
 
     fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
@@ -339,6 +363,7 @@ impl Core {
     fn run_machines(&mut self) {
         loop {
             match self.ctx.table.poll_output() {
+                transaction::Output::Transmit { flow, bytes } if is_response(&bytes) => self.answer(flow, bytes),
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
@@ -805,7 +830,27 @@ impl Core {
         let pending = Pending { txn: TxnId(0), flow, request };
         let bytes = self.ctx.response(&pending, fault.status, fault.reason, &tag).finish();
         self.ctx.counters.responses += 1;
-        self.ctx.transmit(flow, bytes);
+        self.answer(flow, bytes);
+    }
+
+    /// Lets an answer leave, unless somebody else may be hit by more than was sent in his name.
+    fn answer(&mut self, flow: Flow, bytes: Bytes) {
+        let is_free = flow.transport != Transport::Udp || self.is_proven(&flow);
+        if is_free || self.sources.spend(&flow, bytes.len()) {
+            self.ctx.transmit(flow, bytes);
+        } else {
+            self.ctx.counters.drops.count(DropReason::SipUnproven);
+        }
+    }
+
+    /// Whether what is sent to the source of this datagram reaches whoever has sent it: a telephone that is registered from
+    /// there, has just answered a challenge or speaks in a call, a trunk, or a host of the company's own networks.
+    fn is_proven(&mut self, flow: &Flow) -> bool {
+        self.registrar.is_bound(flow)
+            || self.ctx.trunks.owner_of(flow).is_some()
+            // Whoever may call for help without being known must hear the answers.
+            || self.is_in_site_networks(flow)
+            || self.sources.is_proven(self.ctx.now, flow)
     }
 
     // Everything that is not a message.

@@ -39,6 +39,7 @@ mod provisional;
 pub mod quality_totals;
 mod received_history;
 mod refer;
+mod reflection;
 mod resync;
 mod session_timer;
 mod signature;

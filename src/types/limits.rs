@@ -67,6 +67,13 @@ pub const REFUSALS_PER_USER_MAX: u32 = 50;
 pub const REFUSALS_WINDOW_S: u64 = 300;
 /// Sources, and users, whose refusals are counted; the oldest is forgotten.
 pub const REFUSAL_ENTRIES_MAX: usize = 65_536;
+/// Sources of datagrams whose bytes are counted against the answers to them, and addresses that have shown that they hear us; the
+/// one that was entered first is forgotten, and then starts anew.
+pub const DATAGRAM_SOURCES_MAX: usize = 65_536;
+/// Bytes of one such source that can be answered with as many; further ones do not count.
+pub const DATAGRAM_CREDIT_BYTES_MAX: usize = 131_072;
+/// For so long after that, an address is answered however much it takes.
+pub const PROVEN_S: u64 = 3_600;
 /// Media sections of one SDP body; more are answered 488.
 pub const MEDIA_SECTIONS_MAX: usize = 8;
 /// SDP lines of one body; more are answered 488.
@@ -114,7 +121,8 @@ pub const PBX_NUMBERS_MAX: usize = 10_000;
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.
 pub const CDRS_MAX: u32 = 1_000_000;
-/// Binding changes and call detail records waiting for a disk that fails; the oldest is forgotten, and logged.
+/// Binding changes, and as many call detail records, waiting for a disk that fails or hangs; the oldest is forgotten, counted
+/// and logged.
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;

@@ -14,8 +14,10 @@ mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
+mod crash;
 mod dns;
 mod emergency;
+mod floods;
 mod phone;
 mod prove;
 mod reach;

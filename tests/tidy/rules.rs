@@ -412,7 +412,7 @@ pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     out
 }
 
-const TOP_LEVEL: [&str; 13] = [
+const TOP_LEVEL: [&str; 14] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
@@ -424,6 +424,7 @@ const TOP_LEVEL: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "LICENSE-MIT",
     "LICENSE-APACHE",
 ];

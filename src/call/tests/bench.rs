@@ -108,6 +108,18 @@ pub(super) struct Bench {
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
 
+/// A header line that means nothing.
+pub(super) const PADDING: &str = concat!(
+    "X-Padding: ",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "\r\n"
+);
+
 pub(super) fn udp(remote: &str) -> Flow {
     Flow {
         transport: Transport::Udp,
@@ -245,7 +257,10 @@ impl Bench {
         let head = head.replace('\n', "\r\n");
         let has_kind = body.is_empty() || head.contains("Content-Type:");
         let kind = if has_kind { "" } else { "Content-Type: application/sdp\r\n" };
-        let text = format!("{head}{kind}Content-Length: {}\r\n\r\n{body}", body.len());
+        // As long as what telephones send, so that a datagram from a stranger can be answered at once.
+        let is_request = !head.starts_with("SIP/");
+        let padding = if is_request && flow.transport == Transport::Udp { PADDING } else { "" };
+        let text = format!("{head}{kind}{padding}Content-Length: {}\r\n\r\n{body}", body.len());
         self.input(Input::Received { flow, bytes: Bytes::from(text) });
     }
 

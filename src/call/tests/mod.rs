@@ -24,6 +24,7 @@ mod provisional;
 mod quality;
 mod reach;
 mod reasons;
+mod reflection;
 mod resync;
 mod sessions;
 mod shutdown;

@@ -11,7 +11,7 @@ use prometheus_client::{
 use crate::{
     call::{Rejection, TrunkView, WorkerLoads, quality_totals::QualityTotals},
     policy::{outside::LIMITS, stir::Verstat},
-    shell::core_task::Stats,
+    shell::{core_task::Stats, store::Numbers},
     types::{histogram::Histogram, reason::DropCounters},
 };
 
@@ -156,10 +156,19 @@ fn add_process(registry: &mut Registry, admin: &Admin) {
     registry.register("connections_refused", "TCP and TLS connections closed at a limit", refused);
     registry.register("connections_live", "TCP and TLS connections now", gauge(admin.transports.connections()));
     registry.register("store_healthy", "1: the last write reached the disk in time", flag(admin.store.is_healthy()));
+    add_backlog(registry, admin.store.waiting(), admin.store.lost());
     registry.register("ready", "1: serving, not draining", flag(admin.is_ready.load(Ordering::Relaxed)));
     registry.register("emergency_available", "1: emergency calls can be made", flag(admin.emergency.available));
     let started = ConstGauge::new(saturated(admin.started.unix_s()));
     registry.register("process_start_time_seconds", "Start, in seconds since the Unix epoch", started);
+}
+
+fn add_backlog(registry: &mut Registry, waiting: Numbers, lost: Numbers) {
+    let kinds = |numbers: Numbers| [("bindings", numbers.bindings), ("cdrs", numbers.cdrs)];
+    let waiting = kinds(waiting).map(|(kind, number)| (vec![("kind", kind.to_owned())], saturated(number)));
+    registry.register("store_waiting", "Entries that wait for the disk", Gauges(waiting.to_vec()));
+    let help = "Entries lost because too many waited for the disk";
+    registry.register("store_lost", help, Labelled { label: "kind", counts: kinds(lost).to_vec() });
 }
 
 fn gauge(value: usize) -> ConstGauge<i64> {

@@ -217,6 +217,9 @@ async fn ask_within<T>(
 struct Health {
     core: bool,
     store: bool,
+    /// Call detail records that wait for the disk, and those that were lost because too many waited.
+    cdrs_waiting: u64,
+    cdrs_lost: u64,
     /// Every media worker answers.
     media: bool,
     /// By measure: whether it is in force. One that is not makes nobody unhealthy: the operator has allowed it.
@@ -256,6 +259,8 @@ async fn health(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
     let health = Health {
         core: stats.is_some(),
         store: admin.store.is_healthy(),
+        cdrs_waiting: admin.store.waiting().cdrs,
+        cdrs_lost: admin.store.lost().cdrs,
         media: admin.media.are_alive(),
         sandbox: Measure::ALL.into_iter().map(|measure| (measure.label(), is_in_force(measure))).collect(),
         capacity: stats.as_ref().map(CapacityView::new),

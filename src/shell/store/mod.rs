@@ -11,11 +11,15 @@ use std::{
 };
 
 mod account;
+mod backlog;
+#[cfg(test)]
+mod power_cut;
 mod seal;
 mod sqlite;
 pub mod thread;
 
 pub use account::Account;
+pub use backlog::Numbers;
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
 
