@@ -5,6 +5,7 @@ pub mod dialog_info;
 pub mod frame;
 pub mod keyed;
 pub mod message_summary;
+pub mod passport;
 pub mod pidf;
 pub mod reg_info;
 pub mod rtcp;

@@ -146,7 +146,7 @@ impl Ringdown {
         self.start_by(command);
     }
 
-    /// The same by a command that ends up as the server.
+    /// The same by this command, which becomes the server.
     pub(crate) fn start_by(&mut self, command: Command) {
         let mut process = Process::start("ringdown", command, self.dir.path(), Stdio::null());
         wait_for("ringdown to be ready", Duration::from_secs(20), || {

@@ -55,6 +55,61 @@ struct Stream {
     framer: Framer,
 }
 
+/// A processor that relays so many packets a second for each worker, as its threads measure it. What comes beyond is lost, as in
+/// the full buffer of a socket.
+#[derive(Debug)]
+struct Machine {
+    packets_per_s: u32,
+    workers: Vec<Busy>,
+    lost: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Busy {
+    /// End of the second that is measured.
+    until: Option<Instant>,
+    packets: u32,
+    /// When everything that has come so far is relayed.
+    done_at: Instant,
+}
+
+/// What waits longer finds the buffer full.
+const BUFFER: Duration = Duration::from_millis(250);
+
+impl Machine {
+    fn takes(&mut self, now: Instant, worker: u16) -> bool {
+        let busy = &mut self.workers[usize::from(worker)];
+        busy.until.get_or_insert(now + Duration::from_secs(1));
+        let begins = busy.done_at.max(now);
+        let takes = begins.since(now) <= BUFFER;
+        if takes {
+            busy.done_at = begins + Duration::from_secs(1) / self.packets_per_s;
+            busy.packets += 1;
+        }
+        self.lost += u64::from(!takes);
+        takes
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.workers.iter().filter_map(|busy| busy.until).min()
+    }
+
+    /// What the workers have to tell.
+    fn measured(&mut self, now: Instant) -> Vec<media::Event> {
+        let mut events = Vec::new();
+        for (worker, busy) in (0..).zip(&mut self.workers) {
+            if busy.until.is_none_or(|until| until > now) {
+                continue;
+            }
+            let permille = std::mem::take(&mut busy.packets) * 1_000 / self.packets_per_s;
+            busy.until = (permille > 0).then(|| now + Duration::from_secs(1));
+            let busy_permille = u16::try_from(permille.min(1_000)).expect("at most 1000");
+            events.push(media::Event::Load { worker, busy_permille });
+        }
+        events
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) core: Core,
     pub(crate) workers: Vec<Worker>,
@@ -80,6 +135,8 @@ pub(crate) struct Server {
     events: VecDeque<(Instant, media::Event)>,
     resolved: VecDeque<(Instant, u64, Question, Reply)>,
     streams: HashMap<ConnectionId, Stream>,
+    /// `None`: as fast as anybody likes.
+    machine: Option<Machine>,
     spins: (Instant, u32),
 }
 
@@ -115,6 +172,7 @@ impl Server {
             events: VecDeque::new(),
             resolved: VecDeque::new(),
             streams: HashMap::new(),
+            machine: None,
             spins: (now, 0),
         };
         server.core_timeout = Some(now);
@@ -141,6 +199,7 @@ impl Server {
             self.events.front().map(|(at, _)| *at),
             self.resolved.front().map(|(at, ..)| *at),
             self.core_timeout,
+            self.machine.as_ref().and_then(Machine::next_at),
         ];
         queued.into_iter().chain(self.worker_timeouts.iter().copied()).flatten().min()
     }
@@ -163,6 +222,17 @@ impl Server {
     /// Packets dropped by all workers for this reason.
     pub(crate) fn packets_dropped(&self, reason: DropReason) -> u64 {
         self.workers.iter().map(|w| w.drops().of(reason)).sum()
+    }
+
+    /// From now on each worker can relay only so many packets a second.
+    pub(crate) fn limit_packets(&mut self, packets_per_s: u32) {
+        let workers = vec![Busy::default(); self.workers.len()];
+        self.machine = Some(Machine { packets_per_s, workers, lost: 0 });
+    }
+
+    /// Packets that no worker had time for.
+    pub(crate) fn packets_lost(&self) -> u64 {
+        self.machine.as_ref().map_or(0, |machine| machine.lost)
     }
 
     pub(crate) fn open_ports(&self) -> usize {
@@ -213,6 +283,9 @@ impl Server {
             self.workers[usize::from(worker)].handle_input(now, worker::Input::Command(command));
             self.drain_worker(now, worker);
         }
+        for event in self.machine.as_mut().map(|machine| machine.measured(now)).unwrap_or_default() {
+            self.queue_event(now, event);
+        }
         while let Some((at, event)) = self.events.pop_front() {
             if at > now {
                 self.events.push_front((at, event));
@@ -257,6 +330,9 @@ impl Server {
             return;
         }
         let Some((worker, port)) = self.sockets.find(to, from) else { return };
+        if self.machine.as_mut().is_some_and(|machine| !machine.takes(now, worker)) {
+            return;
+        }
         let mut io = SimulatedIo::new(&mut self.sockets, worker).with(port, from, &bytes);
         let machine = &mut self.workers[usize::from(worker)];
         relay_round(now, machine, &mut io, &mut Vec::new());
@@ -334,7 +410,7 @@ impl Server {
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
                 Output::Inspected { result, .. } => self.inspected.push(result),
-                Output::TestCalled { .. } => {}
+                Output::TestCalled { .. } | Output::FetchCertificate { .. } => {}
                 Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
@@ -356,10 +432,14 @@ impl Server {
         let timeout = perform_outputs(now, &mut self.workers[worker], &mut io, |event| told.push(event));
         self.worker_timeouts[worker] = timeout;
         for event in told {
-            let last = self.events.back().map_or(now, |(at, _)| *at);
-            let at = last.max(now + self.ring_delay());
-            self.events.push_back((at, event));
+            self.queue_event(now, event);
         }
+    }
+
+    fn queue_event(&mut self, now: Instant, event: media::Event) {
+        let last = self.events.back().map_or(now, |(at, _)| *at);
+        let at = last.max(now + self.ring_delay());
+        self.events.push_back((at, event));
     }
 
     fn send_stream(&mut self, now: Instant, net: &mut Net, flow: &Flow, bytes: &[u8]) {

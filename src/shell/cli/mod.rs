@@ -16,10 +16,13 @@ use super::{failure::Failure, settings::Settings};
 
 mod cdr;
 mod check;
+mod completions;
 mod dial_test;
 mod emergency;
 mod forwarding;
 mod init;
+mod keys;
+mod manual;
 mod place;
 mod prove;
 mod resync;
@@ -58,6 +61,9 @@ enum Command {
     /// Read call detail records.
     #[command(subcommand)]
     Cdr(cdr::Command),
+    /// Show or change the key that seals stored passwords and private addresses; a running server goes on.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Say how the server classifies a dialled number, without calling anybody.
     DialTest(dial_test::Options),
     /// Show whether emergency calls can be made and what they would be.
@@ -70,6 +76,10 @@ enum Command {
     /// Look into a running server during and after calls and show, claim by claim, that it keeps no audio. Exit 0 if every
     /// claim is shown, 69 if one cannot be shown here (some need root), 70 if one fails.
     Prove(prove::Options),
+    /// Write the manual pages, one for each command, into a folder.
+    Man(manual::Options),
+    /// Print what a shell needs to complete the command line.
+    Completions(completions::Options),
     /// Show the version.
     Version,
 }
@@ -102,11 +112,14 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::User(command) => user::run(config, command),
         Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
+        Command::Keys(command) => keys::run(config, &command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Emergency(command) => emergency::run(config, command),
         Command::RouteTest(options) => route_test::run(config, &options),
         Command::Selftest => selftest::run(),
         Command::Prove(options) => prove::run(&options),
+        Command::Man(options) => manual::run(&options),
+        Command::Completions(options) => completions::run(&options),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(())

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::pulse::Pulse;
 use crate::{
     media::Worker,
     types::{DropReason, reason::DropCounters},
@@ -18,6 +19,7 @@ pub(super) struct Published {
     cpu_ns: AtomicU64,
     bypassed_received: AtomicU64,
     bypassed_sent: AtomicU64,
+    pub(super) pulse: Pulse,
 }
 
 /// Packets that have passed the kernel's network stack by.

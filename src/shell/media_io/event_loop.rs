@@ -6,6 +6,7 @@ use rtrb::{Consumer, Producer};
 
 use super::{
     counters::{Bypassed, Published},
+    load::LoadMeter,
     wake::{Ready, Wake},
 };
 use crate::{
@@ -47,6 +48,7 @@ pub(super) struct Woken {
 /// Everything one worker thread owns.
 pub(super) struct EventLoop<Io> {
     clock: Clock,
+    number: u16,
     worker: Worker,
     io: Io,
     commands: Consumer<Command>,
@@ -55,6 +57,7 @@ pub(super) struct EventLoop<Io> {
     published: Arc<Published>,
     /// When to publish; `None`: nothing has changed.
     publish_at: Option<Instant>,
+    load: LoadMeter,
     /// How long to look for packets without sleeping after the last one.
     spin: Duration,
     to_send: Vec<(usize, Send)>,
@@ -71,8 +74,9 @@ pub(super) struct Rings {
 impl<Io: Carrier> EventLoop<Io> {
     pub(super) fn new(
         clock: Clock,
-        worker: Worker,
+        number: u16,
         io: Io,
+        slots: u32,
         rings: Rings,
         published: Arc<Published>,
         spin: Duration,
@@ -80,13 +84,15 @@ impl<Io: Carrier> EventLoop<Io> {
         let Rings { commands, wake, events, ready } = rings;
         Self {
             clock,
-            worker,
+            number,
+            worker: Worker::new(number, slots),
             io,
             commands,
             wake,
             events: Events { ring: events, ready, backlog: VecDeque::new() },
             published,
             publish_at: None,
+            load: LoadMeter::default(),
             spin,
             to_send: Vec::with_capacity(ROUND_PACKETS_MAX),
         }
@@ -109,7 +115,10 @@ impl<Io: Carrier> EventLoop<Io> {
             if woken.by_core || woken.by_packets {
                 is_due |= self.publish_at.is_none();
                 self.publish_at.get_or_insert(now + PUBLISH_INTERVAL);
+                self.load.begin(now);
             }
+            // Looking in vain without sleeping is waiting, too.
+            let is_busy = woken.by_core || woken.by_packets || is_due;
             if self.take_commands(now, woken) {
                 wake_at = self.perform_outputs(now);
             }
@@ -117,6 +126,9 @@ impl<Io: Carrier> EventLoop<Io> {
             if is_due || self.worker.has_output() {
                 self.worker.handle_input(now, Input::Timeout);
                 wake_at = self.perform_outputs(now);
+            }
+            if is_busy {
+                self.load.add(self.clock.now().since(now));
             }
         }
     }
@@ -126,6 +138,7 @@ impl<Io: Carrier> EventLoop<Io> {
     fn take_commands(&mut self, now: Instant, woken: Woken) -> bool {
         if woken.by_core {
             self.wake.clear();
+            self.published.pulse.answer();
         }
         let mut is_any = false;
         while let Ok(command) = self.commands.pop() {
@@ -143,8 +156,13 @@ impl<Io: Carrier> EventLoop<Io> {
             self.published.publish(&self.worker, self.io.bypassed());
             self.publish_at = None;
         }
+        // A core that takes no events is told only what it must not miss.
+        let can_tell = self.events.backlog.is_empty();
+        if let Some(busy_permille) = self.load.measure(now, can_tell) {
+            self.events.backlog.push_back(Event::Load { worker: self.number, busy_permille });
+        }
         let backlog_at = (!self.events.hand_over()).then(|| now + BACKLOG_INTERVAL);
-        [worker_at, self.publish_at, backlog_at].into_iter().flatten().min()
+        [worker_at, self.publish_at, self.load.due_at(), backlog_at].into_iter().flatten().min()
     }
 }
 

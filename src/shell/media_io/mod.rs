@@ -21,6 +21,8 @@ mod counters;
 mod epoll;
 mod event_loop;
 mod icmp;
+mod load;
+mod pulse;
 mod wake;
 pub mod xdp;
 
@@ -33,7 +35,7 @@ use self::{
 };
 use crate::{
     config::{Media, MediaBackend},
-    media::{Command, Event, Worker, ports::Ports},
+    media::{Command, Event, ports::Ports},
     shell::{
         clock::Clock,
         sandbox::{self, Missing},
@@ -182,6 +184,12 @@ impl MediaPlane {
         }
     }
 
+    /// Asks every worker whether it still turns. Returns those that have not answered since they were asked before.
+    pub fn ask_pulse(&self) -> Vec<u16> {
+        let late = self.threads.iter().zip(0..).filter(|(thread, _)| !thread.ask_pulse());
+        late.map(|(_, worker)| worker).collect()
+    }
+
     /// What could not be taken from the threads: each measure once.
     pub fn missing(&self) -> Vec<Missing> {
         let mut missing: Vec<_> = self.threads.iter().flat_map(|thread| thread.missing.clone()).collect();
@@ -201,6 +209,11 @@ impl MediaPlane {
 }
 
 impl MediaCounters {
+    /// Every worker answered when it was last asked ([`MediaPlane::ask_pulse`]).
+    pub fn are_alive(&self) -> bool {
+        self.0.iter().all(|published| !published.pulse.is_late())
+    }
+
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for published in &*self.0 {
@@ -224,15 +237,15 @@ impl Thread {
         let wake = Wake::new()?;
         let published = Arc::new(Published::default());
         let rings = Rings { commands: worker_commands, wake: wake.clone(), events: worker_events, ready };
-        let (machine, sockets) = (Worker::new(worker, share.1), epoll::Io::new(share, &wake)?);
+        let sockets = epoll::Io::new(share, &wake)?;
         let run: Box<dyn FnOnce() + Send> = match lane {
             None => {
-                let event_loop = EventLoop::new(clock, machine, sockets, rings, Arc::clone(&published), spin);
+                let event_loop = EventLoop::new(clock, worker, sockets, share.1, rings, Arc::clone(&published), spin);
                 Box::new(|| event_loop.run())
             }
             Some(lane) => {
                 let io = xdp::Io::new(sockets, lane, share)?;
-                let event_loop = EventLoop::new(clock, machine, io, rings, Arc::clone(&published), spin);
+                let event_loop = EventLoop::new(clock, worker, io, share.1, rings, Arc::clone(&published), spin);
                 Box::new(|| event_loop.run())
             }
         };
@@ -265,6 +278,12 @@ impl Thread {
         if std::mem::take(&mut self.is_to_wake) {
             self.wake.wake();
         }
+    }
+
+    fn ask_pulse(&self) -> bool {
+        let has_answered = self.published.pulse.ask();
+        self.wake.wake();
+        has_answered
     }
 
     fn waiting(&self) -> usize {
@@ -416,10 +435,40 @@ mod tests {
         }
     }
 
+    /// The next event of a leg.
     async fn event(plane: &mut MediaPlane) -> Event {
         plane.wake();
-        let next = tokio::time::timeout(Duration::from_secs(5), plane.next_event());
-        next.await.expect("an event within five seconds").expect("workers run")
+        let next = async {
+            loop {
+                let event = plane.next_event().await.expect("workers run");
+                if event.leg().is_some() {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), next).await.expect("an event within five seconds")
+    }
+
+    /// Goal: a worker that has much to do says so, and when it has nothing to do any more says that and then is silent.
+    #[tokio::test]
+    async fn a_busy_worker_tells_its_load_and_its_end() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        let port = call.ports.rtp_port(call.legs[0]);
+        let mut told = async |is_wanted: fn(u16) -> bool, packets: usize| {
+            for _ in 0..200 {
+                (0..packets).for_each(|_| call.devices[0].speak(port, &[7; 160]));
+                let next = tokio::time::timeout(Duration::from_millis(50), call.plane.next_event());
+                if let Ok(Some(Event::Load { worker: 0, busy_permille })) = next.await
+                    && is_wanted(busy_permille)
+                {
+                    return;
+                }
+            }
+            panic!("not within ten seconds");
+        };
+        told(|busy| busy > 0, 200).await;
+        told(|busy| busy == 0, 0).await;
     }
 
     #[tokio::test]

@@ -11,12 +11,17 @@ use std::{
 };
 
 mod account;
+mod backlog;
+#[cfg(test)]
+mod power_cut;
 mod seal;
 mod sqlite;
 pub mod thread;
 
 pub use account::Account;
-pub use sqlite::Store;
+pub use backlog::Numbers;
+use seal::SYSTEMD_CREDENTIAL;
+pub use sqlite::{Sealing, Store};
 
 /// Why the store cannot do what was asked. Each text says what to do.
 #[derive(Debug)]
@@ -28,6 +33,15 @@ pub enum StoreError {
     BadKeyFile {
         path: PathBuf,
         bytes: usize,
+    },
+    /// Others than the owner may read the key.
+    OpenKeyFile {
+        path: PathBuf,
+        mode: u32,
+    },
+    /// There is a database and no key at all.
+    KeyMissing {
+        path: PathBuf,
     },
     /// The database was sealed with another key.
     WrongKey,
@@ -77,6 +91,19 @@ impl fmt::Display for StoreError {
             Self::BadKeyFile { path, bytes } => {
                 write!(f, "{}: a seal key is 32 bytes, this file has {bytes}. Restore it from a backup.", path.display())
             }
+            Self::OpenKeyFile { path, mode } => write!(
+                f,
+                "{0}: mode {mode:03o} lets others read the key that seals the stored passwords. `chmod 600 {0}`, and \
+                 `ringdown keys rotate` if somebody may have read it.",
+                path.display()
+            ),
+            Self::KeyMissing { path } => write!(
+                f,
+                "{} is missing: without the key that it is sealed with, no stored password opens. Restore the file from \
+                 the backup of the database, or hand it over as the systemd credential {SYSTEMD_CREDENTIAL}; where both are \
+                 lost, move the database away and add the users again.",
+                path.display()
+            ),
             Self::WrongKey => f.write_str(
                 "the database was sealed with another key. Restore seal.key (or the systemd credential ringdown-seal-key) \
                  that belongs to it, or move the database away and add the users again.",
@@ -163,6 +190,7 @@ pub(super) mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: None,
             b: None,
         }
@@ -439,7 +467,145 @@ pub(super) mod tests {
         files_write_for_test(&dir.path().join("seal.key"), &[7; 32]);
         assert!(matches!(Store::open(dir.path()), Err(StoreError::WrongKey)));
         fs::remove_file(dir.path().join("seal.key")).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::File { .. })));
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::KeyMissing { .. }), "{error}");
+        assert!(error.to_string().contains("Restore the file from the backup"), "{error}");
+    }
+
+    fn with_secrets(dir: &Path) -> Store {
+        let mut store = Store::open(dir).unwrap();
+        store.add_users(DOMAIN, &[account("alice", "1001", Some("+12025550177"))]).unwrap();
+        store.set_address("alice", Some(&parse_address("RD = \"Sample Lane\"\n").unwrap())).unwrap();
+        store
+    }
+
+    fn assert_opens(store: &mut Store) {
+        let directory = store.directory().unwrap();
+        let alice = directory.by_name("alice").unwrap();
+        assert_eq!(alice.credential, account("alice", "1001", None).credential(DOMAIN));
+        assert_eq!(alice.place.private_address, Some(parse_address("RD = \"Sample Lane\"\n").unwrap()));
+    }
+
+    #[test]
+    fn a_backup_of_database_and_key_opens_and_one_without_the_key_says_what_is_missing() {
+        let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut store = with_secrets(dir.path());
+        let gruu_key = store.gruu_key().unwrap();
+        copy_database(dir.path(), backup.path());
+        store.rotate_key().unwrap();
+        let mut restored = Store::open(backup.path()).unwrap();
+        assert_opens(&mut restored);
+        assert!(restored.gruu_key().unwrap() == gruu_key);
+        drop(restored);
+        fs::copy(dir.path().join("seal.key"), backup.path().join("seal.key")).unwrap();
+        assert!(matches!(Store::open(backup.path()), Err(StoreError::WrongKey)), "the key of after the rotation");
+        fs::remove_file(backup.path().join("seal.key")).unwrap();
+        assert!(matches!(Store::open(backup.path()), Err(StoreError::KeyMissing { .. })));
+    }
+
+    #[test]
+    fn a_rotation_seals_everything_with_a_new_key_and_leaves_nothing_of_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = with_secrets(dir.path());
+        let gruu_key = store.gruu_key().unwrap();
+        let (old_key, old_id) = (fs::read(dir.path().join("seal.key")).unwrap(), store.sealing().unwrap().key_id);
+        let sealing = store.rotate_key().unwrap();
+        assert_eq!((sealing.secrets, sealing.place), (3, dir.path().join("seal.key")));
+        assert!(sealing.key_id != old_id && store.sealing().unwrap().key_id == sealing.key_id);
+        assert_ne!(fs::read(dir.path().join("seal.key")).unwrap(), old_key);
+        assert!(!dir.path().join("seal.key.next").exists());
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            let content = fs::read(entry.path()).unwrap();
+            let id: Vec<u8> = (0..8).map(|n| u8::from_str_radix(&old_id[2 * n..2 * n + 2], 16).unwrap()).collect();
+            assert!(!content.windows(8).any(|w| w == id), "{entry:?} holds what the old key has sealed");
+        }
+        assert!(store.gruu_key().unwrap() == gruu_key);
+        drop(store);
+        assert_opens(&mut Store::open(dir.path()).unwrap());
+    }
+
+    /// Goal: a crash at any moment of a rotation loses nothing. Method: the files as they are between its steps, which are the
+    /// next key's file, the database and the own key's file.
+    #[test]
+    fn a_rotation_that_is_cut_short_leaves_a_database_that_opens() {
+        let (dir, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut store = with_secrets(dir.path());
+        copy_database(dir.path(), before.path());
+        store.rotate_key().unwrap();
+        drop(store);
+        let (before, after) = (before.path(), dir.path());
+        for (database, own, next) in [
+            (before, before, Some(after)),
+            (after, before, Some(after)),
+            (after, after, Some(after)),
+            (after, after, None),
+        ] {
+            let dead = tempfile::tempdir().unwrap();
+            copy_database(database, dead.path());
+            fs::copy(own.join("seal.key"), dead.path().join("seal.key")).unwrap();
+            if let Some(next) = next {
+                fs::copy(next.join("seal.key"), dead.path().join("seal.key.next")).unwrap();
+            }
+            for _ in 0..2 {
+                assert_opens(&mut Store::open(dead.path()).unwrap());
+                assert!(!dead.path().join("seal.key.next").exists());
+            }
+            let right = fs::read(database.join("seal.key")).unwrap();
+            assert_eq!(fs::read(dead.path().join("seal.key")).unwrap(), right);
+        }
+    }
+
+    #[test]
+    fn another_process_goes_on_after_a_rotation_and_seals_with_the_new_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut running = with_secrets(dir.path());
+        running.directory().unwrap();
+        let sealing = Store::open(dir.path()).unwrap().rotate_key().unwrap();
+        assert!(running.has_changed().unwrap());
+        assert_opens(&mut running);
+        Store::open(dir.path()).unwrap().rotate_key().unwrap();
+        running.add_users(DOMAIN, &[account("bob", "1002", None)]).unwrap();
+        Store::open(dir.path()).unwrap().rotate_key().unwrap();
+        running.set_address("alice", Some(&parse_address("RD = \"Sample Lane\"\n").unwrap())).unwrap();
+        running.gruu_key().unwrap();
+        assert_ne!(running.sealing().unwrap().key_id, sealing.key_id);
+        drop(running);
+        let mut store = Store::open(dir.path()).unwrap();
+        assert_opens(&mut store);
+        assert!(store.directory().unwrap().by_name("bob").is_some());
+    }
+
+    #[test]
+    fn a_damaged_secret_is_named_and_nothing_is_rotated() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = with_secrets(dir.path());
+        let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        other.execute("UPDATE places SET address = x'00'", []).unwrap();
+        let key = fs::read(dir.path().join("seal.key")).unwrap();
+        assert!(matches!(store.rotate_key(), Err(StoreError::DamagedAddress { user }) if user == "alice"));
+        drop(store);
+        Store::open(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("seal.key")).unwrap(), key);
+        assert!(!dir.path().join("seal.key.next").exists());
+    }
+
+    #[test]
+    fn values_that_were_sealed_before_keys_had_ids_are_taken_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let gruu_key = with_secrets(dir.path()).gruu_key().unwrap();
+        let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        old.execute_batch(
+            "UPDATE users SET credential = substr(credential, 9); UPDATE places SET address = substr(address, 9); \
+             UPDATE meta SET value = substr(value, 9) WHERE key IN ('seal_proof', 'gruu_key')",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let mut store = Store::open(dir.path()).unwrap();
+            assert_opens(&mut store);
+            assert!(store.gruu_key().unwrap() == gruu_key);
+        }
     }
 
     #[test]

@@ -1,10 +1,21 @@
 //! Credentials at rest: AES-256-GCM under a key that does not lie in the database.
 //!
-//! A digest credential is as good as the password for this server, so a copied database file must not give it away.
+//! A digest credential is as good as the password for this server, so a copied database file must not give it away. Every
+//! sealed value begins with the id of its key. A rotation writes the new key beside the old one before anything is sealed
+//! with it, and the old one goes only when the database is on disk under the new: there is no moment at which a crash
+//! leaves a database without its key.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    digest,
+};
 
 use crate::{
     config::PrivateAddress,
@@ -16,45 +27,141 @@ use crate::{
 use super::StoreError;
 
 /// Name of the systemd credential that holds the key (`LoadCredentialEncrypted=`).
-const SYSTEMD_CREDENTIAL: &str = "ringdown-seal-key";
+pub(super) const SYSTEMD_CREDENTIAL: &str = "ringdown-seal-key";
 const KEY_FILE: &str = "seal.key";
+/// The key that takes the place of the present one.
+const NEXT_KEY_FILE: &str = "seal.key.next";
 const KEY_BYTES: usize = 32;
 const MD5_BYTES: usize = 16;
 const SHA256_BYTES: usize = 32;
 /// What [`SealKey::proof`] seals.
 const PROOF: &[u8] = b"ringdown seal proof";
+/// Nobody but the owner.
+const FOREIGN_BITS: u32 = 0o077;
+/// systemd gives the service its credentials by an access list, whose mask stands where the group's rights do.
+const FOREIGN_BITS_OF_CREDENTIALS: u32 = 0o007;
 
-/// The sealing key. A fresh random nonce goes before each sealed text.
-pub(super) struct SealKey(RandomizedNonceKey);
+/// First bytes of the key's SHA-256: it names the key and tells nothing of it.
+pub(super) type KeyId = [u8; 8];
 
-impl SealKey {
-    /// The key of the systemd credential if there is one, else of `state_dir/seal.key`, which is created where
-    /// `may_create` says that nothing has been sealed yet.
-    pub(super) fn load(state_dir: &Path, may_create: bool) -> Result<Self, StoreError> {
-        if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-            let path = Path::new(&folder).join(SYSTEMD_CREDENTIAL);
-            if path.exists() {
-                return Self::read(&path);
+/// Where keys lie.
+#[derive(Debug)]
+pub(super) struct KeyFiles {
+    credential: Option<PathBuf>,
+    own: PathBuf,
+    next: PathBuf,
+}
+
+impl KeyFiles {
+    /// The systemd credential, if there is one, and the files of the state folder.
+    pub(super) fn of(state_dir: &Path) -> Self {
+        let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let credential = folder.map(|folder| folder.join(SYSTEMD_CREDENTIAL)).filter(|path| path.exists());
+        Self::new(state_dir, credential)
+    }
+
+    fn new(state_dir: &Path, credential: Option<PathBuf>) -> Self {
+        Self { credential, own: state_dir.join(KEY_FILE), next: state_dir.join(NEXT_KEY_FILE) }
+    }
+
+    /// The key of a database in which nothing is sealed yet; made where there is none.
+    pub(super) fn first(&self) -> Result<SealKey, StoreError> {
+        if let Some(credential) = &self.credential {
+            return self.read(credential);
+        }
+        if !self.own.exists() {
+            make(&self.own)?;
+        }
+        self.read(&self.own)
+    }
+
+    /// The key that `fits`, wherever it lies. The next one is looked for before the own: where it is gone, it has just
+    /// become that.
+    pub(super) fn find(&self, fits: impl Fn(&SealKey) -> bool) -> Result<SealKey, StoreError> {
+        let mut has_others = false;
+        for path in self.credential.iter().chain([&self.next, &self.own]) {
+            match self.read(path) {
+                Ok(key) if fits(&key) => return Ok(key),
+                Ok(_) => has_others = true,
+                Err(StoreError::File { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        let path = state_dir.join(KEY_FILE);
-        if may_create && !path.exists() {
-            let key = Secret::new(entropy::rng().bytes::<KEY_BYTES>());
-            files::write(&path, key.expose()).map_err(|e| StoreError::file(&path, &e))?;
-        }
-        Self::read(&path)
+        Err(if has_others { StoreError::WrongKey } else { StoreError::KeyMissing { path: self.own.clone() } })
     }
 
-    fn read(path: &Path) -> Result<Self, StoreError> {
+    /// Makes the key that takes the place of the present one.
+    pub(super) fn make_next(&self) -> Result<SealKey, StoreError> {
+        make(&self.next)?;
+        self.read(&self.next)
+    }
+
+    /// Puts the key of the database where it belongs, and removes what a rotation that was cut short has left. Only under
+    /// the database's lock: a rotation of another process must not lose its key.
+    pub(super) fn settle(&self, key: &SealKey) -> Result<(), StoreError> {
+        match self.place_of(key)? {
+            place if place != self.next => {}
+            // Only the operator can put it into the credential.
+            _ if self.credential.is_some() => return Ok(()),
+            _ => {
+                let bytes = Secret::new(fs::read(&self.next).map_err(|e| StoreError::file(&self.next, &e))?);
+                files::write(&self.own, bytes.expose()).map_err(|e| StoreError::file(&self.own, &e))?;
+            }
+        }
+        match fs::remove_file(&self.next) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::file(&self.next, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The file that holds this key.
+    pub(super) fn place_of(&self, key: &SealKey) -> Result<&Path, StoreError> {
+        let holds = |path: &&PathBuf| self.read(path).is_ok_and(|held| held.id == key.id);
+        let place = self.credential.iter().chain([&self.own, &self.next]).find(holds);
+        place.map(PathBuf::as_path).ok_or_else(|| StoreError::KeyMissing { path: self.own.clone() })
+    }
+
+    /// Whether the service manager has another key and must be given this one.
+    pub(super) fn awaits_credential(&self, key: &SealKey) -> Result<bool, StoreError> {
+        Ok(self.credential.is_some() && self.place_of(key)? == self.next)
+    }
+
+    fn read(&self, path: &Path) -> Result<SealKey, StoreError> {
+        let is_credential = self.credential.as_deref() == Some(path);
+        let foreign = if is_credential { FOREIGN_BITS_OF_CREDENTIALS } else { FOREIGN_BITS };
+        let mode = fs::metadata(path).map_err(|e| StoreError::file(path, &e))?.permissions().mode();
+        if mode & foreign != 0 {
+            return Err(StoreError::OpenKeyFile { path: path.to_owned(), mode: mode & 0o777 });
+        }
         let bytes = Secret::new(fs::read(path).map_err(|e| StoreError::file(path, &e))?);
-        if bytes.expose().len() != KEY_BYTES {
-            return Err(StoreError::BadKeyFile { path: path.to_owned(), bytes: bytes.expose().len() });
-        }
-        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes.expose()).expect("32 bytes are an AES-256 key");
-        Ok(Self(key))
+        SealKey::new(bytes.expose())
+            .ok_or_else(|| StoreError::BadKeyFile { path: path.to_owned(), bytes: bytes.expose().len() })
+    }
+}
+
+fn make(path: &Path) -> Result<(), StoreError> {
+    let key = Secret::new(entropy::rng().bytes::<KEY_BYTES>());
+    files::write(path, key.expose()).map_err(|e| StoreError::file(path, &e))
+}
+
+/// The sealing key. A sealed value is the key's id, a fresh random nonce, the ciphertext and its tag.
+pub(super) struct SealKey {
+    id: KeyId,
+    key: RandomizedNonceKey,
+}
+
+impl SealKey {
+    fn new(bytes: &[u8]) -> Option<Self> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes).ok()?;
+        let id = digest::digest(&digest::SHA256, bytes).as_ref().first_chunk().copied()?;
+        Some(Self { id, key })
     }
 
-    /// `nonce | ciphertext | tag`; a sealed credential moved to another user's row does not open.
+    pub(super) const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// A sealed credential moved to another user's row does not open.
     pub(super) fn seal(&self, user: &str, credential: &Credential) -> Vec<u8> {
         let mut plain = credential.ha1_md5.expose().to_vec();
         plain.extend_from_slice(credential.ha1_sha256.expose());
@@ -104,22 +211,38 @@ impl SealKey {
         self.open_bytes("", sealed).is_some_and(|plain| plain.expose() == PROOF)
     }
 
+    /// The same as a version sealed it that knew of one key only.
+    pub(super) fn is_proof_without_id(&self, sealed: &[u8]) -> bool {
+        self.is_proof(&self.with_id(sealed))
+    }
+
+    /// A value that such a version has sealed.
+    pub(super) fn with_id(&self, sealed: &[u8]) -> Vec<u8> {
+        [&self.id, sealed].concat()
+    }
+
+    /// The same value under another key.
+    pub(super) fn reseal(&self, owner: &str, sealed: &[u8], new: &Self) -> Option<Vec<u8>> {
+        let plain = self.open_bytes(owner, sealed)?;
+        Some(new.seal_bytes(owner, plain.expose().clone()))
+    }
+
     /// Encrypts `buffer` in place, so no copy of the plaintext stays behind.
-    fn seal_bytes(&self, user: &str, mut buffer: Vec<u8>) -> Vec<u8> {
+    fn seal_bytes(&self, owner: &str, mut buffer: Vec<u8>) -> Vec<u8> {
         let nonce = self
-            .0
-            .seal_in_place_append_tag(Aad::from(user), &mut buffer)
+            .key
+            .seal_in_place_append_tag(Aad::from(owner), &mut buffer)
             .expect("a short plaintext is within the limits of AES-GCM");
-        let mut sealed = nonce.as_ref().to_vec();
+        let mut sealed = self.with_id(nonce.as_ref());
         sealed.append(&mut buffer);
         sealed
     }
 
-    fn open_bytes(&self, user: &str, sealed: &[u8]) -> Option<Secret<Vec<u8>>> {
-        let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
+    fn open_bytes(&self, owner: &str, sealed: &[u8]) -> Option<Secret<Vec<u8>>> {
+        let (nonce, text) = sealed.strip_prefix(&self.id)?.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut buffer = text.to_vec();
-        let len = self.0.open_in_place(nonce, Aad::from(user), &mut buffer).ok()?.len();
+        let len = self.key.open_in_place(nonce, Aad::from(owner), &mut buffer).ok()?.len();
         buffer.truncate(len);
         Some(Secret::new(buffer))
     }
@@ -133,20 +256,34 @@ mod tests {
         Credential { ha1_md5: Secret::new([0xa5; 16]), ha1_sha256: Secret::new([0x5a; 32]) }
     }
 
+    fn key(byte: u8) -> SealKey {
+        SealKey::new(&[byte; KEY_BYTES]).unwrap()
+    }
+
     #[test]
-    fn a_sealed_credential_opens_for_its_user_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SealKey::load(dir.path(), true).unwrap();
-        let sealed = key.seal("alice", &credential());
-        assert_eq!(key.open("alice", &sealed), Some(credential()));
-        assert_eq!(key.open("bob", &sealed), None);
+    fn a_sealed_credential_opens_for_its_user_and_with_its_key_only() {
+        let key_one = key(1);
+        let sealed = key_one.seal("alice", &credential());
+        assert_eq!(key_one.open("alice", &sealed), Some(credential()));
+        assert_eq!(key_one.open("bob", &sealed), None);
+        assert_eq!(key(2).open("alice", &sealed), None);
         assert!(!sealed.windows(8).any(|w| w == [0xa5; 8] || w == [0x5a; 8]));
     }
 
     #[test]
+    fn a_value_names_its_key_and_moves_to_another() {
+        let (old, new) = (key(1), key(2));
+        let sealed = old.seal("alice", &credential());
+        assert!(sealed.starts_with(old.id()) && old.id() != new.id());
+        let moved = old.reseal("alice", &sealed, &new).unwrap();
+        assert!(moved.starts_with(new.id()));
+        assert_eq!(new.open("alice", &moved), Some(credential()));
+        assert_eq!(old.reseal("bob", &sealed, &new), None);
+    }
+
+    #[test]
     fn every_flipped_bit_and_every_truncation_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SealKey::load(dir.path(), true).unwrap();
+        let key = key(1);
         let sealed = key.seal("alice", &credential());
         for i in 0..sealed.len() {
             let mut flipped = sealed.clone();
@@ -158,26 +295,89 @@ mod tests {
 
     #[test]
     fn sealing_twice_never_gives_the_same_bytes() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = SealKey::load(dir.path(), true).unwrap();
-        assert_ne!(key.seal("alice", &credential()), key.seal("alice", &credential()));
+        assert_ne!(key(1).seal("alice", &credential()), key(1).seal("alice", &credential()));
+    }
+
+    fn write(path: &Path, byte: u8, mode: u32) {
+        files::write(path, &[byte; KEY_BYTES]).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     #[test]
-    fn the_key_is_created_only_where_nothing_was_sealed_yet() {
+    fn a_key_is_made_only_for_a_database_in_which_nothing_is_sealed() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(SealKey::load(dir.path(), false).is_err());
-        let proof = SealKey::load(dir.path(), true).unwrap().proof();
-        assert!(SealKey::load(dir.path(), false).unwrap().is_proof(&proof));
-        let other = tempfile::tempdir().unwrap();
-        assert!(!SealKey::load(other.path(), true).unwrap().is_proof(&proof));
+        let files = KeyFiles::new(dir.path(), None);
+        assert!(matches!(files.find(|_| true), Err(StoreError::KeyMissing { .. })));
+        let proof = files.first().unwrap().proof();
+        assert_eq!(files.first().unwrap().id(), files.find(|key| key.is_proof(&proof)).unwrap().id());
+        assert!(matches!(files.find(|_| false), Err(StoreError::WrongKey)));
+    }
+
+    #[test]
+    fn a_credential_of_the_service_manager_is_taken_before_any_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let credential = dir.path().join(SYSTEMD_CREDENTIAL);
+        // As systemd leaves it: read by the service through an access list.
+        write(&credential, 1, 0o440);
+        write(&dir.path().join(KEY_FILE), 2, 0o600);
+        let files = KeyFiles::new(dir.path(), Some(credential.clone()));
+        assert_eq!(files.first().unwrap().id(), key(1).id());
+        assert_eq!(files.place_of(&key(1)).unwrap(), credential);
+        assert_eq!(files.find(|found| found.id() == key(2).id()).unwrap().id(), key(2).id());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = KeyFiles::new(dir.path(), None);
+        for mode in [0o640, 0o604, 0o660] {
+            write(&files.own, 1, mode);
+            let error = files.first().err().unwrap();
+            assert!(matches!(error, StoreError::OpenKeyFile { .. }), "{error}");
+            assert!(error.to_string().contains("chmod 600") && error.to_string().contains("keys rotate"), "{error}");
+        }
+        write(&files.own, 1, 0o400);
+        files.first().unwrap();
+        let credential = dir.path().join(SYSTEMD_CREDENTIAL);
+        write(&credential, 1, 0o444);
+        assert!(KeyFiles::new(dir.path(), Some(credential)).first().is_err());
+    }
+
+    #[test]
+    fn the_next_key_becomes_the_own_one_and_a_left_over_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = KeyFiles::new(dir.path(), None);
+        for (next, settled) in [(2, 2), (3, 2)] {
+            write(&files.own, 1, 0o600);
+            write(&files.next, next, 0o600);
+            let of_database = if next == settled { key(settled) } else { key(1) };
+            files.settle(&of_database).unwrap();
+            assert_eq!(files.first().unwrap().id(), of_database.id());
+            assert!(!files.next.exists());
+        }
+    }
+
+    #[test]
+    fn the_next_key_waits_until_the_credential_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let credential = dir.path().join(SYSTEMD_CREDENTIAL);
+        write(&credential, 1, 0o400);
+        let files = KeyFiles::new(dir.path(), Some(credential.clone()));
+        write(&files.next, 2, 0o600);
+        files.settle(&key(2)).unwrap();
+        assert_eq!(files.place_of(&key(2)).unwrap(), files.next);
+        assert!(!files.own.exists());
+        write(&credential, 2, 0o400);
+        files.settle(&key(2)).unwrap();
+        assert!(!files.next.exists());
+        assert_eq!(files.place_of(&key(2)).unwrap(), credential);
     }
 
     #[test]
     fn a_key_of_the_wrong_length_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         files::write(&dir.path().join(KEY_FILE), &[1; 31]).unwrap();
-        let Err(StoreError::BadKeyFile { bytes, .. }) = SealKey::load(dir.path(), false) else {
+        let Err(StoreError::BadKeyFile { bytes, .. }) = KeyFiles::new(dir.path(), None).first() else {
             panic!("31 bytes are no key");
         };
         assert_eq!(bytes, 31);

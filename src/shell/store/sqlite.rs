@@ -1,6 +1,10 @@
 //! The tables and the statements on them.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
@@ -15,7 +19,10 @@ use crate::{
     },
 };
 
-use super::{Account, StoreError, seal::SealKey};
+use super::{
+    Account, StoreError,
+    seal::{KeyFiles, SealKey},
+};
 
 const DATABASE_FILE: &str = "ringdown.db";
 /// How long one process waits for another one's transaction.
@@ -110,6 +117,8 @@ ALTER TABLE flows RENAME TO bindings;
 /// The open database.
 pub struct Store {
     connection: Connection,
+    key_files: KeyFiles,
+    /// As it was last needed; see [`current_key`].
     key: SealKey,
     /// `PRAGMA data_version` just before the users were last read.
     read_version: Option<i64>,
@@ -130,8 +139,9 @@ impl Store {
         // What does not fit goes to the memory, too: the process may write nowhere but in its state folder.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         migrate(&mut connection)?;
-        let key = prove_key(&mut connection, state_dir)?;
-        Ok(Self { connection, key, read_version: None })
+        let key_files = KeyFiles::of(state_dir);
+        let key = prove_key(&mut connection, &key_files)?;
+        Ok(Self { connection, key_files, key, read_version: None })
     }
 
     /// Whether a state folder has a database.
@@ -156,13 +166,15 @@ impl Store {
     /// Adds all accounts or none.
     pub fn add_users(&mut self, domain: &str, accounts: &[Account]) -> Result<(), StoreError> {
         self.claim_domain(domain)?;
-        let sealed: Vec<_> = accounts.iter().map(|a| self.key.seal(&a.name, &a.credential(domain))).collect();
+        let credentials: Vec<_> = accounts.iter().map(|account| account.credential(domain)).collect();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let key = current_key(&mut self.key, &self.key_files, &transaction)?;
         if user_count(&transaction)?.saturating_add(accounts.len()) > USERS_MAX {
             return Err(StoreError::UsersFull);
         }
-        for (account, sealed) in accounts.iter().zip(sealed) {
+        for (account, credential) in accounts.iter().zip(&credentials) {
             check_free(&transaction, account)?;
+            let sealed = key.seal(&account.name, credential);
             transaction.execute(
                 "INSERT INTO users(name, extension, direct_line, credential) VALUES (?1, ?2, ?3, ?4)",
                 params![account.name, account.extension, account.direct_line, sealed],
@@ -198,8 +210,9 @@ impl Store {
 
     /// Replaces the private address of a user's direct line; a running server notices.
     pub fn set_address(&mut self, name: &str, address: Option<&PrivateAddress>) -> Result<(), StoreError> {
-        let sealed = address.map(|address| self.key.seal_address(name, address));
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let key = current_key(&mut self.key, &self.key_files, &transaction)?;
+        let sealed = address.map(|address| key.seal_address(name, address));
         check_exists(&transaction, name)?;
         transaction.execute(
             "INSERT INTO places(user, shared, address) VALUES (?1, 0, ?2) \
@@ -235,7 +248,10 @@ impl Store {
     /// Every user, opened.
     pub fn directory(&mut self) -> Result<Directory, StoreError> {
         self.read_version = Some(self.data_version()?);
-        let mut statement = self.connection.prepare(
+        // One state of the database: key and values belong together.
+        let transaction = self.connection.transaction()?;
+        let key = current_key(&mut self.key, &self.key_files, &transaction)?;
+        let mut statement = transaction.prepare(
             "SELECT name, extension, direct_line, credential, always, busy, no_answer, no_answer_after_s, unreachable, \
              coalesce(do_not_disturb, 0), coalesce(shared, 0), address FROM users \
              LEFT JOIN forwarding ON forwarding.user = name LEFT JOIN places ON places.user = name ORDER BY extension",
@@ -244,11 +260,11 @@ impl Store {
         let mut users = Vec::new();
         while let Some(row) = rows.next()? {
             let (name, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(3)?);
-            let Some(credential) = self.key.open(&name, &sealed) else {
+            let Some(credential) = key.open(&name, &sealed) else {
                 return Err(StoreError::Damaged { user: name });
             };
             let (forwarding, address): (_, Option<Vec<u8>>) = (forwarding(row)?, row.get(11)?);
-            let Ok(private_address) = address.map(|sealed| self.key.open_address(&name, &sealed).ok_or(())).transpose()
+            let Ok(private_address) = address.map(|sealed| key.open_address(&name, &sealed).ok_or(())).transpose()
             else {
                 return Err(StoreError::DamagedAddress { user: name });
             };
@@ -261,15 +277,53 @@ impl Store {
     /// The key that makes GRUUs, sealed in the database; made at the first call.
     pub fn gruu_key(&mut self) -> Result<Secret<[u8; 32]>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let seal_key = current_key(&mut self.key, &self.key_files, &transaction)?;
         let sealed: Option<Vec<u8>> = meta(&transaction, "gruu_key")?;
-        if let Some(key) = sealed.and_then(|sealed| self.key.open_key("gruu", &sealed)) {
+        if let Some(key) = sealed.and_then(|sealed| seal_key.open_key("gruu", &sealed)) {
             return Ok(key);
         }
         // A damaged key costs no more than the addresses it made.
         let key = Secret::new(entropy::rng().bytes());
-        set_meta(&transaction, "gruu_key", self.key.seal_key("gruu", &key))?;
+        set_meta(&transaction, "gruu_key", seal_key.seal_key("gruu", &key))?;
         transaction.commit()?;
         Ok(key)
+    }
+
+    /// Seals every secret with a new key, in one transaction; other processes that have the database open take it as soon as
+    /// they need it. See [`KeyFiles`] for why a crash loses nothing.
+    pub fn rotate_key(&mut self) -> Result<Sealing, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let old = current_key(&mut self.key, &self.key_files, &transaction)?;
+        let new = self.key_files.make_next()?;
+        change_sealed(&transaction, |owner, sealed| old.reseal(owner, sealed, &new))?;
+        set_meta(&transaction, "seal_proof", new.proof())?;
+        transaction.commit()?;
+        self.key = prove_key(&mut self.connection, &self.key_files)?;
+        self.forget_old_pages()?;
+        self.sealing()
+    }
+
+    /// By which key the secrets are sealed.
+    pub fn sealing(&mut self) -> Result<Sealing, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let key = current_key(&mut self.key, &self.key_files, &transaction)?;
+        let mut secrets = usize::from(meta::<Vec<u8>>(&transaction, "gruu_key")?.is_some());
+        for SealedColumn { table, column, .. } in &SEALED {
+            let count: u32 =
+                transaction.query_row(&format!("SELECT count({column}) FROM {table}"), [], |row| row.get(0))?;
+            secrets += usize::try_from(count).expect("u32 fits usize");
+        }
+        Ok(Sealing {
+            key_id: key.id().iter().map(|byte| format!("{byte:02x}")).collect(),
+            place: self.key_files.place_of(key)?.to_owned(),
+            awaits_credential: self.key_files.awaits_credential(key)?,
+            secrets,
+        })
+    }
+
+    /// The journal still holds pages as they were before their last changes; it is written back and cut to nothing.
+    fn forget_old_pages(&self) -> Result<(), StoreError> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
     /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
@@ -334,19 +388,109 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// Loads the seal key and compares it with the one the database was made with. Inside a transaction, so that two
-/// first starts cannot create two keys.
-fn prove_key(connection: &mut Connection, state_dir: &Path) -> Result<SealKey, StoreError> {
+/// Finds the key that the database is sealed with. Inside a transaction, so that two first starts cannot create two keys.
+fn prove_key(connection: &mut Connection, files: &KeyFiles) -> Result<SealKey, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let proof: Option<Vec<u8>> = meta(&transaction, "seal_proof")?;
-    let key = SealKey::load(state_dir, proof.is_none())?;
-    match proof {
-        Some(proof) if !key.is_proof(&proof) => return Err(StoreError::WrongKey),
-        Some(_) => {}
-        None => set_meta(&transaction, "seal_proof", key.proof())?,
-    }
+    let key = match proof {
+        Some(proof) => {
+            let key = files.find(|key| key.is_proof(&proof) || key.is_proof_without_id(&proof))?;
+            if !key.is_proof(&proof) {
+                change_sealed(&transaction, |_, sealed| Some(key.with_id(sealed)))?;
+                set_meta(&transaction, "seal_proof", key.proof())?;
+            }
+            key
+        }
+        None => {
+            let key = files.first()?;
+            set_meta(&transaction, "seal_proof", key.proof())?;
+            key
+        }
+    };
+    files.settle(&key)?;
     transaction.commit()?;
     Ok(key)
+}
+
+/// The key that the database is sealed with now: another process may have rotated it. To be asked within the transaction
+/// that seals or opens.
+fn current_key<'k>(
+    key: &'k mut SealKey,
+    files: &KeyFiles,
+    transaction: &Transaction<'_>,
+) -> Result<&'k SealKey, StoreError> {
+    let proof: Vec<u8> = meta(transaction, "seal_proof")?.unwrap_or_default();
+    if !proof.starts_with(key.id()) {
+        *key = files.find(|key| key.is_proof(&proof))?;
+    }
+    Ok(key)
+}
+
+/// Which key seals the secrets of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealing {
+    /// In hexadecimal.
+    pub key_id: String,
+    /// The file that holds it.
+    pub place: PathBuf,
+    /// The service manager has another one, and must be given this one.
+    pub awaits_credential: bool,
+    pub secrets: usize,
+}
+
+/// A column of sealed values.
+struct SealedColumn {
+    table: &'static str,
+    /// The column that names the user.
+    user: &'static str,
+    column: &'static str,
+    /// What stands before the user's name in what a value is bound to.
+    purpose: &'static str,
+    damaged: fn(String) -> StoreError,
+}
+
+/// Besides them, `gruu_key` among `meta`.
+const SEALED: [SealedColumn; 2] = [
+    SealedColumn {
+        table: "users",
+        user: "name",
+        column: "credential",
+        purpose: "",
+        damaged: |user| StoreError::Damaged { user },
+    },
+    SealedColumn {
+        table: "places",
+        user: "user",
+        column: "address",
+        purpose: "address:",
+        damaged: |user| StoreError::DamagedAddress { user },
+    },
+];
+
+/// Puts something in the place of every sealed value; `change` gets what it is bound to, and the value.
+fn change_sealed(
+    transaction: &Transaction<'_>,
+    change: impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
+) -> Result<(), StoreError> {
+    for SealedColumn { table, user, column, purpose, damaged } in &SEALED {
+        let select = format!("SELECT rowid, {user}, {column} FROM {table} WHERE {column} IS NOT NULL");
+        let mut statement = transaction.prepare(&select)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = rows.collect::<Result<Vec<(i64, String, Vec<u8>)>, _>>()?;
+        let mut update = transaction.prepare(&format!("UPDATE {table} SET {column} = ?2 WHERE rowid = ?1"))?;
+        for (row, user, sealed) in rows {
+            let Some(changed) = change(&format!("{purpose}{user}"), &sealed) else {
+                return Err(damaged(user));
+            };
+            update.execute(params![row, changed])?;
+        }
+    }
+    let gruu_key: Option<Vec<u8>> = meta(transaction, "gruu_key")?;
+    // A damaged one is replaced when it is asked for.
+    if let Some(changed) = gruu_key.and_then(|sealed| change("key:gruu", &sealed)) {
+        set_meta(transaction, "gruu_key", changed)?;
+    }
+    Ok(())
 }
 
 fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> Result<Option<T>, StoreError> {

@@ -215,7 +215,8 @@ fn load(media: &Media, link: &Link, workers: u16, map: &OwnedFd) -> Result<Owned
 fn range((first, slots): (u16, u32)) -> RangeInclusive<u16> {
     match slots.checked_sub(1) {
         Some(last) => first..=ports::rtp_port(first, last) + 1,
-        None => 1..=0,
+        // No port is in it.
+        None => RangeInclusive::new(1, 0),
     }
 }
 

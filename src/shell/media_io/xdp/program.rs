@@ -170,7 +170,7 @@ fn ipv6(code: &mut Assembler, address: Ipv6Addr) {
 /// Goes on where the port belongs to the worker of the frame's queue, which is left where the place was.
 fn ports(code: &mut Assembler, queues: &[(u32, RangeInclusive<u16>)]) {
     code.label(Label::Port);
-    code.to_host_order(Value);
+    code.read_as_host_order(Value);
     code.load_word(Place, Context, CONTEXT_QUEUE);
     for (n, (queue, ports)) in queues.iter().enumerate() {
         code.unless_word(Place, queue.cast_signed(), Label::Queue(n));
@@ -279,7 +279,7 @@ impl Assembler {
     }
 
     /// Of 16 bits from a frame.
-    fn to_host_order(&mut self, register: Register) {
+    fn read_as_host_order(&mut self, register: Register) {
         self.push(opcode::TO_BIG_ENDIAN, register, 0, 0, 16);
     }
 
