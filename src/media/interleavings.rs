@@ -193,7 +193,7 @@ impl Peer {
     }
 
     fn destination(&self) -> SocketAddr {
-        self.latched.unwrap_or(self.remote.rtp.expect("it was signalled"))
+        self.latched.or(self.remote.rtp).expect("it was signalled")
     }
 
     /// An authentic packet from this source; three in a row move a latch that holds.
@@ -400,7 +400,7 @@ impl World {
         let is_readable = is_of_key && is_placed(peer.read.get(&(key, stream)), index);
         let relayed_key = (other.receives_key, stream);
         let is_sendable = is_rtcp || is_placed(other.relayed.get(&relayed_key), index);
-        let is_held = !is_rtcp && !(peer.remote.may_send && other.remote.wants_media);
+        let is_held = !is_rtcp && (!peer.remote.may_send || !other.remote.wants_media);
         let (to, held_before) = (other.destination(), self.rig.worker.drops().of(DropReason::PacketOnHold));
 
         let relayed = self.rig.receive(rtp(slot(who)), source, &sent.bytes);
