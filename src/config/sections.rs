@@ -162,7 +162,7 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
         addresses: section
             .texts("addresses", value::media_address)
             .unwrap_or_else(|| vec![IpAddr::from([127, 0, 0, 1])]),
-        ports: section.text("ports", value::ports).unwrap_or(20_000..=39_999),
+        ports: section.text("ports", value::ports).unwrap_or(10_000..=29_999),
         workers: section.integer("workers", 0..=WORKERS_MAX).unwrap_or(0),
         load_max_percent: section.integer("load_max_percent", 1..=100).unwrap_or(80),
         encryption: section

@@ -160,7 +160,7 @@ pub(super) fn loopback_listen(text: &str, default_port: u16) -> Result<Option<So
 
 /// `low-high`, both included.
 pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Fault> {
-    let remedy = "two ports from 1024 to 65535 as in \"20000-39999\", room for at least four";
+    let remedy = "two ports from 1024 to 65535 as in \"10000-29999\", room for at least four";
     let fault = |what: &str| Fault::new(what, remedy);
     let (low, high) = text.split_once('-').ok_or_else(|| fault("is not a range"))?;
     let port = |text: &str| text.trim().parse::<u16>().map_err(|_| fault("does not hold two port numbers"));
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_port_range_has_room_for_a_call() {
-        assert_eq!(ports("20000-39999"), Ok(20000..=39999));
+        assert_eq!(ports("10000-29999"), Ok(10000..=29999));
         assert_eq!(ports("20000 - 20003"), Ok(20000..=20003));
         for wrong in ["20000", "20000-", "20000-20002", "39999-20000", "80-90", "20000-70000", "a-b", "-1-5"] {
             assert!(ports(wrong).is_err(), "{wrong}");

@@ -102,6 +102,9 @@ pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;
 /// Messages waiting for one slow TCP or TLS peer; the connection is closed above it.
 pub const SEND_QUEUE_MAX: usize = 256;
+/// Media ports of other programs that one call gets past; at a further one it ends with 503, an emergency call only where nobody
+/// has answered it.
+pub const OCCUPIED_PORTS_PER_CALL_MAX: u8 = 4;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media worker on their way to the core; further ones wait in the worker, never lost: a leg has at most

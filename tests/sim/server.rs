@@ -122,8 +122,8 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     /// Everything the core sent since the world last looked.
     pub(crate) transmitted: Vec<(Instant, Flow, Bytes)>,
-    /// Binding any media port fails: another process has them all.
-    pub(crate) refuses_binds: bool,
+    /// The even media ports that another process has.
+    pub(crate) occupied: fn(u16) -> bool,
     /// Posted to web servers.
     pub(crate) notices: Vec<Notice>,
     /// What became of each order to a user's devices.
@@ -144,6 +144,8 @@ pub(crate) struct Server {
     sockets: HashMap<u16, Socket>,
     /// Slots whose ports could not be bound: the worker still unbinds them.
     unbound: HashSet<(u16, u32)>,
+    /// Slots bound for legs that may come.
+    ahead: HashSet<(u16, u32)>,
     streams: HashMap<ConnectionId, Stream>,
     /// `None`: as fast as anybody likes.
     machine: Option<Machine>,
@@ -168,7 +170,7 @@ impl Server {
             workers,
             store: Store::default(),
             transmitted: Vec::new(),
-            refuses_binds: false,
+            occupied: |_| false,
             notices: Vec::new(),
             resynced: Vec::new(),
             inspected: Vec::new(),
@@ -183,6 +185,7 @@ impl Server {
             resolved: VecDeque::new(),
             sockets: HashMap::new(),
             unbound: HashSet::new(),
+            ahead: HashSet::new(),
             streams: HashMap::new(),
             machine: None,
             spins: (now, 0),
@@ -203,6 +206,7 @@ impl Server {
         self.resolved.clear();
         self.sockets.clear();
         self.unbound.clear();
+        self.ahead.clear();
         self.streams.clear();
     }
 
@@ -222,7 +226,7 @@ impl Server {
         assert!(self.core.is_idle(), "the core still holds {:?}", self.core.calls());
         let legs: Vec<usize> = self.workers.iter().map(Worker::len).collect();
         assert!(self.workers.iter().all(Worker::is_empty), "legs left per worker: {legs:?}");
-        assert!(self.sockets.is_empty(), "ports left: {:?}", self.sockets.keys());
+        assert_eq!(self.open_ports(), 0, "ports left");
         assert!(self.commands.is_empty() && self.events.is_empty(), "commands or events left in the rings");
         assert_eq!(self.worker_timeouts.iter().flatten().count(), 0, "a worker's timer is left");
     }
@@ -248,8 +252,9 @@ impl Server {
         self.machine.as_ref().map_or(0, |machine| machine.lost)
     }
 
+    /// Those that a leg has, or has left behind.
     pub(crate) fn open_ports(&self) -> usize {
-        self.sockets.len()
+        self.sockets.values().filter(|socket| !self.ahead.contains(&(socket.worker, socket.port.slot))).count()
     }
 
     pub(crate) fn set_directory(&mut self, now: Instant, net: &mut Net, directory: Directory) {
@@ -292,6 +297,11 @@ impl Server {
             if at > now {
                 self.commands.push_front((at, worker, command));
                 break;
+            }
+            match &command {
+                media::Command::Bind { leg, .. } => drop(self.ahead.insert((worker, leg.slot))),
+                media::Command::Open { leg, .. } => drop(self.ahead.remove(&(worker, leg.slot))),
+                _ => {}
             }
             self.workers[usize::from(worker)].handle_input(now, worker::Input::Command(command));
             self.drain_worker(now, worker);
@@ -450,11 +460,16 @@ impl Server {
             match self.workers[worker].poll_output() {
                 worker::Output::Bind { slot, address, .. } => {
                     assert_eq!(address, self.ip, "media must be bound on the configured address");
-                    if self.refuses_binds {
+                    let rtp = self.address_of(index, Port { slot, channel: Channel::Rtp }).port();
+                    if self.sockets.contains_key(&rtp) {
+                        continue;
+                    }
+                    if (self.occupied)(rtp) {
                         self.unbound.insert((index, slot));
                         self.workers[worker].handle_input(now, worker::Input::BindFailed { slot });
                         continue;
                     }
+                    self.unbound.remove(&(index, slot));
                     for channel in [Channel::Rtp, Channel::Rtcp] {
                         let port = Port { slot, channel };
                         let number = self.address_of(index, port).port();

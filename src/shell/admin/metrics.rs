@@ -48,6 +48,11 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         ("calls_refused", "Calls refused", c.calls_refused),
         ("registrations_refused", "Registrations refused", c.registrations_refused),
         ("contacts_displaced", "Contacts that made room for a new one of their user", c.contacts_displaced),
+        (
+            "media_ports_occupied",
+            "Media ports that could not be bound, as other programs had them",
+            c.media_ports_occupied,
+        ),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

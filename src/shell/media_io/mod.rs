@@ -345,7 +345,7 @@ mod tests {
             let range = free_ports(8);
             let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
             let mut ports = Ports::new(&range, 1);
-            let legs = [ports.take(0).unwrap(), ports.take(0).unwrap()];
+            let legs = [ports.take(0, LOCALHOST).unwrap(), ports.take(0, LOCALHOST).unwrap()];
             let devices = [Device::new(Suite::AesCm128HmacSha1_80, 1), Device::new(Suite::AeadAes256Gcm, 2)];
             for (leg, device) in legs.iter().zip(&devices) {
                 plane.send(0, Command::Open { leg: *leg, address: LOCALHOST, dscp: 46 }).unwrap();
@@ -523,7 +523,7 @@ mod tests {
         let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
         let mut ports = Ports::new(&range, 1);
         let ips = [LOCALHOST, IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
-        let legs = ips.map(|_| ports.take(0).unwrap());
+        let legs = ips.map(|_| ports.take(0, LOCALHOST).unwrap());
         let cameras = ips.map(Camera::new);
         for ((leg, address), camera) in legs.into_iter().zip(ips).zip(&cameras) {
             let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
@@ -573,12 +573,30 @@ mod tests {
         let range = free_ports(2);
         let _holder = UdpSocket::bind((LOCALHOST, *range.end())).unwrap();
         let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
-        let leg = Ports::new(&range, 1).take(0).unwrap();
+        let leg = Ports::new(&range, 1).take(0, LOCALHOST).unwrap();
         plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
         plane.send(0, Command::Close { leg }).unwrap();
         assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
+    }
+
+    #[tokio::test]
+    async fn ports_bound_ahead_are_ours_until_their_leg_closes_or_the_plane_ends() {
+        let range = free_ports(4);
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+        let mut ports = Ports::new(&range, 1).binding_ahead(&[LOCALHOST]);
+        while let Some((leg, address)) = ports.next_to_bind(crate::types::Instant::default()) {
+            plane.send(0, Command::Bind { leg, address }).unwrap();
+        }
+        let leg = ports.take(0, LOCALHOST).unwrap();
+        plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
+        plane.send(0, Command::Close { leg }).unwrap();
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
+        let are_free = || range.clone().map(|port| UdpSocket::bind((LOCALHOST, port)).is_ok()).collect::<Vec<_>>();
+        assert_eq!(are_free(), [true, true, false, false]);
+        drop(plane);
+        assert_eq!(are_free(), [true; 4]);
     }
 
     /// A plane whose one worker never takes a command, and that worker's ends of the rings.
