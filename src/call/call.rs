@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
 use super::{
+    capacity::Weight,
     cdr::Cdr,
     context::{ALLOW, Context, Pending, Side},
     early_update::EarlyUpdate,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     media::{self, LegReport, Silence},
-    policy::security::LegSecurity,
+    policy::{security::LegSecurity, stir::Verification},
     sip::{
         dialog::{Dialog, is_sips},
         registrar::Binding,
@@ -44,6 +45,8 @@ pub(super) struct Caller {
     pub direct_line: Option<String>,
     /// The callee is not to know who calls (RFC 3323).
     pub is_private: bool,
+    /// Whether the number is the caller's own, as far as this server has found out.
+    pub verification: Option<Verification>,
 }
 
 impl Caller {
@@ -140,6 +143,8 @@ pub(super) struct Call {
     is_recorded: bool,
     /// Media worker of all legs of this call.
     pub worker: u16,
+    /// As what it was counted last among that worker's calls.
+    pub weight: Weight,
     /// The transfer that this call is part of now.
     pub transfer: Option<Part>,
     /// How many transfers led to this call.
@@ -231,6 +236,7 @@ impl Call {
             cdr,
             is_recorded: false,
             worker,
+            weight: Weight::Nothing,
             transfer: None,
             transfers: 0,
             referred_by: None,
@@ -362,7 +368,7 @@ impl Call {
 
     pub(super) fn media_event(&mut self, ctx: &mut Context, side: Side, event: &media::Event) {
         match event {
-            media::Event::Flowing { .. } | media::Event::Report { .. } => {}
+            media::Event::Flowing { .. } | media::Event::Report { .. } | media::Event::Load { .. } => {}
             media::Event::Silent { silence, .. } => self.fell_silent(ctx, side, *silence),
             media::Event::Heard { .. } => self.is_heard(side),
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),

@@ -19,6 +19,7 @@ use crate::{
     media::{Command, ports::Ports},
     sip::transaction::{self, Table},
     types::{CallId, DropReason, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
+    wire::passport::Signer,
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
@@ -92,6 +93,8 @@ pub(super) struct Context {
     pub ports: Ports,
     pub trunks: Trunks,
     pub usage: Usage,
+    /// What calls to carriers are signed with.
+    pub signer: Option<Signer>,
     pub rng: Rng,
     pub counters: Counters,
     /// What upstream servers are asked to send less (RFC 7339).

@@ -1,6 +1,7 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
 mod callback;
+mod capacity;
 mod certificates;
 mod events;
 mod identification;
@@ -15,6 +16,7 @@ mod resync;
 mod shutdown;
 mod test_call;
 mod transfer;
+mod verification;
 mod views;
 
 use std::{
@@ -30,8 +32,9 @@ use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
+    capacity::Capacity,
     cdr::Cdr,
-    context::{ALLOW, Context, Owner, Pending, SHUTTING_DOWN, SUPPORTED, Side},
+    context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
     inspection::Inspections,
@@ -49,6 +52,7 @@ use super::{
     trunk_registrations::TrunkRegistrations,
     trunks::Trunks,
     usage::Usage,
+    verification::Verifications,
 };
 use crate::{
     config::Directory,
@@ -69,6 +73,7 @@ use crate::{
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
+        passport::Signer,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
         stun,
     },
@@ -96,6 +101,7 @@ pub struct Core {
     calls: BTreeMap<CallId, Box<Call>>,
     /// How many of them are live.
     live_calls: usize,
+    capacity: Capacity,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
     /// Who may be called back by emergency services, the newest last, by the number that they were shown.
@@ -108,6 +114,7 @@ pub struct Core {
     resyncs: Resyncs,
     inspections: Inspections,
     subscriptions: Subscriptions,
+    verifications: Verifications,
     trunk_registrations: TrunkRegistrations,
     trunk_pings: TrunkPings,
     /// The mailbox of each user, as an external system last reported it.
@@ -141,12 +148,14 @@ impl Core {
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
         let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
+        let capacity = Capacity::new(workers, config.media.load_max_percent);
         let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
             ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
             usage: Usage::default(),
+            signer: None,
             config,
             directory,
             listeners,
@@ -171,6 +180,7 @@ impl Core {
             sources: Sources::default(),
             calls: BTreeMap::new(),
             live_calls: 0,
+            capacity,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
             certified_users: HashMap::new(),
@@ -180,6 +190,7 @@ impl Core {
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            verifications: Verifications::default(),
             trunk_registrations,
             trunk_pings,
             mailboxes: HashMap::new(),
@@ -200,9 +211,15 @@ impl Core {
         core
     }
 
+    /// Signs calls to carriers from now on.
+    pub fn sign_with(&mut self, signer: Signer) {
+        self.ctx.signer = Some(signer);
+    }
+
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
-        let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
+        let transactions = (self.ctx.table.len(), limits::TRANSACTIONS_MAX);
+        let used = [(self.live_calls, self.calls_max), transactions, self.capacity.used()];
         self.ctx.loss_percent = loss_percent(&used);
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
@@ -217,6 +234,8 @@ impl Core {
                     self.trunk_registrations.resolved(&self.ctx, trunk);
                 }
             }
+            Input::Certificate { query, reply } => self.certificate_arrived(query, reply),
+            Input::Media(media::Event::Load { worker, busy_permille }) => self.capacity.measured(worker, busy_permille),
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
@@ -387,7 +406,9 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) || self.verifications.holds(txn) => {
+                self.given_up(txn, "");
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.invites.remove(&txn);
@@ -404,6 +425,9 @@ impl Core {
 
     /// Whoever sent this INVITE no longer waits for its answer.
     fn given_up(&mut self, txn: TxnId, reason: &str) {
+        if self.waiting_given_up(txn) {
+            return;
+        }
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
             (State::Setup, Side::A) => {
                 reason.clone_into(&mut call.reason);
@@ -529,7 +553,7 @@ impl Core {
         if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
-        let Some(caller) = self.identify(&pending) else { return };
+        let Some(mut caller) = self.identify(&pending) else { return };
         let of_account = match caller.peer {
             Peer::Trunk(trunk) => self.called_at_account(trunk, &pending.request),
             Peer::Device(_) | Peer::Unknown => None,
@@ -538,16 +562,25 @@ impl Core {
             Some((dialled, uri)) => (dialled, uri.clone()),
             None => (dialled, pending.request.request_uri().to_owned()),
         };
-        let is_full = self.is_draining || self.live_calls >= self.calls_max;
-        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
-        if is_full && !is_callback() {
-            let reason = if self.is_draining { SHUTTING_DOWN } else { "Too Many Calls" };
-            return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
+        match self.verify(&pending, &mut caller, dialled) {
+            Some(passport) => self.await_certificate(pending, caller, uri, passport),
+            None => self.admitted(pending, caller, dialled, &uri),
+        }
+    }
+
+    /// Who calls, and what is known of the number, is settled. `uri`: what was called.
+    fn admitted(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
+        let is_callback =
+            |core: &Self| matches!(caller.peer, Peer::Trunk(_)) && core.calls_back(&pending.request, dialled);
+        if let Some(rejection) = self.rejection(&pending.request)
+            && !is_callback(self)
+        {
+            return self.reject(&pending, rejection);
         }
         if pending.request.header(Name::Replaces).is_some() {
             return self.replace(pending, caller);
         }
-        self.route(pending, caller, dialled, &uri);
+        self.route(pending, caller, dialled, uri);
     }
 
     fn refuse(&mut self, pending: &Pending, refusal: &Refusal) {
@@ -756,6 +789,7 @@ impl Core {
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
+        self.weigh(&mut call);
         self.make_room_for(&call);
         if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
@@ -836,7 +870,7 @@ impl Core {
     }
 
     fn media_event(&mut self, event: &media::Event) {
-        let leg = event.leg();
+        let Some(leg) = event.leg() else { return };
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);
@@ -873,6 +907,7 @@ impl Core {
         self.trunk_registrations.timeout(now);
         self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
+        self.end_late_verifications();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -895,7 +930,8 @@ impl Core {
         };
         let flows = self.keep_alives.next_timeout();
         let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
-        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows];
+        let verifications = self.verifications.next_timeout();
+        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows, verifications];
         others.into_iter().chain(trunks).flatten().min()
     }
 

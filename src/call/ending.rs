@@ -4,6 +4,7 @@ use tracing::info;
 
 use super::{
     call::{Call, State},
+    capacity::Rejection,
     cdr::EndedBy,
     context::{Context, SHUTTING_DOWN},
     emergency_call,
@@ -40,6 +41,9 @@ impl Call {
             }
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
+            if *failure == Failure::no_port() {
+                ctx.counters.count_rejection(Rejection::MediaPorts);
+            }
         }
         if self.reason.is_empty() {
             self.reason = reason::sip(failure.status, "");

@@ -14,7 +14,7 @@ use super::{
     IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
     Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups, inbound,
     reader::{Fault, Section},
-    value,
+    stir, value,
 };
 use crate::{
     policy::number::NumberForm,
@@ -46,6 +46,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
     let inbound = inbound::read(root.section("inbound"));
+    let stir = stir::read(root.section("stir"));
     let config = Config {
         server,
         sip,
@@ -63,6 +64,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         log,
         groups,
         inbound,
+        stir,
     };
     checks::voicemail(&dialing_section, &config);
     config
@@ -162,6 +164,7 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
             .unwrap_or_else(|| vec![IpAddr::from([127, 0, 0, 1])]),
         ports: section.text("ports", value::ports).unwrap_or(20_000..=39_999),
         workers: section.integer("workers", 0..=WORKERS_MAX).unwrap_or(0),
+        load_max_percent: section.integer("load_max_percent", 1..=100).unwrap_or(80),
         encryption: section
             .choice("encryption", &[("required", Encryption::Required), ("preferred", Encryption::Preferred)])
             .unwrap_or(Encryption::Required),

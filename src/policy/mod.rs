@@ -10,3 +10,4 @@ pub mod outside;
 pub mod reach;
 pub mod routing;
 pub mod security;
+pub mod stir;

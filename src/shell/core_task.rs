@@ -16,7 +16,7 @@ use tracing::{error, info};
 use crate::{
     call::{
         BarredView, CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
-        Output, SyncRefusal, TestCall, TestRefusal, TrunkView,
+        Output, SyncRefusal, TestCall, TestRefusal, TrunkView, WorkerLoads,
     },
     media,
     sip::registrar::{Binding, Change},
@@ -30,6 +30,7 @@ use super::{
     media_io::MediaPlane,
     notifier::Notifier,
     resolve::Resolver,
+    stir::Certificates,
     store::thread::StoreHandle,
     systemd,
     transport::Transports,
@@ -111,6 +112,7 @@ pub struct Stats {
     pub emergency_calls: usize,
     /// These, and calls back of emergency services.
     pub urgent_calls: usize,
+    pub loads: WorkerLoads,
 }
 
 /// The core and everything its outputs go to.
@@ -144,6 +146,7 @@ pub struct Outside {
     pub store: StoreHandle,
     pub resolver: Resolver,
     pub notifier: Notifier,
+    pub certificates: Certificates,
 }
 
 /// Outputs of one turn.
@@ -258,6 +261,7 @@ impl CoreTask {
                 }
                 Output::Close { flow } => self.batch.outgoing.push(Outgoing::Close(flow.connection)),
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
+                Output::FetchCertificate { query, place } => self.outside.certificates.fetch(query, place),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
@@ -349,6 +353,7 @@ impl CoreTask {
                     open_registrations: self.core.open_registrations(),
                     emergency_calls: self.core.emergency_calls(),
                     urgent_calls: self.core.urgent_calls(),
+                    loads: self.core.worker_loads(),
                 };
                 let _ = reply.send(stats);
             }

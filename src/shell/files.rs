@@ -1,15 +1,19 @@
-//! The only module that creates files. Everything it creates belongs to the owner alone (files 0600, folders 0700).
+//! The only module that creates files. Everything it creates belongs to the owner alone (files 0600, folders 0700), and
+//! what root writes to the owner of the folder: a server that is not root must read the key that root has renewed.
 
 #![expect(clippy::disallowed_methods, reason = "this module owns the act of creating files")]
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::geteuid,
+};
 
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
@@ -61,6 +65,10 @@ fn write_temporary(path: &Path, content: &[u8]) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     let mut file = create(path)?;
+    let folder = fs::metadata(folder_of(path))?;
+    if geteuid().is_root() && folder.uid() != geteuid().as_raw() {
+        fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+    }
     file.write_all(content)?;
     file.sync_all()
 }
@@ -106,6 +114,22 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert_eq!(mode(&file), 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_given = std::os::unix::fs::chown(dir.path(), Some(12_345), Some(12_346)).is_ok();
+        let file = dir.path().join("key");
+        write(&file, b"x").unwrap();
+        let owner = fs::metadata(&file).unwrap();
+        let folder = fs::metadata(dir.path()).unwrap();
+        assert_eq!(
+            (owner.uid(), owner.uid() == 12_345),
+            (folder.uid(), is_given),
+            "root is whoever may give files away"
+        );
+        assert_eq!(mode(&file), 0o600);
     }
 
     #[test]

@@ -42,6 +42,7 @@ use super::{
     resolve::Resolver,
     sandbox::{self, Missing},
     settings::{self, Settings},
+    stir::{self, Certificates},
     store::{
         Account, Store, StoreError,
         thread::{self, StoreHandle},
@@ -110,6 +111,8 @@ impl Server {
         let mut store = open_store(&config)?;
         let tls = Arc::new(Tls::load(clock.now(), &config)?);
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
+        let certificates = Certificates::load(&config, clock, to_core.clone())?;
+        let signer = stir::signer(&config).map_err(Failure::Usage)?;
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
         let admin_listener = bind_admin(&config).await?;
         let media = MediaPlane::start(clock, &config.media.ports, workers)
@@ -146,7 +149,10 @@ impl Server {
         let dns_servers = config.dns.servers.clone();
         let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
-        let core = Core::new(clock.now(), setup);
+        let mut core = Core::new(clock.now(), setup);
+        if let Some(signer) = signer {
+            core.sign_with(signer);
+        }
 
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
@@ -165,8 +171,15 @@ impl Server {
             started: clock.now(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
-        let outside =
-            Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver, notifier };
+        let outside = Outside {
+            clock,
+            transports: transports.clone(),
+            media,
+            store: store.clone(),
+            resolver,
+            notifier,
+            certificates,
+        };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
         let listening = listeners.serve();

@@ -105,7 +105,7 @@ pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media worker on their way to the core; further ones wait in the worker, never lost: a leg has at most
-/// three, two for each silence, and one for each look at it.
+/// three, two for each silence, and one for each look at it. The worker's load is told only while none waits.
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
@@ -131,6 +131,23 @@ pub const INBOUND_NUMBERS_MAX: usize = 2_000;
 /// Calls of one caller to one number that are on their way from trunk to trunk at a time; one more is taken for a loop, and
 /// answered 482. Of anonymous callers, Max-Forwards alone bounds them.
 pub const ONWARD_CALLS_MAX: usize = 10;
+/// Seconds by which a signature of a caller's number may be older or younger than the call (RFC 8224 section 4.1 step 5); another
+/// is not believed.
+pub const PASSPORT_AGE_S_MAX: u64 = 60;
+/// Address of a certificate; one that is longer is not fetched.
+pub const PASSPORT_URL_BYTES_MAX: usize = 512;
+/// Certificates of signatures that are being fetched; further ones are not, and their calls are not verified.
+pub const CERTIFICATE_FETCHES_MAX: usize = 16;
+/// What a web server may send as a certificate; more is not read.
+pub const CERTIFICATE_REPLY_BYTES_MAX: usize = 32_768;
+/// Certificates from that of a signature to its authority; further ones are not read.
+pub const CERTIFICATE_CHAIN_MAX: usize = 6;
+/// Certificates of signatures that are kept; that which would be of use for the shortest time makes room.
+pub const SIGNING_CERTIFICATES_MAX: usize = 256;
+/// Calls that wait for a certificate; a further one goes on unverified.
+pub const VERIFICATIONS_WAITING_MAX: usize = 1_000;
+/// Signatures that are remembered; the oldest makes room.
+pub const SIGNATURES_SEEN_MAX: usize = 65_536;
 /// Ring groups of one configuration; more are refused at load.
 pub const GROUPS_MAX: usize = 200;
 /// Members of one ring group; more are refused at load.

@@ -9,6 +9,7 @@
 )]
 
 mod canaries;
+mod capacity;
 mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
@@ -24,6 +25,7 @@ mod resync;
 mod sandbox;
 mod selftest;
 mod service;
+mod stir;
 mod strangers;
 mod streams;
 mod tls;

@@ -275,7 +275,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 const WRAPPERS: [(&str, &[&str]); 51] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
-    ("serde", &["call", "shell"]),
+    ("serde", &["call", "shell", "wire/passport.rs"]),
     ("tracing", &["call", "shell"]),
     // Formats.
     ("smallvec", &["wire/sip", "wire/srtp", "policy/emergency/dial_string.rs"]),
@@ -291,7 +291,7 @@ const WRAPPERS: [(&str, &[&str]); 51] = [
     ("aes", &["wire/srtp"]),
     ("ctr", &["wire/srtp"]),
     ("sha1", &["wire/srtp"]),
-    ("aws_lc_rs", &["wire/srtp", "shell/store/seal.rs", "shell/tls.rs"]),
+    ("aws_lc_rs", &["wire/srtp", "wire/passport.rs", "shell/store/seal.rs", "shell/tls.rs"]),
     ("md5", &["wire/sip/digest.rs"]),
     ("sha2", &["wire/sip/digest.rs", "wire/keyed.rs"]),
     ("subtle", &["wire/srtp", "wire/sip/digest.rs", "wire/keyed.rs"]),
@@ -299,7 +299,7 @@ const WRAPPERS: [(&str, &[&str]); 51] = [
     ("rand_chacha", &["types/rng.rs"]),
     ("getrandom", &["shell"]),
     // The shell.
-    ("serde_json", &["shell"]),
+    ("serde_json", &["shell", "wire/passport.rs"]),
     ("jiff", &["wire/pidf.rs", "shell"]),
     ("clap", &["shell/cli"]),
     ("clap_complete", &["shell/cli/completions.rs"]),
@@ -315,8 +315,8 @@ const WRAPPERS: [(&str, &[&str]); 51] = [
     ("rtrb", &["shell/media_io"]),
     ("rusqlite", &["shell/store"]),
     ("axum", &["shell/admin"]),
-    ("hyper", &["shell/notifier.rs"]),
-    ("hyper_util", &["shell/notifier.rs"]),
+    ("hyper", &["shell/notifier.rs", "shell/stir.rs"]),
+    ("hyper_util", &["shell/notifier.rs", "shell/stir.rs"]),
     ("prometheus_client", &["shell/admin"]),
     ("csv", &["shell"]),
     ("tracing_subscriber", &["shell"]),

@@ -191,6 +191,7 @@ impl Core {
             display: String::new(),
             direct_line: None,
             is_private: false,
+            verification: None,
         };
         (caller, Source::UnauthenticatedDevice { in_site_networks }, verdict)
     }

@@ -355,7 +355,7 @@ impl Core {
     // Where media can meet.
 
     /// The media worker of a new call: that of a call which one of its people is in already, so that the two can be joined
-    /// with every port and key as it is; otherwise the one with most room.
+    /// with every port and key as it is; otherwise the least loaded.
     pub(super) fn worker_for(&self, caller: &Caller, plan: &Plan) -> u16 {
         let caller = match &caller.peer {
             Peer::Device(user) => Some(user.as_str()),
@@ -364,8 +364,8 @@ impl Core {
         let legs =
             caller.into_iter().chain(plan.hunt.first_user()).filter_map(|user| self.ctx.device_legs.get(user)?.first());
         let mut workers = legs.filter_map(|(id, _)| self.calls.get(id)).map(|call| call.worker);
-        let shared = workers.find(|worker| self.ctx.ports.has_room(*worker));
-        shared.unwrap_or_else(|| self.ctx.ports.least_loaded())
+        let shared = workers.find(|worker| self.ctx.ports.has_room(*worker) && self.capacity.is_below_limit(*worker));
+        shared.unwrap_or_else(|| self.least_loaded())
     }
 
     // What is next.

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        capacity::WorkerLoads,
         emergency_call::EmergencyInfo,
         interface::{CallView, Counters, EmergencyState, LineView, RegistrationView, ServerView, TrunkView},
     },
@@ -64,6 +65,10 @@ impl Core {
         self.live_calls
     }
 
+    pub fn worker_loads(&self) -> WorkerLoads {
+        self.capacity.view()
+    }
+
     /// Emergency calls whose record is not written, tests left out.
     pub fn emergency_calls(&self) -> usize {
         let is_emergency = |info: &EmergencyInfo| info.class == Class::Emergency;
@@ -97,11 +102,13 @@ impl Core {
             && self.ctx.media.is_empty();
         self.calls.is_empty()
             && self.live_calls == 0
+            && self.capacity.is_empty()
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.transfers.is_empty()
             && self.waiting.is_empty()
+            && self.verifications.is_empty()
             && self.test_calls.is_empty()
             && self.messages.is_empty()
             && self.notifications.is_empty()

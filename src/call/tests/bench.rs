@@ -11,6 +11,7 @@ use super::super::{
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
     media::{self, Formats, LegReport},
+    policy::stir,
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
@@ -88,6 +89,8 @@ pub(super) struct Bench {
     pub(super) resumed: Vec<(LegId, Position)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
+    /// Certificates asked for and not yet taken.
+    pub(super) fetched: Vec<(u64, stir::Place)>,
     /// Connections that the server has closed.
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
@@ -193,6 +196,7 @@ impl Bench {
             joined: Vec::new(),
             resumed: Vec::new(),
             questions: Vec::new(),
+            fetched: Vec::new(),
             closed: Vec::new(),
             serial: 0,
             tested: Vec::new(),
@@ -237,6 +241,7 @@ impl Bench {
                 Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
                 Output::TestCalled { result, .. } => self.tested.push(result),
+                Output::FetchCertificate { query, place } => self.fetched.push((query, place)),
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }

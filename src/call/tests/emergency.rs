@@ -364,6 +364,18 @@ fn desks_are_told_of_a_refused_call_and_not_of_a_test() {
     assert_eq!(b.notices.len(), 1);
 }
 
+#[test]
+fn a_refusal_is_in_the_language_of_the_telephone() {
+    let mut b = Bench::with(&CONFIG.replace("pstn = true", "pstn = false"));
+    let identity = ("<sip:x@pbx.example.com>;tag=x", "<sip:112@pbx.example.com>");
+    let extra = "Accept-Language: ja, fr-CA;q=0.9, en;q=0.1\n";
+    b.request(udp(ALICE), ("INVITE", "sip:112@pbx.example.com"), identity, ("help", 1), (extra, SDP));
+    let refusal = b.take_response("INVITE", ALICE, 300);
+    assert_eq!(refusal.header(Name::ContentLanguage), Some("fr"));
+    assert!(text_of(&refusal).starts_with("Les appels d'urgence sont impossibles"), "{}", text_of(&refusal));
+    assert!(refusal.header(Name::Warning).is_some_and(|warning| warning.contains("Utilisez un mobile")));
+}
+
 /// The outcomes that the web desk was told.
 fn told_outcomes(b: &Bench) -> Vec<Outcome> {
     b.notices.iter().map(|notice| notice.outcome).collect()

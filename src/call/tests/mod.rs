@@ -35,6 +35,7 @@ mod transfer_features;
 mod trunk_health;
 mod trunk_registrations;
 mod updates;
+mod verification;
 
 use std::net::SocketAddr;
 

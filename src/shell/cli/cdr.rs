@@ -76,7 +76,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 62] = [
+const HEADER: [&str; 64] = [
     "id",
     "caller",
     "callee",
@@ -139,6 +139,8 @@ const HEADER: [&str; 62] = [
     "b_silences",
     "b_silent_ms",
     "b_silence_cause",
+    "verstat",
+    "attest",
 ];
 
 /// One record in the order of [`HEADER`], times as RFC 3339.
@@ -162,6 +164,8 @@ struct Row<'a> {
     transferred_by: Option<&'a str>,
     a_quality: QualityColumns<'a>,
     b_quality: QualityColumns<'a>,
+    verstat: Option<&'a str>,
+    attest: Option<&'a str>,
 }
 
 type LegColumns<'a> =
@@ -197,6 +201,8 @@ impl<'a> Row<'a> {
             transferred_by: cdr.transferred_by.as_deref(),
             a_quality: quality_columns(cdr.a.as_ref()),
             b_quality: quality_columns(cdr.b.as_ref()),
+            verstat: cdr.verification.as_ref().map(|verification| verification.verstat.as_str()),
+            attest: cdr.verification.as_ref().and_then(|verification| verification.attest.as_deref()),
         }
     }
 }
@@ -260,6 +266,7 @@ mod tests {
             emergency: false,
             transferred_by: Some("bob".to_owned()),
             trunk: None,
+            verification: None,
             a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
             b: Some(LegRecord {
                 codec: Some("PCMU".to_owned()),

@@ -20,6 +20,7 @@ use tracing::error;
 mod counters;
 mod epoll;
 mod icmp;
+mod load;
 mod pulse;
 mod wake;
 
@@ -366,10 +367,40 @@ mod tests {
         }
     }
 
+    /// The next event of a leg.
     async fn event(plane: &mut MediaPlane) -> Event {
         plane.wake();
-        let next = tokio::time::timeout(Duration::from_secs(5), plane.next_event());
-        next.await.expect("an event within five seconds").expect("workers run")
+        let next = async {
+            loop {
+                let event = plane.next_event().await.expect("workers run");
+                if event.leg().is_some() {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), next).await.expect("an event within five seconds")
+    }
+
+    /// Goal: a worker that has much to do says so, and when it has nothing to do any more says that and then is silent.
+    #[tokio::test]
+    async fn a_busy_worker_tells_its_load_and_its_end() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        let port = call.ports.rtp_port(call.legs[0]);
+        let mut told = async |is_wanted: fn(u16) -> bool, packets: usize| {
+            for _ in 0..200 {
+                (0..packets).for_each(|_| call.devices[0].speak(port, &[7; 160]));
+                let next = tokio::time::timeout(Duration::from_millis(50), call.plane.next_event());
+                if let Ok(Some(Event::Load { worker: 0, busy_permille })) = next.await
+                    && is_wanted(busy_permille)
+                {
+                    return;
+                }
+            }
+            panic!("not within ten seconds");
+        };
+        told(|busy| busy > 0, 200).await;
+        told(|busy| busy == 0, 0).await;
     }
 
     #[tokio::test]

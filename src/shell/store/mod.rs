@@ -190,6 +190,7 @@ pub(super) mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: None,
             b: None,
         }
