@@ -75,7 +75,7 @@ pub struct Server {
     /// How long an end waits for emergency calls.
     emergency_drain: Duration,
     core: JoinHandle<Result<(), Failure>>,
-    admin: Option<JoinHandle<()>>,
+    admin: Vec<JoinHandle<()>>,
     store: StoreHandle,
     store_thread: std::thread::JoinHandle<()>,
     /// Dropped last: the state folder is ours until then.
@@ -88,6 +88,8 @@ pub struct Facts {
     pub domain: String,
     pub listeners: Vec<(Transport, SocketAddr)>,
     pub admin: Option<SocketAddr>,
+    /// For other machines.
+    pub admin_tls: Vec<SocketAddr>,
     /// The certificate that phones must trust; `None`: the operator's own is in use.
     pub ca_file: Option<PathBuf>,
     pub emergency: EmergencyView,
@@ -109,7 +111,7 @@ impl Server {
         let tls = Arc::new(Tls::load(clock.now(), &config)?);
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
-        let admin_listener = bind_admin(&config).await?;
+        let admin_listeners = AdminListeners::bind(&config).await?;
         let media = MediaPlane::start(clock, &config.media.ports, workers)
             .map_err(|e| Failure::Unavailable(format!("the media workers cannot start: {e}.")))?;
         missing.extend(media.missing());
@@ -120,12 +122,16 @@ impl Server {
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
+        warn_of_missing_tokens(&config, &store)?;
         warn_of_outside_telephones(&config, &bindings);
+        let operator = admin::make_operator(&config.server.state_dir, clock.now(), &mut rng)
+            .map_err(|e| Failure::Store(format!("the token of this machine's operator cannot be written: {e}.")))?;
         let gruu_key = store.gruu_key().map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
             listeners: listeners.addresses(),
-            admin: admin_listener.as_ref().and_then(|l| l.local_addr().ok()),
+            admin: admin_listeners.plain.as_ref().and_then(|l| l.local_addr().ok()),
+            admin_tls: admin_listeners.tls.iter().filter_map(|l| l.local_addr().ok()).collect(),
             ca_file: tls.ca_file(),
             emergency: EmergencyView::new(&config),
             missing,
@@ -160,13 +166,16 @@ impl Server {
             emergency: facts.emergency.clone(),
             missing: facts.missing.clone().into(),
             notifier: notifier.clone(),
+            clock,
             started: clock.now(),
+            operator,
+            refused: Arc::default(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside =
             Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver, notifier };
         let core = spawn(CoreTask::new(core, mail, outside).run());
-        let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
+        let admin = admin_listeners.serve(&tls, &admin);
         let listening = listeners.serve();
         Ok(Self {
             facts,
@@ -264,7 +273,7 @@ impl Server {
     pub async fn end(self) -> Result<(), Failure> {
         let _ = self.to_core.send(ToCore::Stop).await;
         let core = self.core.await;
-        if let Some(admin) = self.admin {
+        for admin in self.admin {
             admin.abort();
             let _ = admin.await;
         }
@@ -343,9 +352,14 @@ pub fn open_store(config: &Config) -> Result<Store, Failure> {
 pub fn store_failure(error: &StoreError) -> Failure {
     let text = format!("{error}");
     match error {
-        StoreError::OtherDomain { .. } | StoreError::Taken(_) | StoreError::NoSuchUser(_) | StoreError::UsersFull => {
-            Failure::Usage(text)
-        }
+        StoreError::OtherDomain { .. }
+        | StoreError::Taken(_)
+        | StoreError::NoSuchUser(_)
+        | StoreError::UsersFull
+        | StoreError::BadTokenName(_)
+        | StoreError::TokenExists(_)
+        | StoreError::NoSuchToken(_)
+        | StoreError::TokensFull => Failure::Usage(text),
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
         | StoreError::OpenKeyFile { .. }
@@ -424,10 +438,40 @@ fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl F
     }
 }
 
-async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, Failure> {
-    let Some(address) = config.admin.listen else { return Ok(None) };
-    let bound = TcpListener::bind(address).await;
-    bound.map(Some).map_err(|e| explain_bind_failure("admin.listen", "admin API", address, &e))
+/// Bound, not yet served.
+struct AdminListeners {
+    plain: Option<TcpListener>,
+    tls: Vec<TcpListener>,
+}
+
+impl AdminListeners {
+    async fn bind(config: &Config) -> Result<Self, Failure> {
+        let bind = async |key: &str, address: SocketAddr| {
+            let bound = TcpListener::bind(address).await;
+            bound.map_err(|e| explain_bind_failure(key, "admin API", address, &e))
+        };
+        let mut listeners = Self { plain: None, tls: Vec::new() };
+        if let Some(address) = config.admin.listen {
+            listeners.plain = Some(bind("admin.listen", address).await?);
+        }
+        for address in &config.admin.tls {
+            listeners.tls.push(bind("admin.tls", *address).await?);
+        }
+        Ok(listeners)
+    }
+
+    fn serve(self, tls: &Arc<Tls>, admin: &Admin) -> Vec<JoinHandle<()>> {
+        let plain = self.plain.map(|listener| spawn(admin::serve(listener, admin.clone())));
+        let tls =
+            self.tls.into_iter().map(|listener| spawn(admin::serve_tls(listener, Arc::clone(tls), admin.clone())));
+        plain.into_iter().chain(tls).collect()
+    }
+}
+
+fn warn_of_missing_tokens(config: &Config, store: &Store) -> Result<(), Failure> {
+    let tokens = store.tokens().map_err(|e| store_failure(&e))?;
+    log_warnings(admin::without_tokens(config, &tokens).as_slice());
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module starts the core's and the admin API's task")]

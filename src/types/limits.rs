@@ -118,6 +118,14 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Tokens of the admin interface.
+pub const TOKENS_MAX: usize = 100;
+/// Entries of the audit log; the oldest makes room.
+pub const AUDIT_ENTRIES_MAX: u32 = 100_000;
+/// Connections to the admin interface at once; further ones wait.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Of one source; further ones are closed.
+pub const ADMIN_CONNECTIONS_PER_SOURCE_MAX: usize = 32;
 /// Ring groups of one configuration; more are refused at load.
 pub const GROUPS_MAX: usize = 200;
 /// Members of one ring group; more are refused at load.

@@ -8,6 +8,7 @@
     reason = "tests of a real process read the clock, write files and speak on standard error"
 )]
 
+mod admin;
 mod canaries;
 mod clients;
 #[path = "../common/mod.rs"]

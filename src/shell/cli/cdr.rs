@@ -45,7 +45,7 @@ enum Format {
     Csv,
 }
 
-fn parse_time(text: &str) -> Result<u64, String> {
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
     calendar::parse(text).ok_or_else(|| "2026-01-31, 2026-01-31T08:00:00 or an RFC 3339 time is needed".to_owned())
 }
 

@@ -9,11 +9,19 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use rustix::process::getuid;
 
 use crate::config::Problem;
 
-use super::{failure::Failure, settings::Settings};
+use super::{
+    clock::Clock,
+    failure::Failure,
+    run::store_failure,
+    settings::Settings,
+    store::{AuditEntry, Store, is_plain_name},
+};
 
+mod audit;
 mod cdr;
 mod check;
 mod dial_test;
@@ -27,6 +35,7 @@ mod resync;
 mod route_test;
 mod run;
 mod selftest;
+mod token;
 mod trunk;
 mod unbar;
 mod user;
@@ -59,6 +68,12 @@ enum Command {
     /// Read call detail records.
     #[command(subcommand)]
     Cdr(cdr::Command),
+    /// Make, show and remove tokens of the admin interface; a running server notices within seconds.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Read the audit log: who has ordered what, on this machine and over the admin interface.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Show or change the key that seals stored passwords and private addresses; a running server goes on.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -106,6 +121,8 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::User(command) => user::run(config, command),
         Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
+        Command::Token(command) => token::run(config, &command),
+        Command::Audit(command) => audit::run(config, &command),
         Command::Keys(command) => keys::run(config, &command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Emergency(command) => emergency::run(config, command),
@@ -130,6 +147,19 @@ fn show_warnings(config: &Path, warnings: &[Problem]) {
     if !warnings.is_empty() {
         eprintln!("{}", super::settings::report(config, warnings));
     }
+}
+
+/// Records in the audit log what was ordered on this machine, and whether it was done.
+fn record<E>(store: &mut Store, action: &str, subject: Option<&str>, error: Option<&E>) -> Result<(), Failure> {
+    let entry = AuditEntry {
+        time_ms: Clock::start().now().unix_ms(),
+        actor: format!("uid {}", getuid().as_raw()),
+        action: action.to_owned(),
+        // What is no name may be anything, even a password in the wrong place.
+        subject: subject.filter(|subject| is_plain_name(subject)).map(str::to_owned),
+        outcome: if error.is_none() { "done" } else { "failed" }.to_owned(),
+    };
+    store.record(&[entry]).map_err(|e| store_failure(&e))
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) has read enough.

@@ -143,6 +143,9 @@ fn greeting(facts: &Facts) -> String {
     if let Some(address) = facts.admin {
         line(format_args!("admin API on http://{address}"));
     }
+    for address in &facts.admin_tls {
+        line(format_args!("admin API for other machines on https://{address}"));
+    }
     if !facts.emergency.available {
         line(format_args!("EMERGENCY CALLS ARE REFUSED: {}", facts.emergency.explanation));
     }
@@ -170,6 +173,7 @@ mod tests {
                 (Transport::Tls, "127.0.0.1:5061".parse().unwrap()),
             ],
             admin: None,
+            admin_tls: vec!["192.0.2.1:8061".parse().unwrap()],
             ca_file: Some("state/tls/ca.pem".into()),
             emergency: EmergencyView::new(
                 &crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0,
@@ -182,7 +186,15 @@ mod tests {
     #[test]
     fn the_first_start_shows_all_that_a_phone_needs_and_a_later_one_no_password() {
         let first = greeting(&facts());
-        for needed in ["1001", "pass-one", "example.test", "UDP, 127.0.0.1:5060", "TLS, 127.0.0.1:5061", "ca.pem"] {
+        for needed in [
+            "1001",
+            "pass-one",
+            "example.test",
+            "UDP, 127.0.0.1:5060",
+            "TLS, 127.0.0.1:5061",
+            "ca.pem",
+            "https://192.0.2.1:8061",
+        ] {
             assert!(first.contains(needed), "{needed} in {first}");
         }
         let later = greeting(&Facts { first_accounts: Vec::new(), ..facts() });

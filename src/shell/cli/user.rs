@@ -87,7 +87,8 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &*settings.config;
     let mut store = run::open_store(config)?;
-    match command {
+    let order = command.order();
+    let result = match command {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
         Command::List => list(&mut store),
@@ -98,6 +99,27 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Resync(options) => resync::run(config, options),
         Command::Unbar { name } => unbar::run(config, name),
         Command::Remove { name } => remove(config, &mut store, &name),
+    };
+    if let Some((action, subject)) = order {
+        super::record(&mut store, action, subject.as_deref(), result.as_ref().err())?;
+    }
+    result
+}
+
+impl Command {
+    /// Its name, and whom it is about. `None`: it shows no more than who there is, or the server records it.
+    fn order(&self) -> Option<(&'static str, Option<String>)> {
+        let (action, name) = match self {
+            Self::Add(options) => ("user add", &options.name),
+            Self::Import { .. } => return Some(("user import", None)),
+            Self::Forward(options) => ("user forward", &options.name),
+            Self::Dnd { name, .. } => ("user dnd", name),
+            Self::Address(options) => ("user address", &options.name),
+            Self::Shared { name, .. } => ("user shared", name),
+            Self::Remove { name } => ("user remove", name),
+            Self::List | Self::Resync(_) | Self::Unbar { .. } => return None,
+        };
+        Some((action, Some(name.clone())))
     }
 }
 

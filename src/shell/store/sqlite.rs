@@ -29,7 +29,7 @@ const DATABASE_FILE: &str = "ringdown.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 4] = [TABLES, FLOWS, FORWARDING, PLACES];
+pub(super) const MIGRATIONS: [&str; 5] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -86,6 +86,25 @@ CREATE TABLE places(
 ) STRICT;
 ";
 
+/// Of a token, only a hash.
+const ADMIN: &str = "
+CREATE TABLE tokens(
+    name       TEXT PRIMARY KEY,
+    role       TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    hash       BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit(
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    time_ms INTEGER NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT,
+    outcome TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_by_time ON audit(time_ms);
+";
+
 /// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
 /// to a line.
 const FLOWS: &str = "
@@ -116,7 +135,7 @@ ALTER TABLE flows RENAME TO bindings;
 
 /// The open database.
 pub struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
     key_files: KeyFiles,
     /// As it was last needed; see [`current_key`].
     key: SealKey,
@@ -629,7 +648,7 @@ fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'stat
 }
 
 /// SQLite integers are signed: the same 64 bits. Times stay below 2^63 until the year 2262 and so keep their order.
-const fn bits(value: u64) -> i64 {
+pub(super) const fn bits(value: u64) -> i64 {
     value.cast_signed()
 }
 

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::{call::Cdr, config::Directory, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
 
-use super::{Store, StoreError};
+use super::{AuditEntry, Store, StoreError, Token};
 
 /// Jobs waiting for the thread; a job above it is dropped and logged. One job is a whole batch of the core.
 const JOBS_MAX: usize = 1_024;
@@ -37,6 +37,7 @@ const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 enum Job {
     Commit { changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()> },
     ReadCdrs { limit: u32, reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>> },
+    Record(AuditEntry),
     End,
 }
 
@@ -45,6 +46,8 @@ enum Job {
 pub struct StoreHandle {
     jobs: SyncSender<Job>,
     is_healthy: Arc<AtomicBool>,
+    /// As they were at the last look at the database.
+    tokens: Arc<RwLock<Arc<[Token]>>>,
 }
 
 impl StoreHandle {
@@ -75,6 +78,18 @@ impl StoreHandle {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job::ReadCdrs { limit, reply }).ok()?;
         tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// Adds to the audit log; nobody waits for it.
+    pub fn record(&self, entry: AuditEntry) {
+        if self.jobs.try_send(Job::Record(entry)).is_err() {
+            error!("The store does not keep up; an entry of the audit log is lost.");
+        }
+    }
+
+    /// Of the admin interface; another process's changes are seen within seconds.
+    pub fn tokens(&self) -> Arc<[Token]> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes the thread write what it has and end, however many handles are left. Blocks while the queue is full.
@@ -120,24 +135,39 @@ pub fn spawn(
 ) -> std::io::Result<(StoreHandle, JoinHandle<()>)> {
     let (jobs, receiver) = sync_channel(JOBS_MAX);
     let is_healthy = Arc::new(AtomicBool::new(true));
+    let tokens = Arc::new(RwLock::new(read_tokens(&store).unwrap_or_default()));
     let thread = Thread {
         store,
+        tokens: Arc::clone(&tokens),
         has_failed: false,
         receiver,
         is_healthy: Arc::clone(&is_healthy),
         changes: VecDeque::new(),
         cdrs: VecDeque::new(),
+        audit: VecDeque::new(),
         waiting: Vec::new(),
         is_write_due: false,
         on_directory: Box::new(on_directory),
         is_directory_due: false,
     };
     let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
-    Ok((StoreHandle { jobs, is_healthy }, join))
+    Ok((StoreHandle { jobs, is_healthy, tokens }, join))
+}
+
+/// `None`: they cannot be read, which the log says.
+fn read_tokens(store: &Store) -> Option<Arc<[Token]>> {
+    match store.tokens() {
+        Ok(tokens) => Some(tokens.into()),
+        Err(error) => {
+            warn!(%error, "The tokens of the admin interface cannot be read.");
+            None
+        }
+    }
 }
 
 struct Thread {
     store: Store,
+    tokens: Arc<RwLock<Arc<[Token]>>>,
     /// The last try to write failed, which was told.
     has_failed: bool,
     receiver: Receiver<Job>,
@@ -145,6 +175,7 @@ struct Thread {
     /// Not yet on disk, oldest first.
     changes: VecDeque<Change>,
     cdrs: VecDeque<Cdr>,
+    audit: VecDeque<AuditEntry>,
     /// Whom to tell that what they handed over is on disk.
     waiting: Vec<oneshot::Sender<()>>,
     /// Something was handed over since the last try to write.
@@ -173,11 +204,11 @@ impl Thread {
             if polled_at.elapsed() >= POLL_INTERVAL {
                 polled_at = Instant::now();
                 self.retry();
-                self.reload_directory();
+                self.reload();
             }
         }
         self.retry();
-        if !self.changes.is_empty() || !self.cdrs.is_empty() {
+        if self.has_unwritten() {
             error!(changes = self.changes.len(), cdrs = self.cdrs.len(), "The store ends with unwritten records.");
         }
     }
@@ -196,6 +227,10 @@ impl Thread {
                 // A reader that has gone away needs no answer.
                 drop(reply.send(self.store.cdrs(0, limit)));
             }
+            Job::Record(entry) => {
+                self.is_write_due = true;
+                append(&mut self.audit, vec![entry]);
+            }
             Job::End => return false,
         }
         true
@@ -208,8 +243,12 @@ impl Thread {
         self.waiting.push(done);
     }
 
+    fn has_unwritten(&self) -> bool {
+        !self.changes.is_empty() || !self.cdrs.is_empty() || !self.audit.is_empty()
+    }
+
     fn retry(&mut self) {
-        if !self.changes.is_empty() || !self.cdrs.is_empty() || !self.is_healthy.load(Ordering::Relaxed) {
+        if self.has_unwritten() || !self.is_healthy.load(Ordering::Relaxed) {
             self.write();
         }
     }
@@ -218,13 +257,14 @@ impl Thread {
     fn write(&mut self) {
         self.is_write_due = false;
         let waiting = std::mem::take(&mut self.waiting);
-        let result = self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous());
+        let result = self.commit();
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
         let had_failed = std::mem::replace(&mut self.has_failed, result.is_err());
         match result {
             Ok(()) => {
                 self.changes.clear();
                 self.cdrs.clear();
+                self.audit.clear();
                 // The core may have stopped waiting; the change is on disk all the same.
                 for done in waiting {
                     let _ = done.send(());
@@ -241,10 +281,18 @@ impl Thread {
         }
     }
 
-    fn reload_directory(&mut self) {
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous())?;
+        if self.audit.is_empty() { Ok(()) } else { self.store.record(self.audit.make_contiguous()) }
+    }
+
+    fn reload(&mut self) {
         // That the disk cannot be read is what the next commit reports.
         if !self.store.has_changed().unwrap_or(false) && !self.is_directory_due {
             return;
+        }
+        if let Some(tokens) = read_tokens(&self.store) {
+            *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
         }
         match self.store.directory() {
             Ok(directory) => self.is_directory_due = !(self.on_directory)(directory),
@@ -289,7 +337,7 @@ mod tests {
         let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         handle.commit(vec![Change::Set(binding.clone())], vec![]).unwrap().wait().await;
         let mut second = Store::open(dir.path()).unwrap();
-        assert_eq!(second.bindings(crate::types::Instant::from_unix_ns(0)).unwrap(), [binding]);
+        assert_eq!(second.bindings(types::Instant::from_unix_ns(0)).unwrap(), [binding]);
         drop(handle);
         join.join().unwrap();
     }
@@ -327,6 +375,29 @@ mod tests {
         assert!(seen.by_name("alice").is_some());
         drop(handle);
         join.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn tokens_of_another_process_are_noticed_and_orders_are_recorded() {
+        use crate::shell::store::{Role, audit::tests::entry};
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        assert!(handle.tokens().is_empty());
+        let mut other = Store::open(dir.path()).unwrap();
+        let now = types::Instant::from_unix_ns(0);
+        let (token, _) = Token::make("a", Role::Read, now, &mut crate::shell::entropy::rng());
+        other.add_token(&token).unwrap();
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if !handle.tokens().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(*handle.tokens(), [token]);
+        handle.record(entry(7));
+        drop(handle);
+        join.join().unwrap();
+        assert_eq!(other.audit(0, 10).unwrap(), [entry(7)]);
     }
 
     #[tokio::test]
@@ -369,7 +440,7 @@ mod tests {
         assert!(handle.is_healthy());
         drop(handle);
         join.join().unwrap();
-        let bindings = Store::open(dir.path()).unwrap().bindings(crate::types::Instant::from_unix_ns(0)).unwrap();
+        let bindings = Store::open(dir.path()).unwrap().bindings(types::Instant::from_unix_ns(0)).unwrap();
         assert_eq!(bindings, [binding]);
     }
 }
