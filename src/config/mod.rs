@@ -689,6 +689,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_target_of_notices_is_named_by_its_place_and_not_repeated() {
+        let text = |list: &str| format!("{COMPANY}[emergency]\nnotify = [{list}]");
+        let good = "\"https://desk.example.com/secret-canary\"";
+        for (second, what) in [
+            ("\"https://desk.example.com/secret canary\"", "is neither a SIP URI with a user nor an https URL"),
+            (good, "is listed twice"),
+            ("7", "is not text"),
+        ] {
+            let told = problem(&text(&format!("{good}, {second}")));
+            assert!(told.starts_with(&format!("Error 5 emergency.notify: entry 2 {what} | ")), "{told}");
+            assert!(!told.contains("canary"), "{told}");
+        }
+    }
+
+    #[test]
     fn a_syntax_error_is_named_with_its_line_and_nothing_else_is_guessed() {
         let found = problems("[server]\ndomain = \n[company]\nregion = US\n");
         assert_eq!(found.iter().map(|p| p.line).collect::<Vec<_>>(), [2, 4], "{found:#?}");

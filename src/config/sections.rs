@@ -258,7 +258,7 @@ fn emergency(
         register_warning: section.boolean("register_warning").unwrap_or(true),
         dial_as: dial_as(&mut section),
         callback_window_min: section.integer("callback_window_min", 1..=1_440).unwrap_or(30),
-        notify: section.texts("notify", value::notify_target).unwrap_or_default(),
+        notify: section.private_texts("notify", value::notify_target).unwrap_or_default(),
         drain_max_min: section.integer("drain_max_min", 0..=60).unwrap_or(60),
         reserved_calls: section.integer("reserved_calls", 0..=1_000).unwrap_or(4),
         unauthenticated: section

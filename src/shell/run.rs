@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 use tracing::{error, info, warn};
 
@@ -205,7 +205,7 @@ impl Server {
         match (&mut self.core).await {
             Ok(Err(failure)) => failure,
             Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
-            Err(panic) => Failure::Internal(format!("the core has failed: {panic}.")),
+            Err(panic) => core_failed(&panic),
         }
     }
 
@@ -285,7 +285,7 @@ impl Server {
         let store = end_store(self.store, self.store_thread).await;
         match core {
             Ok(result) => result.and(store),
-            Err(panic) => Err(Failure::Internal(format!("the core has failed: {panic}."))),
+            Err(panic) => Err(core_failed(&panic)),
         }
     }
 
@@ -299,6 +299,12 @@ impl Server {
         let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
         answer.await.map_or(0, |stats| count(&stats))
     }
+}
+
+/// Without the panic's message, which may hold anything: see [`super::panics`].
+fn core_failed(error: &JoinError) -> Failure {
+    let how = if error.is_panic() { "by a bug; the lines before this one say where" } else { "because it was stopped" };
+    Failure::Internal(format!("the core has failed {how}."))
 }
 
 /// Waits until everything is on disk.

@@ -12,6 +12,7 @@ use memchr::memmem;
 use ringdown::wire::sip::{Message, Method, Name, ResponseBuilder, digest};
 
 use crate::{
+    COMPANY,
     common::{
         process::fresh_ip,
         server::{ALICE, Account, BOB, Ringdown},
@@ -92,6 +93,36 @@ fn secrets_of_good_refused_and_malformed_messages_stand_nowhere() {
             let is_found = memmem::find(&bytes, text.to_ascii_lowercase().as_bytes()).is_some();
             assert!(!is_found, "{secret} stands in {place} as {text}");
         }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_or_a_list_of_users_repeats_no_secret() {
+    let server = Ringdown::configured("preferred", "");
+    let good = fs::read_to_string(server.config()).expect("it was written");
+    let trunk = "[trunk.a]\nhost = \"127.0.0.1\"\npstn = false\n";
+    for more in [
+        format!("{trunk}password = \"{PIN}\"\n"),
+        format!("{trunk}user = \"u\"\npassword = {PIN}\n"),
+        format!("{trunk}location = {{ header = \"X-Id\", value = \"{PIN}\\r\" }}\n"),
+        format!("[emergency]\nnotify = [\"https://127.0.0.1/{PIN} x\"]\n"),
+        format!("[emergency]\nnotify = [\"https://127.0.0.1/{PIN}\", \"https://127.0.0.1/{PIN}\"]\n"),
+        format!("[tls]\nkey = \"\"\"-----BEGIN PRIVATE KEY-----\n{PIN}\n"),
+    ] {
+        fs::write(server.config(), format!("{good}{COMPANY}{more}")).expect("a writable folder");
+        let told = server.command(&["check"], "");
+        assert_eq!(told.status.code(), Some(64), "{more}: {told:?}");
+        let text = [told.stdout, told.stderr].concat();
+        assert!(memmem::find(&text, PIN.as_bytes()).is_none(), "{}", String::from_utf8_lossy(&text));
+    }
+    fs::write(server.config(), format!("{good}{COMPANY}")).expect("a writable folder");
+    let list = server.dir().join("users.csv");
+    for row in [format!("eve,\"{PIN}\u{7}\",1003"), format!("eve,{PIN},x"), format!("eve,{PIN},1003,+15550100,more")] {
+        fs::write(&list, format!("user,password,extension,direct_line\n{row}\n")).expect("a writable folder");
+        let told = server.command(&["user", "import", &list.display().to_string()], "");
+        assert_eq!(told.status.code(), Some(64), "{told:?}");
+        let text = [told.stdout, told.stderr].concat();
+        assert!(memmem::find(&text, PIN.as_bytes()).is_none(), "{}", String::from_utf8_lossy(&text));
     }
 }
 

@@ -376,8 +376,8 @@ fn names_in(manifest: &str, table: &str) -> BTreeSet<String> {
 }
 
 /// Calls in `src/config` whose first argument is a key.
-const KEY_READERS: [&str; 9] =
-    ["text", "private_text", "texts", "choice", "boolean", "integer", "integers", "section", "read"];
+const KEY_READERS: [&str; 10] =
+    ["text", "private_text", "texts", "private_texts", "choice", "boolean", "integer", "integers", "section", "read"];
 
 pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     let mut out = Vec::new();

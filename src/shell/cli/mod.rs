@@ -16,6 +16,7 @@ use crate::config::Problem;
 use super::{
     clock::Clock,
     failure::Failure,
+    panics,
     run::store_failure,
     settings::Settings,
     store::{AuditEntry, Store, is_plain_name},
@@ -95,6 +96,7 @@ enum Command {
 
 /// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
+    panics::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
