@@ -359,6 +359,12 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Privacy {
     pub sandbox: SandboxMode,
+    /// For how long call records are kept.
+    pub records_days: u16,
+    /// The same of emergency calls.
+    pub emergency_records_days: u16,
+    /// For how long the audit log is kept.
+    pub audit_days: u16,
 }
 
 /// What becomes of a server from which the kernel cannot take everything that it needs not.

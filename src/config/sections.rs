@@ -26,6 +26,8 @@ const LOOPBACK: &str = "127.0.0.1";
 const ADMIN_PORT: u16 = 8060;
 const ADMIN_TLS_PORT: u16 = 8061;
 const WORKERS_MAX: u16 = 256;
+/// A day to ten years.
+const DAYS_KEPT: RangeInclusive<u16> = 1..=3_650;
 /// Six bits (RFC 2474 section 3).
 const DSCPS: RangeInclusive<u16> = 0..=63;
 
@@ -434,7 +436,12 @@ fn location(trunk: &mut Section<'_>) -> TrunkLocation {
 
 fn privacy(mut section: Section<'_>) -> Privacy {
     let modes = [("required", SandboxMode::Required), ("best-effort", SandboxMode::BestEffort)];
-    let privacy = Privacy { sandbox: section.choice("sandbox", &modes).unwrap_or(SandboxMode::Required) };
+    let privacy = Privacy {
+        sandbox: section.choice("sandbox", &modes).unwrap_or(SandboxMode::Required),
+        records_days: section.integer("records_days", DAYS_KEPT).unwrap_or(365),
+        emergency_records_days: section.integer("emergency_records_days", DAYS_KEPT).unwrap_or(730),
+        audit_days: section.integer("audit_days", DAYS_KEPT).unwrap_or(365),
+    };
     section.finish();
     privacy
 }

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     call::{Core, Input, Setup},
-    config::{self, Config, Directory, NotifyTarget, Problem},
+    config::{self, Config, Directory, NotifyTarget, Privacy, Problem},
     sip::registrar::Binding,
     types::{Rng, Secret, Transport},
 };
@@ -74,6 +74,7 @@ pub struct Server {
     is_ready: Arc<AtomicBool>,
     /// How long an end waits for emergency calls.
     emergency_drain: Duration,
+    privacy: Privacy,
     core: JoinHandle<Result<(), Failure>>,
     admin: Vec<JoinHandle<()>>,
     store: StoreHandle,
@@ -148,6 +149,7 @@ impl Server {
             rng,
         };
         let dns_servers = config.dns.servers.clone();
+        let privacy = config.privacy.clone();
         let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
         let core = Core::new(clock.now(), setup);
@@ -186,6 +188,7 @@ impl Server {
             to_core,
             is_ready,
             emergency_drain,
+            privacy,
             core,
             admin,
             store,
@@ -214,6 +217,11 @@ impl Server {
         if self.tls.have_files_changed() {
             self.reload_certificates();
         }
+    }
+
+    /// Deletes what is older than `[privacy]` says.
+    pub fn delete_old_data(&self) {
+        self.store.expire(self.clock.now(), self.privacy.clone());
     }
 
     /// Takes renewed certificate files into use for new connections.

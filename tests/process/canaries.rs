@@ -314,7 +314,7 @@ fn places(server: &mut Ringdown) -> Vec<(String, Vec<u8>)> {
         assert_eq!(status, 200, "{page}");
         places.push((page.to_owned(), body.into_bytes()));
     }
-    for arguments in [["cdr", "list"], ["user", "list"], ["audit", "list"], ["token", "list"]] {
+    for arguments in [["cdr", "list"], ["user", "list"], ["audit", "list"], ["token", "list"], ["privacy", "table"]] {
         let output = server.command(&arguments, "");
         places.push((arguments.join(" "), [output.stdout, output.stderr].concat()));
     }

@@ -17,6 +17,7 @@ mod common;
 mod dns;
 mod emergency;
 mod phone;
+mod privacy;
 mod prove;
 mod reach;
 mod resync;

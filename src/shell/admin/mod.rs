@@ -1,6 +1,7 @@
 //! The admin API: JSON and metrics over HTTP, on loopback, and over TLS for other machines. All of it only shows, but for
 //! `/v1/resync`, which makes telephones fetch their configuration again, `/v1/trunks/drain`, which keeps new calls off a
-//! trunk, and `/v1/unbar`, which lets a user make costly calls again.
+//! trunk, `/v1/unbar`, which lets a user make costly calls again, and `/v1/calls/ID/rating`, which adds to a record what a
+//! user thinks of a call.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow. Who may ask
@@ -190,6 +191,7 @@ fn router(admin: Admin, door: Door) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/calls", get(calls))
         .route("/v1/calls/{id}", get(call))
+        .route("/v1/calls/{id}/rating", post(rate))
         .route("/v1/registrations", get(registrations))
         .route("/v1/cdrs", get(cdrs))
         .route(EMERGENCY_PATH, get(emergency_view))
@@ -268,6 +270,32 @@ async fn call(State(admin): State<Admin>, Segment(id): Segment<String>) -> Resul
         Ok(detail) => Ok(Json(detail).into_response()),
         Err(InspectionRefusal::NoSuchCall) => Err(StatusCode::NOT_FOUND),
         Err(InspectionRefusal::TooMany) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// What a user thinks of a call that is over.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rating {
+    user: String,
+    rating: u8,
+}
+
+/// 404: there is no record of such a call in which this user took part.
+async fn rate(
+    State(admin): State<Admin>,
+    Extension(subject): Extension<Subject>,
+    Segment(id): Segment<String>,
+    Order(Rating { user, rating }): Order<Rating>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    subject.is(&user);
+    if !(1..=5).contains(&rating) {
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, "A rating is a whole number from 1 (bad) to 5 (excellent).\n"));
+    }
+    match admin.store.rate(id, user, rating).await {
+        Some(true) => Ok(StatusCode::NO_CONTENT),
+        Some(false) => Err((StatusCode::NOT_FOUND, "There is no record of a call of this user by this name.\n")),
+        None => Err((StatusCode::SERVICE_UNAVAILABLE, "The store does not answer in time.\n")),
     }
 }
 
@@ -852,6 +880,29 @@ mod tests {
         let alice = Some("alice");
         assert_eq!(told, [("operator", alice, "200"), ("writer", alice, "200"), ("reader", None, "403")]);
         assert!(orders.iter().all(|entry| entry.action == "POST /v1/unbar"));
+    }
+
+    #[tokio::test]
+    async fn a_user_rates_a_call_that_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut call = crate::shell::store::tests::cdr(1);
+        call.a = Some(crate::call::cdr::LegRecord::default());
+        Store::open(folder.path()).unwrap().commit(&[], &[call]).unwrap();
+        let (address, _mail) = started(folder.path()).await;
+        let headers = format!("{}Content-Type: application/json\r\n", operator(folder.path()));
+        for (id, body, status) in [
+            ("id-1", r#"{"user":"alice","rating":4}"#, 204),
+            ("id-1", r#"{"user":"eve","rating":4}"#, 404),
+            ("id-2", r#"{"user":"alice","rating":4}"#, 404),
+            ("id-1", r#"{"user":"alice","rating":0}"#, 422),
+            ("id-1", r#"{"user":"alice","rating":6}"#, 422),
+            ("id-1", r#"{"user":"alice"}"#, 422),
+        ] {
+            let rest = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+            let reply = exchange(address, &format!("POST /v1/calls/{id}/rating"), &headers, &rest).await;
+            assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{id} {body}: {reply}");
+        }
+        assert!(fetch(folder.path(), address, "/v1/cdrs").await.contains("\"rating\":4"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod forwarding;
 mod init;
 mod keys;
 mod place;
+mod privacy;
 mod prove;
 mod resync;
 mod route_test;
@@ -72,6 +73,9 @@ enum Command {
     /// Make, show and remove tokens of the admin interface; a running server notices within seconds.
     #[command(subcommand)]
     Token(token::Command),
+    /// Show what is kept about people; export or erase all of it about one person.
+    #[command(subcommand)]
+    Privacy(privacy::Command),
     /// Read the audit log: who has ordered what, on this machine and over the admin interface.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -124,6 +128,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
         Command::Token(command) => token::run(config, &command),
+        Command::Privacy(command) => privacy::run(config, command),
         Command::Audit(command) => audit::run(config, &command),
         Command::Keys(command) => keys::run(config, &command),
         Command::DialTest(options) => dial_test::run(&options),

@@ -25,6 +25,8 @@ use crate::{
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(86_400);
 /// Changed certificate files are noticed after this time at most.
 const FILE_CHECK: Duration = Duration::from_secs(5);
+/// Data that has become too old is deleted after this time at most.
+const AGE_CHECK: Duration = Duration::from_secs(3_600);
 
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
@@ -54,6 +56,8 @@ async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure>
     certificate_check.tick().await;
     let mut file_check = interval(FILE_CHECK);
     file_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut age_check = interval(AGE_CHECK);
+    age_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             failure = server.failed() => {
@@ -65,6 +69,7 @@ async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure>
             () = end.asked() => break,
             _ = hang_up.recv() => server.reload_certificates(),
             _ = certificate_check.tick() => server.reload_certificates(),
+            _ = age_check.tick() => server.delete_old_data(),
             _ = file_check.tick() => server.reload_changed_certificates(),
         }
     }

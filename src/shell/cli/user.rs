@@ -311,6 +311,14 @@ fn list(store: &mut Store) -> Result<(), Failure> {
 
 fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
+    refuse_member(config, &directory, name)?;
+    store.remove_user(name).map_err(|e| run::store_failure(&e))?;
+    super::print(&format!("user {name} was removed\n"));
+    Ok(())
+}
+
+/// The configuration says that there is such a user.
+pub(super) fn refuse_member(config: &Config, directory: &Directory, name: &str) -> Result<(), Failure> {
     let is_member = |member: &String| directory.by_dialled(member).is_some_and(|user| user.name == name);
     if let Some(group) = config.groups.iter().find(|group| group.members.iter().any(is_member)) {
         return Err(Failure::Usage(format!(
@@ -318,8 +326,6 @@ fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure>
             group.name
         )));
     }
-    store.remove_user(name).map_err(|e| run::store_failure(&e))?;
-    super::print(&format!("user {name} was removed\n"));
     Ok(())
 }
 

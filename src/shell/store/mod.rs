@@ -14,6 +14,8 @@ use crate::types::limits::USER_NAME_CHARS_MAX;
 
 mod account;
 mod audit;
+mod erasure;
+pub mod personal;
 mod seal;
 mod sqlite;
 pub mod thread;
@@ -21,6 +23,7 @@ mod tokens;
 
 pub use account::{Account, is_plain_name};
 pub use audit::AuditEntry;
+pub use erasure::{Erased, Expired, Person};
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
 pub use tokens::{OPERATOR, Role, Token};

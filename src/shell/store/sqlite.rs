@@ -136,9 +136,9 @@ ALTER TABLE flows RENAME TO bindings;
 /// The open database.
 pub struct Store {
     pub(super) connection: Connection,
-    key_files: KeyFiles,
+    pub(super) key_files: KeyFiles,
     /// As it was last needed; see [`current_key`].
-    key: SealKey,
+    pub(super) key: SealKey,
     /// `PRAGMA data_version` just before the users were last read.
     read_version: Option<i64>,
 }
@@ -341,7 +341,7 @@ impl Store {
     }
 
     /// The journal still holds pages as they were before their last changes; it is written back and cut to nothing.
-    fn forget_old_pages(&self) -> Result<(), StoreError> {
+    pub(super) fn forget_old_pages(&self) -> Result<(), StoreError> {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
@@ -433,7 +433,7 @@ fn prove_key(connection: &mut Connection, files: &KeyFiles) -> Result<SealKey, S
 
 /// The key that the database is sealed with now: another process may have rotated it. To be asked within the transaction
 /// that seals or opens.
-fn current_key<'k>(
+pub(super) fn current_key<'k>(
     key: &'k mut SealKey,
     files: &KeyFiles,
     transaction: &Transaction<'_>,
@@ -643,7 +643,7 @@ fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<SocketAddr> {
     text.parse().map_err(|e| conversion(column, e))
 }
 
-fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 

@@ -20,9 +20,14 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{call::Cdr, config::Directory, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
+use crate::{
+    call::Cdr,
+    config::{Directory, Privacy},
+    sip::registrar::Change,
+    types::{self, limits::STORE_BACKLOG_MAX},
+};
 
-use super::{AuditEntry, Store, StoreError, Token};
+use super::{AuditEntry, Expired, Store, StoreError, Token};
 
 /// Jobs waiting for the thread; a job above it is dropped and logged. One job is a whole batch of the core.
 const JOBS_MAX: usize = 1_024;
@@ -38,6 +43,8 @@ enum Job {
     Commit { changes: Vec<Change>, cdrs: Vec<Cdr>, done: oneshot::Sender<()> },
     ReadCdrs { limit: u32, reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>> },
     Record(AuditEntry),
+    Expire { now: types::Instant, privacy: Privacy },
+    Rate { call: String, user: String, rating: u8, reply: oneshot::Sender<Result<bool, StoreError>> },
     End,
 }
 
@@ -85,6 +92,19 @@ impl StoreHandle {
         if self.jobs.try_send(Job::Record(entry)).is_err() {
             error!("The store does not keep up; an entry of the audit log is lost.");
         }
+    }
+
+    /// Deletes what is older than it may be by now, bit by bit.
+    pub fn expire(&self, now: types::Instant, privacy: Privacy) {
+        // A thread that is busy now is asked again within the hour.
+        let _ = self.jobs.try_send(Job::Expire { now, privacy });
+    }
+
+    /// As [`Store::rate`]; `None` if the thread is gone, busy or failing.
+    pub async fn rate(&self, call: String, user: String, rating: u8) -> Option<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(Job::Rate { call, user, rating, reply }).ok()?;
+        tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
     }
 
     /// Of the admin interface; another process's changes are seen within seconds.
@@ -145,6 +165,7 @@ pub fn spawn(
         changes: VecDeque::new(),
         cdrs: VecDeque::new(),
         audit: VecDeque::new(),
+        expiring: None,
         waiting: Vec::new(),
         is_write_due: false,
         on_directory: Box::new(on_directory),
@@ -176,6 +197,8 @@ struct Thread {
     changes: VecDeque<Change>,
     cdrs: VecDeque<Cdr>,
     audit: VecDeque<AuditEntry>,
+    /// As of when, and after how long, rows are deleted; `None`: no more are old enough.
+    expiring: Option<(types::Instant, Privacy)>,
     /// Whom to tell that what they handed over is on disk.
     waiting: Vec<oneshot::Sender<()>>,
     /// Something was handed over since the last try to write.
@@ -205,6 +228,7 @@ impl Thread {
                 polled_at = Instant::now();
                 self.retry();
                 self.reload();
+                self.expire();
             }
         }
         self.retry();
@@ -230,6 +254,12 @@ impl Thread {
             Job::Record(entry) => {
                 self.is_write_due = true;
                 append(&mut self.audit, vec![entry]);
+            }
+            Job::Expire { now, privacy } => self.expiring = Some((now, privacy)),
+            Job::Rate { call, user, rating, reply } => {
+                // The record may be among what waits.
+                self.retry();
+                drop(reply.send(self.store.rate(&call, &user, rating)));
             }
             Job::End => return false,
         }
@@ -284,6 +314,21 @@ impl Thread {
     fn commit(&mut self) -> Result<(), StoreError> {
         self.store.commit(self.changes.make_contiguous(), self.cdrs.make_contiguous())?;
         if self.audit.is_empty() { Ok(()) } else { self.store.record(self.audit.make_contiguous()) }
+    }
+
+    /// A part at a time, so that nobody waits long.
+    fn expire(&mut self) {
+        let Some((now, privacy)) = self.expiring.take() else { return };
+        match self.store.expire(now, &privacy) {
+            Ok(expired) => {
+                let Expired { records, audit_entries, bindings } = expired;
+                if !expired.is_nothing() {
+                    info!(records, audit_entries, bindings, "Data was deleted for its age.");
+                }
+                self.expiring = expired.is_partial().then_some((now, privacy));
+            }
+            Err(error) => warn!(%error, "Old data cannot be deleted; it is tried again within the hour."),
+        }
     }
 
     fn reload(&mut self) {
@@ -398,6 +443,28 @@ mod tests {
         drop(handle);
         join.join().unwrap();
         assert_eq!(other.audit(0, 10).unwrap(), [entry(7)]);
+    }
+
+    #[tokio::test]
+    async fn old_records_go_while_the_store_is_at_work_and_ratings_meet_those_not_yet_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let mut call = crate::shell::store::tests::cdr(1);
+        call.a = Some(crate::call::cdr::LegRecord::default());
+        handle.commit(vec![], vec![call.clone()]);
+        assert_eq!(handle.rate(call.id.clone(), "alice".to_owned(), 4).await, Some(true));
+        assert_eq!(handle.rate(call.id, "bob".to_owned(), 4).await, Some(false));
+        let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
+        handle.expire(types::Instant::from_unix_ms(366 * 86_400_000), privacy);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if handle.cdrs(10).await.unwrap().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(handle.cdrs(10).await.unwrap(), []);
+        drop(handle);
+        join.join().unwrap();
     }
 
     #[tokio::test]
