@@ -171,7 +171,7 @@ fn config() -> String {
     let own = ip(1);
     format!(
         "[server]\ndomain = \"{own}\"\nstate_dir = \"state\"\n[sip]\nudp = [\"{own}:5060\"]\ntcp = []\ntls = []\n\
-         [media]\naddresses = [\"{own}\"]\nports = \"10000-19999\"\nworkers = 1\nencryption = \"preferred\"\n\
+         [media]\naddresses = [\"{own}\"]\nports = \"10000-19999\"\nworkers = 1\nload_max_percent = 100\nencryption = \"preferred\"\n\
          [admin]\nlisten = \"{own}:{ADMIN_PORT}\"\n[log]\nlevel = \"warn\"\n\
          [company]\nname = \"Example Corp\"\nregion = \"US\"\n\
          [trunk.carrier]\nhost = \"{TRUNK}\"\nport = 5060\ntransport = \"udp\"\nencryption = \"off\"\npstn = false\n"

@@ -60,6 +60,54 @@ fn location(id: &str, entity: &str, value: &str) -> String {
     pidf::Document { entity, id, subject, address: &address, now }.to_string()
 }
 
+/// A location whose every part is what stood in the input. The document is well-formed, and its address has the elements that
+/// were given, in the order of the schema.
+pub fn pidf(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let subject =
+        if choices.flag() { pidf::Subject::Tuple } else { pidf::Subject::Device { uuid: [choices.byte(); 16] } };
+    let (number, host) = (choices.text(), choices.text());
+    let mut elements = BTreeMap::new();
+    while !choices.is_over() {
+        let name = choices.one_of(pidf::ELEMENTS.into_iter().chain(pidf::EXTENSION_ELEMENTS)).expect("there are some");
+        elements.insert(name.to_owned(), choices.text());
+    }
+    let address = pidf::CivicAddress::new(&elements);
+    let (entity, now) = (pidf::pres_uri(&number, &host), Instant::from_unix_ms(1_700_000_000_000));
+    let text = pidf::Document { entity: &entity, id: "location", subject, address: &address, now }.to_string();
+    let names = element_names(&text);
+    let position = |name: &&str| pidf::ELEMENTS.iter().position(|element| element == name);
+    let printed: Vec<usize> = names.iter().filter_map(position).collect();
+    assert!(printed.windows(2).all(|pair| pair[0] < pair[1]), "out of order in {text}");
+}
+
+/// Local names of the elements of a document, in order of their start tags; each is closed where it should be.
+fn element_names(document: &str) -> Vec<&str> {
+    let (mut names, mut open) = (Vec::new(), Vec::new());
+    for piece in document.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').expect("a tag ends");
+        assert!(
+            !text.contains('>') && text.split('&').skip(1).all(|rest| rest.contains(';')),
+            "text that is none: {text}"
+        );
+        if tag.starts_with('?') {
+            continue;
+        }
+        assert!(tag.matches('"').count() % 2 == 0, "an attribute that does not end: {tag}");
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name), "closed by another's end");
+            continue;
+        }
+        let name = tag.split([' ', '/', '\r', '\n']).next().unwrap_or_default();
+        names.push(name.rsplit(':').next().unwrap_or_default());
+        if !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?} is not closed");
+    names
+}
+
 /// A Request-URI. Emergency numbers are recognised however they are written, and nothing else changes a number's kind.
 pub fn dialled(data: &[u8]) {
     static SITES: LazyLock<Vec<(Site, &str)>> = LazyLock::new(|| {

@@ -3,6 +3,7 @@
 //!
 //! A function returns if the code under it kept its promises, and panics if not.
 
+mod admin;
 mod auth;
 mod calls;
 mod choices;
@@ -31,10 +32,11 @@ use ringdown::{
     },
 };
 
+pub use admin::admin;
 pub use auth::auth;
 pub use calls::calls;
 pub use dialog::dialog;
-pub use documents::{config, dialled, events, stun};
+pub use documents::{config, dialled, events, pidf, stun};
 pub use locate::locate;
 pub use machine::machine;
 pub use media::media;

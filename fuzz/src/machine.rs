@@ -237,6 +237,7 @@ impl Server {
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
                 Output::Media { .. }
+                | Output::FetchCertificate { .. }
                 | Output::Connect { .. }
                 | Output::Close { .. }
                 | Output::StoreBinding(_)

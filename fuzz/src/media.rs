@@ -199,7 +199,7 @@ impl World {
                 Output::Connect { port, .. } => assert!(self.open.contains_key(&port.slot)),
                 Output::Event(Event::Closed { .. }) => self.closed += 1,
                 Output::Event(event) => {
-                    let leg = event.leg();
+                    let leg = event.leg().expect("a worker without a clock says nothing of its load");
                     assert_eq!(self.open.get(&leg.slot).map(|(open, _)| *open), Some(leg));
                 }
                 Output::Timeout(_) => return,

@@ -174,6 +174,7 @@ pub(super) fn device_caller(user: &User) -> Caller {
         display: String::new(),
         direct_line: user.direct_line.clone(),
         is_private: false,
+        verification: None,
     }
 }
 
@@ -191,6 +192,7 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
         display: identity.map_or_else(String::new, |i| i.display.to_owned()),
         direct_line: None,
         is_private,
+        verification: None,
     }
 }
 

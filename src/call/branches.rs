@@ -69,6 +69,7 @@ impl Call {
                 debug!(call = %self.id, branch = number, "INVITE sent.");
                 if let Some(trunk) = attempt.trunk() {
                     self.cdr.trunk = Some(ctx.trunks.trunk(trunk).name.clone());
+                    self.leaves(ctx, trunk);
                 }
                 self.branches.insert(number, Box::new(branch));
             }
@@ -81,6 +82,15 @@ impl Call {
         if let (Some(info), Some(trunk)) = (&self.emergency, attempt.trunk()) {
             emergency_call::log_attempt(ctx, self.id, info, trunk, number);
         }
+    }
+
+    /// An INVITE has gone to a trunk: only then does a call outside count against anybody's limits. Emergency calls have none.
+    fn leaves(&mut self, ctx: &mut Context, trunk: usize) {
+        let Some(outside) = &mut self.plan.outside else { return };
+        if let (None, Some(user)) = (outside.trunk.replace(trunk), &outside.user) {
+            ctx.usage.begins(ctx.now, user, outside.destination);
+        }
+        ctx.usage.takes_trunk(ctx.now, trunk);
     }
 
     fn send_invite(&mut self, ctx: &mut Context, number: u32, attempt: &Attempt) -> Result<Branch, Failure> {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 
 use super::{
+    capacity::Weight,
     cdr::Cdr,
     context::{ALLOW, Context, Pending, Side},
     early_update::EarlyUpdate,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     media::{self, LegReport, Silence},
-    policy::security::LegSecurity,
+    policy::{security::LegSecurity, stir::Verification},
     sip::{
         dialog::{Dialog, is_sips},
         registrar::Binding,
@@ -44,6 +45,8 @@ pub(super) struct Caller {
     pub direct_line: Option<String>,
     /// The callee is not to know who calls (RFC 3323).
     pub is_private: bool,
+    /// Whether the number is the caller's own, as far as this server has found out.
+    pub verification: Option<Verification>,
 }
 
 impl Caller {
@@ -107,6 +110,8 @@ pub(super) struct Call {
     /// Requests relayed between the legs, by the client transaction that carries them on.
     pub relayed: BTreeMap<TxnId, Relayed>,
     pub plan: Plan,
+    /// The caller's leg leads outside: it was the callee's in the call that a transfer took it from.
+    pub a_outside: Option<Outside>,
     pub failover: Failover,
     pub next_branch: u32,
     /// Why it ends, told to those who are being called (RFC 3326); may be empty.
@@ -132,10 +137,14 @@ pub(super) struct Call {
     pub test_until: Option<Instant>,
     /// An emergency call that has failed: the desks do not know yet.
     pub is_failure_untold: bool,
+    /// It is to take the place of a leg in another call.
+    pub takes_over: bool,
     pub(super) cdr: Cdr,
     is_recorded: bool,
     /// Media worker of all legs of this call.
     pub worker: u16,
+    /// As what it was counted last among that worker's calls.
+    pub weight: Weight,
     /// The transfer that this call is part of now.
     pub transfer: Option<Part>,
     /// How many transfers led to this call.
@@ -207,6 +216,7 @@ impl Call {
             emergency,
             relayed: BTreeMap::new(),
             plan,
+            a_outside: None,
             failover: Failover::default(),
             next_branch: 0,
             reason: String::new(),
@@ -222,9 +232,11 @@ impl Call {
             waits_for_room: None,
             test_until: None,
             is_failure_untold: false,
+            takes_over: false,
             cdr,
             is_recorded: false,
             worker,
+            weight: Weight::Nothing,
             transfer: None,
             transfers: 0,
             referred_by: None,
@@ -279,6 +291,9 @@ impl Call {
     pub(super) fn connected(&mut self, ctx: &mut Context, number: u32, sdp: Option<&str>) {
         self.state = State::Answered(number);
         self.winner = Some(number);
+        if let (Some(outside), Some(trunk)) = (&mut self.plan.outside, self.branches[&number].leg.trunk) {
+            outside.trunk = Some(trunk);
+        }
         let trunk =
             self.branches[&number].leg.trunk.or_else(|| self.a.trunk.filter(|_| self.a.server_invite.is_none()));
         self.cdr.trunk = trunk.map(|trunk| ctx.trunks.trunk(trunk).name.clone());
@@ -353,7 +368,7 @@ impl Call {
 
     pub(super) fn media_event(&mut self, ctx: &mut Context, side: Side, event: &media::Event) {
         match event {
-            media::Event::Flowing { .. } | media::Event::Report { .. } => {}
+            media::Event::Flowing { .. } | media::Event::Report { .. } | media::Event::Load { .. } => {}
             media::Event::Silent { silence, .. } => self.fell_silent(ctx, side, *silence),
             media::Event::Heard { .. } => self.is_heard(side),
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
@@ -519,19 +534,21 @@ impl Call {
         std::iter::once(&self.a.flow).chain(self.branches.values().map(|branch| &branch.leg.flow))
     }
 
-    /// Whether one of its legs is on this trunk, or is to be.
-    pub(super) fn takes_trunk(&self, trunk: usize) -> bool {
+    /// How many of its two parties are on this trunk, or are to be.
+    pub(super) fn parties_on(&self, trunk: usize) -> usize {
         let is_in_use = |number: u32, branch: &Branch| {
             (branch.progress != Progress::Over || self.winner == Some(number)) && branch.leg.trunk == Some(trunk)
         };
-        self.a.trunk == Some(trunk) || self.branches.iter().any(|(number, branch)| is_in_use(*number, branch))
+        let has_callee = self.branches.iter().any(|(number, branch)| is_in_use(*number, branch));
+        usize::from(self.a.trunk == Some(trunk)) + usize::from(has_callee)
     }
 
-    /// A call outside: on whose behalf it left, the number, the trunk that took it, and for how long it has lasted.
-    pub(super) fn outside(&self, now: Instant) -> Option<(&Outside, Option<&str>, u64)> {
+    /// The legs that have left for outside, a party each, and for how long they have talked here.
+    pub(super) fn outside(&self, now: Instant) -> impl Iterator<Item = (&Outside, u64)> {
         let end_ms = if self.state == State::Ended { self.cdr.end_ms } else { now.unix_ms() };
         let talked_ms = self.cdr.answer_ms.map_or(0, |answer_ms| end_ms.saturating_sub(answer_ms));
-        self.plan.outside.as_ref().map(|outside| (outside, self.cdr.trunk.as_deref(), talked_ms))
+        let legs = [&self.a_outside, &self.plan.outside].into_iter().flatten();
+        legs.filter(|outside| outside.trunk.is_some()).map(move |outside| (outside, talked_ms))
     }
 
     /// Users whose devices are in this call.

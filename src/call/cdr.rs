@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{call::Caller, context::Context};
-use crate::media::{BurstLoss, Delivery, LegReport};
+use crate::{
+    media::{BurstLoss, Delivery, LegReport},
+    policy::stir::Verification,
+};
 
 /// One call between two parties, written when it ends. Times in milliseconds since the Unix epoch.
 ///
@@ -33,6 +36,9 @@ pub struct Cdr {
     #[serde(default)]
     pub transferred_by: Option<String>,
     pub trunk: Option<String>,
+    /// What is known of the caller's number; absent where nobody has asked, and from records of earlier versions.
+    #[serde(default)]
+    pub verification: Option<VerificationRecord>,
     pub a: Option<LegRecord>,
     pub b: Option<LegRecord>,
 }
@@ -45,6 +51,26 @@ pub enum EndedBy {
     Server,
     /// One party left and the other is in a call with somebody else, which has a record of its own.
     Transfer,
+}
+
+/// What a signature has told of the caller's number (RFC 8224).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerificationRecord {
+    /// `TN-Validation-Passed`, `TN-Validation-Failed` or `No-TN-Validation`.
+    pub verstat: String,
+    /// `A`, `B` or `C`, where it passed.
+    pub attest: Option<String>,
+    pub reason: String,
+}
+
+impl VerificationRecord {
+    fn of(verification: &Verification) -> Self {
+        Self {
+            verstat: verification.verstat.as_str().to_owned(),
+            attest: verification.attest.map(|attest| attest.as_str().to_owned()),
+            reason: verification.reason.to_owned(),
+        }
+    }
 }
 
 /// One leg's transport and media quality. Counts are sums over its media sections.
@@ -169,6 +195,7 @@ impl Cdr {
             emergency,
             transferred_by: None,
             trunk: None,
+            verification: caller.verification.as_ref().map(VerificationRecord::of),
             a: None,
             b: None,
         }

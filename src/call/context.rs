@@ -19,6 +19,7 @@ use crate::{
     media::{Command, ports::Ports},
     sip::transaction::{self, Table},
     types::{CallId, DropReason, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
+    wire::passport::Signer,
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
 
@@ -31,6 +32,9 @@ const UNSENT: &[u8] = b"OPTIONS sip:unsent.invalid SIP/2.0\r\n\r\n";
 
 /// Extensions this server knows (RFC 3261 section 20.37).
 pub(super) const SUPPORTED: &str = "100rel, timer, replaces";
+
+/// What is refused, and ended, because the server ends.
+pub(super) const SHUTTING_DOWN: &str = "Shutting Down";
 
 /// The Server and User-Agent value.
 pub(super) const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
@@ -89,6 +93,8 @@ pub(super) struct Context {
     pub ports: Ports,
     pub trunks: Trunks,
     pub usage: Usage,
+    /// What calls to carriers are signed with.
+    pub signer: Option<Signer>,
     pub rng: Rng,
     pub counters: Counters,
     /// What upstream servers are asked to send less (RFC 7339).

@@ -1,6 +1,7 @@
 //! The core: takes every input of the server, hands it to the machine that owns it, and owns all calls.
 
 mod callback;
+mod capacity;
 mod certificates;
 mod events;
 mod identification;
@@ -12,8 +13,10 @@ mod preemption;
 mod reach;
 mod registrations;
 mod resync;
+mod shutdown;
 mod test_call;
 mod transfer;
+mod verification;
 mod views;
 
 use std::{
@@ -29,6 +32,7 @@ use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
     call::{Call, Caller, NewCall, State},
+    capacity::Capacity,
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
     emergency_call::{self, EmergencyInfo, Origin},
@@ -41,12 +45,14 @@ use super::{
     notification::{Notice, Notifications, Outcome},
     overload::loss_percent,
     received_history::ReceivedHistory,
+    reflection::Sources,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunk_pings::TrunkPings,
     trunk_registrations::TrunkRegistrations,
     trunks::Trunks,
     usage::Usage,
+    verification::Verifications,
 };
 use crate::{
     config::Directory,
@@ -64,12 +70,18 @@ use crate::{
         registrar::{self, Binding, Gruu, Registrar},
         transaction::{self, Event, Table},
     },
-    types::{CallId, ConnectionId, DropReason, Flow, Instant, TxnId, limits},
+    types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
+        passport::Signer,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
+        stun,
     },
 };
+
+fn is_response(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"SIP/2.0 ")
+}
 
 /// One trunk after the other, each with the location first.
 fn emergency_plan(route: &emergency::Route) -> Plan {
@@ -84,9 +96,12 @@ pub struct Core {
     registrar: Registrar,
     authenticator: Authenticator,
     guard: Guard,
+    /// Of datagrams.
+    sources: Sources,
     calls: BTreeMap<CallId, Box<Call>>,
     /// How many of them are live.
     live_calls: usize,
+    capacity: Capacity,
     /// When a user's last call ended, since the start of the server.
     last_call_ends: HashMap<String, Instant>,
     /// Who may be called back by emergency services, the newest last, by the number that they were shown.
@@ -99,6 +114,7 @@ pub struct Core {
     resyncs: Resyncs,
     inspections: Inspections,
     subscriptions: Subscriptions,
+    verifications: Verifications,
     trunk_registrations: TrunkRegistrations,
     trunk_pings: TrunkPings,
     /// The mailbox of each user, as an external system last reported it.
@@ -132,12 +148,14 @@ impl Core {
         let site = Site::new(&config, &own_ips);
         let authenticator = Authenticator::new(&config.server.domain, rng.fork());
         let registrar = Registrar::new(&config.server.domain, gruu_key, rng.fork());
+        let capacity = Capacity::new(workers, config.media.load_max_percent);
         let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
             ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
             usage: Usage::default(),
+            signer: None,
             config,
             directory,
             listeners,
@@ -159,8 +177,10 @@ impl Core {
             registrar,
             authenticator,
             guard: Guard::new(),
+            sources: Sources::default(),
             calls: BTreeMap::new(),
             live_calls: 0,
+            capacity,
             last_call_ends: HashMap::new(),
             callbacks: HashMap::new(),
             certified_users: HashMap::new(),
@@ -170,6 +190,7 @@ impl Core {
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
+            verifications: Verifications::default(),
             trunk_registrations,
             trunk_pings,
             mailboxes: HashMap::new(),
@@ -190,9 +211,15 @@ impl Core {
         core
     }
 
+    /// Signs calls to carriers from now on.
+    pub fn sign_with(&mut self, signer: Signer) {
+        self.ctx.signer = Some(signer);
+    }
+
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
-        let used = [(self.live_calls, self.calls_max), (self.ctx.table.len(), limits::TRANSACTIONS_MAX)];
+        let transactions = (self.ctx.table.len(), limits::TRANSACTIONS_MAX);
+        let used = [(self.live_calls, self.calls_max), transactions, self.capacity.used()];
         self.ctx.loss_percent = loss_percent(&used);
         match input {
             Input::Received { flow, bytes } => self.received(flow, bytes),
@@ -207,6 +234,8 @@ impl Core {
                     self.trunk_registrations.resolved(&self.ctx, trunk);
                 }
             }
+            Input::Certificate { query, reply } => self.certificate_arrived(query, reply),
+            Input::Media(media::Event::Load { worker, busy_permille }) => self.capacity.measured(worker, busy_permille),
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
@@ -218,6 +247,7 @@ impl Core {
             Input::Unbar { user } => self.ctx.usage.forgive(&user),
             Input::Drain => self.is_draining = true,
             Input::Leave => self.trunk_registrations.leave(now),
+            Input::EndCalls(which) => self.end_calls(which),
             Input::Timeout => self.timeout(),
         }
         self.run_machines();
@@ -236,12 +266,23 @@ impl Core {
 
     fn received(&mut self, flow: Flow, bytes: Bytes) {
         self.keep_alives.heard(self.ctx.now, &flow);
+        if flow.transport == Transport::Udp {
+            if !self.is_proven(&flow) {
+                self.sources.heard(&flow, bytes.len());
+            }
+            if let Some(answer) = stun::answer(&bytes, flow.remote) {
+                return self.answer(flow, answer.into());
+            }
+        }
         let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(fault) => return self.invalid(flow, salvage(&bytes), fault),
         };
         match validate(&message) {
             Ok(()) => {
+                if flow.transport == Transport::Udp && self.is_in_call(&message) {
+                    self.sources.prove(self.ctx.now, &flow);
+                }
                 if let Some(reason) = self.unwelcome(&flow, &message) {
                     return self.ctx.counters.drops.count(reason);
                 }
@@ -286,12 +327,16 @@ impl Core {
             return None;
         }
         let reason = self.abuse(flow, message)?;
-        let is_in_call = || message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag));
         let is_emergency = || {
             let dialled = emergency::classify(message.request_uri(), &self.site);
             method == Method::Invite && matches!(dialled, Dialled::Emergency(_))
         };
-        (!is_in_call() && !is_emergency()).then_some(reason)
+        (!self.is_in_call(message) && !is_emergency()).then_some(reason)
+    }
+
+    /// Nobody who has not heard us knows our tags.
+    fn is_in_call(&self, message: &Message) -> bool {
+        message.to_tag().is_some_and(|tag| self.ctx.dialogs.contains_key(tag))
     }
 
     fn abuse(&mut self, flow: &Flow, message: &Message) -> Option<DropReason> {
@@ -318,6 +363,7 @@ impl Core {
     fn run_machines(&mut self) {
         loop {
             match self.ctx.table.poll_output() {
+                transaction::Output::Transmit { flow, bytes } if is_response(&bytes) => self.answer(flow, bytes),
                 transaction::Output::Transmit { flow, bytes } => self.ctx.transmit(flow, bytes),
                 transaction::Output::Event(event) => self.transaction_event(event),
                 transaction::Output::Dropped(reason) => self.ctx.counters.drops.count(reason),
@@ -360,7 +406,9 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) => self.given_up(txn, ""),
+            Event::TransportFailed { txn } if self.invites.contains_key(&txn) || self.verifications.holds(txn) => {
+                self.given_up(txn, "");
+            }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
             Event::Terminated { txn } => {
                 self.invites.remove(&txn);
@@ -377,6 +425,9 @@ impl Core {
 
     /// Whoever sent this INVITE no longer waits for its answer.
     fn given_up(&mut self, txn: TxnId, reason: &str) {
+        if self.waiting_given_up(txn) {
+            return;
+        }
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
             (State::Setup, Side::A) => {
                 reason.clone_into(&mut call.reason);
@@ -502,7 +553,7 @@ impl Core {
         if let Some(refusal) = admission::inspect_invite(&pending.request, is_merged) {
             return self.refuse(&pending, &refusal);
         }
-        let Some(caller) = self.identify(&pending) else { return };
+        let Some(mut caller) = self.identify(&pending) else { return };
         let of_account = match caller.peer {
             Peer::Trunk(trunk) => self.called_at_account(trunk, &pending.request),
             Peer::Device(_) | Peer::Unknown => None,
@@ -511,16 +562,25 @@ impl Core {
             Some((dialled, uri)) => (dialled, uri.clone()),
             None => (dialled, pending.request.request_uri().to_owned()),
         };
-        let is_full = self.is_draining || self.live_calls >= self.calls_max;
-        let is_callback = || matches!(caller.peer, Peer::Trunk(_)) && self.calls_back(&pending.request, dialled);
-        if is_full && !is_callback() {
-            let reason = if self.is_draining { "Shutting Down" } else { "Too Many Calls" };
-            return self.ctx.refuse_with(&pending, 503, reason, &[("Retry-After", "30")]);
+        match self.verify(&pending, &mut caller, dialled) {
+            Some(passport) => self.await_certificate(pending, caller, uri, passport),
+            None => self.admitted(pending, caller, dialled, &uri),
+        }
+    }
+
+    /// Who calls, and what is known of the number, is settled. `uri`: what was called.
+    fn admitted(&mut self, pending: Pending, caller: Caller, dialled: &emergency::Ordinary, uri: &str) {
+        let is_callback =
+            |core: &Self| matches!(caller.peer, Peer::Trunk(_)) && core.calls_back(&pending.request, dialled);
+        if let Some(rejection) = self.rejection(&pending.request)
+            && !is_callback(self)
+        {
+            return self.reject(&pending, rejection);
         }
         if pending.request.header(Name::Replaces).is_some() {
             return self.replace(pending, caller);
         }
-        self.route(pending, caller, dialled, &uri);
+        self.route(pending, caller, dialled, uri);
     }
 
     fn refuse(&mut self, pending: &Pending, refusal: &Refusal) {
@@ -600,7 +660,8 @@ impl Core {
         let (payer, mut caller) = (caller.user_name().map(str::to_owned), caller);
         let is_presented = !matches!(target, Target::Outside(_)) || self.present(&mut caller, &pending.request);
         let mut plan = if is_presented {
-            self.plan(target, uri, is_secure, payer.as_deref())
+            self.show_onward(&mut caller, &target);
+            self.plan(target, uri, is_secure, payer.as_deref(), &caller)
         } else {
             Err((403, "Caller Number Not Allowed"))
         };
@@ -728,6 +789,7 @@ impl Core {
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }
+        self.weigh(&mut call);
         self.make_room_for(&call);
         if call.is_over() && call.transfer.is_none() {
             debug!(call = %call.id, "Call forgotten.");
@@ -768,7 +830,27 @@ impl Core {
         let pending = Pending { txn: TxnId(0), flow, request };
         let bytes = self.ctx.response(&pending, fault.status, fault.reason, &tag).finish();
         self.ctx.counters.responses += 1;
-        self.ctx.transmit(flow, bytes);
+        self.answer(flow, bytes);
+    }
+
+    /// Lets an answer leave, unless somebody else may be hit by more than was sent in his name.
+    fn answer(&mut self, flow: Flow, bytes: Bytes) {
+        let is_free = flow.transport != Transport::Udp || self.is_proven(&flow);
+        if is_free || self.sources.spend(&flow, bytes.len()) {
+            self.ctx.transmit(flow, bytes);
+        } else {
+            self.ctx.counters.drops.count(DropReason::SipUnproven);
+        }
+    }
+
+    /// Whether what is sent to the source of this datagram reaches whoever has sent it: a telephone that is registered from
+    /// there, has just answered a challenge or speaks in a call, a trunk, or a host of the company's own networks.
+    fn is_proven(&mut self, flow: &Flow) -> bool {
+        self.registrar.is_bound(flow)
+            || self.ctx.trunks.owner_of(flow).is_some()
+            // Whoever may call for help without being known must hear the answers.
+            || self.is_in_site_networks(flow)
+            || self.sources.is_proven(self.ctx.now, flow)
     }
 
     // Everything that is not a message.
@@ -788,7 +870,7 @@ impl Core {
     }
 
     fn media_event(&mut self, event: &media::Event) {
-        let leg = event.leg();
+        let Some(leg) = event.leg() else { return };
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);
@@ -825,6 +907,7 @@ impl Core {
         self.trunk_registrations.timeout(now);
         self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
+        self.end_late_verifications();
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -847,7 +930,8 @@ impl Core {
         };
         let flows = self.keep_alives.next_timeout();
         let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
-        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows];
+        let verifications = self.verifications.next_timeout();
+        let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows, verifications];
         others.into_iter().chain(trunks).flatten().min()
     }
 

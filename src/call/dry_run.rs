@@ -119,6 +119,7 @@ fn drain(core: &mut Core, now: Instant, telephone: &Flow) -> Rehearsal {
             Output::Transmit { .. }
             | Output::Connect { .. }
             | Output::Close { .. }
+            | Output::FetchCertificate { .. }
             | Output::Media { .. }
             | Output::StoreBinding(_)
             | Output::StoreCdr(_)

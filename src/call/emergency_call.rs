@@ -17,6 +17,7 @@ use crate::{
         Class, EmergencyCall, Route,
         location::{self, Erl, Place},
         refusal::{self, Answer},
+        texts::Language,
     },
     types::{CallId, Duration},
     wire::sip::{Name, RequestBuilder, ResponseBuilder},
@@ -54,6 +55,8 @@ pub(super) struct Origin {
     pub source_ip: IpAddr,
     /// The device said where it is, which is not passed on (4.2).
     pub has_location: bool,
+    /// What the telephone reads.
+    pub language: Language,
 }
 
 impl Origin {
@@ -67,6 +70,7 @@ impl Origin {
             aor: caller.user.clone(),
             device,
             source_ip: pending.flow.remote.ip(),
+            language: Language::accepted(request.lines_text("Accept-Language").flat_map(|line| line.split(','))),
             has_location: is_stated || has_document || kind.starts_with("application/pidf+xml"),
         }
     }
@@ -183,7 +187,7 @@ pub(super) fn refuse(
     origin: &Origin,
     dialled: &EmergencyCall,
 ) -> (u16, &'static str) {
-    let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain);
+    let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain, origin.language);
     let tag = ctx.tag();
     let response = ctx.response(pending, answer.status, answer.phrase, &tag);
     let bytes = explained(response, &answer).finish();
@@ -214,7 +218,8 @@ pub(super) fn not_connected_response(
     info: &EmergencyInfo,
     response: ResponseBuilder,
 ) -> ResponseBuilder {
-    let answer = refusal::answer(refusal::Failure::NotConnected, &info.dialled, &ctx.config.server.domain);
+    let answer =
+        refusal::answer(refusal::Failure::NotConnected, &info.dialled, &ctx.config.server.domain, info.origin.language);
     explained(response, &answer)
 }
 

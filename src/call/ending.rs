@@ -4,19 +4,24 @@ use tracing::info;
 
 use super::{
     call::{Call, State},
+    capacity::Rejection,
     cdr::EndedBy,
-    context::Context,
+    context::{Context, SHUTTING_DOWN},
     emergency_call,
     fork::{Branch, Failure, Progress},
 };
-use crate::wire::sip::{
-    build::reason_phrase,
-    reason::{self, COMPLETED_ELSEWHERE, PREEMPTION},
+use crate::{
+    policy::emergency::Class,
+    wire::sip::{
+        build::reason_phrase,
+        reason::{self, COMPLETED_ELSEWHERE, PREEMPTION},
+    },
 };
 
 impl Call {
-    /// Refuses the caller's INVITE and ends the call.
+    /// Refuses the caller's INVITE, where there is one, and ends the call.
     pub(super) fn fail(&mut self, ctx: &mut Context, failure: &Failure, warning: Option<&str>) {
+        self.note_not_connected(ctx, failure);
         let tag = self.a.local_tag.clone();
         if let Some(invite) = self.a.server_invite.as_mut().filter(|i| !i.is_answered) {
             invite.is_answered = true;
@@ -33,16 +38,27 @@ impl Call {
             }
             if let Some(info) = self.emergency.as_ref().filter(|_| failure.status == 503) {
                 response = emergency_call::not_connected_response(ctx, info, response);
-                ctx.counters.emergency_failed += 1;
-                self.is_failure_untold = true;
             }
             ctx.respond(pending.txn, failure.status, response.finish());
             ctx.counters.calls_refused += 1;
+            if *failure == Failure::no_port() {
+                ctx.counters.count_rejection(Rejection::MediaPorts);
+            }
         }
         if self.reason.is_empty() {
             self.reason = reason::sip(failure.status, "");
         }
         self.finish(ctx, EndedBy::Server, failure.status, &failure.reason);
+    }
+
+    /// An emergency call that has not come through is counted, and the desks hear of it, whichever way it began (emergency
+    /// RULES 7.1). Who has given up has not failed, and who only takes an emergency call over has not made one.
+    fn note_not_connected(&mut self, ctx: &mut Context, failure: &Failure) {
+        let is_emergency = self.emergency.as_ref().is_some_and(|info| info.class == Class::Emergency);
+        if is_emergency && !self.takes_over && self.state == State::Setup && failure.status != 487 {
+            ctx.counters.emergency_failed += 1;
+            self.is_failure_untold = true;
+        }
     }
 
     /// CANCEL from the caller (RFC 3261 section 9.2).
@@ -67,6 +83,15 @@ impl Call {
                 self.fail(ctx, &failure, None);
             }
             State::Answered(_) => self.end_because(ctx, EndedBy::Server, (503, "Preempted"), PREEMPTION.to_owned()),
+            State::Ended => {}
+        }
+    }
+
+    /// Ends this call because the server ends.
+    pub(super) fn shut_down(&mut self, ctx: &mut Context) {
+        match self.state {
+            State::Setup => self.fail(ctx, &Failure::new(503, SHUTTING_DOWN), None),
+            State::Answered(_) => self.hang_up(ctx, EndedBy::Server, 503, SHUTTING_DOWN),
             State::Ended => {}
         }
     }

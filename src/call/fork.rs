@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{context::Context, early_dialogs::BeforeUpdate, hunt::Hunt, leg::Leg, provisional::Received};
 use crate::{
+    policy::number::Destination,
     sip::{challenge::Authorization, registrar::Binding},
     types::{Instant, TxnId},
     wire::sip::{Message, Method, Name, NameAddr},
@@ -67,13 +68,16 @@ pub(super) struct Plan {
     pub outside: Option<Outside>,
 }
 
-/// Whose limits a call outside counts against.
+/// Whose limits a leg outside counts against.
 #[derive(Clone, Debug)]
 pub(super) struct Outside {
-    /// Who called, forwarded or transferred there.
-    pub user: String,
+    /// Who called, forwarded or transferred there; `None`: it is a number of ours behind a trunk.
+    pub user: Option<String>,
     /// In its canonical form.
     pub number: String,
+    pub destination: Destination,
+    /// The one that has it, or was tried last; `None`: nothing has left yet.
+    pub trunk: Option<usize>,
 }
 
 impl Plan {

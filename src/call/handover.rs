@@ -61,7 +61,7 @@ pub(super) enum Phase {
 pub(super) struct Moved {
     leg: Leg,
     invite: Option<TxnId>,
-    /// Of a leg over a trunk: whose limits it counts against, and whether emergency services call back over it.
+    /// Of a leg over a trunk: whose limits it counts against, if it leads outside, and whether emergency services call back over it.
     outside: Option<Outside>,
     is_callback: bool,
 }
@@ -104,7 +104,7 @@ impl Call {
             (None, Some(device)) => Peer::Device(device.user.clone()),
             (None, None) => Peer::Unknown,
         };
-        Caller { peer, user, display: String::new(), direct_line: None, is_private }
+        Caller { peer, user, display: String::new(), direct_line: None, is_private, verification: None }
     }
 
     /// A call to the target of a REFER on behalf of a party that is still in the call `from`.
@@ -118,6 +118,7 @@ impl Call {
     /// its offer is unusable.
     pub(super) fn taking_over(ctx: &mut Context, new: NewCall) -> Self {
         let mut call = Self::new(ctx, new);
+        call.takes_over = true;
         if let Err((failure, warning)) = call.read_offer(ctx) {
             call.fail(ctx, &failure, warning.as_deref());
         }
@@ -279,7 +280,10 @@ impl Call {
             ..LegRecord::default()
         };
         let is_trunk = self.leg(side).is_some_and(|leg| leg.trunk.is_some());
-        let outside = self.plan.outside.clone().filter(|_| is_trunk);
+        let outside = match side {
+            Side::A => self.a_outside.clone(),
+            Side::B(_) => self.plan.outside.clone().filter(|_| is_trunk),
+        };
         let is_callback = is_trunk && self.plan.hunt.is_callback;
         match side {
             Side::A => {
@@ -299,7 +303,10 @@ impl Call {
     /// Puts a leg into this call.
     pub(super) fn adopt(&mut self, ctx: &mut Context, side: Side, moved: Moved) {
         let Moved { mut leg, invite, outside, is_callback } = moved;
-        self.plan.outside = self.plan.outside.take().or(outside);
+        match side {
+            Side::A => self.a_outside = outside,
+            Side::B(_) => self.plan.outside = outside,
+        }
         self.plan.hunt.is_callback |= is_callback;
         leg.move_to(ctx, (self.id, side));
         // Its 2xx may come again, and is acknowledged again.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{Config, FromAddress, IdentityHeader, Register, Trunk},
+    policy::{emergency::table, number},
     types::limits::DISPLAY_NAME_CHARS_MAX,
     wire::sip::{Message, Name, RequestBuilder, ResponseBuilder, Uri},
 };
@@ -30,6 +31,9 @@ pub(super) struct Identity {
     /// User part of the Contact, escaped.
     pub contact_user: String,
     asserted: Option<String>,
+    /// A telephone is told by a second P-Asserted-Identity whether the number is the caller's own (3GPP TS 24.229 section
+    /// 7.2A.20). One that knows nothing of it shows the first.
+    verified: Option<String>,
     /// Where that stands.
     headers: Vec<IdentityHeader>,
     is_private: bool,
@@ -44,7 +48,13 @@ impl Identity {
             return Self { from: ANONYMOUS.to_owned(), contact_user: ANONYMOUS_USER.to_owned(), ..Self::hidden() };
         }
         let headers = vec![IdentityHeader::Asserted];
-        Self { from: address.clone(), contact_user: user, asserted: Some(address), headers, is_private: false }
+        let verified = caller.verification.and_then(|verification| {
+            let number = number::to_e164(&caller.user, table::region(&config.company.region)?, &[]);
+            let verstat = verification.verstat.as_str();
+            number::is_e164(&number).then(|| format!("<tel:{number};verstat={verstat}>"))
+        });
+        let asserted = Some(address.clone());
+        Self { from: address, contact_user: user, asserted, verified, headers, is_private: false }
     }
 
     /// As a trunk sees it: by a number that is the company's.
@@ -61,6 +71,7 @@ impl Identity {
             from: from.unwrap_or_else(|| address.clone()),
             contact_user: user,
             asserted: Some(address),
+            verified: None,
             headers: trunk.identity.clone(),
             is_private: caller.is_private,
         };
@@ -72,7 +83,14 @@ impl Identity {
 
     /// Nothing is told.
     const fn hidden() -> Self {
-        Self { from: String::new(), contact_user: String::new(), asserted: None, headers: Vec::new(), is_private: true }
+        Self {
+            from: String::new(),
+            contact_user: String::new(),
+            asserted: None,
+            verified: None,
+            headers: Vec::new(),
+            is_private: true,
+        }
     }
 
     /// P-Asserted-Identity; `None`: the peer is told nothing.
@@ -83,6 +101,7 @@ impl Identity {
     /// Adds what goes beside From.
     pub(super) fn assert(&self, request: RequestBuilder) -> RequestBuilder {
         let Some(asserted) = &self.asserted else { return request };
+        let verified = self.verified.iter();
         let privacy = if self.is_private { "full" } else { "off" };
         let request = self.headers.iter().fold(request, |request, header| match header {
             IdentityHeader::Asserted => request.header("P-Asserted-Identity", asserted),
@@ -92,6 +111,7 @@ impl Identity {
                 request.header("Remote-Party-ID", value)
             }
         });
+        let request = verified.fold(request, |request, address| request.header("P-Asserted-Identity", address));
         if self.is_private { request.header("Privacy", "id") } else { request }
     }
 }

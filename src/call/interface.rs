@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
+    capacity::Rejection,
     cdr::{Cdr, LegRecord},
     notification::Notice,
     quality_totals::QualityTotals,
@@ -18,15 +19,16 @@ use super::{
 use crate::{
     config::{Config, Directory, NotifyTarget},
     media,
-    policy::outside::LIMITS,
+    policy::{outside::LIMITS, stir::Place},
     sip::{
         locate,
         registrar::{Binding, Change},
     },
     types::{
-        Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram, reason::DropCounters,
+        Duration, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram,
+        reason::DropCounters,
     },
-    wire::sip::frame::FrameError,
+    wire::{passport::Certificate, sip::frame::FrameError},
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -77,6 +79,11 @@ pub enum Input {
         question: locate::Question,
         reply: locate::Reply,
     },
+    /// The answer to [`Output::FetchCertificate`]; each is answered once.
+    Certificate {
+        query: u64,
+        reply: CertificateReply,
+    },
     Media(media::Event),
     /// Users were added or removed.
     Directory(Arc<Directory>),
@@ -109,7 +116,16 @@ pub enum Input {
     Drain,
     /// Take the registrations at trunks back: the end is near.
     Leave,
+    /// End the calls that are still live, and tell both sides why; `Ordinary`: all but those of emergencies.
+    EndCalls(Which),
     Timeout,
+}
+
+/// Calls that the end of the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Ordinary,
+    All,
 }
 
 pub enum Output {
@@ -132,6 +148,11 @@ pub enum Output {
     Resolve {
         query: u64,
         question: locate::Question,
+    },
+    /// Fetch the certificate of a signed call, and see that it can be believed.
+    FetchCertificate {
+        query: u64,
+        place: Place,
     },
     Media {
         worker: u16,
@@ -170,6 +191,7 @@ impl fmt::Debug for Input {
             Self::Alive { flow } => write!(f, "Alive({flow:?})"),
             Self::Certified { flow, names } => write!(f, "Certified({flow:?}, {names:?})"),
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
+            Self::Certificate { query, reply } => write!(f, "Certificate({query}, {reply:?})"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
@@ -179,6 +201,7 @@ impl fmt::Debug for Input {
             Self::Unbar { user } => write!(f, "Unbar({user})"),
             Self::Drain => f.write_str("Drain"),
             Self::Leave => f.write_str("Leave"),
+            Self::EndCalls(which) => write!(f, "EndCalls({which:?})"),
             Self::Timeout => f.write_str("Timeout"),
         }
     }
@@ -192,6 +215,7 @@ impl fmt::Debug for Output {
             Self::Connect { flow, server_name, trunk: _ } => write!(f, "Connect({flow:?}, {server_name})"),
             Self::Close { flow } => write!(f, "Close({flow:?})"),
             Self::Resolve { query, question } => write!(f, "Resolve({query}, {question:?})"),
+            Self::FetchCertificate { query, place } => write!(f, "FetchCertificate({query}, {place:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
@@ -202,6 +226,15 @@ impl fmt::Debug for Output {
             Self::Timeout(at) => write!(f, "Timeout({at:?})"),
         }
     }
+}
+
+/// What came of fetching a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateReply {
+    /// One that an authority of the operator vouches for; it may be kept for this time.
+    Found { certificate: Box<Certificate>, ttl: Duration },
+    /// Why there is none.
+    Unusable(&'static str),
 }
 
 /// A live call as the admin API shows it.
@@ -386,6 +419,8 @@ pub struct Counters {
     pub calls: u64,
     pub calls_answered: u64,
     pub calls_refused: u64,
+    /// By what was used up, in the order of [`Rejection::ALL`].
+    pub calls_rejected: [u64; Rejection::ALL.len()],
     pub registrations_refused: u64,
     pub contacts_displaced: u64,
     pub emergency_refused: u64,
@@ -397,7 +432,15 @@ pub struct Counters {
     pub emergency_attempts: BTreeMap<(String, u16), u64>,
     pub emergency_setup: SetupTimes,
     pub emergency_notify_failures: u64,
+    /// Calls from trunks by what is known of the caller's number, in the order of [`crate::policy::stir::Verstat::ALL`].
+    pub verifications: [u64; 3],
     pub quality: QualityTotals,
+}
+
+impl Counters {
+    pub(super) const fn count_rejection(&mut self, rejection: Rejection) {
+        self.calls_rejected[rejection as usize] += 1;
+    }
 }
 
 /// How long emergency calls took from the INVITE to the answer, in seconds.

@@ -5,6 +5,7 @@ mod admission;
 mod branches;
 #[expect(clippy::module_inception, reason = "the call is what the call floor is about")]
 mod call;
+mod capacity;
 pub mod cdr;
 mod context;
 mod core;
@@ -38,8 +39,10 @@ mod provisional;
 pub mod quality_totals;
 mod received_history;
 mod refer;
+mod reflection;
 mod resync;
 mod session_timer;
+mod signature;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -48,12 +51,14 @@ mod trunk_registrations;
 mod trunks;
 mod update;
 mod usage;
+mod verification;
 
+pub use capacity::{Rejection, WorkerLoads};
 pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
-    BarredView, CallDetail, CallView, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, LegDetail,
-    LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome, SyncRefusal, TestCall,
-    TestRefusal, TrunkView,
+    BarredView, CallDetail, CallView, CertificateReply, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
+    LegDetail, LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome,
+    SyncRefusal, TestCall, TestRefusal, TrunkView, Which,
 };
 pub use notification::Notice;

@@ -15,6 +15,7 @@ use super::{
     passed_headers::PassedHeaders,
     pbx,
     provisional::RELIABLE,
+    signature,
     trunks::Reach,
 };
 use crate::{
@@ -56,9 +57,6 @@ pub(super) fn leg_for(
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index, failover)?;
-            if matches!(attempt, Attempt::Trunk { .. }) {
-                ctx.usage.takes_trunk(ctx.now, *index);
-            }
             let trunk = ctx.trunks.trunk(*index);
             let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
             let contact_user = emergency.map_or_else(
@@ -160,7 +158,7 @@ impl Invite<'_> {
         let (request_uri, to, from) = self.parties(ctx);
         let mut request =
             RequestBuilder::new("INVITE", &request_uri).header("Via", via).header("Max-Forwards", self.max_forwards());
-        for hop in self.route() {
+        for hop in self.route(ctx) {
             request = request.header("Route", hop);
         }
         let mut request = request
@@ -194,9 +192,10 @@ impl Invite<'_> {
             (Attempt::Emergency { trunk, has_location }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { index, .. }, _) => {
+            (Attempt::Trunk { index, number }, _) => {
                 let identity = Identity::to_trunk(&ctx.config, ctx.trunks.trunk(*index), &self.call.caller);
-                with_offer(self.passed_headers().add_to_request(identity.assert(request)), self.offer)
+                let request = signature::add(ctx, self.call, *index, number, identity.assert(request));
+                with_offer(self.passed_headers().add_to_request(request), self.offer)
             }
             (Attempt::Contact { .. } | Attempt::Emergency { .. }, _) => {
                 if let Some(referrer) = &self.call.referred_by {
@@ -208,11 +207,13 @@ impl Invite<'_> {
         }
     }
 
-    /// The proxies on the way to a device (RFC 3327 section 5.3).
-    fn route(&self) -> &[String] {
+    /// The proxies on the way to a device (RFC 3327 section 5.3) or through a carrier that we are registered at (RFC 3608).
+    fn route<'r>(&'r self, ctx: &'r Context) -> &'r [String] {
         match self.attempt {
             Attempt::Contact { binding, .. } => &binding.path,
-            Attempt::Trunk { .. } | Attempt::Emergency { .. } => &[],
+            Attempt::Trunk { index: trunk, .. } | Attempt::Emergency { trunk, .. } => {
+                ctx.trunks.service_route(*trunk, target_of(&self.leg.flow))
+            }
         }
     }
 

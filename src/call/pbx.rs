@@ -74,5 +74,6 @@ fn as_number(user: &User, number: &str) -> Caller {
         display: String::new(),
         direct_line: Some(number.to_owned()),
         is_private: false,
+        verification: None,
     }
 }

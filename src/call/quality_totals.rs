@@ -111,6 +111,7 @@ mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: Some(a),
             b: None,
         }

@@ -144,7 +144,8 @@ impl Entry {
     /// Calls follow the registration.
     fn note_standing(&mut self, ctx: &mut Context) {
         let is_registered = matches!(self.machine.state(ctx.now), State::Registered { .. });
-        ctx.trunks.set_home(self.trunk, self.flow.as_ref().map(target_of).filter(|_| is_registered));
+        let home = self.flow.as_ref().map(target_of).filter(|_| is_registered);
+        ctx.trunks.set_home(self.trunk, home, self.machine.service_route());
         if is_registered && !self.is_registered {
             info!(trunk = ctx.trunks.trunk(self.trunk).name, "Registered at a trunk.");
         }

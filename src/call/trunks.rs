@@ -30,6 +30,8 @@ struct TrunkState {
     flows: HashMap<Target, Flow>,
     /// Where this server is registered: calls go there, too.
     home: Option<Target>,
+    /// The way through it that its registrar has told (RFC 3608).
+    service_route: Vec<String>,
     /// An operator keeps new calls off it.
     is_draining: bool,
     /// As last logged.
@@ -198,8 +200,18 @@ impl Trunks {
     }
 
     /// `None`: this server is not registered there.
-    pub(super) fn set_home(&mut self, index: usize, home: Option<Target>) {
-        self.states[index].home = home;
+    pub(super) fn set_home(&mut self, index: usize, home: Option<Target>, service_route: &[String]) {
+        let state = &mut self.states[index];
+        state.home = home;
+        if state.service_route != service_route {
+            state.service_route = service_route.to_vec();
+        }
+    }
+
+    /// The Route of a request to this server of the trunk: only the registrar knows the way that it has told.
+    pub(super) fn service_route(&self, index: usize, target: Target) -> &[String] {
+        let state = &self.states[index];
+        if state.home == Some(target) { &state.service_route } else { &[] }
     }
 
     /// `false`: there is no such trunk.
@@ -332,6 +344,7 @@ impl TrunkState {
             health: Health::default(),
             flows: HashMap::new(),
             home: None,
+            service_route: Vec::new(),
             is_draining: false,
             condition: None,
         }

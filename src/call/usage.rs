@@ -53,8 +53,11 @@ impl Usage {
         count(&mut self.trunks.entry(trunk).or_default().recent, now, MINUTE);
     }
 
-    pub(super) fn spend(&mut self, now: Instant, user: &str, trunk: usize, cost: Money) {
-        self.users.entry(user.to_owned()).or_default().spend(now, cost);
+    /// `user`: `None` where only the trunk's limits count.
+    pub(super) fn spend(&mut self, now: Instant, user: Option<&str>, trunk: usize, cost: Money) {
+        if let Some(user) = user {
+            self.users.entry(user.to_owned()).or_default().spend(now, cost);
+        }
         self.trunks.entry(trunk).or_default().spend(now, cost);
     }
 
@@ -150,12 +153,12 @@ mod tests {
         let mut usage = Usage::default();
         let midnight = Instant::from_unix_ms(1_700_006_400_000);
         let before = Instant::from_unix_ms(1_700_006_399_999);
-        usage.spend(before, "ann", 0, Money(5));
-        usage.spend(before, "ann", 1, Money(7));
+        usage.spend(before, Some("ann"), 0, Money(5));
+        usage.spend(before, Some("ann"), 1, Money(7));
         assert_eq!(usage.of_user(before, "ann").spent_today, Money(12));
         assert_eq!(usage.of_trunk(before, 1).spent_today, Money(7));
         assert_eq!(usage.of_user(midnight, "ann").spent_today, Money(0));
-        usage.spend(midnight, "ann", 0, Money(1));
+        usage.spend(midnight, Some("ann"), 0, Money(1));
         assert_eq!(usage.of_user(midnight, "ann").spent_today, Money(1));
     }
 

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use super::{
     Company, Config, Directory, Emergency, Encryption, FromAddress, Media, NotifyTarget, Pbx, Problem, Register,
-    Severity, Trunk, TrunkLocation, User, groups, reader::Section,
+    Severity, Trunk, TrunkLocation, User, groups, inbound, reader::Section,
 };
 use crate::{
     policy::{
         emergency::{Class, Site, class_of_user_part, table},
+        inbound::find,
         number,
     },
     types::{Transport, limits::TRUNK_SERVERS_MAX},
@@ -263,7 +264,9 @@ impl<'c> UserRules<'c> {
             message,
             remedy: remedy.to_owned(),
         };
-        let shared = groups::shared_with_users(self.config, &Directory::new([user.clone()]));
+        let alone = Directory::new([user.clone()]);
+        let mut shared = groups::shared_with_users(self.config, &alone);
+        shared.extend(inbound::shared_with_users(self.config, &alone));
         shadows.chain(forwards).chain(not_e164).chain(of_pbx).chain(place).map(problem).chain(shared).collect()
     }
 
@@ -324,7 +327,8 @@ impl<'c> UserRules<'c> {
 pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let rules = UserRules::new(config);
     let is_groups = |n: &String| config.groups.iter().any(|group| group.direct_line.as_ref() == Some(n));
-    let is_owned = |n: &String| directory.by_direct_line(n).is_some() || config.pbx_with(n).is_some();
+    let is_mapped = |n: &String| find(n, &config.inbound).is_some();
+    let is_owned = |n: &String| directory.by_direct_line(n).is_some() || config.pbx_with(n).is_some() || is_mapped(n);
     let reaches_nobody = |n: &&String| !is_owned(n) && !is_groups(n);
     let unreachable = config.emergency.callback_numbers.iter().filter(reaches_nobody);
     let warnings = unreachable.map(|number| Problem {
@@ -377,7 +381,7 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
             remedy: "the same address registered with the carrier for the direct line".to_owned(),
         })
     });
-    let warnings = warnings.chain(unsent);
+    let warnings = warnings.chain(unsent).chain(inbound::missing_users(config, directory));
     let pbxs = config.pbxs.iter().enumerate().flat_map(|(index, pbx)| rules.check_pbx(config, directory, index, pbx));
     directory.iter().flat_map(|user| rules.check(user)).chain(pbxs).chain(warnings).collect()
 }

@@ -11,13 +11,17 @@ pub mod calling;
 mod checks;
 pub mod directory;
 mod groups;
+mod inbound;
 mod reader;
 mod sections;
+mod stir;
 mod value;
 
 pub use checks::{UserRules, check_directory};
 pub use directory::{Directory, Forwarding, Place, PrivateAddress, User};
 pub use groups::{Group, Strategy, check_members};
+pub use inbound::{Inbound, InboundTarget};
+pub use stir::Stir;
 
 use crate::{
     policy::number::NumberForm,
@@ -44,6 +48,9 @@ pub struct Config {
     pub log: Log,
     /// By name, in the order of the file.
     pub groups: Vec<Group>,
+    /// By name, in the order of the file.
+    pub inbound: Vec<Inbound>,
+    pub stir: Stir,
 }
 
 impl Config {
@@ -116,6 +123,8 @@ pub struct Media {
     pub ports: RangeInclusive<u16>,
     /// 0 in the file means one per core; resolved by the shell.
     pub workers: u16,
+    /// Share of its time that the least loaded worker may be busy for a new call to be taken; 100: whatever it is.
+    pub load_max_percent: u16,
     pub encryption: Encryption,
     /// Of voice and fax.
     pub dscp_audio: u8,
@@ -423,6 +432,7 @@ pub fn parse_with(
 ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     reader::read(text, sections::config, |config| {
         let mut problems = groups::problems(config);
+        problems.extend(inbound::problems(config));
         problems.extend(further(config));
         problems
     })
@@ -524,6 +534,8 @@ mod tests {
             "privacy",
             "log",
             "group.sales",
+            "inbound.switchboard",
+            "stir",
         ] {
             let header = format!("[{table}]\n");
             assert_eq!(text.matches(&header).count(), 1, "{header}");
@@ -564,7 +576,7 @@ mod tests {
             ("[server]\ndomain = 5", "Error 5 server.domain: the value is of type integer | text in quotes"),
             (
                 "[recording]\nx = 1",
-                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, privacy, log, group",
+                "Error 4 recording: this key is not known | remove it; known here: sip, admin, server, tls, dns, media, trunk, pbx, company, dialing, calling, emergency, privacy, log, group, inbound, stir",
             ),
             (
                 "[sip]\nudp = [\"0.0.0.0\"]\ntcp = []\ntls = []",

@@ -12,9 +12,9 @@ use std::{
 use super::{
     Admin, ClientCertificates, Company, Config, Dialing, Dns, Emergency, EmergencyRequestUri, Encryption, FromAddress,
     IdentityHeader, Log, LogFormat, Media, Pbx, PidfElement, Privacy, PrivateAddress, Register, SandboxMode, Server,
-    Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups,
+    Sip, Tls, Trunk, TrunkLocation, TrunkServer, Unauthenticated, calling, checks, groups, inbound,
     reader::{Fault, Section},
-    value,
+    stir, value,
 };
 use crate::{
     policy::number::NumberForm,
@@ -48,6 +48,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let privacy = privacy(root.section("privacy"));
     let log = log(root.section("log"));
     let groups = groups::read(root.section("group"));
+    let inbound = inbound::read(root.section("inbound"));
+    let stir = stir::read(root.section("stir"));
     let config = Config {
         server,
         sip,
@@ -64,6 +66,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         privacy,
         log,
         groups,
+        inbound,
+        stir,
     };
     checks::voicemail(&dialing_section, &config);
     config
@@ -179,6 +183,7 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
             .unwrap_or_else(|| vec![IpAddr::from([127, 0, 0, 1])]),
         ports: section.text("ports", value::ports).unwrap_or(20_000..=39_999),
         workers: section.integer("workers", 0..=WORKERS_MAX).unwrap_or(0),
+        load_max_percent: section.integer("load_max_percent", 1..=100).unwrap_or(80),
         encryption: section
             .choice("encryption", &[("required", Encryption::Required), ("preferred", Encryption::Preferred)])
             .unwrap_or(Encryption::Required),

@@ -70,17 +70,21 @@ pub enum Event {
     Report { leg: LegId, report: Box<LegReport> },
     /// The leg is gone; its slot may be reused.
     Closed { leg: LegId, report: Box<LegReport> },
+    /// Of the last second, this worker spent so much not waiting for packets, in thousandths. Told when it has changed.
+    Load { worker: u16, busy_permille: u16 },
 }
 
 impl Event {
-    pub const fn leg(&self) -> LegId {
+    /// `None`: it is about the worker itself.
+    pub const fn leg(&self) -> Option<LegId> {
         match self {
             Self::OpenFailed { leg }
             | Self::Flowing { leg }
             | Self::Silent { leg, .. }
             | Self::Heard { leg }
             | Self::Report { leg, .. }
-            | Self::Closed { leg, .. } => *leg,
+            | Self::Closed { leg, .. } => Some(*leg),
+            Self::Load { .. } => None,
         }
     }
 }

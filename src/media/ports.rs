@@ -79,10 +79,10 @@ impl Ports {
     }
 
     /// The worker with the most free slots.
-    pub fn least_loaded(&self) -> u16 {
+    pub fn roomiest(&self) -> u16 {
         let mut best = 0;
         for (worker, share) in (0..).zip(&self.shares) {
-            if share.free.len() > self.shares[usize::from(best)].free.len() {
+            if share.free.len() > self.free(best) {
                 best = worker;
             }
         }
@@ -103,6 +103,15 @@ impl Ports {
     pub fn slots(&self, worker: u16) -> (u16, u32) {
         let share = &self.shares[usize::from(worker)];
         (share.first_port, u32::try_from(share.slots.len()).expect("there are fewer slots than ports"))
+    }
+
+    pub fn workers(&self) -> u16 {
+        u16::try_from(self.shares.len()).expect("made for a number of this size")
+    }
+
+    /// Slots of this worker that nobody has, those that are reserved included.
+    pub fn free(&self, worker: u16) -> usize {
+        self.shares[usize::from(worker)].free.len()
     }
 
     pub fn taken(&self) -> usize {
@@ -189,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_loaded_worker_has_the_most_free_slots() {
+    fn the_roomiest_worker_has_the_most_free_slots() {
         let mut ports = Ports::new(&(10_000..=10_007), 2);
-        assert_eq!(ports.least_loaded(), 0);
+        assert_eq!(ports.roomiest(), 0);
         ports.take(0).unwrap();
-        assert_eq!(ports.least_loaded(), 1);
+        assert_eq!(ports.roomiest(), 1);
         ports.take(1).unwrap();
         ports.take(1).unwrap();
-        assert_eq!(ports.least_loaded(), 0);
+        assert_eq!(ports.roomiest(), 0);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 pub mod abuse;
 pub mod certificate;
 pub mod emergency;
+pub mod inbound;
 pub mod marking;
 pub mod number;
 pub mod outside;
 pub mod reach;
 pub mod routing;
 pub mod security;
+pub mod stir;

@@ -97,6 +97,29 @@ pub fn decide(
     Ok(routes.into_iter().map(|route| route.trunk).collect())
 }
 
+/// Whether a trunk may carry a call to a number of ours that the inbound map leaves to it. What it may carry and its limits hold,
+/// and no call goes back to where it came from. `source`: the trunk that brings it.
+pub fn onward(
+    number: &str,
+    source: Option<usize>,
+    target: usize,
+    used: Used,
+    (config, region): (&Config, &Region),
+    steps: Steps<'_>,
+) -> Result<(), (u16, &'static str)> {
+    let name = config.trunks[target].name.as_str();
+    if source == Some(target) {
+        steps(format_args!("it came from the trunk {name:?}, and is not sent back"));
+        return Err((482, "Loop Detected"));
+    }
+    let destination = number::destination(number, region);
+    match carry(number, destination, target, used, config, steps) {
+        Some(route) => steps(format_args!("on over the trunk {name:?}{}", Priced(route.price))),
+        None => return Err((503, "Trunk May Not Carry This Call")),
+    }
+    Ok(())
+}
+
 fn permit(
     number: &str,
     destination: Destination,
@@ -171,11 +194,24 @@ fn route(
     steps: Steps<'_>,
 ) -> Option<Route> {
     let trunk = &config.trunks[index];
-    let name = trunk.name.as_str();
     if !trunk.is_enabled || !trunk.reaches_pstn {
-        steps(format_args!("the trunk {name:?} is not used for calls outside"));
+        steps(format_args!("the trunk {:?} is not used for calls outside", trunk.name));
         return None;
     }
+    carry(number, destination, index, used, config, steps)
+}
+
+/// By what it may carry, its prices and its limits.
+fn carry(
+    number: &str,
+    destination: Destination,
+    index: usize,
+    used: Used,
+    config: &Config,
+    steps: Steps<'_>,
+) -> Option<Route> {
+    let trunk = &config.trunks[index];
+    let name = trunk.name.as_str();
     let rate = rate(trunk, number);
     let is_free = destination == Destination::Helpline;
     if !is_free

@@ -156,7 +156,7 @@ pub fn check_target(text: &str, user: &User, config: &Config, directory: &Direct
         None => Err(format!("{text:?} is an emergency or test number, and nothing is ever forwarded to one")),
         Some(Target::Refuse(_, reason)) => Err(format!("{text:?} reaches nobody: {reason}")),
         Some(Target::User(other)) if other.name == user.name => Err(format!("{text:?} is the same user")),
-        Some(Target::User(_) | Target::Group(_) | Target::Outside(_)) => Ok(()),
+        Some(Target::User(_) | Target::Group(_) | Target::Outside(_) | Target::Onward { .. }) => Ok(()),
     }
 }
 

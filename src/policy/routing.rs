@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Directory, Group, User};
+use crate::config::{Config, Directory, Group, Inbound, InboundTarget, User};
 
 use super::{
     emergency::{Ordinary, OrdinaryKind, table},
+    inbound::{self, Numbers},
     number,
 };
 
@@ -19,11 +20,15 @@ pub enum Target {
     Group(usize),
     /// A number outside in its canonical form. Whether a call may leave for it, and over which trunks, [`super::outside`] says.
     Outside(String),
+    /// A number of ours that the inbound map leaves to what is behind a trunk, by index into `Config::trunks`. Whether the trunk
+    /// may have the call, [`super::outside::onward`] says.
+    Onward { trunk: usize, number: String },
     /// The final answer: status and reason phrase.
     Refuse(u16, &'static str),
 }
 
-/// Routes an ordinary call. `is_from_trunk`: inbound calls reach direct lines only, never another trunk.
+/// Routes an ordinary call. `is_from_trunk`: inbound calls reach direct lines and what the inbound map names, and no other number
+/// outside.
 pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory: &Directory) -> Target {
     match dialled.kind() {
         OrdinaryKind::Foreign => Target::Refuse(404, "Not Our Domain"),
@@ -40,7 +45,8 @@ pub fn route(dialled: &Ordinary, is_from_trunk: bool, config: &Config, directory
                 Some(user) => Target::User(Arc::clone(user)),
                 None => {
                     let is_it = |g: &Group| g.extension == dialled.dialled() || g.direct_line.as_ref() == Some(number);
-                    group(config, is_it).unwrap_or_else(|| outbound(number, config))
+                    let own = group(config, is_it).or_else(|| inside_map(number, config, directory));
+                    own.unwrap_or_else(|| outbound(number, config))
                 }
             }
         }
@@ -53,15 +59,54 @@ pub fn inside(dialled: &str, config: &Config, directory: &Directory) -> Option<T
     user.or_else(|| group(config, |g| g.extension == dialled))
 }
 
-/// A call from a trunk reaches the user or group whose direct line it names, in whichever form the carrier writes it.
+/// A call from a trunk reaches the user or group whose direct line it names, in whichever form the carrier writes it, or whom
+/// the inbound map names.
 fn inbound(dialled: &str, config: &Config, directory: &Directory) -> Target {
+    const NOBODY: Target = Target::Refuse(404, "No Such Direct Line");
     let forms = table::region(&config.company.region).map(|region| number::inbound_forms(dialled, region));
     let forms = forms.unwrap_or_default();
-    match forms.iter().find_map(|form| owner(form, config, directory)) {
-        Some(user) => Target::User(Arc::clone(user)),
-        None => {
-            let is_it = |g: &Group| g.direct_line.as_ref().is_some_and(|line| forms.contains(line));
-            group(config, is_it).unwrap_or(Target::Refuse(404, "No Such Direct Line"))
+    if let Some(user) = forms.iter().find_map(|form| owner(form, config, directory)) {
+        return Target::User(Arc::clone(user));
+    }
+    let is_it = |g: &Group| g.direct_line.as_ref().is_some_and(|line| forms.contains(line));
+    if let Some(group) = group(config, is_it) {
+        return group;
+    }
+    match mapped(dialled, config) {
+        Some((number, entry, _)) => target_of(entry, number, config, directory).unwrap_or(NOBODY),
+        None => NOBODY,
+    }
+}
+
+/// What the inbound map says of a number as a carrier writes it: the canonical number, the entry, and which of its numbers.
+pub fn mapped<'c>(dialled: &str, config: &'c Config) -> Option<(String, &'c Inbound, &'c Numbers)> {
+    let forms = number::inbound_forms(dialled, table::region(&config.company.region)?);
+    let find = |form: String| {
+        let (entry, numbers) = inbound::find(&form, &config.inbound)?;
+        Some((form, entry, numbers))
+    };
+    forms.into_iter().find_map(find)
+}
+
+/// A number of the map that is dialled inside stays inside, unless a carrier's trunk is its target.
+fn inside_map(number: &str, config: &Config, directory: &Directory) -> Option<Target> {
+    let (entry, _) = inbound::find(number, &config.inbound)?;
+    let target = target_of(entry, number.to_owned(), config, directory)?;
+    let is_inside = match &target {
+        Target::Onward { trunk, .. } => !config.trunks[*trunk].reaches_pstn,
+        Target::User(_) | Target::Group(_) | Target::Outside(_) | Target::Refuse(..) => true,
+    };
+    is_inside.then_some(target)
+}
+
+/// `None`: a user who is not there.
+fn target_of(entry: &Inbound, number: String, config: &Config, directory: &Directory) -> Option<Target> {
+    match &entry.to {
+        InboundTarget::User(name) => directory.by_name(name).map(|user| Target::User(Arc::clone(user))),
+        InboundTarget::Group(name) => group(config, |g| g.name == *name),
+        InboundTarget::Trunk(name) => {
+            let trunk = config.trunks.iter().position(|trunk| trunk.name == *name)?;
+            Some(Target::Onward { trunk, number })
         }
     }
 }
@@ -161,6 +206,7 @@ mod tests {
             Target::User(user) => user.name.clone(),
             Target::Group(index) => format!("group {}", config.groups[index].name),
             Target::Outside(number) => number,
+            Target::Onward { trunk, number } => format!("{number} to {}", config.trunks[trunk].name),
             Target::Refuse(status, reason) => format!("{status} {reason}"),
         }
     }
@@ -218,6 +264,59 @@ mod tests {
             assert_eq!(routed(&uri, true, TRUNKS), "404 No Such Direct Line", "{uri}");
         }
         assert_eq!(routed("sip:sales@pbx.example.com", false, TRUNKS), "404 No Such Extension");
+    }
+
+    const MAP: &str = r#"
+        [inbound.block]
+        numbers = ["+12025551*"]
+        to = "trunk:internal"
+        [inbound.sales]
+        numbers = ["+12025551200-+12025551299", "+12025552000"]
+        to = "group:sales"
+        [inbound.bob]
+        numbers = ["+12025551250"]
+        to = "user:bob"
+        [inbound.gone]
+        numbers = ["+12025551251"]
+        to = "user:nobody"
+        [inbound.back]
+        numbers = ["+12025553*"]
+        to = "trunk:a"
+    "#;
+
+    #[test]
+    fn the_narrowest_entry_of_the_inbound_map_decides() {
+        let text = format!("{TRUNKS}{MAP}");
+        for (dialled, expected) in [
+            ("+12025551000", "+12025551000 to internal"),
+            ("2025551000", "+12025551000 to internal"),
+            ("+12025551200", "group sales"),
+            ("12025551299", "group sales"),
+            ("+12025551300", "+12025551300 to internal"),
+            ("+12025551250", "bob"),
+            ("+12025551251", "404 No Such Direct Line"),
+            ("+12025552000", "group sales"),
+            ("+12025552001", "404 No Such Direct Line"),
+            ("+12025553001", "+12025553001 to a"),
+            // A direct line is nobody else's, whatever surrounds it.
+            ("+12025550101", "alice"),
+        ] {
+            assert_eq!(routed(&format!("sip:{dialled}@pbx.example.com"), true, &text), expected, "{dialled}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_the_map_dialled_inside_goes_where_it_would_go_from_outside_but_not_to_a_carrier() {
+        let text = format!("{TRUNKS}{MAP}");
+        for (dialled, expected) in [
+            ("+12025551000", "+12025551000 to internal"),
+            ("92025551250", "bob"),
+            ("+12025551250", "bob"),
+            ("+12025551200", "group sales"),
+            ("+12025553001", "+12025553001"),
+        ] {
+            assert_eq!(routed(&format!("sip:{dialled}@pbx.example.com"), false, &text), expected, "{dialled}");
+        }
     }
 
     #[test]

@@ -5,17 +5,18 @@
 //! them go. Only what the core says in the same breath as it changes a binding is held until that change is on disk. So a phone
 //! is never told something that a crash could undo, and no call waits for a disk.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::Range, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior},
 };
+use tracing::{error, info};
 
 use crate::{
     call::{
         BarredView, CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
-        Output, SyncRefusal, TestCall, TestRefusal, TrunkView,
+        Output, SyncRefusal, TestCall, TestRefusal, TrunkView, WorkerLoads,
     },
     media,
     sip::registrar::{Binding, Change},
@@ -29,6 +30,7 @@ use super::{
     media_io::MediaPlane,
     notifier::Notifier,
     resolve::Resolver,
+    stir::Certificates,
     store::thread::StoreHandle,
     systemd,
     transport::Transports,
@@ -38,6 +40,8 @@ use super::{
 pub const MAILBOX_MAX: usize = 4_096;
 /// Messages of one turn.
 const BATCH_MAX: usize = 256;
+/// How often media workers are asked whether they turn, where no service manager says how often it wants to know.
+const PULSE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What reaches the core's task.
 #[derive(Debug)]
@@ -97,6 +101,8 @@ pub type InspectionResult = Result<Box<CallDetail>, InspectionRefusal>;
 pub struct Stats {
     pub counters: Counters,
     pub calls: usize,
+    /// These, and calls whose last requests have no answer yet.
+    pub open_calls: usize,
     pub bindings: usize,
     pub subscriptions: usize,
     pub trunks: Vec<TrunkView>,
@@ -106,6 +112,7 @@ pub struct Stats {
     pub emergency_calls: usize,
     /// These, and calls back of emergency services.
     pub urgent_calls: usize,
+    pub loads: WorkerLoads,
 }
 
 /// The core and everything its outputs go to.
@@ -126,6 +133,8 @@ pub struct CoreTask {
     last_order: u64,
     /// When the core wants a `Timeout`.
     wake_at: Option<Instant>,
+    /// Which workers did not answer when they were last asked.
+    late_workers: Vec<u16>,
 }
 
 /// What the core's outputs go to.
@@ -137,6 +146,7 @@ pub struct Outside {
     pub store: StoreHandle,
     pub resolver: Resolver,
     pub notifier: Notifier,
+    pub certificates: Certificates,
 }
 
 /// Outputs of one turn.
@@ -144,9 +154,9 @@ pub struct Outside {
 struct Batch {
     changes: Vec<Change>,
     cdrs: Vec<Cdr>,
-    /// Says what `changes` hold.
-    dependent: Vec<Outgoing>,
     outgoing: Vec<Outgoing>,
+    /// Which of `outgoing` say what `changes` hold.
+    dependent: Vec<Range<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,13 +179,14 @@ impl CoreTask {
             test_calls: HashMap::new(),
             last_order: 0,
             wake_at: None,
+            late_workers: Vec::new(),
         }
     }
 
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
     pub async fn run(mut self) -> Result<(), Failure> {
         let mut letters = Vec::with_capacity(BATCH_MAX);
-        let mut watchdog = systemd::watchdog_interval().map(watchdog);
+        let mut pulse = pulse(systemd::watchdog_interval().unwrap_or(PULSE_INTERVAL));
         self.drain()?;
         loop {
             self.finish_batch()?;
@@ -185,7 +196,7 @@ impl CoreTask {
                 event = self.outside.media.next_event() => self.input(Input::Media(event.ok_or_else(worker_ended)?))?,
                 () = sleep(self.wake_at.map(|at| at.since(now))) => self.input(Input::Timeout)?,
                 released = self.held.next() => self.batch.outgoing.extend(released),
-                () = tick(watchdog.as_mut()) => systemd::ping_watchdog(),
+                _ = pulse.tick() => self.take_pulse(),
             }
             for letter in letters.drain(..) {
                 if self.open(letter)? == Turn::Stop {
@@ -193,6 +204,24 @@ impl CoreTask {
                 }
             }
         }
+    }
+
+    /// The service manager is told that the server lives while every media worker answers. That this task turns, and with it
+    /// signalling, is shown by the telling.
+    fn take_pulse(&mut self) {
+        let late = self.outside.media.ask_pulse();
+        if late.is_empty() {
+            systemd::ping_watchdog();
+        }
+        if late == self.late_workers {
+            return;
+        }
+        if late.is_empty() {
+            info!("Every media worker answers again.");
+        } else {
+            error!(workers = ?late, "Media workers do not answer: the service manager is not told any more that the server lives.");
+        }
+        self.late_workers = late;
     }
 
     fn open(&mut self, letter: ToCore) -> Result<Turn, Failure> {
@@ -218,7 +247,7 @@ impl CoreTask {
         let (first, changes_before) = (self.batch.outgoing.len(), self.batch.changes.len());
         self.take_outputs()?;
         if self.batch.changes.len() > changes_before {
-            self.batch.dependent.extend(self.batch.outgoing.drain(first..));
+            self.batch.dependent.push(first..self.batch.outgoing.len());
         }
         Ok(())
     }
@@ -232,6 +261,7 @@ impl CoreTask {
                 }
                 Output::Close { flow } => self.batch.outgoing.push(Outgoing::Close(flow.connection)),
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
+                Output::FetchCertificate { query, place } => self.outside.certificates.fetch(query, place),
                 Output::Media { worker, command } => self.command(worker, command)?,
                 Output::StoreBinding(change) => self.batch.changes.push(change),
                 Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
@@ -268,15 +298,13 @@ impl CoreTask {
         loop {
             self.outside.media.wake();
             let Batch { changes, cdrs, dependent, outgoing } = std::mem::take(&mut self.batch);
-            let dependent = match self.outside.store.commit(changes, cdrs) {
-                Some(written) => {
-                    self.held.hold(written, dependent);
-                    Vec::new()
-                }
-                None => dependent,
+            let outgoing = match self.outside.store.commit(changes, cdrs) {
+                Some(written) => self.held.hold(written, outgoing, &dependent),
+                // Everything leaves, and in the order in which the core said it.
+                None => outgoing,
             };
             let mut is_settled = true;
-            for outgoing in dependent.into_iter().chain(self.held.queue(outgoing)) {
+            for outgoing in self.held.queue(outgoing) {
                 if let Some(flow) = self.send(outgoing) {
                     self.input(Input::FlowFailed { flow })?;
                     is_settled = false;
@@ -317,6 +345,7 @@ impl CoreTask {
                 let stats = Stats {
                     counters: self.core.counters(),
                     calls: self.core.live_calls(),
+                    open_calls: self.core.open_calls(),
                     bindings: self.core.bindings_len(),
                     subscriptions: self.core.subscriptions_len(),
                     trunks: self.core.trunks(),
@@ -324,6 +353,7 @@ impl CoreTask {
                     open_registrations: self.core.open_registrations(),
                     emergency_calls: self.core.emergency_calls(),
                     urgent_calls: self.core.urgent_calls(),
+                    loads: self.core.worker_loads(),
                 };
                 let _ = reply.send(stats);
             }
@@ -365,17 +395,10 @@ fn worker_ended() -> Failure {
     Failure::Internal("a media worker has ended; the log says why. Calls cannot go on without it.".to_owned())
 }
 
-fn watchdog(period: Duration) -> Interval {
-    let mut watchdog = tokio::time::interval(period);
-    watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    watchdog
-}
-
-async fn tick(watchdog: Option<&mut Interval>) {
-    match watchdog {
-        Some(watchdog) => drop(watchdog.tick().await),
-        None => std::future::pending().await,
-    }
+fn pulse(period: Duration) -> Interval {
+    let mut pulse = tokio::time::interval(period);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse
 }
 
 async fn sleep(duration: Option<Duration>) {

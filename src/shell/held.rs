@@ -1,6 +1,6 @@
 //! What must not leave before the disk has what it says.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
 
@@ -28,11 +28,17 @@ struct Turn {
 }
 
 impl Held {
-    /// Keeps `outgoing` until it is `written`.
-    pub fn hold(&mut self, written: Written, outgoing: Vec<Outgoing>) {
-        if !outgoing.is_empty() {
-            self.0.push_back(Turn { written, outgoing });
+    /// Keeps what stands at the `dependent` places until it is `written`. Returns the rest; both stay in their order.
+    pub fn hold(&mut self, written: Written, outgoing: Vec<Outgoing>, dependent: &[Range<usize>]) -> Vec<Outgoing> {
+        let (mut kept, mut rest) = (Vec::new(), Vec::new());
+        for (place, one) in outgoing.into_iter().enumerate() {
+            let is_dependent = dependent.iter().any(|places| places.contains(&place));
+            if is_dependent { &mut kept } else { &mut rest }.push(one);
         }
+        if !kept.is_empty() {
+            self.0.push_back(Turn { written, outgoing: kept });
+        }
+        rest
     }
 
     pub fn is_empty(&self) -> bool {
@@ -107,17 +113,25 @@ mod tests {
         Outgoing::Transmit { flow: flow(connection), bytes: Bytes::from_static(text.as_bytes()) }
     }
 
+    fn only(places: Range<usize>) -> [Range<usize>; 1] {
+        [places]
+    }
+
     #[tokio::test]
     async fn what_the_disk_must_have_waits_for_it_and_nothing_else_does() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1"))];
         let mut held = Held::default();
-        held.hold(store.commit(change("alice"), vec![]).unwrap(), vec![says(1, "200 alice")]);
-        held.hold(store.commit(change("bob"), vec![]).unwrap(), vec![says(2, "200 bob")]);
-        held.hold(store.commit(change("carol"), vec![]).unwrap(), vec![]);
+        let mut hold = |aor, outgoing, dependent: &[Range<usize>]| {
+            held.hold(store.commit(change(aor), vec![]).unwrap(), outgoing, dependent)
+        };
+        let mixed = vec![says(1, "OPTIONS"), says(1, "200 alice"), says(3, "ACK")];
+        assert_eq!(hold("alice", mixed, &only(1..2)), [says(1, "OPTIONS"), says(3, "ACK")]);
+        assert!(hold("bob", vec![says(2, "200 bob")], &[0..0, 0..1]).is_empty());
+        assert!(hold("carol", vec![], &only(0..0)).is_empty());
         let later = |connection| Outgoing::Connect { flow: flow(connection), server_name: String::new(), trunk: 0 };
-        held.hold(store.commit(change("dave"), vec![]).unwrap(), vec![later(4)]);
+        assert!(hold("dave", vec![later(4)], &only(0..1)).is_empty());
         let close = |connection| Outgoing::Close(flow(connection).connection);
         let retransmission = says(2, "200 bob");
         let wanted = vec![says(1, "INVITE"), retransmission, close(1), close(3), says(4, "INVITE")];

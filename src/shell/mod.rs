@@ -20,6 +20,7 @@ pub mod run;
 pub mod sandbox;
 pub mod selftest;
 pub mod settings;
+pub mod stir;
 pub mod store;
 pub mod systemd;
 pub mod tls;

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    call::{Core, Input, Setup},
+    call::{Core, Input, Setup, Which},
     config::{self, Config, Directory, NotifyTarget, Privacy, Problem},
     sip::registrar::Binding,
     types::{Rng, Secret, Transport},
@@ -42,6 +42,7 @@ use super::{
     resolve::Resolver,
     sandbox::{self, Missing},
     settings::{self, Settings},
+    stir::{self, Certificates},
     store::{
         Account, Store, StoreError,
         thread::{self, StoreHandle},
@@ -59,6 +60,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// Trunks may take this long to say that this server is no longer registered there.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers may take this long to confirm that their call has ended: a BYE that is lost is sent again.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is still queued for peers at the very end may take this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -111,6 +114,8 @@ impl Server {
         let mut store = open_store(&config)?;
         let tls = Arc::new(Tls::load(clock.now(), &config)?);
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
+        let certificates = Certificates::load(&config, clock, to_core.clone())?;
+        let signer = stir::signer(&config).map_err(Failure::Usage)?;
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
         let admin_listeners = AdminListeners::bind(&config).await?;
         let media = MediaPlane::start(clock, &config.media.ports, workers)
@@ -152,7 +157,10 @@ impl Server {
         let privacy = config.privacy.clone();
         let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
-        let core = Core::new(clock.now(), setup);
+        let mut core = Core::new(clock.now(), setup);
+        if let Some(signer) = signer {
+            core.sign_with(signer);
+        }
 
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
@@ -174,8 +182,15 @@ impl Server {
             refused: Arc::default(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
-        let outside =
-            Outside { clock, transports: transports.clone(), media, store: store.clone(), resolver, notifier };
+        let outside = Outside {
+            clock,
+            transports: transports.clone(),
+            media,
+            store: store.clone(),
+            resolver,
+            notifier,
+            certificates,
+        };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listeners.serve(&tls, &admin);
         let listening = listeners.serve();
@@ -253,7 +268,8 @@ impl Server {
         if self.none_within(DRAIN_TIMEOUT, |stats| stats.calls).await {
             return;
         }
-        warn!("Calls were still live when the time to drain was up.");
+        warn!("Calls were still live when the time to drain was up; all but emergency calls are ended.");
+        let _ = self.to_core.send(ToCore::Input(Input::EndCalls(Which::Ordinary))).await;
         self.end_emergency_calls(self.emergency_drain.saturating_sub(DRAIN_TIMEOUT)).await;
     }
 
@@ -277,8 +293,12 @@ impl Server {
         tokio::time::timeout(time, drained).await.is_ok()
     }
 
-    /// Ends: the last answers leave, every port closes, the store is written.
+    /// Ends: calls that are still live are hung up, the last answers leave, every port closes, the store is written.
     pub async fn end(self) -> Result<(), Failure> {
+        let _ = self.to_core.send(ToCore::Input(Input::EndCalls(Which::All))).await;
+        if !self.none_within(HANG_UP_TIMEOUT, |stats| stats.open_calls).await {
+            warn!("A peer has not confirmed in time that its call has ended.");
+        }
         let _ = self.to_core.send(ToCore::Stop).await;
         let core = self.core.await;
         for admin in self.admin {

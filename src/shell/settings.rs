@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    config::{self, Config, Problem, Severity, Trunk},
+    config::{self, Config, Problem, Severity, Stir, Trunk},
     types::{Duration, Instant, Secret, Transport},
 };
 
@@ -20,7 +20,11 @@ use super::{
     calendar,
     clock::Clock,
     failure::Failure,
-    tls::{self, certificate::end_of},
+    stir,
+    tls::{
+        self,
+        certificate::{end_of, signing},
+    },
     toml_text,
 };
 
@@ -61,6 +65,7 @@ impl Settings {
             let mut problems = Vec::new();
             check_tls(config, &mut problems);
             check_trunk_tls(config, &mut problems);
+            check_stir(config, &mut problems);
             check_addresses(config, &mut problems);
             check_ports(config, &mut problems);
             for trunk in &config.trunks {
@@ -132,6 +137,25 @@ fn check_trunk_tls(config: &Config, problems: &mut Vec<Problem>) {
         if let (Some(certificate), Some(key)) = (&trunk.certificate, &trunk.key) {
             check_own_certificate(&table, certificate, key, problems);
         }
+    }
+}
+
+fn check_stir(config: &Config, problems: &mut Vec<Problem>) {
+    let Stir { anchors, ca, certificate, key, .. } = &config.stir;
+    check_ca("stir.anchors", anchors.as_deref(), problems);
+    check_ca("stir.ca", ca.as_deref(), problems);
+    let (Some(certificate), Some(key)) = (certificate, key) else { return };
+    check_own_certificate("stir", certificate, key, problems);
+    if let (Ok(_), Err(message)) = (tls::read_key(key), stir::signer(config)) {
+        problems.push(error("stir.key", message, "a private key of the curve P-256, as signatures of numbers have it"));
+    }
+    let numbers = tls::read_chain(certificate).ok().and_then(|chain| signing(chain.first()?));
+    if tls::read_chain(certificate).is_ok() && numbers.is_none() {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            message: format!("{} names no numbers (TNAuthList): nobody will believe it", certificate.display()),
+            ..error("stir.certificate", String::new(), "the certificate of an authority for telephone numbers")
+        });
     }
 }
 

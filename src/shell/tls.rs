@@ -41,7 +41,7 @@ mod client;
 mod peer;
 
 use client::Clients;
-pub use client::{read_roots, web_client};
+pub use client::{read_roots, web_client, web_client_of};
 
 const CA_DAYS: i64 = 3_652;
 /// Phones refuse certificates that last much longer than a year.
@@ -247,7 +247,7 @@ fn names(config: &Config) -> Vec<String> {
     names
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

@@ -10,7 +10,10 @@ use crate::{
         MAX_FORWARDS,
         challenge::{Authorization, Challenge},
     },
-    types::{Duration, Instant, Rng, Secret},
+    types::{
+        Duration, Instant, Rng, Secret,
+        limits::{ROUTES_BYTES_MAX, ROUTES_MAX},
+    },
     wire::sip::{Message, Name, NameAddr, RequestBuilder, Uri},
 };
 
@@ -116,6 +119,7 @@ pub struct Registration {
     /// The Contact of the last REGISTER, as a URI.
     contact: String,
     until: Option<Instant>,
+    service_route: Vec<String>,
     failures: u32,
     last_failure: u16,
     too_brief: u8,
@@ -140,6 +144,7 @@ impl Registration {
             expires_s,
             contact: String::new(),
             until: None,
+            service_route: Vec::new(),
             failures: 0,
             last_failure: 0,
             too_brief: 0,
@@ -233,6 +238,12 @@ impl Registration {
         }
     }
 
+    /// The Route of every request that begins something over the registration, as its registrar has it (RFC 3608 section 6.1).
+    /// Empty where it says nothing.
+    pub fn service_route(&self) -> &[String] {
+        &self.service_route
+    }
+
     /// Whether a REGISTER has no answer yet or is to be sent now.
     pub fn is_busy(&self) -> bool {
         matches!(self.step, Step::Due | Step::Sent)
@@ -257,6 +268,7 @@ impl Registration {
         }
         (self.failures, self.answers, self.too_brief) = (0, 0, 0);
         self.until = Some(now + granted);
+        self.service_route = service_route(response);
         let margin = (granted / REFRESH_PART).max(REFRESH_MARGIN_MIN).min(granted / 2);
         self.step = if self.is_leaving { Step::Due } else { Step::Waiting(now + (granted - margin)) };
     }
@@ -324,6 +336,15 @@ impl Registration {
             self.step = Step::Due;
         }
     }
+}
+
+/// None rather than a part of one, or one with a hop that is no address.
+fn service_route(response: &Message) -> Vec<String> {
+    let hops = || response.values(Name::ServiceRoute);
+    let is_usable = hops().count() <= ROUTES_MAX
+        && hops().map(str::len).sum::<usize>() <= ROUTES_BYTES_MAX
+        && hops().all(|hop| NameAddr::parse(hop).is_some_and(|address| Uri::parse(address.uri).is_some()));
+    if is_usable { hops().map(str::to_owned).collect() } else { Vec::new() }
 }
 
 /// Seconds for which the registrar keeps our Contact: its own `expires`, else Expires, else what was asked for (RFC 3261 section

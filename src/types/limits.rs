@@ -67,6 +67,13 @@ pub const REFUSALS_PER_USER_MAX: u32 = 50;
 pub const REFUSALS_WINDOW_S: u64 = 300;
 /// Sources, and users, whose refusals are counted; the oldest is forgotten.
 pub const REFUSAL_ENTRIES_MAX: usize = 65_536;
+/// Sources of datagrams whose bytes are counted against the answers to them, and addresses that have shown that they hear us; the
+/// one that was entered first is forgotten, and then starts anew.
+pub const DATAGRAM_SOURCES_MAX: usize = 65_536;
+/// Bytes of one such source that can be answered with as many; further ones do not count.
+pub const DATAGRAM_CREDIT_BYTES_MAX: usize = 131_072;
+/// For so long after that, an address is answered however much it takes.
+pub const PROVEN_S: u64 = 3_600;
 /// Media sections of one SDP body; more are answered 488.
 pub const MEDIA_SECTIONS_MAX: usize = 8;
 /// SDP lines of one body; more are answered 488.
@@ -98,7 +105,7 @@ pub const SEND_QUEUE_MAX: usize = 256;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media worker on their way to the core; further ones wait in the worker, never lost: a leg has at most
-/// three, two for each silence, and one for each look at it.
+/// three, two for each silence, and one for each look at it. The worker's load is told only while none waits.
 pub const MEDIA_EVENTS_MAX: usize = 4_096;
 /// Ringing time before an unanswered call ends with 408 to the caller.
 pub const RING_S_MAX: u64 = 180;
@@ -114,7 +121,8 @@ pub const PBX_NUMBERS_MAX: usize = 10_000;
 pub const USERS_MAX: usize = 100_000;
 /// Call detail records kept; the oldest makes room.
 pub const CDRS_MAX: u32 = 1_000_000;
-/// Binding changes and call detail records waiting for a disk that fails; the oldest is forgotten, and logged.
+/// Binding changes, and as many call detail records, waiting for a disk that fails or hangs; the oldest is forgotten, counted
+/// and logged.
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
@@ -126,6 +134,28 @@ pub const AUDIT_ENTRIES_MAX: u32 = 100_000;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Of one source; further ones are closed.
 pub const ADMIN_CONNECTIONS_PER_SOURCE_MAX: usize = 32;
+/// Numbers, ranges and beginnings of numbers in the inbound map; more are refused at load.
+pub const INBOUND_NUMBERS_MAX: usize = 2_000;
+/// Calls of one caller to one number that are on their way from trunk to trunk at a time; one more is taken for a loop, and
+/// answered 482. Of anonymous callers, Max-Forwards alone bounds them.
+pub const ONWARD_CALLS_MAX: usize = 10;
+/// Seconds by which a signature of a caller's number may be older or younger than the call (RFC 8224 section 4.1 step 5); another
+/// is not believed.
+pub const PASSPORT_AGE_S_MAX: u64 = 60;
+/// Address of a certificate; one that is longer is not fetched.
+pub const PASSPORT_URL_BYTES_MAX: usize = 512;
+/// Certificates of signatures that are being fetched; further ones are not, and their calls are not verified.
+pub const CERTIFICATE_FETCHES_MAX: usize = 16;
+/// What a web server may send as a certificate; more is not read.
+pub const CERTIFICATE_REPLY_BYTES_MAX: usize = 32_768;
+/// Certificates from that of a signature to its authority; further ones are not read.
+pub const CERTIFICATE_CHAIN_MAX: usize = 6;
+/// Certificates of signatures that are kept; that which would be of use for the shortest time makes room.
+pub const SIGNING_CERTIFICATES_MAX: usize = 256;
+/// Calls that wait for a certificate; a further one goes on unverified.
+pub const VERIFICATIONS_WAITING_MAX: usize = 1_000;
+/// Signatures that are remembered; the oldest makes room.
+pub const SIGNATURES_SEEN_MAX: usize = 65_536;
 /// Ring groups of one configuration; more are refused at load.
 pub const GROUPS_MAX: usize = 200;
 /// Members of one ring group; more are refused at load.

@@ -15,6 +15,8 @@ pub enum DropReason {
     SipBarredSource,
     SipBarredUser,
     SipUnorderedProvisional,
+    /// An answer to a datagram whose source may be forged, larger than what had come in its name.
+    SipUnproven,
     /// A request of ours that would have been larger than a message may be; its owner hears 513.
     SipUnsendable,
     // Media
@@ -41,7 +43,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -53,6 +55,7 @@ impl DropReason {
         Self::SipBarredSource,
         Self::SipBarredUser,
         Self::SipUnorderedProvisional,
+        Self::SipUnproven,
         Self::SipUnsendable,
         Self::PacketTruncated,
         Self::PacketOversized,
@@ -87,6 +90,7 @@ impl DropReason {
             Self::SipBarredSource => "sip_barred_source",
             Self::SipBarredUser => "sip_barred_user",
             Self::SipUnorderedProvisional => "sip_unordered_provisional",
+            Self::SipUnproven => "sip_unproven",
             Self::SipUnsendable => "sip_unsendable",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",

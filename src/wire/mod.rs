@@ -4,6 +4,7 @@ pub mod classify;
 pub mod dialog_info;
 pub mod keyed;
 pub mod message_summary;
+pub mod passport;
 pub mod pidf;
 pub mod reg_info;
 pub mod rtcp;

@@ -155,9 +155,22 @@ pub fn rfc3339(at: Instant) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
+/// `Thu, 15 Jan 2026 09:30:00 GMT`, as Date has it (RFC 3261 section 20.17).
+pub fn http_date(at: Instant) -> String {
+    let seconds = i64::try_from(at.unix_s()).unwrap_or(i64::MAX);
+    let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+    let printed = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at);
+    printed.expect("years up to 9999 have four digits")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_is_written_as_sip_has_it() {
+        assert_eq!(http_date(Instant::from_unix_ms(1_768_469_400_000)), "Thu, 15 Jan 2026 09:30:00 GMT");
+    }
 
     fn address(elements: &[(&str, &str)]) -> CivicAddress {
         CivicAddress::new(&elements.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect())

@@ -1,5 +1,5 @@
 //! STUN as keep-alive of a SIP flow over UDP (RFC 5626 section 8, RFC 8489): a Binding request tells a device that its flow
-//! lives and that its public address is still the same. Without credentials, for anyone who asks.
+//! lives and that its public address is still the same. Without credentials.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -117,6 +117,11 @@ impl Ringdown {
     pub(crate) fn start_with(&mut self, environment: &[(&str, &Path)]) {
         let mut command = Command::new(BINARY);
         command.args(["run", "--config"]).arg(self.config()).envs(environment.iter().copied());
+        self.start_by(command);
+    }
+
+    /// The same by this command, which becomes the server.
+    pub(crate) fn start_by(&mut self, command: Command) {
         let mut process = Process::start("ringdown", command, self.dir.path(), Stdio::null());
         wait_for("ringdown to be ready", Duration::from_secs(20), || {
             assert!(!process.has_ended(), "ringdown ended:\n{}", process.text());

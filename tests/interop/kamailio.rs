@@ -350,6 +350,35 @@ fn a_call_for_the_account_at_a_kamailio_reaches_the_number_it_is_for_over_tls() 
     is_called_at_its_account("tls");
 }
 
+fn calls_by_the_service_route(transport: &'static str) {
+    let gateway = sipp::Setup::new("trunk_is_held.xml", B_HZ);
+    let (server, kamailio) = registrar(transport, gateway.ip);
+    let sipp = Sipp::start(&server, &gateway);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, crate::A_HZ, false));
+    alice.dial("+14155550123");
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hold();
+    thread::sleep(Duration::from_secs(2));
+    alice.resume();
+    thread::sleep(Duration::from_secs(2));
+    alice.hang_up();
+    sipp.wait_done();
+    server.wait_no_calls();
+    let log = kamailio.process.text();
+    assert!(log.contains("BY SERVICE ROUTE +14155550123"), "{log}");
+}
+
+#[test]
+fn a_call_out_goes_by_the_service_route_that_a_kamailio_told_over_udp() {
+    calls_by_the_service_route("udp");
+}
+
+#[test]
+fn a_call_out_goes_by_the_service_route_that_a_kamailio_told_over_tls() {
+    calls_by_the_service_route("tls");
+}
+
 fn stays_registered(transport: &'static str) {
     let (mut server, mut kamailio) = registrar(transport, fresh_ip());
     // It keeps registrations for six seconds and nonces for two.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ringdown::wire::sip::{Message, Method, ResponseBuilder};
+use ringdown::wire::sip::{Message, Method, Name, ResponseBuilder};
 use rustix::process::Signal;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
@@ -28,6 +28,8 @@ use crate::{
 };
 
 const CARRIER: Account = Account { user: "carrier", extension: "", direct_line: "", password: "" };
+const EVE: Account =
+    Account { user: "eve", extension: "2003", direct_line: "+12025550103", password: "eve-password-canary-2d6b" };
 const HOOK: &str = "/hook-canary-5b1c";
 const HTTPS_PORT: u16 = 8443;
 const SECONDS_10: Duration = Duration::from_secs(10);
@@ -192,11 +194,16 @@ fn an_operator_sees_what_emergency_calls_carry_and_can_have_the_test_number_call
 fn a_terminated_server_waits_for_an_emergency_call_longer_than_for_others() {
     let carrier_ip = fresh_ip();
     let mut server = Ringdown::configured("preferred", &company(carrier_ip, ""));
-    server.add_user(&ALICE);
+    for account in [ALICE, BOB, EVE] {
+        server.add_user(&account);
+    }
     server.start();
-    let mut alice = Phone::new(&server, ALICE);
+    let [mut alice, mut bob, mut eve] = [ALICE, BOB, EVE].map(|account| Phone::new(&server, account));
     let mut carrier = Phone::at(carrier_ip, &server, CARRIER);
-    assert_eq!(alice.register(), 200);
+    assert_eq!([&mut alice, &mut bob, &mut eve].map(Phone::register), [200, 200, 200]);
+    let (call_id, cseq) = bob.invite(EVE.extension);
+    eve.answer();
+    bob.answered(&call_id, cseq);
     let (call_id, cseq) = alice.invite("911");
     let invite = carrier.wait(is_invite);
     let outside = carrier.answer_this(&invite);
@@ -206,6 +213,11 @@ fn a_terminated_server_waits_for_an_emergency_call_longer_than_for_others() {
     wait_for("the server to wait for the emergency call", limit, || {
         server.process_text().contains("the end waits for it").then_some(())
     });
+    // The time of ordinary calls is over.
+    for phone in [&mut bob, &mut eve] {
+        let reason = phone.wait_bye().header(Name::Reason).map(str::to_owned);
+        assert_eq!(reason.as_deref(), Some("SIP;cause=503;text=\"Shutting Down\""));
+    }
     carrier.hang_up(&outside);
     alice.wait_bye();
     let status = server.process().wait_exit(SECONDS_10);

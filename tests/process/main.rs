@@ -10,12 +10,15 @@
 
 mod admin;
 mod canaries;
+mod capacity;
 mod clients;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the interop tests use more of it")]
 mod common;
+mod crash;
 mod dns;
 mod emergency;
+mod floods;
 mod phone;
 mod privacy;
 mod prove;
@@ -23,6 +26,8 @@ mod reach;
 mod resync;
 mod sandbox;
 mod selftest;
+mod service;
+mod stir;
 mod strangers;
 mod streams;
 mod tls;
@@ -348,6 +353,29 @@ fn a_terminated_server_takes_no_new_call_and_ends_with_its_last_one() {
     alice.wait_bye();
     let status = server.process().wait_exit(Duration::from_secs(10));
     assert!(status.success(), "{status}");
+}
+
+/// Goal: whoever ends the server at once leaves nobody on a silent line. Method: a second signal does not wait for the call.
+#[test]
+fn a_server_that_is_ended_at_once_hangs_up_live_calls_and_says_why() {
+    let mut server = started(&[ALICE, BOB]);
+    let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
+    assert_eq!((alice.register(), bob.register()), (200, 200));
+    let (call_id, cseq) = alice.invite(BOB.extension);
+    bob.answer();
+    alice.answered(&call_id, cseq);
+    server.process().signal(Signal::TERM);
+    wait_for("the server to say that it drains", SECONDS_5, || (server.get("/ready")?.0 != 200).then_some(()));
+    server.process().signal(Signal::TERM);
+    for phone in [&mut alice, &mut bob] {
+        let reason = phone.wait_bye().header(Name::Reason).map(str::to_owned);
+        assert_eq!(reason.as_deref(), Some("SIP;cause=503;text=\"Shutting Down\""));
+    }
+    let status = server.process().wait_exit(Duration::from_secs(10));
+    assert!(status.success(), "{status}");
+    let output = server.command(&["cdr", "list"], "");
+    let record = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(record.contains("\"reason\":\"Shutting Down\""), "{record}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     net::{IpAddr, SocketAddr, UdpSocket},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,8 @@ use crate::common::{
 pub(crate) const AUDIO_CANARY: &[u8] = b"AUDIO-CANARY-d41d8cd9";
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A datagram may be lost (RFC 3261 section 17.1.1.1, T1).
+const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// Nothing more comes after this.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -35,6 +38,8 @@ pub(crate) struct Phone {
     first_answer: Option<Message>,
     /// An `a=crypto` line to offer and to answer with.
     crypto: &'static str,
+    /// The last request, which has no answer yet, and when it is sent again.
+    unanswered: RefCell<Option<(Vec<u8>, Instant)>>,
     /// What proved who it is or protects its calls: digest responses, and keys that the server gave it.
     secrets: RefCell<Vec<String>>,
 }
@@ -70,6 +75,7 @@ impl Phone {
             branches: 0,
             first_answer: None,
             crypto: "",
+            unanswered: RefCell::default(),
             secrets: RefCell::default(),
         }
     }
@@ -214,10 +220,11 @@ impl Phone {
         self.respond(request, "");
     }
 
-    /// Waits for the other side's BYE.
-    pub(crate) fn wait_bye(&mut self) {
+    /// Waits for the other side's BYE, and answers it.
+    pub(crate) fn wait_bye(&mut self) -> Message {
         let bye = self.wait(|m| m.method() == Some(Method::Bye));
         self.respond(&bye, "");
+        bye
     }
 
     /// Waits for a NOTIFY and answers it at once. Returns its Event value.
@@ -229,7 +236,12 @@ impl Phone {
 
     /// Sends `count` RTP packets into the call.
     pub(crate) fn speak(&self, dialog: &Dialog, count: u16) {
-        for sequence in 0..count {
+        self.speak_on(dialog, 0..count);
+    }
+
+    /// The same with these sequence numbers: what was sent before is not relayed again.
+    pub(crate) fn speak_on(&self, dialog: &Dialog, sequences: Range<u16>) {
+        for sequence in sequences {
             let mut packet = vec![0x80, 0];
             packet.extend(sequence.to_be_bytes());
             packet.extend((u32::from(sequence) * 160).to_be_bytes());
@@ -246,6 +258,18 @@ impl Phone {
         self.rtp.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
         while let Ok((len, _)) = self.rtp.recv_from(&mut buffer) {
             self.rtp.set_read_timeout(Some(QUIET)).expect("a valid timeout");
+            heard += usize::from(buffer[..len].ends_with(AUDIO_CANARY));
+        }
+        heard
+    }
+
+    /// How many of so many packets with the canary arrive.
+    pub(crate) fn hear_all(&self, count: usize) -> usize {
+        let mut buffer = [0; 2048];
+        let mut heard = 0;
+        self.rtp.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
+        while heard < count {
+            let Ok((len, _)) = self.rtp.recv_from(&mut buffer) else { break };
             heard += usize::from(buffer[..len].ends_with(AUDIO_CANARY));
         }
         heard
@@ -295,6 +319,17 @@ impl Phone {
             body.len()
         );
         self.sip.send_to(text.as_bytes(), self.server).expect("loopback takes it");
+        if method != "ACK" {
+            *self.unanswered.borrow_mut() = Some((text.into_bytes(), Instant::now() + REPEAT_AFTER));
+        }
+    }
+
+    /// Sends a request again that has no answer (RFC 3261 section 17.1.2).
+    fn repeat(&self) {
+        let mut unanswered = self.unanswered.borrow_mut();
+        let Some((text, at)) = unanswered.as_mut().filter(|(_, at)| *at <= Instant::now()) else { return };
+        self.sip.send_to(text, self.server).expect("loopback takes it");
+        *at += REPEAT_AFTER;
     }
 
     fn respond(&self, request: &Message, sdp: &str) {
@@ -331,8 +366,12 @@ impl Phone {
         let end = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 65_536];
         while Instant::now() < end {
+            self.repeat();
             let Ok((len, _)) = self.sip.recv_from(&mut buffer) else { continue };
             let Ok(message) = Message::parse(Bytes::copy_from_slice(&buffer[..len])) else { continue };
+            if message.status() > 0 {
+                *self.unanswered.borrow_mut() = None;
+            }
             let keys = message.sdp().unwrap_or_default();
             let keys = String::from_utf8_lossy(&keys).into_owned();
             let keys = keys.split("inline:").skip(1).filter_map(|rest| rest.lines().next()).map(str::to_owned);

@@ -53,7 +53,7 @@ impl Ca {
         self.sign(params, end_year)
     }
 
-    fn sign(&self, mut params: CertificateParams, end_year: i32) -> (String, String) {
+    pub(crate) fn sign(&self, mut params: CertificateParams, end_year: i32) -> (String, String) {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(end_year, 1, 1);
         let key = KeyPair::generate().expect("a key");

@@ -9,12 +9,15 @@ use crate::common::{
 
 /// A server with a trunk at an address where nobody answers until somebody listens there.
 fn started() -> (Ringdown, std::net::IpAddr) {
-    let ip = fresh_ip();
+    let (ip, branch) = (fresh_ip(), fresh_ip());
     let tables = format!(
         "[company]\nname = \"Example Corp\"\nregion = \"US\"\n[company.address]\ncountry = \"US\"\nA1 = \"DC\"\n\
          A3 = \"Washington\"\nRD = \"Example\"\nHNO = \"500\"\nPC = \"20001\"\nFLR = \"4\"\n\
          [emergency]\ncallback_numbers = [\"+12025550100\"]\n[trunk.carrier]\nhost = \"{ip}\"\nport = 5060\n\
-         transport = \"udp\"\nnumbers = [\"+12025550100\"]\noptions_s = 1\nrates = {{ \"+44\" = \"0.03\" }}\n"
+         transport = \"udp\"\nnumbers = [\"+12025550100\"]\noptions_s = 1\nrates = {{ \"+44\" = \"0.03\" }}\n\
+         [trunk.branch]\nhost = \"{branch}\"\nport = 5060\ntransport = \"udp\"\npstn = false\n\
+         [inbound.branch]\nnumbers = [\"+12025553*\"]\nto = \"trunk:branch\"\n\
+         [inbound.alice]\nnumbers = [\"+12025553111\"]\nto = \"user:alice\"\n"
     );
     (Ringdown::started("preferred", &tables, &[ALICE]), ip)
 }
@@ -71,6 +74,16 @@ fn a_route_is_explained_and_nobody_is_barred() {
         assert!(status == Some(0) && text.contains(step), "{number}: {text}");
     }
     assert_eq!(command(&server, &["route-test", "--from", "eve", "911"]).0, Some(64));
+    for (number, step) in [
+        ("911", "the call is answered 404"),
+        ("2025553001", "[inbound.branch] leaves +12025553* to the trunk \"branch\""),
+        ("+12025553111", "it is the user alice with extension 2001"),
+    ] {
+        let (status, text) = command(&server, &["route-test", "--trunk", "carrier", number]);
+        assert!(status == Some(0) && text.contains(step), "{number}: {text}");
+    }
+    assert_eq!(command(&server, &["route-test", "--trunk", "nobody", "911"]).0, Some(64));
+    assert_eq!(command(&server, &["route-test", "911"]).0, Some(64), "nobody calls");
     for arguments in [&["user", "unbar"][..], &["user", "unbar", "alice"]] {
         let (status, text) = command(&server, arguments);
         assert!(status == Some(0) && text.contains("nobody is barred"), "{text}");

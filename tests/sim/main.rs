@@ -8,6 +8,7 @@
 //! `RINGDOWN_SIM_STEPS=name` plays only the step files that are named like that.
 #![allow(clippy::disallowed_macros, reason = "a failed test speaks on standard error")]
 
+mod capacity;
 mod events;
 mod fax;
 mod net;

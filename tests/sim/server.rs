@@ -61,6 +61,61 @@ struct Stream {
     framer: Framer,
 }
 
+/// A processor that relays so many packets a second for each worker, as its threads measure it. What comes beyond is lost, as in
+/// the full buffer of a socket.
+#[derive(Debug)]
+struct Machine {
+    packets_per_s: u32,
+    workers: Vec<Busy>,
+    lost: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Busy {
+    /// End of the second that is measured.
+    until: Option<Instant>,
+    packets: u32,
+    /// When everything that has come so far is relayed.
+    done_at: Instant,
+}
+
+/// What waits longer finds the buffer full.
+const BUFFER: Duration = Duration::from_millis(250);
+
+impl Machine {
+    fn takes(&mut self, now: Instant, worker: u16) -> bool {
+        let busy = &mut self.workers[usize::from(worker)];
+        busy.until.get_or_insert(now + Duration::from_secs(1));
+        let begins = busy.done_at.max(now);
+        let takes = begins.since(now) <= BUFFER;
+        if takes {
+            busy.done_at = begins + Duration::from_secs(1) / self.packets_per_s;
+            busy.packets += 1;
+        }
+        self.lost += u64::from(!takes);
+        takes
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        self.workers.iter().filter_map(|busy| busy.until).min()
+    }
+
+    /// What the workers have to tell.
+    fn measured(&mut self, now: Instant) -> Vec<media::Event> {
+        let mut events = Vec::new();
+        for (worker, busy) in (0..).zip(&mut self.workers) {
+            if busy.until.is_none_or(|until| until > now) {
+                continue;
+            }
+            let permille = std::mem::take(&mut busy.packets) * 1_000 / self.packets_per_s;
+            busy.until = (permille > 0).then(|| now + Duration::from_secs(1));
+            let busy_permille = u16::try_from(permille.min(1_000)).expect("at most 1000");
+            events.push(media::Event::Load { worker, busy_permille });
+        }
+        events
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) core: Core,
     pub(crate) workers: Vec<Worker>,
@@ -90,6 +145,8 @@ pub(crate) struct Server {
     /// Slots whose ports could not be bound: the worker still unbinds them.
     unbound: HashSet<(u16, u32)>,
     streams: HashMap<ConnectionId, Stream>,
+    /// `None`: as fast as anybody likes.
+    machine: Option<Machine>,
     spins: (Instant, u32),
 }
 
@@ -127,6 +184,7 @@ impl Server {
             sockets: HashMap::new(),
             unbound: HashSet::new(),
             streams: HashMap::new(),
+            machine: None,
             spins: (now, 0),
         };
         server.core_timeout = Some(now);
@@ -154,6 +212,7 @@ impl Server {
             self.events.front().map(|(at, _)| *at),
             self.resolved.front().map(|(at, ..)| *at),
             self.core_timeout,
+            self.machine.as_ref().and_then(Machine::next_at),
         ];
         queued.into_iter().chain(self.worker_timeouts.iter().copied()).flatten().min()
     }
@@ -176,6 +235,17 @@ impl Server {
     /// Packets dropped by all workers for this reason.
     pub(crate) fn packets_dropped(&self, reason: DropReason) -> u64 {
         self.workers.iter().map(|w| w.drops().of(reason)).sum()
+    }
+
+    /// From now on each worker can relay only so many packets a second.
+    pub(crate) fn limit_packets(&mut self, packets_per_s: u32) {
+        let workers = vec![Busy::default(); self.workers.len()];
+        self.machine = Some(Machine { packets_per_s, workers, lost: 0 });
+    }
+
+    /// Packets that no worker had time for.
+    pub(crate) fn packets_lost(&self) -> u64 {
+        self.machine.as_ref().map_or(0, |machine| machine.lost)
     }
 
     pub(crate) fn open_ports(&self) -> usize {
@@ -226,6 +296,9 @@ impl Server {
             self.workers[usize::from(worker)].handle_input(now, worker::Input::Command(command));
             self.drain_worker(now, worker);
         }
+        for event in self.machine.as_mut().map(|machine| machine.measured(now)).unwrap_or_default() {
+            self.queue_event(now, event);
+        }
         while let Some((at, event)) = self.events.pop_front() {
             if at > now {
                 self.events.push_front((at, event));
@@ -274,6 +347,9 @@ impl Server {
             return;
         }
         let (worker, port) = (socket.worker, socket.port);
+        if self.machine.as_mut().is_some_and(|machine| !machine.takes(now, worker)) {
+            return;
+        }
         let mut buffer = [0; ringdown::types::limits::PACKET_BYTES_MAX + ringdown::wire::srtp::TAG_ROOM_BYTES];
         buffer[..bytes.len()].copy_from_slice(&bytes);
         let machine = &mut self.workers[usize::from(worker)];
@@ -353,7 +429,7 @@ impl Server {
                 Output::StoreBinding(change) => self.store.apply(change),
                 Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
                 Output::Inspected { result, .. } => self.inspected.push(result),
-                Output::TestCalled { .. } => {}
+                Output::TestCalled { .. } | Output::FetchCertificate { .. } => {}
                 Output::Notify { notice, .. } => self.notices.push(*notice),
                 Output::Resynced { result, .. } => self.resynced.push(result.expect("the user exists")),
                 Output::Timeout(at) => {
@@ -397,11 +473,7 @@ impl Server {
                     let number = self.address_of(index, port).port();
                     self.sockets.get_mut(&number).expect("a bound port").connected = remote;
                 }
-                worker::Output::Event(event) => {
-                    let last = self.events.back().map_or(now, |(at, _)| *at);
-                    let at = last.max(now + self.ring_delay());
-                    self.events.push_back((at, event));
-                }
+                worker::Output::Event(event) => self.queue_event(now, event),
                 worker::Output::Timeout(at) => {
                     self.worker_timeouts[worker] = at;
                     return;
@@ -409,6 +481,12 @@ impl Server {
             }
         }
         panic!("a worker's poll_output never returned Timeout");
+    }
+
+    fn queue_event(&mut self, now: Instant, event: media::Event) {
+        let last = self.events.back().map_or(now, |(at, _)| *at);
+        let at = last.max(now + self.ring_delay());
+        self.events.push_back((at, event));
     }
 
     fn send_stream(&mut self, now: Instant, net: &mut Net, flow: &Flow, bytes: &[u8]) {

@@ -4,6 +4,7 @@
 mod acceptance;
 mod rules;
 mod source;
+mod threats;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -81,6 +82,12 @@ fn every_configuration_key_is_in_the_example_file() {
 fn every_point_of_the_emergency_acceptance_list_has_its_test() {
     assert_none(&acceptance::missing(root()));
     assert_eq!(acceptance::missing(Path::new("/nowhere")).len(), 24, "the list is not looked up");
+}
+
+#[test]
+fn every_threat_names_tests_that_exist() {
+    let document = fs::read_to_string(root().join("SECURITY.md")).expect("the threat model");
+    assert_none(&threats::complaints(root(), &document));
 }
 
 #[test]

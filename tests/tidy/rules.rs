@@ -272,10 +272,10 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 49] = [
+const WRAPPERS: [(&str, &[&str]); 51] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
-    ("serde", &["call", "shell"]),
+    ("serde", &["call", "shell", "wire/passport.rs"]),
     ("tracing", &["call", "shell"]),
     // Formats.
     ("smallvec", &["wire/sip", "wire/srtp", "policy/emergency/dial_string.rs"]),
@@ -291,7 +291,7 @@ const WRAPPERS: [(&str, &[&str]); 49] = [
     ("aes", &["wire/srtp"]),
     ("ctr", &["wire/srtp"]),
     ("sha1", &["wire/srtp"]),
-    ("aws_lc_rs", &["wire/srtp", "shell/store/seal.rs", "shell/store/tokens.rs", "shell/tls.rs"]),
+    ("aws_lc_rs", &["wire/srtp", "wire/passport.rs", "shell/store/seal.rs", "shell/store/tokens.rs", "shell/tls.rs"]),
     ("md5", &["wire/sip/digest.rs"]),
     ("sha2", &["wire/sip/digest.rs", "wire/keyed.rs"]),
     ("subtle", &["wire/srtp", "wire/sip/digest.rs", "wire/keyed.rs"]),
@@ -299,9 +299,11 @@ const WRAPPERS: [(&str, &[&str]); 49] = [
     ("rand_chacha", &["types/rng.rs"]),
     ("getrandom", &["shell"]),
     // The shell.
-    ("serde_json", &["shell"]),
+    ("serde_json", &["shell", "wire/passport.rs"]),
     ("jiff", &["wire/pidf.rs", "shell"]),
     ("clap", &["shell/cli"]),
+    ("clap_complete", &["shell/cli/completions.rs"]),
+    ("clap_mangen", &["shell/cli/manual.rs"]),
     ("tokio", &["shell"]),
     ("tokio_rustls", &["shell"]),
     ("rustls", &["shell"]),
@@ -313,8 +315,8 @@ const WRAPPERS: [(&str, &[&str]); 49] = [
     ("rtrb", &["shell/media_io"]),
     ("rusqlite", &["shell/store"]),
     ("axum", &["shell/admin"]),
-    ("hyper", &["shell/notifier.rs", "shell/admin/connections.rs"]),
-    ("hyper_util", &["shell/notifier.rs", "shell/admin/connections.rs"]),
+    ("hyper", &["shell/notifier.rs", "shell/stir.rs", "shell/admin/connections.rs"]),
+    ("hyper_util", &["shell/notifier.rs", "shell/stir.rs", "shell/admin/connections.rs"]),
     ("prometheus_client", &["shell/admin"]),
     ("csv", &["shell"]),
     ("tracing_subscriber", &["shell"]),
@@ -410,7 +412,7 @@ pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     out
 }
 
-const TOP_LEVEL: [&str; 13] = [
+const TOP_LEVEL: [&str; 14] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
@@ -422,6 +424,7 @@ const TOP_LEVEL: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "LICENSE-MIT",
     "LICENSE-APACHE",
 ];

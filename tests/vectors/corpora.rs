@@ -40,6 +40,6 @@ macro_rules! corpora {
 }
 
 corpora!(
-    framer sip sdp srtp rtp rtcp stun events dialled config
+    framer sip sdp srtp rtp rtcp stun events pidf dialled config admin
     transactions dialog offer_answer registrar auth locate session_timer media machine calls
 );

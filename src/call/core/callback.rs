@@ -203,7 +203,7 @@ impl Core {
                 let members = reach::members(group, &self.ctx.directory);
                 members.flat_map(|user| self.registrar.contacts(&user.name)).cloned().collect()
             }
-            Target::Outside(_) | Target::Refuse(..) => Vec::new(),
+            Target::Outside(_) | Target::Onward { .. } | Target::Refuse(..) => Vec::new(),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
         security,
     },
     sip::auth::{Role, Verdict},
-    types::{Flow, limits},
+    types::{Flow, Transport, limits},
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
@@ -38,7 +38,7 @@ impl Core {
         if let Some(user) = self.owner_of_connection(&pending.flow) {
             return Some(Caller { is_private, ..self.caller_of(&user, &pending.request) });
         }
-        match self.check(Role::Proxy, &pending.request) {
+        match self.check(Role::Proxy, pending) {
             Verdict::Passed(name) => {
                 let user = Arc::clone(self.ctx.directory.by_name(&name)?);
                 if self.contradicts_certificate(&pending.flow, &user) {
@@ -115,10 +115,15 @@ impl Core {
         self.registrar.owner_of(flow).and_then(|name| self.ctx.directory.by_name(name)).cloned()
     }
 
-    pub(super) fn check(&mut self, role: Role, request: &Message) -> Verdict {
+    /// Whoever passes has heard the challenge, at the address that this comes from.
+    pub(super) fn check(&mut self, role: Role, pending: &Pending) -> Verdict {
         let directory = Arc::clone(&self.ctx.directory);
         let lookup = |name: &str| directory.by_name(name).map(|user| &user.credential);
-        self.authenticator.check(self.ctx.now, role, request, lookup)
+        let verdict = self.authenticator.check(self.ctx.now, role, &pending.request, lookup);
+        if pending.flow.transport == Transport::Udp && matches!(verdict, Verdict::Passed(_)) {
+            self.sources.prove(self.ctx.now, &pending.flow);
+        }
+        verdict
     }
 
     pub(super) fn challenge(&mut self, pending: &Pending, role: Role, verdict: &Verdict) {
@@ -166,7 +171,7 @@ impl Core {
     ///
     /// The verdict is that on its credentials.
     pub(super) fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source, Verdict) {
-        let verdict = self.check(Role::Proxy, &pending.request);
+        let verdict = self.check(Role::Proxy, pending);
         let by_password = match &verdict {
             Verdict::Passed(name) => self.ctx.directory.by_name(name).cloned(),
             Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
@@ -186,6 +191,7 @@ impl Core {
             display: String::new(),
             direct_line: None,
             is_private: false,
+            verification: None,
         };
         (caller, Source::UnauthenticatedDevice { in_site_networks }, verdict)
     }

@@ -29,9 +29,11 @@ impl Core {
             media::Event::OpenFailed { .. }
             | media::Event::Flowing { .. }
             | media::Event::Silent { .. }
-            | media::Event::Heard { .. } => return,
+            | media::Event::Heard { .. }
+            | media::Event::Load { .. } => return,
         };
-        let complete = self.inspections.reported(event.leg(), side, report);
+        let Some(leg) = event.leg() else { return };
+        let complete = self.inspections.reported(leg, side, report);
         self.show(complete);
     }
 

@@ -1,7 +1,13 @@
 //! Text messages: where one goes. Delivery is `call::message`'s.
 
 use super::{
-    super::{admission, context::Pending, emergency_call, leg::Peer, message},
+    super::{
+        admission,
+        context::{Pending, SHUTTING_DOWN},
+        emergency_call,
+        leg::Peer,
+        message,
+    },
     Core,
 };
 use crate::{
@@ -30,7 +36,7 @@ impl Core {
         }
         let Some(caller) = self.identify(&pending) else { return };
         if self.is_draining {
-            return self.ctx.refuse_with(&pending, 503, "Shutting Down", &[("Retry-After", "30")]);
+            return self.ctx.refuse_with(&pending, 503, SHUTTING_DOWN, &[("Retry-After", "30")]);
         }
         let is_from_trunk = matches!(caller.peer, Peer::Trunk(_));
         let is_secure = is_sips(pending.request.request_uri());
@@ -45,7 +51,9 @@ impl Core {
                 self.messages.deliver(&mut self.ctx, pending, &caller, &contacts);
             }
             Target::Group(_) => self.ctx.refuse(&pending, 404, "No Texting To Groups"),
-            Target::Outside(_) => self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers"),
+            Target::Outside(_) | Target::Onward { .. } => {
+                self.ctx.refuse(&pending, 404, "No Texting To Outside Numbers")
+            }
             Target::Refuse(status, reason) => self.ctx.refuse(&pending, status, reason),
         }
     }

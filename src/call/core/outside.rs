@@ -5,17 +5,19 @@ use tracing::error;
 use super::Core;
 use crate::{
     call::{
-        call::{Call, Caller},
+        call::{Call, Caller, State},
         fork::{Attempt, Outside, Plan},
         interface::BarredView,
+        leg::Peer,
         trunks::Condition,
     },
-    config::{Trunk, calling::Money},
+    config::calling::Money,
     policy::{
-        number,
+        number::{self, Destination},
         outside::{self, Denial, LIMITS, Used},
+        routing::Target,
     },
-    types::Transport,
+    types::{Transport, limits::ONWARD_CALLS_MAX},
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
@@ -37,16 +39,70 @@ impl Core {
         trunks.retain(|index| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls));
         let listeners = &self.ctx.listeners;
         let is_draining = |index: &usize| self.ctx.trunks.condition(*index, listeners) == Condition::Draining;
-        if !trunks.is_empty() && trunks.iter().all(is_draining) {
-            return Err((480, "Every Trunk Is Draining"));
+        // Nothing keeps a call from a helpline, and a trunk that is to be emptied still works: it comes last.
+        let destination = number::destination(number, region);
+        if destination != Destination::Helpline {
+            if !trunks.is_empty() && trunks.iter().all(is_draining) {
+                return Err((480, "Every Trunk Is Draining"));
+            }
+            trunks.retain(|index| !is_draining(index));
         }
-        trunks.retain(|index| !is_draining(index));
         self.ctx.trunks.best_first(self.ctx.now, &mut trunks, listeners);
-        self.ctx.usage.begins(self.ctx.now, user, number::destination(number, region));
         let attempt = |index| Attempt::Trunk { index, number: number.to_owned() };
         let mut plan = Plan::number(number, trunks.into_iter().map(attempt));
-        plan.outside = Some(Outside { user: user.to_owned(), number: number.to_owned() });
+        plan.outside =
+            Some(Outside { user: Some(user.to_owned()), number: number.to_owned(), destination, trunk: None });
         Ok(plan)
+    }
+
+    /// The trunk that has a number of ours, or the final answer. Nobody pays but the trunk.
+    pub(super) fn plan_onward(
+        &mut self,
+        trunk: usize,
+        number: &str,
+        is_secure: bool,
+        caller: &Caller,
+    ) -> Result<Plan, (u16, &'static str)> {
+        let source = match caller.peer {
+            Peer::Trunk(source) => Some(source),
+            Peer::Device(_) | Peer::Unknown => None,
+        };
+        let (region, used) = (self.site.region(), self.used_on(trunk));
+        outside::onward(number, source, trunk, used, (&self.ctx.config, region), &mut |_| {})?;
+        if is_secure && self.ctx.trunks.trunk(trunk).transport != Some(Transport::Tls) {
+            return Err((480, "No Secure Way To This Number"));
+        }
+        if self.ctx.trunks.condition(trunk, &self.ctx.listeners) == Condition::Draining {
+            return Err((480, "The Trunk Is Draining"));
+        }
+        if source.is_some() && self.seems_to_loop(number, caller) {
+            return Err((482, "Loop Detected"));
+        }
+        let destination = number::destination(number, region);
+        let mut plan = Plan::number(number, [Attempt::Trunk { index: trunk, number: number.to_owned() }]);
+        plan.outside = Some(Outside { user: None, number: number.to_owned(), destination, trunk: None });
+        Ok(plan)
+    }
+
+    /// Whether a caller is calling the same number so often at once that it must be one call, which comes back again and again
+    /// from servers that do not count Max-Forwards.
+    fn seems_to_loop(&self, number: &str, caller: &Caller) -> bool {
+        let is_same = |call: &&Call| {
+            let is_onward = |outside: &Outside| outside.user.is_none() && outside.number == number;
+            call.state == State::Setup
+                && call.caller.user == caller.user
+                && call.plan.outside.as_ref().is_some_and(is_onward)
+        };
+        number::is_number(&caller.user)
+            && self.calls.values().map(|call| &**call).filter(is_same).count() >= ONWARD_CALLS_MAX
+    }
+
+    /// Who calls, where a trunk's call goes on to another trunk: what is behind a trunk of our own is shown the number that the
+    /// first trunk has shown, and a carrier one that is the company's.
+    pub(super) fn show_onward(&self, caller: &mut Caller, target: &Target) {
+        let (Peer::Trunk(_), Target::Onward { trunk, number }) = (&caller.peer, target) else { return };
+        let is_carrier = self.ctx.trunks.trunk(*trunk).reaches_pstn;
+        caller.direct_line = Some(if is_carrier { number } else { &caller.user }.clone());
     }
 
     fn deny(&mut self, user: &str, denial: Denial) -> (u16, &'static str) {
@@ -64,40 +120,40 @@ impl Core {
 
     fn used_by(&self, user: &str) -> Used {
         let mut used = self.ctx.usage.of_user(self.ctx.now, user);
-        for (outside, trunk, talked_ms) in self.live_outside().filter(|(outside, ..)| outside.user == user) {
+        for (outside, talked_ms) in self.live_outside().filter(|(outside, _)| outside.user.as_deref() == Some(user)) {
             used.concurrent_calls += 1;
-            used.spent_today = self.with_cost(used.spent_today, trunk, &outside.number, talked_ms);
+            used.spent_today = self.with_cost(used.spent_today, outside, talked_ms);
         }
         used
     }
 
     fn used_on(&self, trunk: usize) -> Used {
         let mut used = self.ctx.usage.of_trunk(self.ctx.now, trunk);
-        let name = self.ctx.trunks.trunk(trunk).name.as_str();
-        for (outside, _, talked_ms) in self.live_outside().filter(|(_, trunk, _)| *trunk == Some(name)) {
-            used.spent_today = self.with_cost(used.spent_today, Some(name), &outside.number, talked_ms);
+        for (outside, talked_ms) in self.live_outside().filter(|(outside, _)| outside.trunk == Some(trunk)) {
+            used.spent_today = self.with_cost(used.spent_today, outside, talked_ms);
         }
-        used.concurrent_calls = self.calls.values().filter(|call| call.is_live() && call.takes_trunk(trunk)).count();
+        let live = self.calls.values().filter(|call| call.is_live());
+        used.concurrent_calls = live.map(|call| call.parties_on(trunk)).sum();
         used
     }
 
-    fn live_outside(&self) -> impl Iterator<Item = (&Outside, Option<&str>, u64)> {
-        self.calls.values().filter(|call| call.is_live()).filter_map(|call| call.outside(self.ctx.now))
+    fn live_outside(&self) -> impl Iterator<Item = (&Outside, u64)> {
+        self.calls.values().filter(|call| call.is_live()).flat_map(|call| call.outside(self.ctx.now))
     }
 
-    fn with_cost(&self, spent: Money, trunk: Option<&str>, number: &str, talked_ms: u64) -> Money {
-        let trunk = self.ctx.config.trunks.iter().find(|t| Some(t.name.as_str()) == trunk);
-        let cost = trunk.map_or(Money(0), |trunk: &Trunk| outside::cost(trunk, number, talked_ms));
+    fn with_cost(&self, spent: Money, outside: &Outside, talked_ms: u64) -> Money {
+        let trunk = outside.trunk.map(|index| self.ctx.trunks.trunk(index));
+        let cost = trunk.map_or(Money(0), |trunk| outside::cost(trunk, &outside.number, talked_ms));
         Money(spent.0.saturating_add(cost.0))
     }
 
     /// What a call that has ended has cost.
     pub(super) fn note_spent(&mut self, call: &Call) {
-        let Some((outside, trunk, talked_ms)) = call.outside(self.ctx.now) else { return };
-        let index = self.ctx.config.trunks.iter().position(|t| Some(t.name.as_str()) == trunk);
-        if let Some(index) = index {
-            let cost = outside::cost(&self.ctx.config.trunks[index], &outside.number, talked_ms);
-            self.ctx.usage.spend(self.ctx.now, &outside.user, index, cost);
+        for (outside, talked_ms) in call.outside(self.ctx.now) {
+            if let Some(index) = outside.trunk {
+                let cost = outside::cost(self.ctx.trunks.trunk(index), &outside.number, talked_ms);
+                self.ctx.usage.spend(self.ctx.now, outside.user.as_deref(), index, cost);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::Core;
 use crate::{
     call::{
-        call::Call,
+        call::{Call, Caller},
         diversion::Party,
         fork::{Attempt, Failure, Plan},
         hunt::{Hunt, Request},
@@ -34,12 +34,14 @@ impl Core {
         dialled: &str,
         is_secure: bool,
         payer: Option<&str>,
+        caller: &Caller,
     ) -> Result<Plan, (u16, &'static str)> {
         match target {
             Target::User(_) | Target::Group(_) => {
                 Ok(self.hunt_for(&target, dialled).map_or_else(Plan::default, Plan::hunt))
             }
             Target::Outside(number) => self.plan_outside(&number, is_secure, payer),
+            Target::Onward { trunk, number } => self.plan_onward(trunk, &number, is_secure, caller),
             Target::Refuse(status, reason) => Err((status, reason)),
         }
     }
@@ -57,7 +59,7 @@ impl Core {
                 let steps = reach::steps(group, &self.ctx.directory, last_call_end);
                 Some(Hunt::for_group(group, steps))
             }
-            Target::Outside(_) | Target::Refuse(..) => None,
+            Target::Outside(_) | Target::Onward { .. } | Target::Refuse(..) => None,
         }
     }
 
@@ -151,7 +153,7 @@ impl Core {
             Some(Party::Extension(extension)) => self.ctx.directory.by_dialled(extension).map(|user| user.name.clone()),
             Some(Party::Number(_)) | None => None,
         };
-        let plan = self.plan(target, &dialled, call.a.is_secure, payer.as_deref());
+        let plan = self.plan(target, &dialled, call.a.is_secure, payer.as_deref(), &call.caller);
         let plan = plan.map_err(|_| Failure::new(480, "Forwarded To Nobody"))?;
         if plan.hunt.party().is_some_and(|party| hunt.has_been_at(party)) {
             return Err(Failure::new(482, "Forwarding Loop"));

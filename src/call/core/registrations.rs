@@ -21,7 +21,7 @@ use crate::{
 
 impl Core {
     pub(super) fn register(&mut self, pending: &Pending) {
-        let verdict = self.check(Role::Registrar, &pending.request);
+        let verdict = self.check(Role::Registrar, pending);
         let Verdict::Passed(name) = verdict else {
             if verdict == Verdict::Refused {
                 self.ctx.counters.registrations_refused += 1;

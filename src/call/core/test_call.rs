@@ -14,7 +14,7 @@ use super::{
     Core, emergency_plan,
 };
 use crate::{
-    policy::emergency::{self, Class, Decision, Dialled, Situation, Source},
+    policy::emergency::{self, Class, Decision, Dialled, Situation, Source, texts::Language},
     types::{ConnectionId, Duration, Flow, Transport},
     wire::sdp,
 };
@@ -50,7 +50,8 @@ impl Core {
         };
         let (id, plan) = (self.next_id(), emergency_plan(&route));
         let source_ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let origin = Origin { aor: OPERATOR.to_owned(), device: None, source_ip, has_location: false };
+        let language = Language::accepted(std::iter::empty());
+        let origin = Origin { aor: OPERATOR.to_owned(), device: None, source_ip, has_location: false, language };
         let emergency = Some(EmergencyInfo::new(Class::Test, &dialled, route, origin));
         let caller = Caller {
             peer: Peer::Unknown,
@@ -58,13 +59,14 @@ impl Core {
             display: String::new(),
             direct_line: None,
             is_private: false,
+            verification: None,
         };
         let local = self.ctx.listeners.first().map(|(_, address)| *address);
         let local = local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
         let flow = Flow { transport: Transport::Udp, local, remote: local, connection: ConnectionId::NONE };
         let mut a = Leg::absent(&mut self.ctx, (id, Side::A), flow);
         a.session = sdp::parse(OFFER).ok();
-        let worker = self.ctx.ports.least_loaded();
+        let worker = self.least_loaded();
         let parts = Parts { id, a, caller, callee: dialled.dialled.clone(), worker, plan, emergency };
         let mut call = Call::of(&mut self.ctx, parts);
         call.test_until = Some(self.ctx.now + RING_MAX);

@@ -116,7 +116,8 @@ impl Core {
                 let target = routing::route(&dialled, is_from_trunk, &self.ctx.config, &self.ctx.directory);
                 let (target, device) = self.device_target(&referral.uri, is_from_trunk, target);
                 let transferor = call.leg(side).and_then(|leg| leg.device.as_ref()).map(|device| device.user.clone());
-                let plan = self.plan(target, &referral.uri, is_sips(&referral.uri), transferor.as_deref());
+                let caller = call.party(&self.ctx, stays);
+                let plan = self.plan(target, &referral.uri, is_sips(&referral.uri), transferor.as_deref(), &caller);
                 let mut plan = plan.map_err(|(status, reason)| refusal(status, reason))?;
                 plan.hunt.device = device;
                 self.call_target(call, (side, stays), pending, &referral, plan, None);
@@ -354,7 +355,7 @@ impl Core {
     // Where media can meet.
 
     /// The media worker of a new call: that of a call which one of its people is in already, so that the two can be joined
-    /// with every port and key as it is; otherwise the one with most room.
+    /// with every port and key as it is; otherwise the least loaded.
     pub(super) fn worker_for(&self, caller: &Caller, plan: &Plan) -> u16 {
         let caller = match &caller.peer {
             Peer::Device(user) => Some(user.as_str()),
@@ -363,8 +364,8 @@ impl Core {
         let legs =
             caller.into_iter().chain(plan.hunt.first_user()).filter_map(|user| self.ctx.device_legs.get(user)?.first());
         let mut workers = legs.filter_map(|(id, _)| self.calls.get(id)).map(|call| call.worker);
-        let shared = workers.find(|worker| self.ctx.ports.has_room(*worker));
-        shared.unwrap_or_else(|| self.ctx.ports.least_loaded())
+        let shared = workers.find(|worker| self.ctx.ports.has_room(*worker) && self.capacity.is_below_limit(*worker));
+        shared.unwrap_or_else(|| self.least_loaded())
     }
 
     // What is next.

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        capacity::WorkerLoads,
         emergency_call::EmergencyInfo,
         interface::{CallView, Counters, EmergencyState, LineView, RegistrationView, ServerView, TrunkView},
     },
@@ -37,7 +38,7 @@ impl Core {
             state: self.ctx.trunks.condition(index, &self.ctx.listeners).as_str(),
             registration: self.trunk_registrations.state(self.ctx.now, index).map(registration_view),
             servers: servers.collect(),
-            calls: self.calls.values().filter(|call| call.is_live() && call.takes_trunk(index)).count(),
+            calls: self.calls.values().filter(|call| call.is_live() && call.parties_on(index) > 0).count(),
         }
     }
 
@@ -62,6 +63,10 @@ impl Core {
     /// as the INVITE to a device that answers nothing, and does not count.
     pub const fn live_calls(&self) -> usize {
         self.live_calls
+    }
+
+    pub fn worker_loads(&self) -> WorkerLoads {
+        self.capacity.view()
     }
 
     /// Emergency calls whose record is not written, tests left out.
@@ -97,11 +102,13 @@ impl Core {
             && self.ctx.media.is_empty();
         self.calls.is_empty()
             && self.live_calls == 0
+            && self.capacity.is_empty()
             && self.invites.is_empty()
             && self.invite_keys.is_empty()
             && self.timers.is_empty()
             && self.transfers.is_empty()
             && self.waiting.is_empty()
+            && self.verifications.is_empty()
             && self.test_calls.is_empty()
             && self.messages.is_empty()
             && self.notifications.is_empty()

@@ -11,6 +11,7 @@ use super::super::{
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
     media::{self, Formats, LegReport},
+    policy::stir,
     sip::{locate::Question, registrar::Binding},
     types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
@@ -88,6 +89,8 @@ pub(super) struct Bench {
     pub(super) resumed: Vec<(LegId, Position)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
+    /// Certificates asked for and not yet taken.
+    pub(super) fetched: Vec<(u64, stir::Place)>,
     /// Connections that the server has closed.
     pub(super) closed: Vec<Flow>,
     pub(super) serial: u32,
@@ -104,6 +107,18 @@ pub(super) struct Bench {
     /// What became of orders to devices, and not yet taken.
     pub(super) resynced: Vec<(u64, Result<Vec<DeviceSync>, SyncRefusal>)>,
 }
+
+/// A header line that means nothing.
+pub(super) const PADDING: &str = concat!(
+    "X-Padding: ",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "\r\n"
+);
 
 pub(super) fn udp(remote: &str) -> Flow {
     Flow {
@@ -181,6 +196,7 @@ impl Bench {
             joined: Vec::new(),
             resumed: Vec::new(),
             questions: Vec::new(),
+            fetched: Vec::new(),
             closed: Vec::new(),
             serial: 0,
             tested: Vec::new(),
@@ -225,6 +241,7 @@ impl Bench {
                 Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
                 Output::TestCalled { result, .. } => self.tested.push(result),
+                Output::FetchCertificate { query, place } => self.fetched.push((query, place)),
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
@@ -240,7 +257,10 @@ impl Bench {
         let head = head.replace('\n', "\r\n");
         let has_kind = body.is_empty() || head.contains("Content-Type:");
         let kind = if has_kind { "" } else { "Content-Type: application/sdp\r\n" };
-        let text = format!("{head}{kind}Content-Length: {}\r\n\r\n{body}", body.len());
+        // As long as what telephones send, so that a datagram from a stranger can be answered at once.
+        let is_request = !head.starts_with("SIP/");
+        let padding = if is_request && flow.transport == Transport::Udp { PADDING } else { "" };
+        let text = format!("{head}{kind}{padding}Content-Length: {}\r\n\r\n{body}", body.len());
         self.input(Input::Received { flow, bytes: Bytes::from(text) });
     }
 

@@ -365,6 +365,61 @@ fn desks_are_told_of_a_refused_call_and_not_of_a_test() {
 }
 
 #[test]
+fn a_refusal_is_in_the_language_of_the_telephone() {
+    let mut b = Bench::with(&CONFIG.replace("pstn = true", "pstn = false"));
+    let identity = ("<sip:x@pbx.example.com>;tag=x", "<sip:112@pbx.example.com>");
+    let extra = "Accept-Language: ja, fr-CA;q=0.9, en;q=0.1\n";
+    b.request(udp(ALICE), ("INVITE", "sip:112@pbx.example.com"), identity, ("help", 1), (extra, SDP));
+    let refusal = b.take_response("INVITE", ALICE, 300);
+    assert_eq!(refusal.header(Name::ContentLanguage), Some("fr"));
+    assert!(text_of(&refusal).starts_with("Les appels d'urgence sont impossibles"), "{}", text_of(&refusal));
+    assert!(refusal.header(Name::Warning).is_some_and(|warning| warning.contains("Utilisez un mobile")));
+}
+
+/// The outcomes that the web desk was told.
+fn told_outcomes(b: &Bench) -> Vec<Outcome> {
+    b.notices.iter().map(|notice| notice.outcome).collect()
+}
+
+#[test]
+fn a_call_that_fails_at_once_is_counted_and_told_once_and_a_test_is_not() {
+    let users = || vec![user("alice", "1001", "+12025551001"), bob(), extension_only("desk", "1003")];
+    let mut b = with_callback_number(NOTIFY, users(), vec![binding("alice", ALICE), binding("desk", CAROL)]);
+    let invite = |b: &mut Bench, number: &str, body: &str| {
+        let uri = format!("sip:{number}@pbx.example.com");
+        let to = format!("<{uri}>");
+        b.request(udp(ALICE), ("INVITE", &uri), ("<sip:x@pbx.example.com>;tag=x", &to), (number, 1), ("", body));
+    };
+    invite(&mut b, "911", "this is no session description");
+    assert_eq!(b.take_response("INVITE", ALICE, 300).status(), 488);
+    assert_eq!((told_outcomes(&b), b.core.counters().emergency_failed), (vec![Outcome::Failed], 1));
+    invite(&mut b, "933", "neither is this");
+    assert_eq!(b.take_response("INVITE", ALICE, 300).status(), 488);
+    assert_eq!((b.notices.len(), b.core.counters().emergency_failed), (1, 1));
+    b.finish();
+}
+
+#[test]
+fn a_caller_who_gives_up_is_no_failure() {
+    let users = vec![user("alice", "1001", "+12025551001"), bob(), extension_only("desk", "1003")];
+    let mut b = with_callback_number(NOTIFY, users, vec![binding("alice", ALICE), binding("desk", CAROL)]);
+    dial(&mut b, ALICE, "911", "help");
+    let branch = b.sent_branch();
+    let to_trunk = b.take_request("INVITE", TRUNK);
+    b.answer(&to_trunk, 180, "psap", "", "");
+    let caller = Leg {
+        flow: udp(ALICE),
+        local: "<sip:x@pbx.example.com>;tag=help".to_owned(),
+        remote: "<sip:911@pbx.example.com>".to_owned(),
+        call_id: "help".to_owned(),
+    };
+    b.cancel(&caller, 1, &branch);
+    assert_eq!(b.take_response("INVITE", ALICE, 300).status(), 487);
+    assert_eq!((told_outcomes(&b), b.core.counters().emergency_failed), (vec![Outcome::Routed], 0));
+    b.finish();
+}
+
+#[test]
 fn a_private_address_is_not_told_to_the_desks() {
     let users = vec![alice_at_home(false), bob(), extension_only("desk", "1003")];
     let mut b = with_callback_number(NOTIFY, users, vec![binding("alice", ALICE), binding("desk", CAROL)]);

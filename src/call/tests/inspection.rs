@@ -3,7 +3,7 @@
 
 use super::{
     Input,
-    bench::{ALICE, BOB, Bench, SDP, TRUNK, udp},
+    bench::{ALICE, BOB, Bench, PADDING, SDP, TRUNK, udp},
 };
 use crate::wire::sip::{Message, Name};
 
@@ -18,7 +18,8 @@ struct Request {
 
 impl Request {
     fn new(text: &str) -> Self {
-        Self { text: text.replace('\n', "\r\n"), serial: 0 }
+        let text = text.replace('\n', "\r\n").replacen("\r\n\r\n", &format!("\r\n{PADDING}\r\n"), 1);
+        Self { text, serial: 0 }
     }
 
     /// The first fault is mended: `old` becomes `new`.

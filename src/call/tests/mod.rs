@@ -24,8 +24,10 @@ mod provisional;
 mod quality;
 mod reach;
 mod reasons;
+mod reflection;
 mod resync;
 mod sessions;
+mod shutdown;
 mod streams;
 mod subscription;
 mod transfer;
@@ -33,6 +35,7 @@ mod transfer_features;
 mod trunk_health;
 mod trunk_registrations;
 mod updates;
+mod verification;
 
 use std::net::SocketAddr;
 

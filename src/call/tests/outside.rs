@@ -4,9 +4,11 @@ use super::{
     ALICE_FROM,
     bench::{BOB, Bench, CONFIG, Leg, SDP, TRUNK, binding, udp, user},
     from_alice, invite,
+    transfer::{assert_taken_on, escaped, replaces},
 };
 use crate::{
     call::{BarredView, Input},
+    types::limits::ONWARD_CALLS_MAX,
     wire::sip::{Message, Name},
 };
 
@@ -167,6 +169,61 @@ fn calls_within_a_minute_are_counted_and_denied_ones_are_not() {
 }
 
 #[test]
+fn a_helpline_is_reached_over_a_trunk_that_is_being_emptied_and_nothing_else_is() {
+    let mut b = bench("", "");
+    b.input(Input::DrainTrunk { trunk: "carrier".to_owned(), is_draining: true });
+    assert!(!busy_call(&mut b, "92025550177"));
+    assert_eq!(answer_to_alice(&mut b), (480, "Every Trunk Is Draining".to_owned()));
+    assert!(busy_call(&mut b, "988"));
+}
+
+#[test]
+fn a_call_that_never_leaves_counts_against_no_limit() {
+    let mut b = bench("", "[calling]\ncalls_per_minute = 1\n");
+    for _ in 0..3 {
+        // No trunk has TLS.
+        invite(&mut b, from_alice(1000, 1), "sips:92025550177@pbx.example.com", ALICE_FROM, "");
+        assert!(answer_to_alice(&mut b).0 >= 400);
+    }
+    assert!(busy_call(&mut b, "92025550177"));
+    assert!(!busy_call(&mut b, "92025550177"));
+    assert_eq!(answer_to_alice(&mut b), (403, "Too Many Outside Calls A Minute".to_owned()));
+}
+
+/// Calls outside; the carrier answers, and the caller is told.
+fn talk(b: &mut Bench, callee: &str) -> Leg {
+    b.sent.clear();
+    call(b, callee, "");
+    let sent = b.take_request("INVITE", TRUNK);
+    b.accept(&sent, callee, SDP);
+    let alice = from_alice(1000, 1);
+    let ok = b.take_response("INVITE", &alice.remote.to_string(), 200);
+    let leg = Leg::of_caller(alice, &ok);
+    b.acknowledge(&leg, 1, "");
+    leg
+}
+
+#[test]
+fn two_parties_outside_count_as_two_after_a_user_has_joined_them() {
+    let mut b = bench("rates = { \"+\" = \"1\" }", "[calling]\nconcurrent_calls = 3\n");
+    let (first, second) = (talk(&mut b, "92025550177"), talk(&mut b, "92025550178"));
+    b.sent.clear();
+    let target = format!("<sip:1@pbx.example.com?Replaces={}>", escaped(&replaces(&second)));
+    assert_taken_on(&mut b, &first, 2, &target);
+    for _ in 0..2 {
+        let reoffer = b.take_request("INVITE", TRUNK);
+        b.accept(&reoffer, "", SDP);
+    }
+    assert_eq!(b.core.trunks()[0].calls, 1);
+    // One more is possible, and not two.
+    call(&mut b, "92025550179", "");
+    b.take_request("INVITE", TRUNK);
+    call(&mut b, "92025550170", "");
+    let refused = b.sent.iter().any(|(_, m)| m.reason_phrase() == "Too Many Outside Calls At Once");
+    assert!(refused, "{}", b.told());
+}
+
+#[test]
 fn what_was_spent_and_what_is_being_spent_counts() {
     let mut b = bench("rates = { \"+\" = \"1\" }", "[calling]\nspend_per_day = \"2\"\n");
     call(&mut b, "92025550177", "");
@@ -227,4 +284,109 @@ fn a_forwarded_call_counts_for_the_user_who_forwards() {
         }
     }
     assert_eq!(b.core.barred(), [BarredView { user: "bob".to_owned(), costly_calls: 2 }]);
+}
+
+// On to another trunk (the inbound map).
+
+const BRANCH: &str = "203.0.113.30:5060";
+
+/// Numbers of ours behind a trunk that is a telephone system, and behind the carrier itself.
+fn bench_with_map(keys: &str) -> Bench {
+    let tables = format!(
+        "[trunk.branch]\nhost = \"203.0.113.30\"\nport = 5060\ntransport = \"udp\"\nencryption = \"off\"\n{keys}\n\
+         [inbound.branch]\nnumbers = [\"+12025553*\"]\nto = \"trunk:branch\"\n\
+         [inbound.back]\nnumbers = [\"+12025554*\"]\nto = \"trunk:carrier\"\n\
+         [inbound.bob]\nnumbers = [\"+12025553111\"]\nto = \"user:bob\"\n"
+    );
+    bench("", &tables)
+}
+
+/// An INVITE of the trunk at `from`; returns its Call-ID.
+fn trunk_calls(b: &mut Bench, from: &str, number: &str, extra: &str) -> String {
+    let uri = format!("sip:{number}@pbx.example.com");
+    let call_id = format!("call-{}", b.serial);
+    let identity = (format!("<sip:+14155550123@203.0.113.5>;tag={call_id}"), format!("<{uri}>"));
+    b.request(udp(from), ("INVITE", &uri), (&identity.0, &identity.1), (&call_id, 1), (extra, SDP));
+    call_id
+}
+
+fn answer_to(b: &mut Bench, to: &str) -> (u16, String) {
+    let answer = b.take_response("INVITE", to, 300);
+    (answer.status(), answer.reason_phrase().to_owned())
+}
+
+#[test]
+fn a_call_to_a_number_of_the_map_goes_on_to_the_trunk_behind_which_it_is() {
+    let mut b = bench_with_map("pstn = false\nnumber_form = \"national\"");
+    trunk_calls(&mut b, TRUNK, "2025553001", "");
+    let sent = b.take_request("INVITE", BRANCH);
+    assert_eq!(sent.1.request_uri(), "sip:2025553001@203.0.113.30;user=phone");
+    assert_eq!(header(&sent.1, Name::From), "<sip:4155550123@pbx.example.com;user=phone>", "who calls");
+    assert_eq!(sent.1.header(Name::MaxForwards), Some("69"));
+    b.accept(&sent, "branch", SDP);
+    b.take_request("ACK", BRANCH);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    b.within(&trunk, "BYE", 2, "", "");
+    let bye = b.take_request("BYE", BRANCH);
+    b.answer(&bye, 200, "", "", "");
+    let cdr = b.cdrs.last().unwrap();
+    assert_eq!((cdr.trunk.as_deref(), cdr.answered_by.as_deref()), (Some("branch"), Some("+12025553001")));
+    assert!(b.core.barred().is_empty());
+    trunk_calls(&mut b, TRUNK, "+12025553111", "");
+    b.take_request("INVITE", BOB);
+}
+
+#[test]
+fn no_call_goes_back_to_its_trunk_or_past_the_limits_of_the_next_one() {
+    let mut b = bench_with_map("pstn = false\nconcurrent_calls = 1\nblocked_prefixes = [\"+120255530\"]");
+    trunk_calls(&mut b, TRUNK, "+12025554001", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (482, "Loop Detected".to_owned()));
+    trunk_calls(&mut b, BRANCH, "+12025553101", "");
+    assert_eq!(answer_to(&mut b, BRANCH), (482, "Loop Detected".to_owned()));
+    trunk_calls(&mut b, TRUNK, "+12025553001", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (503, "Trunk May Not Carry This Call".to_owned()), "blocked there");
+    trunk_calls(&mut b, TRUNK, "+12025553101", "");
+    b.take_request("INVITE", BRANCH);
+    trunk_calls(&mut b, TRUNK, "+12025553102", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (503, "Trunk May Not Carry This Call".to_owned()), "one at a time");
+    trunk_calls(&mut b, TRUNK, "911", "");
+    assert_eq!(answer_to(&mut b, TRUNK).0, 404);
+    trunk_calls(&mut b, TRUNK, "+442079460123", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (404, "No Such Direct Line".to_owned()), "no number of ours");
+}
+
+#[test]
+fn a_carrier_that_a_call_goes_on_to_is_shown_the_number_that_was_called() {
+    let mut b = bench_with_map("pstn = false");
+    trunk_calls(&mut b, BRANCH, "+12025554001", "");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    assert_eq!(sent.request_uri(), "sip:+12025554001@203.0.113.5;user=phone");
+    assert_eq!(header(&sent, Name::From), "<sip:+12025554001@pbx.example.com;user=phone>");
+}
+
+#[test]
+fn a_call_that_comes_back_again_and_again_ends_although_nobody_counts_its_hops() {
+    let mut b = bench_with_map("pstn = false");
+    for _ in 0..ONWARD_CALLS_MAX {
+        trunk_calls(&mut b, TRUNK, "+12025553001", "");
+        b.take_request("INVITE", BRANCH);
+    }
+    trunk_calls(&mut b, TRUNK, "+12025553001", "");
+    assert_eq!(answer_to(&mut b, TRUNK), (482, "Loop Detected".to_owned()));
+    assert!(b.find_request("INVITE", BRANCH).is_none());
+}
+
+#[test]
+fn what_goes_on_over_a_trunk_with_prices_counts_for_that_trunk() {
+    let mut b = bench_with_map("pstn = false\nrates = { \"+\" = \"1\" }\nspend_per_day = \"1\"");
+    trunk_calls(&mut b, TRUNK, "+12025553001", "");
+    let sent = b.take_request("INVITE", BRANCH);
+    b.accept(&sent, "branch", SDP);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    b.acknowledge(&Leg::of_caller(udp(TRUNK), &ok), 1, "");
+    b.pass(61_000);
+    trunk_calls(&mut b, TRUNK, "+12025553002", "");
+    assert_eq!(answer_to(&mut b, TRUNK).0, 503);
 }

@@ -6,7 +6,7 @@ use super::{
     from_alice, invite,
 };
 use crate::{
-    call::cdr::EndedBy,
+    call::{cdr::EndedBy, notification::Outcome},
     types::{Flow, limits},
     wire::sip::{Message, Name},
 };
@@ -98,12 +98,12 @@ fn parties(b: &Bench) -> Vec<(String, String, &'static str)> {
     b.core.calls().into_iter().map(|call| (call.caller, call.callee, call.state)).collect()
 }
 
-fn replaces(leg: &Leg) -> String {
+pub(super) fn replaces(leg: &Leg) -> String {
     let tag = |address: &str| address.split("tag=").nth(1).unwrap().to_owned();
     format!("{};to-tag={};from-tag={}", leg.call_id, tag(&leg.remote), tag(&leg.local))
 }
 
-fn escaped(replaces: &str) -> String {
+pub(super) fn escaped(replaces: &str) -> String {
     replaces.replace(';', "%3B").replace('=', "%3D").replace('@', "%40")
 }
 
@@ -779,6 +779,71 @@ fn a_device_referred_to_an_emergency_number_calls_it_as_its_own() {
     b.within(&bob, "BYE", 3, "", "");
     hang_up(&mut b, TRUNK);
     assert!(b.cdrs.iter().any(|cdr| cdr.emergency && cdr.caller == "1002"));
+    b.finish();
+}
+
+/// A bench whose web desk is told of emergency calls.
+fn office_with_desk() -> Bench {
+    let notify = "notify = [\"https://desk.example.com/hook\"]";
+    office(&CONFIG.replace("[emergency]", &format!("[emergency]\n{notify}")))
+}
+
+fn outcomes(b: &Bench) -> Vec<Outcome> {
+    b.notices.iter().map(|notice| notice.outcome).collect()
+}
+
+#[test]
+fn an_emergency_call_by_referral_that_fails_is_told_and_counted_once() {
+    // The trunk's stream cannot even be opened where it has no address: the call fails before it is on its way.
+    let unreachable = CONFIG.replace("203.0.113.5", "unknown.example").replace("port = 5060\n", "");
+    let notify = "[emergency]\nnotify = [\"https://desk.example.com/hook\"]";
+    let mut b = office(&unreachable.replace("[emergency]", notify));
+    let (alice, _) = alice_talks_to_bob(&mut b);
+    assert_eq!(refer(&mut b, &alice, 2, "<sip:911@pbx.example.com>", "").status(), 202);
+    assert_eq!((outcomes(&b), b.core.counters().emergency_failed), (vec![Outcome::Failed], 1));
+    b.within(&alice, "BYE", 3, "", "");
+    b.finish();
+
+    let mut b = office_with_desk();
+    let (alice, _) = alice_talks_to_bob(&mut b);
+    assert_taken_on(&mut b, &alice, 2, "<sip:911@pbx.example.com>");
+    let to_trunk = b.take_request("INVITE", TRUNK);
+    assert_eq!(outcomes(&b), [Outcome::Routed]);
+    b.answer(&to_trunk, 486, "psap", "", "");
+    assert_eq!((outcomes(&b), b.core.counters().emergency_failed), (vec![Outcome::Routed, Outcome::Failed], 1));
+    b.within(&alice, "BYE", 3, "", "");
+    b.finish();
+}
+
+#[test]
+fn a_referral_whose_party_hangs_up_is_no_failed_emergency_call() {
+    let mut b = office_with_desk();
+    let (alice, bob) = alice_talks_to_bob(&mut b);
+    assert_taken_on(&mut b, &alice, 2, "<sip:911@pbx.example.com>");
+    b.take_request("INVITE", TRUNK);
+    b.within(&bob, "BYE", 1, "", "");
+    assert_eq!((outcomes(&b), b.core.counters().emergency_failed), (vec![Outcome::Routed], 0));
+    b.finish();
+}
+
+#[test]
+fn a_device_that_cannot_take_an_emergency_call_over_is_no_failed_emergency_call() {
+    let mut b = office_with_desk();
+    let flow = other_device(&mut b);
+    invite(&mut b, flow, "sip:911@pbx.example.com", "<sip:bob@pbx.example.com>", "");
+    let to_trunk = b.take_request("INVITE", TRUNK);
+    b.accept(&to_trunk, "psap", SDP);
+    let bob = Leg::of_caller(flow, &b.take_response("INVITE", OTHER, 200));
+    b.acknowledge(&bob, 1, "");
+    let again = from_alice(4000, 4);
+    b.register(again, "bob");
+    let extra = format!("Require: replaces\nReplaces: {}\n", replaces(&bob));
+    let identity = ("<sip:bob@pbx.example.com>;tag=n", "<sip:1001@pbx.example.com>");
+    b.request(again, ("INVITE", "sip:1001@pbx.example.com"), identity, ("newcomer", 1), (&extra, "no description"));
+    assert_eq!(b.take_response("INVITE", "198.51.100.77:4000", 200).status(), 488);
+    assert_eq!((outcomes(&b), b.core.counters().emergency_failed), (vec![Outcome::Routed], 0));
+    b.within(&bob, "BYE", 2, "", "");
+    hang_up(&mut b, TRUNK);
     b.finish();
 }
 

@@ -19,6 +19,7 @@ pub mod location;
 pub mod refusal;
 mod site;
 pub mod table;
+pub mod texts;
 
 pub use decision::{Class, Decision, Route, Situation, Source, decide, eligible_trunks, is_available};
 pub use dial_test::dial_test;

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 
-use super::{EmergencyCall, is_available, location};
+use super::{EmergencyCall, is_available, location, texts::Language};
 
 /// Why an emergency call ends without an answering point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Answer {
     pub body: String,
 }
 
-/// `domain`: the server's own, as warn-agent (RFC 3261 section 20.43).
-pub fn answer(failure: Failure, call: &EmergencyCall, domain: &str) -> Answer {
+/// `domain`: the server's own, as warn-agent (RFC 3261 section 20.43). `language`: the telephone's.
+pub fn answer(failure: Failure, call: &EmergencyCall, domain: &str, language: Language) -> Answer {
     let (status, phrase, cause) = match failure {
         // RFC 3261 section 21.4.4; not 404 (a misdial), 603 (ends other branches) or 503 (marks the server as failed).
         Failure::NotAvailable => {
@@ -33,22 +33,14 @@ pub fn answer(failure: Failure, call: &EmergencyCall, domain: &str) -> Answer {
         }
         Failure::NotConnected => (503, "Emergency Call Not Connected", "Q.850;cause=38;text=\"Network out of order\""),
     };
-    let number = if call.digits.is_empty() { "the emergency number" } else { call.digits.as_str() };
-    let text = match failure {
-        Failure::NotAvailable => format!(
-            "Emergency calls are not available from this phone. Use a mobile phone or another telephone to call {number}."
-        ),
-        Failure::NotConnected => format!(
-            "The emergency call could not be connected. Use a mobile phone or another telephone to call {number} now."
-        ),
-    };
+    let text = language.text(failure, &call.digits);
     Answer {
         status,
         phrase,
         headers: [
             ("Warning", warning(domain, &text)),
             ("Reason", cause.to_owned()),
-            ("Content-Language", "en".to_owned()),
+            ("Content-Language", language.tag.to_owned()),
         ],
         content_type: "text/plain;charset=UTF-8",
         body: text + "\r\n",
@@ -86,9 +78,22 @@ mod tests {
         EmergencyCall { digits: digits.to_owned(), urn: "urn:service:sos".to_owned(), dialled: "9911".to_owned() }
     }
 
+    fn english() -> Language {
+        Language::accepted(std::iter::empty())
+    }
+
+    #[test]
+    fn a_telephone_is_answered_in_its_language() {
+        let german = Language::accepted(["de-DE"].into_iter());
+        let answer = answer(Failure::NotAvailable, &call("112"), "pbx.example.com", german);
+        assert!(answer.body.starts_with("Notrufe sind von diesem Telefon nicht möglich."), "{}", answer.body);
+        assert!(answer.headers[0].1.starts_with("399 pbx.example.com \"Notrufe"), "{:?}", answer.headers);
+        assert_eq!(answer.headers[2], ("Content-Language", "de".to_owned()));
+    }
+
     #[test]
     fn a_refusal_says_what_to_do_instead() {
-        let answer = answer(Failure::NotAvailable, &call("911"), "pbx.example.com");
+        let answer = answer(Failure::NotAvailable, &call("911"), "pbx.example.com", english());
         let text =
             "Emergency calls are not available from this phone. Use a mobile phone or another telephone to call 911.";
         assert_eq!((answer.status, answer.phrase), (403, "Emergency Calls Not Available"));
@@ -100,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_failed_call_is_not_a_refused_one() {
-        let answer = answer(Failure::NotConnected, &call("112"), "pbx.example.com");
+        let answer = answer(Failure::NotConnected, &call("112"), "pbx.example.com", english());
         assert_eq!((answer.status, answer.phrase), (503, "Emergency Call Not Connected"));
         assert_eq!(answer.headers[1].1, "Q.850;cause=38;text=\"Network out of order\"");
         assert!(answer.body.ends_with("to call 112 now.\r\n"));

@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use prometheus_client::{
-    encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text},
+    encoding::{EncodeGaugeValue, EncodeMetric, MetricEncoder, NoLabelSet, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
 use crate::{
-    call::{TrunkView, quality_totals::QualityTotals},
-    policy::outside::LIMITS,
-    shell::core_task::Stats,
+    call::{Rejection, TrunkView, WorkerLoads, quality_totals::QualityTotals},
+    policy::{outside::LIMITS, stir::Verstat},
+    shell::{core_task::Stats, store::Numbers},
     types::{histogram::Histogram, reason::DropCounters},
 };
 
@@ -62,6 +62,12 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         "Calls outside denied at a limit of their user",
         Labelled { label: "limit", counts: denied },
     );
+    let verified = Verstat::ALL.map(Verstat::as_str).into_iter().zip(c.verifications).collect();
+    registry.register(
+        "calls_verified",
+        "Calls from trunks by what is known of the caller's number",
+        Labelled { label: "verstat", counts: verified },
+    );
     registry.register("users_barred", "Users barred from costly calls now", gauge(stats.barred));
     registry.register(
         "emergency_attempts",
@@ -74,10 +80,30 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         Distribution(vec![(None, c.emergency_setup.0.clone())]),
     );
     registry.register("emergency_active", "Emergency calls now", gauge(stats.emergency_calls));
+    let rejected = Rejection::ALL.into_iter().map(Rejection::label).zip(c.calls_rejected).collect();
+    let help = "Calls refused with 503 for want of something that there is at other times";
+    registry.register("calls_rejected", help, Labelled { label: "reason", counts: rejected });
+    add_loads(registry, &stats.loads);
     registry.register("calls_live", "Calls now", gauge(stats.calls));
     registry.register("subscriptions_live", "Subscriptions to events now", gauge(stats.subscriptions));
     registry.register("bindings_live", "Registered contacts now", gauge(stats.bindings));
     add_trunks(registry, &stats.trunks);
+}
+
+fn add_loads(registry: &mut Registry, loads: &WorkerLoads) {
+    let of_worker =
+        |(worker, permille): (usize, &u16)| (vec![("worker", worker.to_string())], ratio((*permille).into()));
+    let ratios = loads.busy_permille.iter().enumerate().map(of_worker).collect();
+    let help = "Share of the last second in which a media worker did not wait for packets";
+    registry.register("media_load_ratio", help, Gauges(ratios));
+    let help = "Load of the least loaded media worker from which on new calls are refused";
+    registry.register("media_load_max_ratio", help, ConstGauge::new(ratio(loads.max_permille)));
+    let help = "1: new calls are refused because the media workers are too busy";
+    registry.register("media_load_refusing", help, flag(loads.is_refusing));
+}
+
+fn ratio(permille: u32) -> f64 {
+    f64::from(permille) / 1_000.0
 }
 
 fn add_trunks(registry: &mut Registry, trunks: &[TrunkView]) {
@@ -132,10 +158,19 @@ fn add_process(registry: &mut Registry, admin: &Admin) {
     registry.register("connections_refused", "TCP and TLS connections closed at a limit", refused);
     registry.register("connections_live", "TCP and TLS connections now", gauge(admin.transports.connections()));
     registry.register("store_healthy", "1: the last write reached the disk in time", flag(admin.store.is_healthy()));
+    add_backlog(registry, admin.store.waiting(), admin.store.lost());
     registry.register("ready", "1: serving, not draining", flag(admin.is_ready.load(Ordering::Relaxed)));
     registry.register("emergency_available", "1: emergency calls can be made", flag(admin.emergency.available));
     let started = ConstGauge::new(saturated(admin.started.unix_s()));
     registry.register("process_start_time_seconds", "Start, in seconds since the Unix epoch", started);
+}
+
+fn add_backlog(registry: &mut Registry, waiting: Numbers, lost: Numbers) {
+    let kinds = |numbers: Numbers| [("bindings", numbers.bindings), ("cdrs", numbers.cdrs)];
+    let waiting = kinds(waiting).map(|(kind, number)| (vec![("kind", kind.to_owned())], saturated(number)));
+    registry.register("store_waiting", "Entries that wait for the disk", Gauges(waiting.to_vec()));
+    let help = "Entries lost because too many waited for the disk";
+    registry.register("store_lost", help, Labelled { label: "kind", counts: kinds(lost).to_vec() });
 }
 
 fn gauge(value: usize) -> ConstGauge<i64> {
@@ -152,9 +187,9 @@ fn flag(is_set: bool) -> ConstGauge<i64> {
 
 /// One gauge per set of labels.
 #[derive(Debug)]
-struct Gauges(Vec<(Vec<(&'static str, String)>, i64)>);
+struct Gauges<N>(Vec<(Vec<(&'static str, String)>, N)>);
 
-impl EncodeMetric for Gauges {
+impl<N: EncodeGaugeValue + Copy> EncodeMetric for Gauges<N> {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
         for (labels, value) in &self.0 {
             ConstGauge::new(*value).encode(encoder.encode_family(labels)?)?;

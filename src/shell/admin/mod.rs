@@ -31,20 +31,20 @@ use tokio::{
 };
 
 use crate::{
-    call::{InspectionRefusal, SyncRefusal, TestCall, TestRefusal},
+    call::{InspectionRefusal, SyncRefusal, TestCall, TestRefusal, WorkerLoads},
     config::{self, Config, TrunkLocation},
     policy::emergency::{self, Site},
     sip::registrar::Binding,
     types::{
         Instant,
-        limits::{ADMIN_CDRS_MAX, RESYNC_ANSWER_S_MAX},
+        limits::{ADMIN_CDRS_MAX, CALLS_MAX, RESYNC_ANSWER_S_MAX},
     },
 };
 
 use super::{
     calendar,
     clock::Clock,
-    core_task::{Query, ToCore},
+    core_task::{Query, Stats, ToCore},
     media_io::MediaCounters,
     notifier::Notifier,
     sandbox::{Measure, Missing},
@@ -227,18 +227,55 @@ async fn ask_within<T>(
 struct Health {
     core: bool,
     store: bool,
+    /// Call detail records that wait for the disk, and those that were lost because too many waited.
+    cdrs_waiting: u64,
+    cdrs_lost: u64,
+    /// Every media worker answers.
+    media: bool,
     /// By measure: whether it is in force. One that is not makes nobody unhealthy: the operator has allowed it.
     sandbox: BTreeMap<&'static str, bool>,
+    /// `null`: the core does not answer. That new calls are refused makes nobody unhealthy: those there are go on.
+    capacity: Option<CapacityView>,
+}
+
+/// How full the server is.
+#[derive(Debug, Serialize)]
+struct CapacityView {
+    calls: usize,
+    calls_max: usize,
+    /// Of each media worker.
+    media_load_percent: Vec<f64>,
+    media_load_max_percent: f64,
+    /// New calls are refused because of that load.
+    refusing: bool,
+}
+
+impl CapacityView {
+    fn new(stats: &Stats) -> Self {
+        let WorkerLoads { busy_permille, max_permille, is_refusing } = &stats.loads;
+        Self {
+            calls: stats.calls,
+            calls_max: CALLS_MAX,
+            media_load_percent: busy_permille.iter().map(|permille| f64::from(*permille) / 10.0).collect(),
+            media_load_max_percent: f64::from(*max_permille) / 10.0,
+            refusing: *is_refusing,
+        }
+    }
 }
 
 async fn health(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
     let is_in_force = |measure: Measure| admin.missing.iter().all(|missing| missing.measure != measure);
+    let stats = ask(&admin, Query::Stats).await.ok();
     let health = Health {
-        core: ask(&admin, Query::Stats).await.is_ok(),
+        core: stats.is_some(),
         store: admin.store.is_healthy(),
+        cdrs_waiting: admin.store.waiting().cdrs,
+        cdrs_lost: admin.store.lost().cdrs,
+        media: admin.media.are_alive(),
         sandbox: Measure::ALL.into_iter().map(|measure| (measure.label(), is_in_force(measure))).collect(),
+        capacity: stats.as_ref().map(CapacityView::new),
     };
-    (status(health.core && health.store), Json(health))
+    (status(health.core && health.store && health.media), Json(health))
 }
 
 #[derive(Debug, Serialize)]
@@ -501,7 +538,6 @@ mod tests {
     use crate::{
         call::{RegistrationView, TrunkView},
         shell::{
-            core_task::Stats,
             media_io::MediaPlane,
             store::{Role, Store},
             transport::Listeners,
@@ -733,12 +769,14 @@ mod tests {
             counters.emergency_setup.0.observe(1.5);
             counters.emergency_setup.0.observe(40.0);
             counters.emergency_notify_failures = 3;
+            counters.calls_rejected = [0, 1, 2, 3];
             let registration = Some(RegistrationView { state: "registered", at_ms: Some(1), status: None });
             let trunk =
                 TrunkView { name: "carrier".to_owned(), state: "up", registration, servers: Vec::new(), calls: 2 };
             let stats = Stats {
                 counters,
                 calls: 3,
+                open_calls: 3,
                 bindings: 2,
                 subscriptions: 1,
                 trunks: vec![trunk],
@@ -746,6 +784,7 @@ mod tests {
                 open_registrations: 0,
                 emergency_calls: 1,
                 urgent_calls: 1,
+                loads: WorkerLoads { busy_permille: vec![0, 312], max_permille: 800, is_refusing: true },
             };
             reply.send(stats).unwrap();
         };
@@ -760,6 +799,7 @@ mod tests {
             "ringdown_trunk_calls_live{trunk=\"carrier\"} 2",
             "ringdown_users_barred 1",
             "ringdown_calls_denied_total{limit=\"costly_calls_per_day\"} 0",
+            "ringdown_calls_verified_total{verstat=\"TN-Validation-Failed\"} 0",
             "ringdown_subscriptions_live 1",
             "ringdown_dropped_total{reason=\"sip_malformed\"} 1",
             "ringdown_emergency_available 0",
@@ -773,6 +813,13 @@ mod tests {
             "ringdown_emergency_setup_seconds_sum 41.5",
             "ringdown_emergency_notify_failures_total 3",
             "ringdown_store_healthy 1",
+            "ringdown_calls_rejected_total{reason=\"calls\"} 1",
+            "ringdown_calls_rejected_total{reason=\"media_load\"} 2",
+            "ringdown_calls_rejected_total{reason=\"media_ports\"} 3",
+            "ringdown_media_load_ratio{worker=\"0\"} 0.0",
+            "ringdown_media_load_ratio{worker=\"1\"} 0.312",
+            "ringdown_media_load_max_ratio 0.8",
+            "ringdown_media_load_refusing 1",
             "ringdown_leg_mos_bucket{le=\"4.03\",direction=\"received\"} 0",
             "ringdown_leg_mos_bucket{le=\"4.34\",direction=\"received\"} 1",
             "ringdown_leg_mos_count{direction=\"sent\"} 0",
@@ -805,6 +852,7 @@ mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: None,
             b: None,
         };

@@ -88,7 +88,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 64] = [
+const HEADER: [&str; 66] = [
     "id",
     "caller",
     "callee",
@@ -151,6 +151,8 @@ const HEADER: [&str; 64] = [
     "b_silences",
     "b_silent_ms",
     "b_silence_cause",
+    "verstat",
+    "attest",
     "a_rating",
     "b_rating",
 ];
@@ -176,6 +178,8 @@ struct Row<'a> {
     transferred_by: Option<&'a str>,
     a_quality: QualityColumns<'a>,
     b_quality: QualityColumns<'a>,
+    verstat: Option<&'a str>,
+    attest: Option<&'a str>,
     a_rating: Option<u8>,
     b_rating: Option<u8>,
 }
@@ -213,6 +217,8 @@ impl<'a> Row<'a> {
             transferred_by: cdr.transferred_by.as_deref(),
             a_quality: quality_columns(cdr.a.as_ref()),
             b_quality: quality_columns(cdr.b.as_ref()),
+            verstat: cdr.verification.as_ref().map(|verification| verification.verstat.as_str()),
+            attest: cdr.verification.as_ref().and_then(|verification| verification.attest.as_deref()),
             a_rating: cdr.a.as_ref().and_then(|leg| leg.rating),
             b_rating: cdr.b.as_ref().and_then(|leg| leg.rating),
         }
@@ -278,6 +284,7 @@ mod tests {
             emergency: false,
             transferred_by: Some("bob".to_owned()),
             trunk: None,
+            verification: None,
             a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
             b: Some(LegRecord {
                 codec: Some("PCMU".to_owned()),

@@ -25,11 +25,13 @@ use super::{
 mod audit;
 mod cdr;
 mod check;
+mod completions;
 mod dial_test;
 mod emergency;
 mod forwarding;
 mod init;
 mod keys;
+mod manual;
 mod place;
 mod privacy;
 mod prove;
@@ -94,6 +96,10 @@ enum Command {
     /// Look into a running server during and after calls and show, claim by claim, that it keeps no audio. Exit 0 if every
     /// claim is shown, 69 if one cannot be shown here (some need root), 70 if one fails.
     Prove(prove::Options),
+    /// Write the manual pages, one for each command, into a folder.
+    Man(manual::Options),
+    /// Print what a shell needs to complete the command line.
+    Completions(completions::Options),
     /// Show the version.
     Version,
 }
@@ -136,6 +142,8 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::RouteTest(options) => route_test::run(config, &options),
         Command::Selftest => selftest::run(),
         Command::Prove(options) => prove::run(&options),
+        Command::Man(options) => manual::run(&options),
+        Command::Completions(options) => completions::run(&options),
         Command::Version => {
             print(concat!("ringdown ", env!("CARGO_PKG_VERSION"), "\n"));
             Ok(())

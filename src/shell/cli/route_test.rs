@@ -17,11 +17,15 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[group(id = "caller", required = true, multiple = false, args = ["from", "trunk"])]
 pub(super) struct Options {
     /// Name or extension of the user who calls.
     #[arg(long, value_name = "USER")]
-    from: String,
-    /// What is dialled: a number, a name or a SIP URI.
+    from: Option<String>,
+    /// Name of the trunk that brings the call.
+    #[arg(long, value_name = "NAME")]
+    trunk: Option<String>,
+    /// What is dialled, or what the trunk asks for: a number, a name or a SIP URI.
     number: String,
 }
 
@@ -29,18 +33,60 @@ pub(super) fn run(config_file: &Path, options: &Options) -> Result<(), Failure> 
     let settings = super::load(config_file)?;
     let config = &settings.config;
     let (directory, _) = run::load_directory(&mut run::open_store(config)?, config)?;
-    let user = directory
-        .by_dialled(&options.from)
-        .ok_or_else(|| Failure::Usage(format!("there is no user `{}`.", options.from)))?;
-    super::print(&explain(&options.number, user, config, &directory));
+    let explained = match (&options.from, &options.trunk) {
+        (_, Some(name)) => {
+            let trunk = config.trunks.iter().position(|trunk| trunk.name == *name);
+            let trunk = trunk.ok_or_else(|| Failure::Usage(format!("there is no trunk `{name}`.")))?;
+            explain_inbound(&options.number, trunk, config, &directory)
+        }
+        (from, None) => {
+            let from = from.as_deref().unwrap_or_default();
+            let user = directory.by_dialled(from);
+            let user = user.ok_or_else(|| Failure::Usage(format!("there is no user `{from}`.")))?;
+            explain(&options.number, user, config, &directory)
+        }
+    };
+    super::print(&explained);
     Ok(())
+}
+
+fn site(config: &Config) -> Site {
+    let listening = [&config.sip.udp, &config.sip.tcp, &config.sip.tls].into_iter().flatten();
+    let own: Vec<_> = listening.map(|address| address.ip()).chain(config.media.addresses.iter().copied()).collect();
+    Site::new(config, &own)
+}
+
+/// As [`explain`], of a call that a trunk brings.
+fn explain_inbound(called: &str, source: usize, config: &Config, directory: &Directory) -> String {
+    let site = site(config);
+    let mut steps = Steps(String::new());
+    match emergency::classify(called, &site) {
+        Dialled::Emergency(call) | Dialled::Test(call) => {
+            let what = "which no trunk's call ever reaches";
+            steps.add(format_args!("{} is an emergency number or one for tests, {what}", call.dialled));
+            steps.add(format_args!("the call is answered 404"));
+        }
+        Dialled::Ordinary(ordinary) => {
+            match routing::mapped(ordinary.dialled(), config) {
+                Some((number, entry, numbers)) => {
+                    let (kind, name) = entry.to.parts();
+                    let map = format_args!("[inbound.{}] leaves {numbers} to the {kind} {name:?}", entry.name);
+                    steps.add(format_args!("of {number}, {map}"));
+                }
+                None => steps.add(format_args!("{} is not in the inbound map", ordinary.dialled())),
+            }
+            match routing::route(&ordinary, true, config, directory) {
+                Target::Onward { trunk, number } => steps.onward(&number, Some(source), trunk, config, &site),
+                target => steps.inside(&target, config),
+            }
+        }
+    }
+    steps.0
 }
 
 /// The steps, one a line, the last of them the outcome.
 fn explain(dialled: &str, user: &User, config: &Config, directory: &Directory) -> String {
-    let listening = [&config.sip.udp, &config.sip.tcp, &config.sip.tls].into_iter().flatten();
-    let own: Vec<_> = listening.map(|address| address.ip()).chain(config.media.addresses.iter().copied()).collect();
-    let site = Site::new(config, &own);
+    let site = site(config);
     let mut steps = Steps(String::new());
     match emergency::classify(dialled, &site) {
         Dialled::Emergency(call) => steps.emergency(Class::Emergency, &call, user, config),
@@ -58,13 +104,9 @@ fn explain(dialled: &str, user: &User, config: &Config, directory: &Directory) -
                 OrdinaryKind::Invalid => steps.add(format_args!("{dialled} is no address that can be called")),
             }
             match routing::route(&ordinary, false, config, directory) {
-                Target::User(callee) => steps.user(&callee),
-                Target::Group(index) => {
-                    let group = &config.groups[index];
-                    steps.add(format_args!("it is the ring group {:?} of {}", group.name, group.members.join(", ")));
-                }
                 Target::Outside(number) => steps.outside(&number, user, config, &site),
-                Target::Refuse(status, reason) => steps.add(format_args!("the call is answered {status} {reason}")),
+                Target::Onward { trunk, number } => steps.onward(&number, None, trunk, config, &site),
+                target => steps.inside(&target, config),
             }
         }
     }
@@ -101,6 +143,32 @@ impl Steps {
             Decision::Challenge | Decision::Loop | Decision::NoTest => {
                 self.add(format_args!("the call is answered 404"));
             }
+        }
+    }
+
+    /// A target that no trunk is needed for.
+    fn inside(&mut self, target: &Target, config: &Config) {
+        match target {
+            Target::User(callee) => self.user(callee),
+            Target::Group(index) => {
+                let group = &config.groups[*index];
+                self.add(format_args!("it is the ring group {:?} of {}", group.name, group.members.join(", ")));
+            }
+            Target::Refuse(status, reason) => self.add(format_args!("the call is answered {status} {reason}")),
+            Target::Outside(_) | Target::Onward { .. } => {}
+        }
+    }
+
+    /// As with nothing of any limit used. `source`: the trunk that brings the call.
+    fn onward(&mut self, number: &str, source: Option<usize>, trunk: usize, config: &Config, site: &Site) {
+        let (parties, mut add) = ((config, site.region()), |step: std::fmt::Arguments<'_>| self.add(step));
+        match outside::onward(number, source, trunk, Used::default(), parties, &mut add) {
+            Ok(()) => {
+                let trunk = &config.trunks[trunk];
+                let sent = number::written(number, trunk.number_form, site.region());
+                self.add(format_args!("the trunk {:?} is sent {sent}", trunk.name));
+            }
+            Err((status, reason)) => self.add(format_args!("the call is answered {status} {reason}")),
         }
     }
 
@@ -158,9 +226,18 @@ mod tests {
         numbers = ["+12025550100"]
         number_form = "national"
         rates = { "+1" = "0.01", "+44" = "0.03" }
+        [trunk.branch]
+        host = "branch.example"
+        pstn = false
+        [inbound.branch]
+        numbers = ["+12025551*"]
+        to = "trunk:branch"
+        [inbound.alice]
+        numbers = ["+12025551234"]
+        to = "user:alice"
     "#;
 
-    fn explained(dialled: &str) -> String {
+    fn world() -> (Config, Directory) {
         let config = parse(CONFIG).unwrap_or_else(|p| panic!("{p:#?}")).0;
         let user = |name: &str, extension: &str, always: Option<&str>| User {
             name: name.to_owned(),
@@ -171,8 +248,38 @@ mod tests {
             place: Place::default(),
         };
         let directory = Directory::new([user("alice", "1001", None), user("bob", "1002", Some("1001"))]);
-        let alice = directory.by_name("alice").unwrap();
-        explain(dialled, alice, &config, &directory)
+        (config, directory)
+    }
+
+    fn explained(dialled: &str) -> String {
+        let (config, directory) = world();
+        explain(dialled, directory.by_name("alice").unwrap(), &config, &directory)
+    }
+
+    #[test]
+    fn each_kind_of_call_from_a_trunk_is_explained_to_its_end() {
+        let (config, directory) = world();
+        for (source, called, step, last) in [
+            (0, "911", "911 is an emergency number", "the call is answered 404"),
+            (
+                0,
+                "2025551000",
+                "of +12025551000, [inbound.branch] leaves +12025551* to the trunk \"branch\"",
+                "the trunk \"branch\" is sent +12025551000",
+            ),
+            (1, "+12025551000", "it came from the trunk \"branch\"", "the call is answered 482 Loop Detected"),
+            (
+                0,
+                "+12025551234",
+                "of +12025551234, [inbound.alice] leaves +12025551234 to the user \"alice\"",
+                "the user's devices ring",
+            ),
+            (0, "1001", "1001 is not in the inbound map", "the call is answered 404 No Such Direct Line"),
+        ] {
+            let steps = explain_inbound(called, source, &config, &directory);
+            assert!(steps.contains(step), "{called}: {steps}");
+            assert_eq!(steps.lines().last(), Some(last), "{called}: {steps}");
+        }
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) fn runtime(threads: NonZero<usize>) -> Result<Runtime, Failure> {
 async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure> {
     let mut end = End::listen()?;
     let mut hang_up = listen(SignalKind::hangup())?;
+    // Sent to whoever writes beyond a limit of file sizes. Caught, the write fails, as on a full disk, and ends no call.
+    let _file_limit = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let mut server = Server::start(settings, missing).await?;
     announce(&server.facts);
     server.set_ready();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::pulse::Pulse;
 use crate::{
     media::Worker,
     types::{DropReason, reason::DropCounters},
@@ -16,6 +17,7 @@ pub(super) struct Published {
     packets_relayed: AtomicU64,
     legs: AtomicU64,
     cpu_ns: AtomicU64,
+    pub(super) pulse: Pulse,
 }
 
 /// All workers' totals since start.

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{
     counters::Published,
     icmp,
+    load::LoadMeter,
     wake::{Ready, Wake},
 };
 use crate::{
@@ -53,6 +54,7 @@ const WAKE_TOKEN: u64 = u64::MAX;
 /// Everything one worker thread owns.
 pub(super) struct Backend {
     clock: Clock,
+    number: u16,
     worker: Worker,
     sockets: Sockets,
     commands: Consumer<Command>,
@@ -61,6 +63,7 @@ pub(super) struct Backend {
     published: Arc<Published>,
     /// When to publish; `None`: nothing has changed.
     publish_at: Option<Instant>,
+    load: LoadMeter,
     round: Round,
 }
 
@@ -102,6 +105,7 @@ impl Backend {
         epoll::add(&sockets.epoll, &wake, epoll::EventData::new_u64(WAKE_TOKEN), epoll::EventFlags::IN)?;
         Ok(Self {
             clock,
+            number: worker,
             worker: Worker::new(worker, slots),
             sockets,
             commands,
@@ -109,6 +113,7 @@ impl Backend {
             events: Events { ring: events, ready, backlog: VecDeque::new() },
             published,
             publish_at: None,
+            load: LoadMeter::default(),
             round: Round {
                 buffers: Zeroizing::new(vec![[0; PACKET_BYTES_MAX]; ROUND_EVENTS_MAX]),
                 received: Vec::with_capacity(ROUND_EVENTS_MAX),
@@ -130,6 +135,7 @@ impl Backend {
             if !ready.is_empty() {
                 is_due |= self.publish_at.is_none();
                 self.publish_at.get_or_insert(now + PUBLISH_INTERVAL);
+                self.load.begin(now);
             }
             if self.take_commands(now, &ready) {
                 wake_at = self.perform_outputs(now);
@@ -142,6 +148,7 @@ impl Backend {
                 self.worker.handle_input(now, Input::Timeout);
                 wake_at = self.perform_outputs(now);
             }
+            self.load.add(self.clock.now().since(now));
         }
     }
 
@@ -150,6 +157,7 @@ impl Backend {
     fn take_commands(&mut self, now: Instant, ready: &[epoll::Event]) -> bool {
         if ready.iter().any(|event| event.data.u64() == WAKE_TOKEN) {
             self.wake.clear();
+            self.published.pulse.answer();
         }
         let mut is_any = false;
         while let Ok(command) = self.commands.pop() {
@@ -216,8 +224,13 @@ impl Backend {
             self.published.publish(&self.worker);
             self.publish_at = None;
         }
+        // A core that takes no events is told only what it must not miss.
+        let can_tell = self.events.backlog.is_empty();
+        if let Some(busy_permille) = self.load.measure(now, can_tell) {
+            self.events.backlog.push_back(Event::Load { worker: self.number, busy_permille });
+        }
         let backlog_at = (!self.events.hand_over()).then(|| now + BACKLOG_INTERVAL);
-        [worker_at, self.publish_at, backlog_at].into_iter().flatten().min()
+        [worker_at, self.publish_at, self.load.due_at(), backlog_at].into_iter().flatten().min()
     }
 }
 

@@ -20,6 +20,8 @@ use tracing::error;
 mod counters;
 mod epoll;
 mod icmp;
+mod load;
+mod pulse;
 mod wake;
 
 pub use counters::Totals;
@@ -130,6 +132,12 @@ impl MediaPlane {
         }
     }
 
+    /// Asks every worker whether it still turns. Returns those that have not answered since they were asked before.
+    pub fn ask_pulse(&self) -> Vec<u16> {
+        let late = self.threads.iter().zip(0..).filter(|(thread, _)| !thread.ask_pulse());
+        late.map(|(_, worker)| worker).collect()
+    }
+
     /// What could not be taken from the threads: each measure once.
     pub fn missing(&self) -> Vec<Missing> {
         let mut missing: Vec<_> = self.threads.iter().flat_map(|thread| thread.missing.clone()).collect();
@@ -149,6 +157,11 @@ impl MediaPlane {
 }
 
 impl MediaCounters {
+    /// Every worker answered when it was last asked ([`MediaPlane::ask_pulse`]).
+    pub fn are_alive(&self) -> bool {
+        self.0.iter().all(|published| !published.pulse.is_late())
+    }
+
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for published in &*self.0 {
@@ -195,6 +208,12 @@ impl Thread {
         if std::mem::take(&mut self.is_to_wake) {
             self.wake.wake();
         }
+    }
+
+    fn ask_pulse(&self) -> bool {
+        let has_answered = self.published.pulse.ask();
+        self.wake.wake();
+        has_answered
     }
 
     fn waiting(&self) -> usize {
@@ -348,10 +367,40 @@ mod tests {
         }
     }
 
+    /// The next event of a leg.
     async fn event(plane: &mut MediaPlane) -> Event {
         plane.wake();
-        let next = tokio::time::timeout(Duration::from_secs(5), plane.next_event());
-        next.await.expect("an event within five seconds").expect("workers run")
+        let next = async {
+            loop {
+                let event = plane.next_event().await.expect("workers run");
+                if event.leg().is_some() {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), next).await.expect("an event within five seconds")
+    }
+
+    /// Goal: a worker that has much to do says so, and when it has nothing to do any more says that and then is silent.
+    #[tokio::test]
+    async fn a_busy_worker_tells_its_load_and_its_end() {
+        let mut call = Call::start();
+        call.carries(0, 1, 1);
+        let port = call.ports.rtp_port(call.legs[0]);
+        let mut told = async |is_wanted: fn(u16) -> bool, packets: usize| {
+            for _ in 0..200 {
+                (0..packets).for_each(|_| call.devices[0].speak(port, &[7; 160]));
+                let next = tokio::time::timeout(Duration::from_millis(50), call.plane.next_event());
+                if let Ok(Some(Event::Load { worker: 0, busy_permille })) = next.await
+                    && is_wanted(busy_permille)
+                {
+                    return;
+                }
+            }
+            panic!("not within ten seconds");
+        };
+        told(|busy| busy > 0, 200).await;
+        told(|busy| busy == 0, 0).await;
     }
 
     #[tokio::test]

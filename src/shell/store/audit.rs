@@ -25,6 +25,9 @@ pub struct AuditEntry {
 impl Store {
     /// Adds entries; the oldest make room at the maximum.
     pub fn record(&mut self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for AuditEntry { time_ms, actor, action, subject, outcome } in entries {
             transaction

@@ -14,8 +14,11 @@ use crate::types::limits::USER_NAME_CHARS_MAX;
 
 mod account;
 mod audit;
+mod backlog;
 mod erasure;
 pub mod personal;
+#[cfg(test)]
+mod power_cut;
 mod seal;
 mod sqlite;
 pub mod thread;
@@ -23,6 +26,7 @@ mod tokens;
 
 pub use account::{Account, is_plain_name};
 pub use audit::AuditEntry;
+pub use backlog::Numbers;
 pub use erasure::{Erased, Expired, Person};
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
@@ -208,6 +212,7 @@ pub(super) mod tests {
             emergency: false,
             transferred_by: None,
             trunk: None,
+            verification: None,
             a: None,
             b: None,
         }

@@ -200,6 +200,7 @@ pub const TABLES: &[Table] = &[
             column("emergency", "whether it was an emergency call", "duties of law", Records, READERS, Stays),
             column("transferred_by", "user who connected it", EVIDENCE, Records, READERS, Replaced),
             column("trunk", "which carrier", "bills", Records, READERS, Stays),
+            column("verification", "what a signature said of the caller's number", "fraud", Records, READERS, Stays),
             column("a", "the caller's leg, below", QUALITY, Records, READERS, Stays),
             column("b", "the other leg, below", QUALITY, Records, READERS, Stays),
         ],

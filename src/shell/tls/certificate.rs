@@ -8,7 +8,10 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 use crate::{
     shell::calendar,
     types::{Instant, certificate::SubjectNames, limits::CERTIFICATE_NAMES_MAX},
-    wire::sip::Uri,
+    wire::{
+        passport::{Authority, Certificate},
+        sip::Uri,
+    },
 };
 
 /// The end of its validity; `None` if it cannot be read.
@@ -41,6 +44,23 @@ pub fn names_of(certificate: &CertificateDer<'_>) -> Option<SubjectNames> {
     }
     Some(names)
 }
+
+/// What it says of the numbers that it may sign for (RFC 8226). `None`: nothing, or its key is not one of P-256.
+pub fn signing(certificate: &CertificateDer<'_>) -> Option<Certificate> {
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    let list = parsed.extensions().iter().find(|extension| extension.oid.to_id_string() == TN_AUTH_LIST)?;
+    let ends_at_s = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let key = parsed.public_key();
+    let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
+    let is_p256 = key.algorithm.algorithm.to_id_string() == EC_PUBLIC_KEY && curve.to_id_string() == P256;
+    let key = key.subject_public_key.data.as_ref().try_into().ok().filter(|_| is_p256)?;
+    Some(Certificate { key, authority: Authority::from_der(list.value)?, ends_at_s })
+}
+
+/// RFC 8226 section 9, RFC 5480 sections 2.1.1 and 2.1.1.1.
+const TN_AUTH_LIST: &str = "1.3.6.1.5.5.7.1.26";
+const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+const P256: &str = "1.2.840.10045.3.1.7";
 
 /// Whether an alternative name is the SIP URI of this domain (RFC 5922 section 7.1).
 pub(super) fn names_domain(certificate: &CertificateDer<'_>, domain: &str) -> bool {

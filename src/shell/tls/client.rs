@@ -103,6 +103,11 @@ pub fn web_client(is_needed: bool) -> Arc<ClientConfig> {
     if is_needed {
         add_native_roots(&mut roots);
     }
+    web_client_of(roots)
+}
+
+/// As [`web_client`]: one of these must vouch.
+pub fn web_client_of(roots: RootCertStore) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for TLS 1.2 and 1.3")

@@ -14,7 +14,7 @@ use crate::{
     call::Input,
     shell::core_task::ToCore,
     types::{ConnectionId, Flow, Transport, limits::SIP_MESSAGE_BYTES_MAX},
-    wire::{sip::frame, stun},
+    wire::sip::frame,
 };
 
 use super::{FlowGone, Shared};
@@ -35,11 +35,6 @@ pub(super) async fn receive(shared: Arc<Shared>, index: usize) {
         let message = match received {
             Ok((len, _)) if frame::is_keep_alive(&buffer[..len]) => continue,
             Ok((len, remote)) => {
-                if let Some(answer) = stun::answer(&buffer[..len], remote) {
-                    // A keep-alive that is lost is sent again.
-                    let _ = sendto(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &remote);
-                    continue;
-                }
                 let flow = Flow { transport: Transport::Udp, local: *local, remote, connection: ConnectionId::NONE };
                 let bytes = Bytes::copy_from_slice(&buffer[..len]);
                 // It may hold keys, and the next datagram may be shorter.

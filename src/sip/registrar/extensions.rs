@@ -1,6 +1,6 @@
 //! How a REGISTER came, and which extensions it takes part in: flows (RFC 5626), Path (RFC 3327), GRUU (RFC 5627).
 //!
-//! Service-Route (RFC 3608) is never sent: a device sends everything to where it registered, and its proxies, if it has
+//! Service-Route (RFC 3608), which trunks may tell this server, is never sent to devices: a device sends everything to where it registered, and its proxies, if it has
 //! any, find us without being told.
 
 use crate::{

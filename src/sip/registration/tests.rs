@@ -336,3 +336,26 @@ impl Bench {
         self.now = self.now + seconds(301);
     }
 }
+
+#[test]
+fn the_service_route_is_the_one_of_the_last_answer_and_taken_whole_or_not_at_all() {
+    let long = format!("Service-Route: <sip:{}.example;lr>\n", "a".repeat(ROUTES_BYTES_MAX));
+    let mut b = Bench::new(|_| {});
+    for (headers, expected) in [
+        ("", &[][..]),
+        ("Service-Route: <sip:p1.example;lr>, <sip:p2.example;lr>\n", &["<sip:p1.example;lr>", "<sip:p2.example;lr>"]),
+        (
+            "Service-Route: <sip:p1.example;lr>\nService-Route: <sip:p2.example;lr>;x\n",
+            &["<sip:p1.example;lr>", "<sip:p2.example;lr>;x"],
+        ),
+        ("Service-Route: <sip:p1.example;lr>, nobody\n", &[]),
+        (&"Service-Route: <sip:p.example;lr>\n".repeat(ROUTES_MAX), &["<sip:p.example;lr>"; ROUTES_MAX]),
+        (&"Service-Route: <sip:p.example;lr>\n".repeat(ROUTES_MAX + 1), &[]),
+        (&long, &[]),
+    ] {
+        b.take();
+        b.answer(200, &format!("Expires: 60\n{headers}"));
+        assert_eq!(b.machine.service_route(), expected, "{headers}");
+        b.wait();
+    }
+}

@@ -164,10 +164,15 @@ impl Message {
 
     /// A header the server has no [`Name`] for, by case-insensitive text. A compact form on the wire matches its long name.
     pub fn header_text(&self, name: &str) -> Option<&str> {
-        let wanted = expand_compact(name);
-        self.all()
-            .find(|(written, known, _)| *known == Name::Other && expand_compact(written).eq_ignore_ascii_case(wanted))
-            .map(|(_, _, value)| value)
+        self.lines_text(name).next()
+    }
+
+    /// As [`Message::header_text`], every line.
+    pub fn lines_text(&self, name: &str) -> impl Iterator<Item = &str> {
+        let wanted = expand_compact(name).to_owned();
+        let is_it = move |written: &str| expand_compact(written).eq_ignore_ascii_case(&wanted);
+        let lines = self.all().filter(move |(written, known, _)| *known == Name::Other && is_it(written));
+        lines.map(|(_, _, value)| value)
     }
 
     /// The topmost Via.

@@ -120,6 +120,7 @@ pub enum Name {
     RetryAfter,
     Route,
     Server,
+    ServiceRoute,
     SessionExpires,
     Subject,
     SubscriptionState,
@@ -182,7 +183,7 @@ static SLOTS: [u8; SLOTS_LEN] = {
 };
 
 /// Every name and compact form, as RFCs write them, which is how most senders do: the comparison then ends at once.
-static NAMES: [(&[u8], Name); 72] = [
+static NAMES: [(&[u8], Name); 73] = [
     (b"Accept", Name::Accept),
     (b"Alert-Info", Name::AlertInfo),
     (b"Allow", Name::Allow),
@@ -240,6 +241,7 @@ static NAMES: [(&[u8], Name); 72] = [
     (b"Retry-After", Name::RetryAfter),
     (b"Route", Name::Route),
     (b"Server", Name::Server),
+    (b"Service-Route", Name::ServiceRoute),
     (b"Session-Expires", Name::SessionExpires),
     (b"x", Name::SessionExpires),
     (b"Subject", Name::Subject),

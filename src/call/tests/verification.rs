@@ -1,0 +1,295 @@
+//! Signed callers' numbers, message by message: what waits for a certificate, what telephones are told, what is signed.
+
+use super::{
+    bench::{BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp},
+    from_alice, from_stream, invite,
+};
+use crate::{
+    call::{CertificateReply, Input},
+    types::{Duration, Flow},
+    wire::{
+        passport::{
+            Attestation, Authority, Certificate, Passport, Signer,
+            testing::{claims, signer},
+        },
+        sip::{Message, Name},
+    },
+};
+
+const URL: &str = "https://certificates.example.com/shaken.pem";
+const CALLER: &str = "14155550123";
+const BOBS: &str = "12025551002";
+const BOBS_URI: &str = "sip:+12025551002@pbx.example.com";
+/// Of the bench's clock at its start.
+const NOW_S: u64 = 1_700_000_000;
+
+fn bench(keys: &str) -> Bench {
+    Bench::with(&format!("{CONFIG}[stir]\nanchors = \"unused.pem\"\n{keys}"))
+}
+
+fn identity(signer: &Signer, orig: &str, dest: &str, iat: u64) -> String {
+    format!("Identity: {}\n", signer.sign(&claims(orig, dest, iat)).unwrap())
+}
+
+/// An INVITE of the trunk to Bob with these headers.
+fn trunk_calls(b: &mut Bench, call_id: &str, extra: &str) -> String {
+    let from = format!("<sip:+{CALLER}@203.0.113.5>;tag={call_id}");
+    let to = format!("<{BOBS_URI}>");
+    b.request(udp(TRUNK), ("INVITE", BOBS_URI), (&from, &to), (call_id, 1), (extra, SDP))
+}
+
+fn certificate_of(signer: &Signer) -> CertificateReply {
+    let authority = Authority::from_der(&[0x30, 8, 0xA0, 6, 0x16, 4, b'7', b'0', b'9', b'J']).unwrap();
+    let certificate = Box::new(Certificate { key: signer.public_key(), authority, ends_at_s: NOW_S + 1_000_000 });
+    CertificateReply::Found { certificate, ttl: Duration::from_secs(3_600) }
+}
+
+fn arrives(b: &mut Bench, reply: CertificateReply) {
+    let (query, place) = b.fetched.pop().expect("a certificate was asked for");
+    assert_eq!(
+        (place.host.as_str(), place.port, place.path.as_str()),
+        ("certificates.example.com", 443, "/shaken.pem")
+    );
+    b.input(Input::Certificate { query, reply });
+}
+
+/// What Bob's telephone is told of the caller: every P-Asserted-Identity. The call ends.
+fn told(b: &mut Bench) -> Vec<String> {
+    let sent = b.take_request("INVITE", BOB);
+    let told = sent.1.lines(Name::PAssertedIdentity).map(str::to_owned).collect();
+    b.answer(&sent, 486, "bob", "", "");
+    let other = b.take_request("INVITE", BOB_TOO);
+    b.answer(&other, 486, "too", "", "");
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 486);
+    told
+}
+
+fn verstat(b: &mut Bench) -> String {
+    let told = told(b);
+    let [_, verified] = told.as_slice() else { panic!("{told:?}") };
+    let verstat = verified.strip_prefix("<tel:+14155550123;verstat=").and_then(|v| v.strip_suffix('>'));
+    verstat.unwrap_or_else(|| panic!("{verified}")).to_owned()
+}
+
+/// `verstat attest: reason` of the last record.
+fn recorded(b: &Bench) -> String {
+    let record = b.cdrs.last().unwrap().verification.as_ref().unwrap();
+    format!("{} {}: {}", record.verstat, record.attest.as_deref().unwrap_or("-"), record.reason)
+}
+
+#[test]
+fn a_signed_call_waits_for_the_certificate_once_and_the_telephone_is_told() {
+    let (mut b, key) = (bench(""), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    assert!(b.find_request("INVITE", BOB).is_none(), "it waits");
+    b.pass(400);
+    arrives(&mut b, certificate_of(&key));
+    let told = told(&mut b);
+    assert!(told[0].starts_with("<sip:+14155550123@"), "{told:?}");
+    assert_eq!(told[1], "<tel:+14155550123;verstat=TN-Validation-Passed>");
+    assert_eq!(recorded(&b), "TN-Validation-Passed A: the signature is good");
+    // The certificate is known now.
+    trunk_calls(&mut b, "two", &identity(&key, CALLER, BOBS, NOW_S));
+    assert!(b.fetched.is_empty());
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+    assert_eq!(b.core.counters().verifications, [2, 0, 0]);
+    b.finish();
+}
+
+#[test]
+fn a_signature_is_good_for_one_call() {
+    let (mut b, key) = (bench(""), signer(URL));
+    let signed = identity(&key, CALLER, BOBS, NOW_S);
+    trunk_calls(&mut b, "one", &signed);
+    arrives(&mut b, certificate_of(&key));
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+    trunk_calls(&mut b, "two", &signed);
+    assert_eq!(verstat(&mut b), "TN-Validation-Failed");
+    assert_eq!(recorded(&b), "TN-Validation-Failed -: the signature came with another call before");
+    b.finish();
+}
+
+#[test]
+fn what_the_claims_say_is_judged_without_a_certificate() {
+    let key = signer(URL);
+    for (headers, expected) in [
+        (String::new(), "No-TN-Validation -: the call is not signed"),
+        (identity(&key, "14155550199", BOBS, NOW_S), "TN-Validation-Failed -: the signature is for another caller"),
+        (identity(&key, CALLER, "12025551001", NOW_S), "TN-Validation-Failed -: the signature is for another callee"),
+        (identity(&key, CALLER, BOBS, NOW_S - 61), "TN-Validation-Failed -: the signature is not of this minute"),
+        ("Identity: nonsense\n".to_owned(), "TN-Validation-Failed -: the signature is malformed"),
+        (
+            identity(&key, CALLER, BOBS, NOW_S).replace("ppt=\"shaken\"", "ppt=\"rph\""),
+            "No-TN-Validation -: no signature is of a kind that is understood",
+        ),
+        (
+            identity(&signer("https://certificates.example.com:22/x"), CALLER, BOBS, NOW_S),
+            "No-TN-Validation -: no certificate is fetched from there",
+        ),
+    ] {
+        let mut b = bench("");
+        trunk_calls(&mut b, "call", &headers);
+        assert!(b.fetched.is_empty(), "{headers}");
+        verstat(&mut b);
+        assert_eq!(recorded(&b), expected);
+        b.finish();
+    }
+}
+
+#[test]
+fn another_key_than_the_certificates_fails() {
+    let (mut b, key) = (bench(""), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    arrives(&mut b, certificate_of(&signer(URL)));
+    verstat(&mut b);
+    assert_eq!(recorded(&b), "TN-Validation-Failed -: the signature is wrong");
+    b.finish();
+}
+
+#[test]
+fn a_certificate_that_does_not_come_in_time_delays_a_call_by_so_much_and_no_more() {
+    let (mut b, key) = (bench("wait_ms = 700\n"), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    b.pass(699);
+    assert!(b.find_request("INVITE", BOB).is_none());
+    b.pass(1);
+    assert_eq!(verstat(&mut b), "No-TN-Validation");
+    // A second call does not ask again, and waits as long.
+    trunk_calls(&mut b, "two", &identity(&key, CALLER, BOBS, NOW_S));
+    assert_eq!(b.fetched.len(), 1);
+    arrives(&mut b, CertificateReply::Unusable("no authority that is believed vouches for the certificate"));
+    verstat(&mut b);
+    assert_eq!(recorded(&b), "No-TN-Validation -: no authority that is believed vouches for the certificate");
+    // Nor is it asked for again at once.
+    trunk_calls(&mut b, "three", &identity(&key, CALLER, BOBS, NOW_S));
+    assert!(b.fetched.is_empty());
+    assert_eq!(verstat(&mut b), "No-TN-Validation");
+    b.finish();
+}
+
+#[test]
+fn only_the_operators_servers_are_asked() {
+    let (mut b, key) = (bench("hosts = [\"other.example.com\"]\n"), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    assert!(b.fetched.is_empty());
+    verstat(&mut b);
+    assert_eq!(recorded(&b), "No-TN-Validation -: no certificate is fetched from there");
+    b.finish();
+}
+
+#[test]
+fn a_caller_who_gives_up_while_the_call_waits_is_answered_and_nobody_is_called() {
+    let (mut b, key) = (bench(""), signer(URL));
+    let branch = trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    // The same request by another path is no second call.
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 482);
+    let caller = Leg {
+        flow: udp(TRUNK),
+        local: format!("<sip:+{CALLER}@203.0.113.5>;tag=one"),
+        remote: format!("<{BOBS_URI}>"),
+        call_id: "one".to_owned(),
+    };
+    b.cancel(&caller, 1, &branch);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 487);
+    arrives(&mut b, certificate_of(&key));
+    assert!(b.find_request("INVITE", BOB).is_none());
+    b.finish();
+}
+
+#[test]
+fn emergency_services_that_call_back_wait_for_nothing() {
+    let (mut b, key) = (bench(""), signer(URL));
+    let extra = format!("Priority: psap-callback\n{}", identity(&key, CALLER, BOBS, NOW_S));
+    trunk_calls(&mut b, "one", &extra);
+    b.take_request("INVITE", BOB);
+}
+
+#[test]
+fn who_asks_for_privacy_is_not_shown_by_a_verification() {
+    let (mut b, key) = (bench(""), signer(URL));
+    trunk_calls(&mut b, "one", &format!("Privacy: id\n{}", identity(&key, CALLER, BOBS, NOW_S)));
+    arrives(&mut b, certificate_of(&key));
+    let sent = b.take_request("INVITE", BOB).1;
+    assert!(!String::from_utf8_lossy(sent.bytes()).contains("4155550123"));
+}
+
+#[test]
+fn without_authorities_nothing_is_verified_and_telephones_are_told_nothing() {
+    let (mut b, key) = (Bench::new(), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    assert_eq!(told(&mut b).len(), 1);
+    assert!(b.cdrs.last().unwrap().verification.is_none());
+    b.finish();
+}
+
+// Signing.
+
+/// What the carrier gets, read as its verifier would.
+fn signed(sent: &Message) -> Passport {
+    let values: Vec<_> = sent.lines_text("Identity").collect();
+    let [value] = values.as_slice() else { panic!("{values:?}") };
+    Passport::parse(value).unwrap()
+}
+
+fn signing(config: &str) -> (Bench, [u8; 65]) {
+    let (mut b, key) = (Bench::with(config), signer(URL));
+    let public = key.public_key();
+    b.core.sign_with(key);
+    (b, public)
+}
+
+#[test]
+fn a_users_call_to_a_carrier_is_signed_in_full() {
+    let (mut b, public) = signing(&format!("{CONFIG}[dialing]\noutside_prefixes = [\"9\"]\n"));
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    invite(&mut b, alice, "sip:92025550177@pbx.example.com", super::ALICE_FROM, "Identity: of my own\n");
+    let sent = b.take_request("INVITE", TRUNK).1;
+    let passport = signed(&sent);
+    assert!(passport.is_signed_by(&public) && passport.url == URL);
+    let claims = passport.claims;
+    assert_eq!(claims.attest, Some(Attestation::A));
+    assert_eq!(
+        (claims.orig.tn.as_deref(), claims.dest.tn.as_slice()),
+        (Some("12025551001"), &["12025550177".into()][..])
+    );
+    assert_eq!(claims.iat, NOW_S);
+    let origination = claims.origid.unwrap();
+    assert_eq!(origination.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{origination}");
+    assert_eq!(sent.header(Name::Date), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
+}
+
+#[test]
+fn emergency_calls_calls_inside_and_those_of_anonymous_callers_are_not_signed() {
+    let (mut b, _) = signing(CONFIG);
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    for (called, extra, at) in [("911", "", TRUNK), ("1002", "", BOB), ("+12025550177", "Privacy: id\n", TRUNK)] {
+        invite(&mut b, alice, &format!("sip:{called}@pbx.example.com"), super::ALICE_FROM, extra);
+        assert_eq!(b.take_request("INVITE", at).1.header_text("Identity"), None, "{called}");
+    }
+}
+
+#[test]
+fn a_call_sent_on_to_a_carrier_has_partial_attestation_and_to_a_trunk_of_ours_its_own_signature() {
+    let map = "[inbound.branch]\nnumbers = [\"+12025553*\"]\nto = \"trunk:stream\"\n\
+               [inbound.carrier]\nnumbers = [\"+12025554*\"]\nto = \"trunk:carrier\"\n";
+    let (mut b, public) = signing(&format!("{CONFIG}{map}"));
+    let call = |b: &mut Bench, from: Flow, number: &str, extra: &str| {
+        let uri = format!("sip:+{number}@pbx.example.com");
+        let (from_address, to) = (format!("<sip:+{CALLER}@203.0.113.5>;tag={number}"), format!("<{uri}>"));
+        b.request(from, ("INVITE", &uri), (&from_address, &to), (number, 1), (extra, SDP));
+    };
+    let value = "Identity: a.b.c;info=<https://certificates.example.com/x>\n";
+    call(&mut b, udp(TRUNK), "12025553001", value);
+    let sent = b.sent.iter().find(|(flow, _)| flow.remote.to_string() == "203.0.113.6:5060").unwrap().1.clone();
+    assert_eq!(sent.lines_text("Identity").collect::<Vec<_>>(), ["a.b.c;info=<https://certificates.example.com/x>"]);
+    call(&mut b, from_stream(2), "12025554001", value);
+    let passport = signed(&b.take_request("INVITE", TRUNK).1);
+    assert!(passport.is_signed_by(&public));
+    assert_eq!(
+        (passport.claims.attest, passport.claims.orig.tn.as_deref()),
+        (Some(Attestation::B), Some("12025554001"))
+    );
+}

@@ -1,0 +1,322 @@
+//! Whether a caller's number is the caller's own, as far as a signature tells (RFC 8224 section 6.2, ATIS-1000074).
+
+use std::net::IpAddr;
+
+use super::number;
+use crate::{
+    types::limits::{PASSPORT_AGE_S_MAX, PASSPORT_URL_BYTES_MAX},
+    wire::passport::{Attestation, Authority, Certificate, Passport},
+};
+
+/// What the callee is told (3GPP TS 24.229 section 7.2A.20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verstat {
+    Passed,
+    Failed,
+    /// Nothing is known: unsigned, or not to be verified here and now.
+    NoValidation,
+}
+
+impl Verstat {
+    /// Every value, in the order of [`Self::index`].
+    pub const ALL: [Self; 3] = [Self::Passed, Self::Failed, Self::NoValidation];
+
+    /// Value of the parameter `verstat`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "TN-Validation-Passed",
+            Self::Failed => "TN-Validation-Failed",
+            Self::NoValidation => "No-TN-Validation",
+        }
+    }
+
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::NoValidation => 2,
+        }
+    }
+}
+
+/// The outcome for one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verification {
+    pub verstat: Verstat,
+    /// Only where the signature is good.
+    pub attest: Option<Attestation>,
+    /// In a few words.
+    pub reason: &'static str,
+}
+
+impl Verification {
+    pub const fn unknown(reason: &'static str) -> Self {
+        Self { verstat: Verstat::NoValidation, attest: None, reason }
+    }
+
+    pub const fn failed(reason: &'static str) -> Self {
+        Self { verstat: Verstat::Failed, attest: None, reason }
+    }
+}
+
+/// What this server knows of the call itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'c> {
+    pub now_s: u64,
+    /// Every E.164 form that the caller's number may have; empty: it is none.
+    pub caller: &'c [String],
+    /// The same of the number that was called.
+    pub called: &'c [String],
+    /// The call was forwarded before it came here, as a signature of another kind says.
+    pub was_diverted: bool,
+}
+
+/// What does not need the certificate; `None`: it decides.
+pub fn judge_claims(passport: &Passport, facts: &Facts<'_>) -> Option<Verification> {
+    let claims = &passport.claims;
+    let is_named = |tn: &String, forms: &[String]| forms.iter().any(|form| form.trim_start_matches('+') == digits(tn));
+    if facts.now_s.abs_diff(claims.iat) > PASSPORT_AGE_S_MAX {
+        return Some(Verification::failed("the signature is not of this minute"));
+    }
+    let Some(orig) = &claims.orig.tn else { return Some(Verification::unknown("the signature is for no number")) };
+    if !is_named(orig, facts.caller) {
+        return Some(Verification::failed("the signature is for another caller"));
+    }
+    if !claims.dest.tn.iter().any(|tn| is_named(tn, facts.called)) {
+        let reason = "the signature is for another callee";
+        return Some(if facts.was_diverted { Verification::unknown(reason) } else { Verification::failed(reason) });
+    }
+    None
+}
+
+/// What the certificate makes of a PASSporT whose claims fit the call.
+pub fn judge(passport: &Passport, certificate: &Certificate, now_s: u64) -> Verification {
+    let Certificate { key, authority, ends_at_s } = certificate;
+    if *ends_at_s <= now_s {
+        return Verification::failed("the certificate has ended");
+    }
+    let tn = passport.claims.orig.tn.as_deref().unwrap_or_default();
+    if !Authority::covers(authority, digits(tn)) {
+        return Verification::failed("the certificate is for other numbers");
+    }
+    if !passport.is_signed_by(key) {
+        return Verification::failed("the signature is wrong");
+    }
+    let attest = passport.claims.attest;
+    Verification { verstat: Verstat::Passed, attest, reason: "the signature is good" }
+}
+
+/// Where a certificate lies on the web.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub host: String,
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+}
+
+impl Place {
+    /// Reads an https URL with a host name, on one of the ports that certificates are offered on (ATIS-1000074 section 5.3.1).
+    /// `None`: it is none.
+    pub fn parse(url: &str) -> Option<Self> {
+        if url.len() > PASSPORT_URL_BYTES_MAX {
+            return None;
+        }
+        let rest = url.strip_prefix("https://")?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, port) = match authority.split_once(':') {
+            None => (authority, HTTPS_PORTS[0]),
+            Some((host, port)) => (host, port.parse().ok().filter(|port| HTTPS_PORTS.contains(port))?),
+        };
+        let is_label = |label: &str| {
+            !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let is_name = host.len() <= 253 && host.contains('.') && host.split('.').all(is_label);
+        let is_path =
+            path.is_empty() || path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        let path = if path.is_empty() { "/" } else { path };
+        (is_name && is_path).then(|| Self { host: host.to_ascii_lowercase(), port, path: path.to_owned() })
+    }
+}
+
+const HTTPS_PORTS: [u16; 2] = [443, 8443];
+
+/// Whether a certificate may be fetched from this address: nobody who calls decides what this server asks of machines that only
+/// its own network reaches.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            let is_shared = a == 100 && (64..128).contains(&b);
+            let is_special = a == 0 || a >= 240 || (a, b, c) == (192, 0, 0) || a == 198 && (b == 18 || b == 19);
+            let is_named = v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_documentation();
+            !(is_shared || is_special || is_named || v4.is_multicast())
+        }
+        IpAddr::V6(v6) => {
+            let segments = v6.segments();
+            // Global unicast alone (RFC 4291 section 2.4), without documentation, Teredo and 6to4, which lead to IPv4.
+            let is_global = segments[0] & 0xE000 == 0x2000;
+            is_global && segments[0] != 0x2002 && !(segments[0] == 0x2001 && matches!(segments[1], 0 | 0xDB8))
+        }
+    }
+}
+
+/// A telephone number as it is signed: its digits (RFC 8225 section 5.2.1).
+fn digits(tn: &str) -> &str {
+    tn.strip_prefix('+').filter(|rest| number::is_digits(rest)).unwrap_or(tn)
+}
+
+/// How sure this server is of a caller that it shows to a carrier under a number of the company: fully of its own users, who may
+/// present no other number; of those who come by a trunk and are sent on, only that they come from here.
+pub const fn attestation(is_own_user: bool) -> Attestation {
+    if is_own_user { Attestation::A } else { Attestation::B }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::passport::{
+        Signer,
+        testing::{claims, signer},
+    };
+
+    const NOW_S: u64 = 1_700_000_000;
+    const CALLER: &str = "14155550123";
+    const CALLED: &str = "12025551002";
+
+    fn passport(signer: &Signer, orig: &str, dest: &str, iat: u64) -> Passport {
+        Passport::parse(&signer.sign(&claims(orig, dest, iat)).unwrap()).unwrap()
+    }
+
+    /// Of a call of [`CALLER`] to [`CALLED`] that carries this.
+    fn judged(passport: &Passport, signer: &Signer, authority: Authority, was_diverted: bool) -> Verification {
+        let (caller, called) = ([format!("+{CALLER}")], ["+2025551002".to_owned(), format!("+{CALLED}")]);
+        let facts = Facts { now_s: NOW_S, caller: &caller, called: &called, was_diverted };
+        let certificate = Certificate { key: signer.public_key(), authority, ends_at_s: NOW_S + 1 };
+        judge_claims(passport, &facts).unwrap_or_else(|| judge(passport, &certificate, NOW_S))
+    }
+
+    /// As an extension: of one number.
+    fn for_number(tn: &str) -> Authority {
+        let entry = [&[0xA2, 13, 0x16, 11][..], tn.as_bytes()].concat();
+        Authority::from_der(&[&[0x30, 15][..], &entry].concat()).unwrap()
+    }
+
+    fn of_provider() -> Authority {
+        Authority::from_der(&[0x30, 6, 0xA0, 4, 0x16, 2, b'1', b'2']).unwrap()
+    }
+
+    #[test]
+    fn a_signature_is_good_for_this_caller_this_callee_and_this_minute() {
+        let key = signer("https://c.example/c");
+        for (orig, dest, iat, verstat, reason) in [
+            (CALLER, CALLED, NOW_S, Verstat::Passed, "the signature is good"),
+            ("+14155550123", "+12025551002", NOW_S, Verstat::Passed, "the signature is good"),
+            (CALLER, CALLED, NOW_S - 60, Verstat::Passed, "the signature is good"),
+            (CALLER, CALLED, NOW_S + 60, Verstat::Passed, "the signature is good"),
+            (CALLER, CALLED, NOW_S - 61, Verstat::Failed, "the signature is not of this minute"),
+            (CALLER, CALLED, NOW_S + 61, Verstat::Failed, "the signature is not of this minute"),
+            (CALLER, CALLED, 0, Verstat::Failed, "the signature is not of this minute"),
+            ("14155550124", CALLED, NOW_S, Verstat::Failed, "the signature is for another caller"),
+            (CALLER, "12025551003", NOW_S, Verstat::Failed, "the signature is for another callee"),
+        ] {
+            let found = judged(&passport(&key, orig, dest, iat), &key, of_provider(), false);
+            assert_eq!((found.verstat, found.reason), (verstat, reason), "{orig} {dest} {iat}");
+            assert_eq!(found.attest.is_some(), verstat == Verstat::Passed);
+        }
+    }
+
+    #[test]
+    fn another_key_or_a_certificate_for_other_numbers_fails() {
+        let (key, other) = (signer("https://c.example/c"), signer("https://c.example/c"));
+        let good = passport(&key, CALLER, CALLED, NOW_S);
+        assert_eq!(judged(&good, &other, of_provider(), false).reason, "the signature is wrong");
+        assert_eq!(
+            judged(&good, &key, for_number("14155550124"), false).reason,
+            "the certificate is for other numbers"
+        );
+        assert_eq!(judged(&good, &key, for_number(CALLER), false).verstat, Verstat::Passed);
+        let ended = Certificate { key: key.public_key(), authority: of_provider(), ends_at_s: NOW_S };
+        assert_eq!(judge(&good, &ended, NOW_S).reason, "the certificate has ended");
+    }
+
+    #[test]
+    fn a_call_that_was_forwarded_before_may_be_signed_for_another_callee() {
+        let key = signer("https://c.example/c");
+        let diverted = passport(&key, CALLER, "12025550000", NOW_S);
+        assert_eq!(judged(&diverted, &key, of_provider(), true).verstat, Verstat::NoValidation);
+        assert_eq!(judged(&diverted, &key, of_provider(), false).verstat, Verstat::Failed);
+    }
+
+    #[test]
+    fn a_signature_for_an_address_says_nothing_of_a_number() {
+        let key = signer("https://c.example/c");
+        let mut of_address = claims(CALLER, CALLED, NOW_S);
+        (of_address.orig.tn, of_address.orig.uri) = (None, Some("sip:a@b.example".to_owned()));
+        let passport = Passport::parse(&key.sign(&of_address).unwrap()).unwrap();
+        assert_eq!(judged(&passport, &key, of_provider(), false).verstat, Verstat::NoValidation);
+    }
+
+    #[test]
+    fn a_certificate_lies_at_an_https_address_by_name() {
+        let place = |url: &str| Place::parse(url).map(|p| format!("{} {} {}", p.host, p.port, p.path));
+        for (url, expected) in [
+            ("https://Cert.example.org/passport.cer", "cert.example.org 443 /passport.cer"),
+            ("https://cert.example.org:8443/a?b=c", "cert.example.org 8443 /a?b=c"),
+            ("https://cert.example.org", "cert.example.org 443 /"),
+            ("https://127.0.0.1/x", "127.0.0.1 443 /x"),
+        ] {
+            assert_eq!(place(url).as_deref(), Some(expected));
+        }
+        let long = format!("https://cert.example.org/{}", "x".repeat(PASSPORT_URL_BYTES_MAX));
+        for wrong in [
+            "http://cert.example.org/x",
+            "HTTPS://cert.example.org/x",
+            "https://cert.example.org:22/x",
+            "https://user@cert.example.org/x",
+            "https://cert.example.org/a b",
+            "https://cert.example.org/a#b",
+            "https://[2001:db8::1]/x",
+            "https://localhost/x",
+            "https:///x",
+            "https://a..b/x",
+            "file:///etc/passwd",
+            &long,
+        ] {
+            assert_eq!(place(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_fetched_from_where_only_this_network_reaches() {
+        for public in ["1.1.1.1", "203.0.114.1", "2606:4700::1111", "2a00::1"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.0.0.8",
+            "192.168.1.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+    }
+}

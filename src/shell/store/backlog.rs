@@ -1,0 +1,170 @@
+//! What waits for the disk: handed over by the core, taken by the store's thread, and bounded, however long the disk fails or
+//! hangs.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{call::Cdr, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
+
+/// Shared by the store's handle and its thread. Its lock is held to move entries, and never while the disk is asked.
+#[derive(Clone, Default)]
+pub(super) struct Backlog(Arc<Mutex<Entries>>);
+
+/// What is to be written together, oldest first.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) changes: VecDeque<Change>,
+    pub(super) cdrs: VecDeque<Cdr>,
+    /// Whom to tell that what they handed over is on disk.
+    pub(super) done: Vec<oneshot::Sender<()>>,
+}
+
+/// Of binding changes, and of call detail records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub bindings: u64,
+    pub cdrs: u64,
+}
+
+#[derive(Default)]
+struct Entries {
+    waiting: Batch,
+    /// Those that the thread has taken and not written yet.
+    taken: Numbers,
+    /// Since the start.
+    lost: Numbers,
+    /// Something was lost since the disk last took all there was.
+    is_loss_known: bool,
+}
+
+impl Backlog {
+    /// Adds to what waits; the oldest makes room. `true`: that has begun.
+    pub(super) fn push(&self, changes: Vec<Change>, cdrs: Vec<Cdr>, done: Option<oneshot::Sender<()>>) -> bool {
+        let mut entries = self.lock();
+        entries.waiting.changes.extend(changes);
+        entries.waiting.cdrs.extend(cdrs);
+        entries.waiting.done.extend(done);
+        entries.bound()
+    }
+
+    /// All there is; to be written and then [`Self::written`], or [`Self::put_back`].
+    pub(super) fn take(&self) -> Batch {
+        let mut entries = self.lock();
+        let batch = std::mem::take(&mut entries.waiting);
+        entries.taken = numbers(&batch);
+        batch
+    }
+
+    /// What was taken is on disk.
+    pub(super) fn written(&self) {
+        let mut entries = self.lock();
+        (entries.taken, entries.is_loss_known) = (Numbers::default(), false);
+    }
+
+    /// What was taken could not be written, and nobody waits for it any more.
+    pub(super) fn put_back(&self, batch: Batch) {
+        let mut entries = self.lock();
+        let Batch { mut changes, mut cdrs, done: _ } = batch;
+        changes.append(&mut entries.waiting.changes);
+        cdrs.append(&mut entries.waiting.cdrs);
+        (entries.waiting.changes, entries.waiting.cdrs) = (changes, cdrs);
+        entries.taken = Numbers::default();
+    }
+
+    /// Not on disk yet.
+    pub(super) fn waiting(&self) -> Numbers {
+        let entries = self.lock();
+        let waiting = numbers(&entries.waiting);
+        Numbers { bindings: waiting.bindings + entries.taken.bindings, cdrs: waiting.cdrs + entries.taken.cdrs }
+    }
+
+    /// Forgotten because too many others waited.
+    pub(super) fn lost(&self) -> Numbers {
+        self.lock().lost
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting() == Numbers::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Whoever panicked left entries as whole as they were.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backlog({:?})", self.waiting())
+    }
+}
+
+impl Entries {
+    /// What the thread has taken cannot be forgotten, but counts.
+    fn bound(&mut self) -> bool {
+        let bindings = forget_oldest(&mut self.waiting.changes, self.taken.bindings);
+        let cdrs = forget_oldest(&mut self.waiting.cdrs, self.taken.cdrs);
+        self.lost.bindings += bindings;
+        self.lost.cdrs += cdrs;
+        bindings + cdrs > 0 && !std::mem::replace(&mut self.is_loss_known, true)
+    }
+}
+
+fn numbers(batch: &Batch) -> Numbers {
+    Numbers { bindings: batch.changes.len() as u64, cdrs: batch.cdrs.len() as u64 }
+}
+
+/// Keeps to [`STORE_BACKLOG_MAX`] together with `taken` others. Returns how many are forgotten.
+fn forget_oldest<T>(waiting: &mut VecDeque<T>, taken: u64) -> u64 {
+    let room = STORE_BACKLOG_MAX.saturating_sub(usize::try_from(taken).unwrap_or(usize::MAX));
+    let excess = waiting.len().saturating_sub(room);
+    waiting.drain(..excess);
+    excess as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::store::tests::{binding, cdr};
+
+    const MAX: u64 = STORE_BACKLOG_MAX as u64;
+
+    fn remove(n: u64) -> Change {
+        Change::Remove(binding("alice", &n.to_string()))
+    }
+
+    #[test]
+    fn the_newest_are_kept_at_the_maximum_and_the_others_are_counted() {
+        let backlog = Backlog::default();
+        assert!(!backlog.push((0..MAX).map(remove).collect(), (0..MAX).map(cdr).collect(), None));
+        assert_eq!((backlog.waiting(), backlog.lost()), (Numbers { bindings: MAX, cdrs: MAX }, Numbers::default()));
+        assert!(backlog.push(vec![], vec![cdr(MAX)], None), "the first loss is told of");
+        assert!(!backlog.push(vec![remove(MAX)], vec![cdr(MAX + 1)], None), "and no other");
+        assert_eq!(backlog.lost(), Numbers { bindings: 1, cdrs: 2 });
+        let batch = backlog.take();
+        assert_eq!((batch.changes.front(), batch.changes.back()), (Some(&remove(1)), Some(&remove(MAX))));
+        assert_eq!((batch.cdrs.front(), batch.cdrs.back()), (Some(&cdr(2)), Some(&cdr(MAX + 1))));
+    }
+
+    /// As when the disk hangs in the middle of a write: what it was given counts, and comes back before what is newer.
+    #[test]
+    fn what_is_being_written_counts_and_comes_back_in_its_place() {
+        let backlog = Backlog::default();
+        backlog.push(vec![], vec![cdr(1), cdr(2)], None);
+        let batch = backlog.take();
+        backlog.push(vec![], (3..MAX + 2).map(cdr).collect(), None);
+        assert_eq!((backlog.waiting().cdrs, backlog.lost().cdrs), (MAX, 1));
+        backlog.put_back(batch);
+        assert_eq!(backlog.waiting().cdrs, MAX);
+        let batch = backlog.take();
+        assert_eq!(batch.cdrs.iter().take(3).collect::<Vec<_>>(), [&cdr(1), &cdr(2), &cdr(4)]);
+        backlog.written();
+        assert!(backlog.is_empty());
+        assert!(backlog.push(vec![], (0..=MAX).map(cdr).collect(), None), "told of again, after all was written");
+    }
+}
