@@ -145,12 +145,27 @@ fn announceable(ip: IpAddr) -> Result<(), Fault> {
     Err(Fault::new(what, "each address of this machine that phones can reach, one by one"))
 }
 
+/// Whether strangers can reach it from anywhere (IANA's registries of special-purpose addresses).
+pub(super) fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_shared = matches!(ip.octets(), [100, 64..=127, ..] | [198, 18 | 19, ..]);
+            let is_special = ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation();
+            !is_shared && !is_special && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()
+        }
+        // 2000::/3 but for documentation.
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000 && ip.segments()[..2] != [0x2001, 0x0db8],
+    }
+}
+
 /// `"off"`, or a loopback address with an optional port.
 pub(super) fn loopback_listen(text: &str, default_port: u16) -> Result<Option<SocketAddr>, Fault> {
     if text == "off" {
         return Ok(None);
     }
-    let remedy = format!("\"127.0.0.1:{default_port}\", \"[::1]:{default_port}\" or \"off\"");
+    let remedy = format!(
+        "\"127.0.0.1:{default_port}\", \"[::1]:{default_port}\" or \"off\"; for other machines tls, and a token of `ringdown token add`"
+    );
     let address = listen(text, default_port).map_err(|fault| Fault { remedy: remedy.clone(), ..fault })?;
     if !address.ip().is_loopback() {
         return Err(Fault::new("is reachable from other machines", remedy));
@@ -253,6 +268,30 @@ mod tests {
         for wrong in ["", "localhost", "192.0.2.10:", "192.0.2.10:99999", "0.0.0.0", "[::]:5060", "224.0.0.1", "1.2.3"]
         {
             assert!(listen(wrong, 5060).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_strangers_reach_are_public() {
+        for public in ["8.8.8.8", "100.128.0.1", "198.20.0.1", "172.32.0.1", "2a00::1", "::ffff:8.8.8.8"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for own in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "198.18.0.1",
+            "192.0.2.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!is_public(own.parse().unwrap()), "{own}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::shell::{
+    admin,
     failure::Failure,
     run,
     sandbox::{self, Missing},
@@ -13,11 +14,14 @@ use crate::shell::{
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &settings.config;
+    let mut tokens = Vec::new();
     if Store::exists(&config.server.state_dir) {
         let mut store = run::open_store(config)?;
         let (_, warnings) = run::load_directory(&mut store, config)?;
         super::show_warnings(config_file, &warnings);
+        tokens = store.tokens().map_err(|e| run::store_failure(&e))?;
     }
+    super::show_warnings(config_file, admin::without_tokens(config, &tokens).as_slice());
     let missing = sandbox::attempt(config, config_file);
     sandbox::accept(config.privacy.sandbox, &missing)?;
     let lines: String = missing.iter().map(|missing: &Missing| format!("SANDBOX INCOMPLETE: {missing}\n")).collect();

@@ -34,6 +34,7 @@ use crate::{
     media::{Command, Event, ports::Ports},
     shell::{
         clock::Clock,
+        panics,
         sandbox::{self, Missing},
     },
     types::{
@@ -224,10 +225,9 @@ impl Drop for Thread {
     fn drop(&mut self) {
         self.commands = None;
         self.wake.wake();
-        // A media thread cannot write to the log itself.
-        if let Some(Err(panic)) = self.handle.take().map(JoinHandle::join) {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-            error!(panic = text.unwrap_or("of an unknown kind"), "A media thread has failed.");
+        // A media thread cannot write to the log itself. What it panicked with may hold anything and stays unsaid.
+        if let Some(Err(_)) = self.handle.take().map(JoinHandle::join) {
+            error!(panic = panics::take_untold(), "A media thread has failed.");
         }
     }
 }
