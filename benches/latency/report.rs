@@ -198,7 +198,8 @@ impl Report {
                 writeln!(out, "{name:<16} {}", step.line()).unwrap();
             }
         }
-        for SetUps { tried, established, refused, time } in self.steps.iter().map(|step| &step.set_ups) {
+        let set_ups = self.steps.iter().map(|step| &step.set_ups).filter(|set_ups| set_ups.tried > 0);
+        for SetUps { tried, established, refused, time } in set_ups {
             write!(out, "set-up: {established} of {tried} calls").unwrap();
             if *established > 0 {
                 let [p50, p99] = [500, 990].map(|per_mille| time.per_mille_ms(per_mille));

@@ -140,7 +140,13 @@ impl Ringdown {
     /// The body of an admin page; `None` unless its status is 200.
     fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect((self.ip(), ADMIN_PORT)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.ip()).ok()?;
+        let token = fs::read_to_string(self.folder.join("state/admin.token")).ok()?;
+        let host = self.ip();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         answer.strip_prefix("HTTP/1.1 200")?.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())

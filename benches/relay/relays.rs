@@ -82,7 +82,7 @@ impl Ringdown {
             MediaPlane::start(Clock::start(), range, 1, backend).unwrap()
         };
         let mut slots = Ports::new(range, 1);
-        let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0).unwrap()).collect();
+        let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0, ip).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
             let rtp = Some(devices.address(index));
             let remote = Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true };

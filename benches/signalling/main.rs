@@ -1,4 +1,5 @@
-//! What the signalling core costs: CPU per registration refresh and per call, heap per contact and per call.
+//! What the signalling core costs: CPU per registration refresh and per call, heap per contact and per call; and the memory
+//! of a media leg, in the server and in the kernel.
 //!
 //! The whole core runs, as the server runs it, but without sockets, disk and media threads: its peers are written by
 //! hand. Only the time inside the core counts. A refresh is REGISTER, 401, REGISTER with a digest of SHA-256, 200; a call is INVITE, 180,
@@ -11,10 +12,12 @@
     clippy::disallowed_macros,
     clippy::disallowed_methods,
     clippy::unwrap_used,
+    clippy::cast_possible_truncation,
     reason = "a benchmark prints, reads the clock, and may stop when anything fails"
 )]
 
 mod heap;
+mod legs;
 mod peers;
 
 use std::time::Duration;
@@ -29,19 +32,23 @@ struct Plan {
     calls: u32,
     /// Established at one time.
     calls_held: u32,
+    legs: u16,
 }
 
 fn main() {
     // `cargo bench` says so; `cargo test --all-targets` only wants to see it work.
     let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
     let plan = if has("--quick") || !has("--bench") {
-        Plan { contacts: 1_000, calls: 200, calls_held: 100 }
+        Plan { contacts: 1_000, calls: 200, calls_held: 100, legs: 100 }
     } else {
         let calls = if has("--soak") { 1_000_000 } else { 20_000 };
-        Plan { contacts: 100_000, calls, calls_held: 2_000 }
+        Plan { contacts: 100_000, calls, calls_held: 2_000, legs: 4_000 }
     };
     registrations(&plan);
     calls(&plan);
+    let Plan { legs, .. } = plan;
+    println!("{legs} media legs: {} bytes of heap each", legs::heap_each(legs.into()));
+    println!("{legs} media legs: {} bytes of the kernel each, nothing received", legs::kernel_each(legs));
 }
 
 fn registrations(plan: &Plan) {

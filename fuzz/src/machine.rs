@@ -172,8 +172,11 @@ impl Server {
             format!(
                 "REGISTER sip:pbx.example.com SIP/2.0\nVia: SIP/2.0/UDP h;branch=z9hG4bK-{user}-{peer}-{cseq}\n\
                  From: <sip:{user}@pbx.example.com>;tag=r\nTo: <sip:{user}@pbx.example.com>\nCall-ID: r{peer}\n\
-                 CSeq: {cseq} REGISTER\nContact: <sip:{user}@{}>\nExpires: 3600\n{credentials}Content-Length: 0\n\n",
-                flow(peer).remote
+                 CSeq: {cseq} REGISTER\nContact: <sip:{user}@{}>\nExpires: 3600\n{credentials}X-Padding: {}\n\
+                 Content-Length: 0\n\n",
+                flow(peer).remote,
+                // A short datagram of a stranger may be answered at its second time only.
+                "x".repeat(600)
             )
         };
         self.hear(peer, ask(1, "").as_bytes());

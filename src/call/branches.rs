@@ -445,6 +445,16 @@ impl Call {
         self.next_wave_if_idle(ctx);
     }
 
+    /// The INVITE of a branch named a port that is not ours: it is cancelled, and another one follows at once.
+    pub(super) fn invite_anew(&mut self, ctx: &mut Context, number: u32) {
+        let attempt = self.branches.get(&number).and_then(|branch| branch.attempt.clone());
+        self.cancel_branch(ctx, number);
+        if let Some(attempt) = attempt.filter(|_| self.state == State::Setup) {
+            self.launch(ctx, attempt);
+        }
+        self.next_wave_if_idle(ctx);
+    }
+
     /// Somebody was there, and yet no call came of it: the user is not unreachable.
     fn note_answer_of_nobody(&mut self, number: u32) {
         if let Some(user) = self.branches.get(&number).and_then(|branch| branch.user()) {

@@ -133,6 +133,8 @@ pub(super) struct Call {
     ring_deadline: Instant,
     /// An emergency call that found no media port: until when it waits for the end of an ordinary call.
     pub waits_for_room: Option<Instant>,
+    /// Media ports of other programs that it has met.
+    occupied_ports: u8,
     /// A test call without a telephone: when it ends by itself.
     pub test_until: Option<Instant>,
     /// An emergency call that has failed: the desks do not know yet.
@@ -230,6 +232,7 @@ impl Call {
             passed: PassedHeaders::default(),
             ring_deadline: ctx.now + Duration::from_secs(limits::RING_S_MAX),
             waits_for_room: None,
+            occupied_ports: 0,
             test_until: None,
             is_failure_untold: false,
             takes_over: false,
@@ -369,8 +372,8 @@ impl Call {
     pub(super) fn media_event(&mut self, ctx: &mut Context, side: Side, event: &media::Event) {
         match event {
             media::Event::Flowing { .. } | media::Event::Report { .. } | media::Event::Load { .. } => {}
-            media::Event::Silent { silence, .. } => self.fell_silent(ctx, side, *silence),
-            media::Event::Heard { .. } => self.is_heard(side),
+            media::Event::Silent { leg, silence } => self.fell_silent(ctx, side, *leg, *silence),
+            media::Event::Heard { leg } => self.is_heard(side, *leg),
             media::Event::OpenFailed { leg } => self.media_failed(ctx, side, *leg),
             media::Event::Closed { leg: closed, report } => {
                 if let Some(leg) = self.leg_mut(side) {
@@ -382,11 +385,11 @@ impl Call {
 
     /// Nothing comes from this side that the other could hear. It ends no call: whoever waits hangs up, and an emergency
     /// service listens to silence too.
-    fn fell_silent(&mut self, ctx: &mut Context, side: Side, silence: Silence) {
+    fn fell_silent(&mut self, ctx: &mut Context, side: Side, media: LegId, silence: Silence) {
         let opposite = self.opposite(side).and_then(|side| self.leg(side));
-        let is_one_way = opposite.is_none_or(|leg| leg.silence.is_none());
+        let is_one_way = opposite.is_none_or(|leg| leg.silences.is_empty());
         let Some(leg) = self.leg_mut(side) else { return };
-        leg.silence = Some((ctx.now, silence));
+        leg.silences.push((media, ctx.now, silence));
         leg.record.silence_cause = Some(silence.cause.label().to_owned());
         ctx.counters.quality.count_silence(silence.cause);
         let (cause, rtcp, name) = (silence.cause.label(), silence.has_rtcp, side_name(side));
@@ -397,21 +400,50 @@ impl Call {
         }
     }
 
-    fn is_heard(&mut self, side: Side) {
-        if self.leg_mut(side).is_some_and(|leg| leg.silence.take().is_some()) {
+    fn is_heard(&mut self, side: Side, media: LegId) {
+        if self.leg_mut(side).is_some_and(|leg| leg.is_heard_by(media)) {
             info!(call = %self.id, leg = side_name(side), "The silence of this leg is over.");
         }
     }
 
-    /// The ports could not be bound: somebody else on this machine has them.
-    fn media_failed(&mut self, ctx: &mut Context, side: Side, leg: LegId) {
-        tracing::error!(call = %self.id, port = ctx.ports.rtp_port(leg), "A media port could not be bound.");
-        match (self.state, side) {
-            (State::Setup, Side::A) => self.fail(ctx, &Failure::new(503, "Media Port Unavailable"), None),
-            (State::Setup, Side::B(number)) => {
-                self.branch_left(ctx, number, Failure::new(503, "Media Port Unavailable"));
+    /// Another program has the ports of a media leg. Other ports take their place: at once where the peer has not been told,
+    /// by another INVITE or re-INVITE where it has.
+    fn media_failed(&mut self, ctx: &mut Context, side: Side, media: LegId) {
+        let (call, worker) = (self.id, self.worker);
+        let Some(leg) = self.leg_mut(side) else { return };
+        if !leg.lose_media(ctx, media) {
+            return;
+        }
+        let untold = leg.open_offer().cloned();
+        let is_quiet = leg.is_quiet();
+        self.occupied_ports = self.occupied_ports.saturating_add(1);
+        if self.occupied_ports > limits::OCCUPIED_PORTS_PER_CALL_MAX {
+            return self.port_unavailable(ctx, side);
+        }
+        let is_open = |number: &u32| self.branches.get(number).is_some_and(|branch| branch.is_open());
+        match (untold, self.state, side) {
+            (Some(offer), ..) => {
+                let leg = self.leg_mut(side).expect("it was there");
+                if !leg.open_media(ctx, call, side, worker, &offer) {
+                    self.port_unavailable(ctx, side);
+                }
             }
-            (State::Answered(_), _) => self.hang_up_both(ctx, 503, "Media Port Unavailable"),
+            (None, State::Setup, Side::B(number)) if is_open(&number) => self.invite_anew(ctx, number),
+            (None, State::Answered(_), _) if is_quiet && self.transfer.is_none() && self.handover.is_none() => {
+                self.offer_new_ports(ctx, side);
+            }
+            (None, ..) => self.port_unavailable(ctx, side),
+        }
+    }
+
+    fn port_unavailable(&mut self, ctx: &mut Context, side: Side) {
+        let failure = Failure::new(503, "Media Port Unavailable");
+        match (self.state, side) {
+            (State::Setup, Side::A) => self.fail(ctx, &failure, None),
+            (State::Setup, Side::B(number)) => self.branch_left(ctx, number, failure),
+            // Nobody is taken from an answering point (emergency RULES, section 6).
+            (State::Answered(_), _) if self.emergency.is_some() => {}
+            (State::Answered(_), _) => self.hang_up_both(ctx, failure.status, &failure.reason),
             (State::Ended, _) => {}
         }
     }
@@ -599,7 +631,7 @@ impl Call {
         let detail = |leg: &Leg| {
             let mut record = leg.record.clone();
             reports.iter().filter(|(side, _)| *side == leg.id.1).for_each(|(_, report)| record.add(report));
-            let silence = leg.silence.map(|(since, Silence { cause, has_rtcp })| SilenceView {
+            let silence = leg.silences.first().map(|&(_, since, Silence { cause, has_rtcp })| SilenceView {
                 since_ms: since.unix_ms(),
                 cause: cause.label(),
                 rtcp: has_rtcp,

@@ -106,6 +106,9 @@ pub struct LegRecord {
     /// Of the last silence: `no_packets`, `authentication`, `payload_type` or `source`.
     #[serde(default)]
     pub silence_cause: Option<String>,
+    /// How good the call was for the user at this leg, 1 to 5, if the user has said so.
+    #[serde(default)]
+    pub rating: Option<u8>,
 }
 
 /// The other direction of a leg, by the peer's RTCP.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tracing::error;
 
 use super::{
     interface::{Counters, Output},
@@ -258,6 +259,25 @@ impl Context {
 
     pub(super) fn command(&mut self, leg: LegId, command: Command) {
         self.outputs.push_back(Output::Media { worker: leg.worker, command });
+    }
+
+    /// Keeps as many media ports bound as the next legs may need.
+    pub(super) fn bind_ahead(&mut self) {
+        while let Some((leg, address)) = self.ports.next_to_bind(self.now) {
+            self.command(leg, Command::Bind { leg, address });
+        }
+    }
+
+    /// Another program has the ports of a leg, or of a slot that was to be bound for one.
+    pub(super) fn port_failed(&mut self, leg: LegId) {
+        if self.ports.failed(self.now, leg) {
+            self.counters.media_ports_occupied += 1;
+            let port = self.ports.rtp_port(leg);
+            error!(
+                port,
+                "This media port or the one above it cannot be bound; no call takes them for a minute, while others are free."
+            );
+        }
     }
 
     /// A Via value for an ACK, whose branch belongs to no transaction.

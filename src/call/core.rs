@@ -152,7 +152,9 @@ impl Core {
         let mut ctx = Context {
             now,
             table: Table::new(rng.fork(), limits::TRANSACTIONS_MAX),
-            ports: Ports::new(&config.media.ports, workers).reserving(preemption::reserved_ports(&config, workers)),
+            ports: Ports::new(&config.media.ports, workers)
+                .reserving(preemption::reserved_ports(&config, workers))
+                .binding_ahead(&config.media.addresses),
             trunks: Trunks::new(now, Arc::clone(&config), trunk_passwords),
             usage: Usage::default(),
             signer: None,
@@ -208,6 +210,7 @@ impl Core {
         };
         core.registrar.handle_input(now, registrar::Input::Restore(bindings));
         core.run_machines();
+        core.ctx.bind_ahead();
         core
     }
 
@@ -251,6 +254,7 @@ impl Core {
             Input::Timeout => self.timeout(),
         }
         self.run_machines();
+        self.ctx.bind_ahead();
         self.ctx.trunks.note_conditions(&self.ctx.listeners);
     }
 
@@ -871,6 +875,9 @@ impl Core {
 
     fn media_event(&mut self, event: &media::Event) {
         let Some(leg) = event.leg() else { return };
+        if matches!(event, media::Event::OpenFailed { .. }) {
+            self.ctx.port_failed(leg);
+        }
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);

@@ -148,6 +148,14 @@ impl Call {
         self.offer_handover(ctx);
     }
 
+    /// Tells a peer, by a re-INVITE with what its partner says, the ports that its leg has from now on.
+    pub(super) fn offer_new_ports(&mut self, ctx: &mut Context, side: Side) {
+        let partner = self.opposite(side).and_then(|other| self.leg(other));
+        if let Some(offer) = partner.and_then(|leg| leg.session.clone()) {
+            self.hand_over(ctx, side, offer, self.worker);
+        }
+    }
+
     fn offer_handover(&mut self, ctx: &mut Context) {
         let Some(mut handover) = self.handover.take() else { return };
         let call = self.id;

@@ -423,6 +423,8 @@ pub struct Counters {
     pub calls_rejected: [u64; Rejection::ALL.len()],
     pub registrations_refused: u64,
     pub contacts_displaced: u64,
+    /// Media ports that could not be bound: another program has them.
+    pub media_ports_occupied: u64,
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,

@@ -137,8 +137,8 @@ pub(super) struct Leg {
     pub open_media: Vec<LegId>,
     /// The call is answered: workers tell of the peer's silences.
     is_watched: bool,
-    /// The peer is not heard, since this time.
-    pub silence: Option<(Instant, Silence)>,
+    /// Media legs that do not hear the peer, and since when, the longest first.
+    pub silences: Vec<(LegId, Instant, Silence)>,
     /// The peer does not want to be known (RFC 3323).
     pub is_private: bool,
     /// A transferor that has hung up: its dialog lives on for the NOTIFYs about the transfer (RFC 6665 section 4.5.1).
@@ -193,7 +193,7 @@ impl Leg {
             unanswered: None,
             open_media: Vec::new(),
             is_watched: false,
-            silence: None,
+            silences: Vec::new(),
             is_private: false,
             has_left: false,
             partner: None,
@@ -226,7 +226,10 @@ impl Leg {
             if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
             }
-            let taken = if self.is_urgent { ctx.ports.take_reserved(worker) } else { ctx.ports.take(worker) };
+            let taken = match self.is_urgent {
+                true => ctx.ports.take_reserved(worker, address),
+                false => ctx.ports.take(worker, address),
+            };
             let Some(leg) = taken else { return false };
             *slot = Some(leg);
             self.open_media.push(leg);
@@ -318,6 +321,8 @@ impl Leg {
     /// A worker reported one of this leg's media legs closed.
     pub(super) fn media_closed(&mut self, ctx: &mut Context, leg: LegId, report: &LegReport) {
         self.open_media.retain(|open| *open != leg);
+        // Whom it did not hear may be heard by the one in its place.
+        self.is_heard_by(leg);
         if let Some(at) = self.heirs.iter().position(|(closing, _)| *closing == leg) {
             let (_, heir) = self.heirs.swap_remove(at);
             if let Some(position) = report.position {
@@ -325,6 +330,29 @@ impl Leg {
             }
         }
         self.record.add(report);
+    }
+
+    /// This media leg hears the peer, or is not there to hear it. `false`: it was not silent.
+    pub(super) fn is_heard_by(&mut self, leg: LegId) -> bool {
+        self.silences.extract_if(.., |(silent, ..)| *silent == leg).count() > 0
+    }
+
+    /// Closes a media leg whose ports could not be bound. `false`: it was closed before.
+    pub(super) fn lose_media(&mut self, ctx: &mut Context, leg: LegId) -> bool {
+        let Some(slot) = self.media.iter_mut().find(|slot| **slot == Some(leg)) else { return false };
+        *slot = None;
+        ctx.command(leg, Command::Close { leg });
+        true
+    }
+
+    /// An offer of the peer that waits for our answer: it has not been told our ports yet.
+    pub(super) fn open_offer(&self) -> Option<&Session> {
+        if self.owes_answer() {
+            return self.session.as_ref();
+        }
+        let invite = self.server_invite.as_ref().filter(|invite| !invite.is_answered)?;
+        let first = || self.session.as_ref().filter(|_| self.negotiation.settled().is_empty());
+        invite.offer.as_ref().or_else(first)
     }
 
     pub(super) const fn has_open_media(&self) -> bool {

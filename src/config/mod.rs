@@ -375,13 +375,21 @@ pub enum PidfElement {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Loopback only until the admin interface has authentication.
+    /// On loopback, without TLS.
     pub listen: Option<SocketAddr>,
+    /// For other machines.
+    pub tls: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Privacy {
     pub sandbox: SandboxMode,
+    /// For how long call records are kept.
+    pub records_days: u16,
+    /// The same of emergency calls.
+    pub emergency_records_days: u16,
+    /// For how long the audit log is kept.
+    pub audit_days: u16,
 }
 
 /// What becomes of a server from which the kernel cannot take everything that it needs not.
@@ -698,7 +706,19 @@ mod tests {
             ),
             (
                 "[admin]\nlisten = \"192.0.2.1:80\"",
-                "Error 5 admin.listen: \"192.0.2.1:80\" is reachable from other machines | \"127.0.0.1:8060\", \"[::1]:8060\" or \"off\"",
+                "Error 5 admin.listen: \"192.0.2.1:80\" is reachable from other machines | \"127.0.0.1:8060\", \"[::1]:8060\" or \"off\"; for other machines tls, and a token of `ringdown token add`",
+            ),
+            (
+                "[admin]\ntls = [\"0.0.0.0\"]",
+                "Error 5 admin.tls: \"0.0.0.0\" is no address that a peer can answer to | each address of this machine that phones can reach, one by one",
+            ),
+            (
+                "[admin]\ntls = [\"127.0.0.1:5061\"]",
+                "Error 5 admin.tls: 127.0.0.1:5061 is also a SIP address | another port for one of them",
+            ),
+            (
+                "[admin]\ntls = [\"127.0.0.1:8060\"]",
+                "Error 5 admin.tls: 127.0.0.1:8060 is also in listen | another port for one of them",
             ),
             (
                 "[admin]\nlisten = \"127.0.0.1:5060\"",
@@ -716,6 +736,21 @@ mod tests {
         ] {
             let text = if text.starts_with('[') { format!("{COMPANY}{text}") } else { format!("{text}\n{COMPANY}") };
             assert_eq!(problem(&text), expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_target_of_notices_is_named_by_its_place_and_not_repeated() {
+        let text = |list: &str| format!("{COMPANY}[emergency]\nnotify = [{list}]");
+        let good = "\"https://desk.example.com/secret-canary\"";
+        for (second, what) in [
+            ("\"https://desk.example.com/secret canary\"", "is neither a SIP URI with a user nor an https URL"),
+            (good, "is listed twice"),
+            ("7", "is not text"),
+        ] {
+            let told = problem(&text(&format!("{good}, {second}")));
+            assert!(told.starts_with(&format!("Error 5 emergency.notify: entry 2 {what} | ")), "{told}");
+            assert!(!told.contains("canary"), "{told}");
         }
     }
 
@@ -824,6 +859,14 @@ mod tests {
         assert_eq!(warnings(&trunk("").replace("notify = [\"sip:1001@127.0.0.1\"]\n", "")), ["emergency.notify"]);
         let lan = "[sip]\nudp = [\"192.0.2.10\"]\n";
         assert_eq!(warnings(&format!("{COMPANY}{lan}")), ["server.domain", "media.addresses"]);
+        for (listen, keys) in [
+            ("udp = [\"198.51.100.7\", \"203.0.113.7\"]\ntcp = []\n", &[][..]),
+            ("udp = [\"8.8.8.8\"]\ntcp = [\"[2a00::1]\"]\n", &["sip.udp", "sip.tcp"]),
+            ("udp = []\ntcp = []\ntls = [\"8.8.8.8\"]\n", &[]),
+        ] {
+            let far = "[server]\ndomain = \"pbx.example.com\"\n[media]\naddresses = [\"192.0.2.10\"]\n";
+            assert_eq!(warnings(&format!("{COMPANY}{far}[sip]\n{listen}")), keys);
+        }
         let reachable = "[server]\ndomain = \"pbx.example.com\"\n[media]\naddresses = [\"192.0.2.10\"]\n";
         assert_eq!(warnings(&format!("{COMPANY}{lan}{reachable}")), Vec::<String>::new());
         assert_eq!(

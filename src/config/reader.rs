@@ -129,6 +129,34 @@ impl<'t> Section<'t> {
         (accepted.len() == elements.len()).then_some(accepted)
     }
 
+    /// As [`Section::texts`], for values that no message may show: their place in the list stands for them.
+    pub(super) fn private_texts<T: PartialEq>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, Fault>,
+    ) -> Option<Vec<T>> {
+        let value = self.value(key)?;
+        let Some(elements) = value.get_ref().as_array() else {
+            self.wrong_type(&self.key(key), value, "a list in brackets, such as [\"...\", \"...\"]");
+            return None;
+        };
+        let mut accepted = Vec::new();
+        for (number, element) in (1..).zip(elements) {
+            let fault = match element.get_ref().as_str().map(&parse) {
+                Some(Ok(parsed)) if accepted.contains(&parsed) => Fault::new("is listed twice", "each entry once"),
+                Some(Ok(parsed)) => {
+                    accepted.push(parsed);
+                    continue;
+                }
+                Some(Err(fault)) => fault,
+                None => Fault::new("is not text", "text in quotes"),
+            };
+            let message = format!("entry {number} {}", fault.what);
+            self.add(Severity::Error, self.line_at(element), &self.key(key), message, fault.remedy);
+        }
+        (accepted.len() == elements.len()).then_some(accepted)
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         self.text(key, |text| {

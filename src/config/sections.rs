@@ -25,11 +25,14 @@ use crate::{
 
 const LOOPBACK: &str = "127.0.0.1";
 const ADMIN_PORT: u16 = 8060;
+const ADMIN_TLS_PORT: u16 = 8061;
 const WORKERS_MAX: u16 = 256;
 /// No card has more.
 const XDP_QUEUE_MAX: u16 = 1_023;
 /// Longer than any voice packet lets wait for the next.
 const SPIN_US_MAX: u16 = 10_000;
+/// A day to ten years.
+const DAYS_KEPT: RangeInclusive<u16> = 1..=3_650;
 /// Six bits (RFC 2474 section 3).
 const DSCPS: RangeInclusive<u16> = 0..=63;
 
@@ -102,8 +105,18 @@ fn listeners(mut sip_section: Section<'_>, mut admin_section: Section<'_>) -> (S
         [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)].map(|(key, t)| read(key, t));
     // CS3, as telephones and switches have it; RFC 4594 section 4.2 would have CS5.
     let sip = Sip { udp, tcp, tls, dscp: dscp(sip_section.integer("dscp", DSCPS), 24) };
+    for (key, addresses) in [("udp", &sip.udp), ("tcp", &sip.tcp)] {
+        if let Some(address) = addresses.iter().find(|address| value::is_public(address.ip())) {
+            let message =
+                format!("{} is a public address, where strangers read and forge what has no TLS", address.ip());
+            sip_section.warn(key, message, format!("{key} = [], and phones and carriers on an address in tls"));
+        }
+    }
     let listen = admin_section.text("listen", |text| value::loopback_listen(text, ADMIN_PORT));
-    let admin = Admin { listen: listen.unwrap_or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT)))) };
+    let admin = Admin {
+        listen: listen.unwrap_or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT)))),
+        tls: admin_section.texts("tls", |text| value::listen(text, ADMIN_TLS_PORT)).unwrap_or_default(),
+    };
     if sip.udp.is_empty() && sip.tcp.is_empty() && sip.tls.is_empty() {
         sip_section.error(
             "",
@@ -118,6 +131,12 @@ fn listeners(mut sip_section: Section<'_>, mut admin_section: Section<'_>) -> (S
     }
     if let Some(address) = admin.listen.filter(|a| is_taken(a, &sip.tcp) || is_taken(a, &sip.tls)) {
         admin_section.error("listen", format!("{address} is also a SIP address"), "another port for one of them");
+    }
+    if let Some(address) = admin.tls.iter().find(|a| is_taken(a, &sip.tcp) || is_taken(a, &sip.tls)) {
+        admin_section.error("tls", format!("{address} is also a SIP address"), "another port for one of them");
+    }
+    if let Some(address) = admin.listen.filter(|a| is_taken(a, &admin.tls)) {
+        admin_section.error("tls", format!("{address} is also in listen"), "another port for one of them");
     }
     sip_section.finish();
     admin_section.finish();
@@ -167,7 +186,7 @@ fn media(mut section: Section<'_>, sip: &Sip) -> Media {
         addresses: section
             .texts("addresses", value::media_address)
             .unwrap_or_else(|| vec![IpAddr::from([127, 0, 0, 1])]),
-        ports: section.text("ports", value::ports).unwrap_or(20_000..=39_999),
+        ports: section.text("ports", value::ports).unwrap_or(10_000..=29_999),
         workers: section.integer("workers", 0..=WORKERS_MAX).unwrap_or(0),
         load_max_percent: section.integer("load_max_percent", 1..=100).unwrap_or(80),
         encryption: section
@@ -272,7 +291,7 @@ fn emergency(
         register_warning: section.boolean("register_warning").unwrap_or(true),
         dial_as: dial_as(&mut section),
         callback_window_min: section.integer("callback_window_min", 1..=1_440).unwrap_or(30),
-        notify: section.texts("notify", value::notify_target).unwrap_or_default(),
+        notify: section.private_texts("notify", value::notify_target).unwrap_or_default(),
         drain_max_min: section.integer("drain_max_min", 0..=60).unwrap_or(60),
         reserved_calls: section.integer("reserved_calls", 0..=1_000).unwrap_or(4),
         unauthenticated: section
@@ -448,7 +467,12 @@ fn location(trunk: &mut Section<'_>) -> TrunkLocation {
 
 fn privacy(mut section: Section<'_>) -> Privacy {
     let modes = [("required", SandboxMode::Required), ("best-effort", SandboxMode::BestEffort)];
-    let privacy = Privacy { sandbox: section.choice("sandbox", &modes).unwrap_or(SandboxMode::Required) };
+    let privacy = Privacy {
+        sandbox: section.choice("sandbox", &modes).unwrap_or(SandboxMode::Required),
+        records_days: section.integer("records_days", DAYS_KEPT).unwrap_or(365),
+        emergency_records_days: section.integer("emergency_records_days", DAYS_KEPT).unwrap_or(730),
+        audit_days: section.integer("audit_days", DAYS_KEPT).unwrap_or(365),
+    };
     section.finish();
     privacy
 }

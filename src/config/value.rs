@@ -145,12 +145,27 @@ fn announceable(ip: IpAddr) -> Result<(), Fault> {
     Err(Fault::new(what, "each address of this machine that phones can reach, one by one"))
 }
 
+/// Whether strangers can reach it from anywhere (IANA's registries of special-purpose addresses).
+pub(super) fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_shared = matches!(ip.octets(), [100, 64..=127, ..] | [198, 18 | 19, ..]);
+            let is_special = ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation();
+            !is_shared && !is_special && !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast()
+        }
+        // 2000::/3 but for documentation.
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000 && ip.segments()[..2] != [0x2001, 0x0db8],
+    }
+}
+
 /// `"off"`, or a loopback address with an optional port.
 pub(super) fn loopback_listen(text: &str, default_port: u16) -> Result<Option<SocketAddr>, Fault> {
     if text == "off" {
         return Ok(None);
     }
-    let remedy = format!("\"127.0.0.1:{default_port}\", \"[::1]:{default_port}\" or \"off\"");
+    let remedy = format!(
+        "\"127.0.0.1:{default_port}\", \"[::1]:{default_port}\" or \"off\"; for other machines tls, and a token of `ringdown token add`"
+    );
     let address = listen(text, default_port).map_err(|fault| Fault { remedy: remedy.clone(), ..fault })?;
     if !address.ip().is_loopback() {
         return Err(Fault::new("is reachable from other machines", remedy));
@@ -160,7 +175,7 @@ pub(super) fn loopback_listen(text: &str, default_port: u16) -> Result<Option<So
 
 /// `low-high`, both included.
 pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Fault> {
-    let remedy = "two ports from 1024 to 65535 as in \"20000-39999\", room for at least four";
+    let remedy = "two ports from 1024 to 65535 as in \"10000-29999\", room for at least four";
     let fault = |what: &str| Fault::new(what, remedy);
     let (low, high) = text.split_once('-').ok_or_else(|| fault("is not a range"))?;
     let port = |text: &str| text.trim().parse::<u16>().map_err(|_| fault("does not hold two port numbers"));
@@ -268,6 +283,30 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_strangers_reach_are_public() {
+        for public in ["8.8.8.8", "100.128.0.1", "198.20.0.1", "172.32.0.1", "2a00::1", "::ffff:8.8.8.8"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for own in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "198.18.0.1",
+            "192.0.2.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!is_public(own.parse().unwrap()), "{own}");
+        }
+    }
+
+    #[test]
     fn the_admin_interface_listens_on_loopback_or_not_at_all() {
         assert_eq!(loopback_listen("off", 8060), Ok(None));
         assert_eq!(loopback_listen("127.0.0.1", 8060).unwrap().unwrap().port(), 8060);
@@ -293,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_port_range_has_room_for_a_call() {
-        assert_eq!(ports("20000-39999"), Ok(20000..=39999));
+        assert_eq!(ports("10000-29999"), Ok(10000..=29999));
         assert_eq!(ports("20000 - 20003"), Ok(20000..=20003));
         for wrong in ["20000", "20000-", "20000-20002", "39999-20000", "80-90", "20000-70000", "a-b", "-1-5"] {
             assert!(ports(wrong).is_err(), "{wrong}");

@@ -14,8 +14,10 @@ use crate::{
 /// From the core to one worker. Commands for a generation that is no longer current are ignored.
 #[derive(Debug)]
 pub enum Command {
-    /// Bind the slot's ports on `address` and listen. What they send is marked with `dscp` (RFC 2474). Nothing is relayed
-    /// before `Configure` and `Connect`.
+    /// Bind the slot's ports on `address`, for an `Open` with the same leg that may come; what arrives before is dropped.
+    Bind { leg: LegId, address: IpAddr },
+    /// Bind the slot's ports on `address` and listen, if they are not bound there already. What they send is marked with
+    /// `dscp` (RFC 2474). Nothing is relayed before `Configure` and `Connect`.
     Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
     /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection.
@@ -58,7 +60,7 @@ pub enum Protection {
 /// From a worker to the core.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The ports could not be bound.
+    /// The ports could not be bound, ahead or for the leg.
     OpenFailed { leg: LegId },
     /// First authenticated (or, for plain legs, accepted) packet.
     Flowing { leg: LegId },

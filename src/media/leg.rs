@@ -303,6 +303,11 @@ impl Legs {
         Self((0..slots).map(|_| None).collect())
     }
 
+    /// Whether there is such a slot, and no leg in it.
+    pub(super) fn is_free(&self, slot: u32) -> bool {
+        self.0.get(slot as usize).is_some_and(Option::is_none)
+    }
+
     /// `false`: there is no such slot, or it is in use.
     pub(super) fn insert(&mut self, leg: Leg) -> bool {
         match self.0.get_mut(leg.id.slot as usize) {

@@ -8,6 +8,8 @@ mod bursts;
 pub mod command;
 mod emodel;
 mod formats;
+#[cfg(test)]
+mod interleavings;
 mod latch;
 mod leg;
 pub mod packet_io;

@@ -25,7 +25,7 @@ pub trait PacketIo {
     /// The end of a round: what was only put ready leaves, and packets that were not sent are let go of.
     fn flush(&mut self);
 
-    /// Both ports of a slot.
+    /// Both ports of a slot, and their mark. Those that are bound on this address stay, on another they are closed.
     fn bind(&mut self, slot: u32, address: IpAddr, dscp: u8) -> Result<(), CannotBind>;
 
     fn unbind(&mut self, slot: u32);

@@ -150,9 +150,13 @@ impl Receiving {
             (None, _) => Err(DropReason::PacketNoLeg),
             (Some(Mode::Plain), _) => Ok(len),
             (Some(Mode::Srtp(keyed)), retiring) => match (open(&mut keyed.context, buffer), retiring) {
-                // A refused packet is as it came, so that it can be tried again.
-                (Err(DropReason::SrtpBadTag), Some(retiring)) if now < retiring.until => {
-                    open(&mut retiring.keyed.context, buffer)
+                // A refused packet is as it came, so that it can be tried again. One under the old key may be far behind
+                // what has come under the new one.
+                (Err(refusal @ (DropReason::SrtpBadTag | DropReason::SrtpReplayed)), Some(retiring))
+                    if now < retiring.until =>
+                {
+                    let opened = open(&mut retiring.keyed.context, buffer);
+                    opened.map_err(|second| if refusal == DropReason::SrtpReplayed { refusal } else { second })
                 }
                 (opened, _) => opened,
             },

@@ -1,6 +1,10 @@
 //! One media worker: legs by slot, commands in, packets through, events out.
 
-use std::{collections::VecDeque, fmt, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    net::SocketAddr,
+};
 
 use crate::types::{DropReason, Duration, Instant, LegId, reason::DropCounters, secret::wipe_stack};
 
@@ -40,7 +44,8 @@ pub enum Input {
 /// What the backend must do. Drain until `Timeout`.
 #[derive(Debug)]
 pub enum Output {
-    /// Bind both ports of the slot on this address, and mark what they send.
+    /// Bind both ports of the slot on this address, and mark what they send. Ports that are bound on another address are
+    /// closed, and those that are bound on this one stay.
     Bind {
         slot: u32,
         address: std::net::IpAddr,
@@ -73,6 +78,8 @@ pub struct Worker {
     worker: u16,
     legs: Legs,
     open: usize,
+    /// By slot: legs that may open, whose ports are bound.
+    ahead: BTreeMap<u32, LegId>,
     outputs: VecDeque<Output>,
     sweep_at: Option<Instant>,
     drops: DropCounters,
@@ -86,6 +93,7 @@ impl Worker {
             worker,
             legs: Legs::new(slots),
             open: 0,
+            ahead: BTreeMap::new(),
             outputs: VecDeque::with_capacity(16),
             sweep_at: None,
             drops: DropCounters::default(),
@@ -97,8 +105,8 @@ impl Worker {
         match input {
             Input::Command(command) => self.handle_command(now, command),
             Input::BindFailed { slot } => {
-                if let Some(leg) = self.legs.at(slot) {
-                    let leg = leg.id;
+                let open = self.legs.at(slot).map(|leg| leg.id);
+                if let Some(leg) = open.or_else(|| self.ahead.remove(&slot)) {
                     self.outputs.push_back(Output::Event(Event::OpenFailed { leg }));
                 }
             }
@@ -178,9 +186,16 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
+            Command::Bind { leg, address } => {
+                if leg.worker == self.worker && self.legs.is_free(leg.slot) {
+                    self.ahead.insert(leg.slot, leg);
+                    self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp: 0 });
+                }
+            }
             Command::Open { leg, address, dscp } => {
                 if leg.worker == self.worker && self.legs.insert(Leg::new(leg)) {
                     self.open += 1;
+                    self.ahead.remove(&leg.slot);
                     self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
@@ -283,6 +298,50 @@ mod tests {
         rig.input(Input::BindFailed { slot: 0 });
         rig.input(Input::BindFailed { slot: 77 });
         assert_eq!(rig.events.len(), 2);
+    }
+
+    /// What a worker has been told to bind, each time it was.
+    fn binds(rig: &mut Rig, command: Command) -> usize {
+        rig.worker.handle_input(rig.now, Input::Command(command));
+        let mut binds = 0;
+        loop {
+            match rig.worker.poll_output() {
+                Output::Bind { slot, .. } => {
+                    rig.bound.insert(slot);
+                    binds += 1;
+                }
+                Output::Timeout(_) => return binds,
+                Output::Unbind { .. } | Output::Connect { .. } | Output::Event(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_bound_ahead_drops_what_it_hears_until_its_leg_opens() {
+        let mut rig = Rig::new(2);
+        let (address, dscp) = (std::net::Ipv4Addr::LOCALHOST.into(), 46);
+        assert_eq!(binds(&mut rig, Command::Bind { leg: leg(0), address }), 1);
+        assert_eq!(rig.worker.len(), 0, "it is no leg");
+        let mut a = Phone::new(0, srtp(SUITE, 1), "203.0.113.1:4000");
+        let packet = a.rtp(1);
+        rig.refuses(DropReason::PacketNoLeg, rtp(0), a.address, &packet);
+        // Its code point is not known before.
+        assert_eq!(binds(&mut rig, Command::Open { leg: leg(0), address, dscp }), 1);
+        for strange in [leg(0), leg(7), LegId { worker: 1, ..leg(1) }] {
+            assert_eq!(binds(&mut rig, Command::Bind { leg: strange, address }), 0, "{strange:?}");
+        }
+        rig.configure(&a);
+        rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &packet);
+        assert!(rig.close(0).is_some());
+    }
+
+    #[test]
+    fn a_port_in_use_is_reported_before_there_is_a_leg_and_once() {
+        let mut rig = Rig::new(1);
+        rig.command(Command::Bind { leg: leg(0), address: std::net::Ipv4Addr::LOCALHOST.into() });
+        rig.input(Input::BindFailed { slot: 0 });
+        rig.input(Input::BindFailed { slot: 0 });
+        assert_eq!(rig.events, [Event::OpenFailed { leg: leg(0) }]);
     }
 
     #[test]
@@ -551,7 +610,7 @@ mod tests {
     /// What must hold whatever comes: no panic, and exactly one `Closed` for each leg that was opened.
     #[derive(Default)]
     struct Books {
-        open: std::collections::BTreeMap<u32, LegId>,
+        open: BTreeMap<u32, LegId>,
         opened: usize,
     }
 

@@ -13,6 +13,7 @@ pub mod held;
 pub mod logging;
 pub mod media_io;
 mod notifier;
+pub mod panics;
 pub mod prove;
 pub mod resolve;
 pub mod run;

@@ -19,13 +19,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 use tracing::{error, info, warn};
 
 use crate::{
     call::{Core, Input, Setup, Which},
-    config::{self, Config, Directory, NotifyTarget, Problem},
+    config::{self, Config, Directory, NotifyTarget, Privacy, Problem},
     sip::registrar::Binding,
     types::{Rng, Secret, Transport},
 };
@@ -77,8 +77,9 @@ pub struct Server {
     is_ready: Arc<AtomicBool>,
     /// How long an end waits for emergency calls.
     emergency_drain: Duration,
+    privacy: Privacy,
     core: JoinHandle<Result<(), Failure>>,
-    admin: Option<JoinHandle<()>>,
+    admin: Vec<JoinHandle<()>>,
     store: StoreHandle,
     store_thread: std::thread::JoinHandle<()>,
     /// Dropped last: the state folder is ours until then.
@@ -91,6 +92,8 @@ pub struct Facts {
     pub domain: String,
     pub listeners: Vec<(Transport, SocketAddr)>,
     pub admin: Option<SocketAddr>,
+    /// For other machines.
+    pub admin_tls: Vec<SocketAddr>,
     /// The certificate that phones must trust; `None`: the operator's own is in use.
     pub ca_file: Option<PathBuf>,
     pub emergency: EmergencyView,
@@ -114,7 +117,7 @@ impl Server {
         let certificates = Certificates::load(&config, clock, to_core.clone())?;
         let signer = stir::signer(&config).map_err(Failure::Usage)?;
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
-        let admin_listener = bind_admin(&config).await?;
+        let admin_listeners = AdminListeners::bind(&config).await?;
         let (backend, workers) = Backend::open(&config.media, workers);
         let media = MediaPlane::start(clock, &config.media.ports, workers, backend)
             .map_err(|e| Failure::Unavailable(format!("the media workers cannot start: {e}.")))?;
@@ -126,12 +129,16 @@ impl Server {
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
+        warn_of_missing_tokens(&config, &store)?;
         warn_of_outside_telephones(&config, &bindings);
+        let operator = admin::make_operator(&config.server.state_dir, clock.now(), &mut rng)
+            .map_err(|e| Failure::Store(format!("the token of this machine's operator cannot be written: {e}.")))?;
         let gruu_key = store.gruu_key().map_err(|e| store_failure(&e))?;
         let facts = Facts {
             domain: config.server.domain.clone(),
             listeners: listeners.addresses(),
-            admin: admin_listener.as_ref().and_then(|l| l.local_addr().ok()),
+            admin: admin_listeners.plain.as_ref().and_then(|l| l.local_addr().ok()),
+            admin_tls: admin_listeners.tls.iter().filter_map(|l| l.local_addr().ok()).collect(),
             ca_file: tls.ca_file(),
             emergency: EmergencyView::new(&config),
             missing,
@@ -148,6 +155,7 @@ impl Server {
             rng,
         };
         let dns_servers = config.dns.servers.clone();
+        let privacy = config.privacy.clone();
         let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
         let mut core = Core::new(clock.now(), setup);
@@ -169,7 +177,10 @@ impl Server {
             emergency: facts.emergency.clone(),
             missing: facts.missing.clone().into(),
             notifier: notifier.clone(),
+            clock,
             started: clock.now(),
+            operator,
+            refused: Arc::default(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside = Outside {
@@ -182,7 +193,7 @@ impl Server {
             certificates,
         };
         let core = spawn(CoreTask::new(core, mail, outside).run());
-        let admin = admin_listener.map(|listener| spawn(admin::serve(listener, admin)));
+        let admin = admin_listeners.serve(&tls, &admin);
         let listening = listeners.serve();
         Ok(Self {
             facts,
@@ -193,6 +204,7 @@ impl Server {
             to_core,
             is_ready,
             emergency_drain,
+            privacy,
             core,
             admin,
             store,
@@ -212,7 +224,7 @@ impl Server {
         match (&mut self.core).await {
             Ok(Err(failure)) => failure,
             Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
-            Err(panic) => Failure::Internal(format!("the core has failed: {panic}.")),
+            Err(panic) => core_failed(&panic),
         }
     }
 
@@ -221,6 +233,11 @@ impl Server {
         if self.tls.have_files_changed() {
             self.reload_certificates();
         }
+    }
+
+    /// Deletes what is older than `[privacy]` says.
+    pub fn delete_old_data(&self) {
+        self.store.expire(self.clock.now(), self.privacy.clone());
     }
 
     /// Takes renewed certificate files into use for new connections.
@@ -285,7 +302,7 @@ impl Server {
         }
         let _ = self.to_core.send(ToCore::Stop).await;
         let core = self.core.await;
-        if let Some(admin) = self.admin {
+        for admin in self.admin {
             admin.abort();
             let _ = admin.await;
         }
@@ -297,7 +314,7 @@ impl Server {
         let store = end_store(self.store, self.store_thread).await;
         match core {
             Ok(result) => result.and(store),
-            Err(panic) => Err(Failure::Internal(format!("the core has failed: {panic}."))),
+            Err(panic) => Err(core_failed(&panic)),
         }
     }
 
@@ -311,6 +328,12 @@ impl Server {
         let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
         answer.await.map_or(0, |stats| count(&stats))
     }
+}
+
+/// Without the panic's message, which may hold anything: see [`super::panics`].
+fn core_failed(error: &JoinError) -> Failure {
+    let how = if error.is_panic() { "by a bug; the lines before this one say where" } else { "because it was stopped" };
+    Failure::Internal(format!("the core has failed {how}."))
 }
 
 /// Waits until everything is on disk.
@@ -364,9 +387,14 @@ pub fn open_store(config: &Config) -> Result<Store, Failure> {
 pub fn store_failure(error: &StoreError) -> Failure {
     let text = format!("{error}");
     match error {
-        StoreError::OtherDomain { .. } | StoreError::Taken(_) | StoreError::NoSuchUser(_) | StoreError::UsersFull => {
-            Failure::Usage(text)
-        }
+        StoreError::OtherDomain { .. }
+        | StoreError::Taken(_)
+        | StoreError::NoSuchUser(_)
+        | StoreError::UsersFull
+        | StoreError::BadTokenName(_)
+        | StoreError::TokenExists(_)
+        | StoreError::NoSuchToken(_)
+        | StoreError::TokensFull => Failure::Usage(text),
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
         | StoreError::OpenKeyFile { .. }
@@ -445,10 +473,40 @@ fn directory_watch(config: Arc<Config>, to_core: mpsc::Sender<ToCore>) -> impl F
     }
 }
 
-async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, Failure> {
-    let Some(address) = config.admin.listen else { return Ok(None) };
-    let bound = TcpListener::bind(address).await;
-    bound.map(Some).map_err(|e| explain_bind_failure("admin.listen", "admin API", address, &e))
+/// Bound, not yet served.
+struct AdminListeners {
+    plain: Option<TcpListener>,
+    tls: Vec<TcpListener>,
+}
+
+impl AdminListeners {
+    async fn bind(config: &Config) -> Result<Self, Failure> {
+        let bind = async |key: &str, address: SocketAddr| {
+            let bound = TcpListener::bind(address).await;
+            bound.map_err(|e| explain_bind_failure(key, "admin API", address, &e))
+        };
+        let mut listeners = Self { plain: None, tls: Vec::new() };
+        if let Some(address) = config.admin.listen {
+            listeners.plain = Some(bind("admin.listen", address).await?);
+        }
+        for address in &config.admin.tls {
+            listeners.tls.push(bind("admin.tls", *address).await?);
+        }
+        Ok(listeners)
+    }
+
+    fn serve(self, tls: &Arc<Tls>, admin: &Admin) -> Vec<JoinHandle<()>> {
+        let plain = self.plain.map(|listener| spawn(admin::serve(listener, admin.clone())));
+        let tls =
+            self.tls.into_iter().map(|listener| spawn(admin::serve_tls(listener, Arc::clone(tls), admin.clone())));
+        plain.into_iter().chain(tls).collect()
+    }
+}
+
+fn warn_of_missing_tokens(config: &Config, store: &Store) -> Result<(), Failure> {
+    let tokens = store.tokens().map_err(|e| store_failure(&e))?;
+    log_warnings(admin::without_tokens(config, &tokens).as_slice());
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module starts the core's and the admin API's task")]

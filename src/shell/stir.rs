@@ -124,10 +124,12 @@ impl Certificates {
             let ttl = kept(&response);
             Ok((ttl, body(response.into_body()).await?))
         };
+        tokio::pin!(exchange);
         tokio::select! {
             biased;
-            result = exchange => result,
-            _ = connection => Err(GONE),
+            result = &mut exchange => result,
+            // A server may close once it has said everything: what has arrived is still to be read.
+            _ = connection => exchange.await,
         }
     }
 

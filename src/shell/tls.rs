@@ -24,7 +24,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject as _},
     },
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use tracing::{info, warn};
@@ -54,6 +54,8 @@ const EARLY_DAYS: i64 = -1;
 #[derive(Debug)]
 pub struct Tls {
     server: RwLock<Arc<ServerConfig>>,
+    /// As `server`, where nobody is asked for a certificate.
+    admin: Arc<ServerConfig>,
     clients: RwLock<Clients>,
     resolver: Arc<Resolver>,
     source: Source,
@@ -80,9 +82,10 @@ impl Tls {
         let seen = RwLock::new(traces(config));
         let resolver = Arc::new(Resolver(RwLock::new(Arc::new(source.load(now)?))));
         let server = server(config, &resolver).map_err(Failure::Usage)?;
+        let admin = server_of(None, &resolver);
         let clients = Clients::load(config, source.local_ca().as_deref()).map_err(Failure::Usage)?;
         let (server, clients, config) = (RwLock::new(server), RwLock::new(clients), config.clone());
-        Ok(Self { server, clients, resolver, source, config, seen })
+        Ok(Self { server, admin, clients, resolver, source, config, seen })
     }
 
     /// Reads every certificate again, or renews the local one where that is due. What cannot be used stays as it was.
@@ -114,6 +117,11 @@ impl Tls {
         Arc::clone(&self.server.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// For the admin interface, whose clients prove themselves by tokens.
+    pub fn admin_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.admin)
+    }
+
     /// For connections to a trunk, by its index.
     pub fn client_config(&self, trunk: usize) -> Arc<ClientConfig> {
         Arc::clone(self.clients.read().unwrap_or_else(PoisonError::into_inner).of_trunk(trunk))
@@ -131,19 +139,23 @@ fn traces(config: &Config) -> Vec<Trace> {
     own.chain(client::files(config)).map(trace).collect()
 }
 
-/// Sessions are not resumed: telephones stay connected, and a client's certificate is judged at every connection.
 fn server(config: &Config, resolver: &Arc<Resolver>) -> Result<Arc<ServerConfig>, String> {
+    Ok(server_of(peer::verifier(&config.tls)?, resolver))
+}
+
+/// Sessions are not resumed: telephones stay connected, and a client's certificate is judged at every connection.
+fn server_of(verifier: Option<Arc<dyn ClientCertVerifier>>, resolver: &Arc<Resolver>) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for TLS 1.2 and 1.3");
-    let builder = match peer::verifier(&config.tls)? {
+    let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_cert_resolver(Arc::clone(resolver) as Arc<dyn ResolvesServerCert>);
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
-    Ok(Arc::new(server))
+    Arc::new(server)
 }
 
 impl Source {
@@ -226,7 +238,7 @@ pub fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 /// Every name under which a phone may reach this server.
 fn names(config: &Config) -> Vec<String> {
     let sip = &config.sip;
-    let listening = [&sip.tls, &sip.tcp, &sip.udp].into_iter().flatten().map(SocketAddr::ip);
+    let listening = [&sip.tls, &sip.tcp, &sip.udp, &config.admin.tls].into_iter().flatten().map(SocketAddr::ip);
     let addresses = listening.chain(config.media.addresses.iter().copied()).filter(|ip| !ip.is_unspecified());
     let mut names = vec![config.server.domain.clone(), "localhost".to_owned()];
     names.extend(addresses.map(|ip| ip.to_string()));

@@ -102,6 +102,9 @@ pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;
 /// Messages waiting for one slow TCP or TLS peer; the connection is closed above it.
 pub const SEND_QUEUE_MAX: usize = 256;
+/// Media ports of other programs that one call gets past; at a further one it ends with 503, an emergency call only where nobody
+/// has answered it.
+pub const OCCUPIED_PORTS_PER_CALL_MAX: u8 = 4;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media worker on their way to the core; further ones wait in the worker, never lost: a leg has at most
@@ -126,6 +129,14 @@ pub const CDRS_MAX: u32 = 1_000_000;
 pub const STORE_BACKLOG_MAX: usize = 100_000;
 /// Call detail records of one admin reply; a larger `limit` is lowered to it.
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
+/// Tokens of the admin interface.
+pub const TOKENS_MAX: usize = 100;
+/// Entries of the audit log; the oldest makes room.
+pub const AUDIT_ENTRIES_MAX: u32 = 100_000;
+/// Connections to the admin interface at once; further ones wait.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Of one source; further ones are closed.
+pub const ADMIN_CONNECTIONS_PER_SOURCE_MAX: usize = 32;
 /// Numbers, ranges and beginnings of numbers in the inbound map; more are refused at load.
 pub const INBOUND_NUMBERS_MAX: usize = 2_000;
 /// Calls of one caller to one number that are on their way from trunk to trunk at a time; one more is taken for a loop, and

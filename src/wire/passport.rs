@@ -315,20 +315,20 @@ mod tests {
 
     const URL: &str = "https://cert.example.org/passport.cer";
 
-    /// RFC 8225 appendix A.
+    /// Header and payload of RFC 8225 appendix A, signed by OpenSSL with another key.
     const EXAMPLE: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6InBhc3Nwb3J0IiwieDV1IjoiaHR0cHM6Ly9jZXJ0LmV4YW1wbGUub3JnL3Bhc3Nwb3J0LmNlciJ9.\
         eyJkZXN0Ijp7InVyaSI6WyJzaXA6YWxpY2VAZXhhbXBsZS5jb20iXX0sImlhdCI6MTQ3MTM3NTQxOCwib3JpZyI6eyJ0biI6IjEyMTU1NTUxMjEyIn19.\
-        VLBCIVDCaeK6M4hLJb6SHQvacAQVvoiiEOWQ_iUkqk79UD81fHQ0E1b3_GluIkba7UWYRM47ZbNFdOJquE35cw";
-    /// Its public key: the last bytes of the SubjectPublicKeyInfo.
+        -WmjmPtvAbqDmdIIXNBrGC3BjaQPP5HRHOvEroAgr7J5PgsLlmTg6CiGb-d-qC2Tr-Q7Gxa19aCAv2tLsRthgw";
+    /// The public key.
     const EXAMPLE_KEY: &str =
-        "BPBzW0Hf05rwisDyh5DBfX0nGrxnh+/GE1PKi0vCORyx0kppQEy3LJUDITQvzoZVgWAutupyJaO13nm2Eu0m9+4=";
+        "BImpZSjsJ/uGgVxWOHW3cfOq/Rno/CXe9XJZ70NKhIdVjWTw67cD/k+93Eqazl2SSBtK/J109ketmiDCypk0//c=";
 
     fn example_key() -> [u8; PUBLIC_KEY_BYTES] {
         base64::engine::general_purpose::STANDARD.decode(EXAMPLE_KEY).unwrap().try_into().unwrap()
     }
 
     #[test]
-    fn the_example_of_rfc_8225_is_read_and_its_signature_is_good() {
+    fn the_example_of_rfc_8225_is_read_and_a_signature_of_openssl_is_good() {
         let passport = Passport::parse(EXAMPLE).unwrap();
         assert_eq!((passport.url.as_str(), passport.claims.iat), (URL, 1_471_375_418));
         assert_eq!(passport.claims.orig.tn.as_deref(), Some("12155551212"));

@@ -176,6 +176,11 @@ impl Ringdown {
         SocketAddr::new(self.ip, SIP_PORT)
     }
 
+    /// What this machine's operator shows to the admin interface.
+    pub(crate) fn operator_token(&self) -> String {
+        fs::read_to_string(self.state_dir().join("admin.token")).unwrap_or_default()
+    }
+
     /// Status and body of an admin page; `None` while nobody listens.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         match &self.namespace {
@@ -185,9 +190,15 @@ impl Ringdown {
     }
 
     fn get_here(&self, path: &str) -> Option<(u16, String)> {
+        let token = self.operator_token();
         let mut stream = TcpStream::connect((self.admin, ADMIN_PORT)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n",
+            self.admin
+        )
+        .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;

@@ -28,7 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What sipvicious calls itself, and what the relay makes of it.
 const NAMES: (&[u8; 16], &[u8; 16]) = (b"friendly-scanner", b"SIPp 3.6 phone  ");
 
-/// Relays datagrams between one client and the server, and changes the client's name. A source of its own.
+/// Relays datagrams between one client and the server, and changes the client's name and the length of what it says: very
+/// short datagrams of a stranger are answered at their second time only, which sipvicious does not wait for. A source of its
+/// own.
 struct Disguise {
     ip: IpAddr,
     is_over: Arc<AtomicBool>,
@@ -58,7 +60,7 @@ impl Disguise {
                 if let Ok((len, from)) = front.recv_from(&mut buffer) {
                     client = Some(from);
                     rename(&mut buffer[..len]);
-                    back.send_to(&buffer[..len], server).expect("loopback");
+                    back.send_to(&lengthened(&buffer[..len]), server).expect("loopback");
                 }
                 if let (Ok(len), Some(client)) = (back.recv(&mut buffer), client) {
                     front.send_to(&buffer[..len], client).expect("loopback");
@@ -68,6 +70,13 @@ impl Disguise {
         });
         Self { ip, is_over, answers, relay: Some(relay) }
     }
+}
+
+/// With a header line that means nothing.
+fn lengthened(datagram: &[u8]) -> Vec<u8> {
+    let line_end = datagram.windows(2).position(|window| window == b"\r\n").unwrap_or(datagram.len());
+    let (line, rest) = datagram.split_at(line_end);
+    [line, b"\r\nX-Padding: ", &[b'x'; 600], rest].concat()
 }
 
 fn rename(datagram: &mut [u8]) {

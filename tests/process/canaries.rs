@@ -1,13 +1,18 @@
 //! Secrets planted in everything that reaches a real server: what it logs at `trace`, shows, counts, records and stores
 //! holds none of them, as they are, in hexadecimal or in base64.
 
-use std::{fs, io::Write, net::TcpStream};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use memchr::memmem;
 use ringdown::wire::sip::{Message, Method, Name, ResponseBuilder, digest};
 
 use crate::{
+    COMPANY,
     common::{
         process::fresh_ip,
         server::{ALICE, Account, BOB, Ringdown},
@@ -28,6 +33,10 @@ const BASIC: &str = "alice:basic-password-canary-e3";
 const URI_PASSWORD: &str = "uri-password-canary-51ac";
 const BROKEN_RESPONSE: &str = "digest-response-canary-7d0f";
 const BROKEN_KEY: &str = "broken-key-canary-c9e2";
+/// Shown to the admin interface, in the right place and in wrong ones.
+const ADMIN_TOKEN: &str = "admin-token-canary-8e44";
+const ADMIN_BASIC: &str = "operator:admin-password-canary-17d9";
+const ADMIN_ORDER: &str = "admin-order-canary-a0c6";
 /// Alice's offer, and Bob's answer to the suite in the server's.
 const OFFER: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:Y2FuYXJ5LWtleS1mb3ItYWxpY2UtMTIzNDU2Nzg5\r\n";
 const ANSWER: &str = "a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:Y2FuYXJ5LWtleS1mb3ItYWxpY2UtMTIzNDU2Nzg5\r\n";
@@ -61,12 +70,15 @@ fn secrets_of_good_refused_and_malformed_messages_stand_nowhere() {
     emergency_call(&mut bob, &mut carrier, &[STREET, ROOM], &[HOME]);
     secrets.push(text_message(&server, &alice, &bob));
     say_what_is_refused(&server, &alice);
+    ask_what_is_refused(&server);
     server.wait_no_calls();
 
     assert!(alice.secrets().len() > 5, "no digest and no key went over the network");
     secrets.extend([&alice, &bob, &carrier].into_iter().flat_map(Phone::secrets));
     secrets.extend([ALICE.password, BOB.password, CARRIER.password, HOME, TEXT, PIN, KEY].map(str::to_owned));
     secrets.extend([BASIC, URI_PASSWORD, BROKEN_RESPONSE, BROKEN_KEY].map(str::to_owned));
+    secrets.extend([ADMIN_TOKEN, ADMIN_BASIC, ADMIN_ORDER].map(str::to_owned));
+    secrets.push(token_of(&server));
     secrets.push(String::from_utf8_lossy(AUDIO_CANARY).into_owned());
     let canaries: Vec<Canary> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     let places = places(&mut server);
@@ -81,6 +93,36 @@ fn secrets_of_good_refused_and_malformed_messages_stand_nowhere() {
             let is_found = memmem::find(&bytes, text.to_ascii_lowercase().as_bytes()).is_some();
             assert!(!is_found, "{secret} stands in {place} as {text}");
         }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_or_a_list_of_users_repeats_no_secret() {
+    let server = Ringdown::configured("preferred", "");
+    let good = fs::read_to_string(server.config()).expect("it was written");
+    let trunk = "[trunk.a]\nhost = \"127.0.0.1\"\npstn = false\n";
+    for more in [
+        format!("{trunk}password = \"{PIN}\"\n"),
+        format!("{trunk}user = \"u\"\npassword = {PIN}\n"),
+        format!("{trunk}location = {{ header = \"X-Id\", value = \"{PIN}\\r\" }}\n"),
+        format!("[emergency]\nnotify = [\"https://127.0.0.1/{PIN} x\"]\n"),
+        format!("[emergency]\nnotify = [\"https://127.0.0.1/{PIN}\", \"https://127.0.0.1/{PIN}\"]\n"),
+        format!("[tls]\nkey = \"\"\"-----BEGIN PRIVATE KEY-----\n{PIN}\n"),
+    ] {
+        fs::write(server.config(), format!("{good}{COMPANY}{more}")).expect("a writable folder");
+        let told = server.command(&["check"], "");
+        assert_eq!(told.status.code(), Some(64), "{more}: {told:?}");
+        let text = [told.stdout, told.stderr].concat();
+        assert!(memmem::find(&text, PIN.as_bytes()).is_none(), "{}", String::from_utf8_lossy(&text));
+    }
+    fs::write(server.config(), format!("{good}{COMPANY}")).expect("a writable folder");
+    let list = server.dir().join("users.csv");
+    for row in [format!("eve,\"{PIN}\u{7}\",1003"), format!("eve,{PIN},x"), format!("eve,{PIN},1003,+15550100,more")] {
+        fs::write(&list, format!("user,password,extension,direct_line\n{row}\n")).expect("a writable folder");
+        let told = server.command(&["user", "import", &list.display().to_string()], "");
+        assert_eq!(told.status.code(), Some(64), "{told:?}");
+        let text = [told.stdout, told.stderr].concat();
+        assert!(memmem::find(&text, PIN.as_bytes()).is_none(), "{}", String::from_utf8_lossy(&text));
     }
 }
 
@@ -229,6 +271,41 @@ fn say_what_is_refused(server: &Ringdown, alice: &Phone) {
     alice.wait(|message| message.cseq().is_some_and(|cseq| cseq.number == 77));
 }
 
+/// Tokens, passwords and orders that the admin interface refuses; what it answers repeats none of them.
+fn ask_what_is_refused(server: &Ringdown) {
+    let operator = format!("Bearer {}", server.operator_token());
+    let order = format!("{{\"user\":\"alice\",\"{ADMIN_ORDER}\":1}}");
+    for (request, credentials, body) in [
+        ("GET /v1/cdrs", format!("Bearer {ADMIN_TOKEN}"), ""),
+        ("POST /v1/unbar", format!("Bearer {ADMIN_TOKEN}"), "{\"user\":\"alice\"}"),
+        ("GET /v1/cdrs", format!("Basic {}", STANDARD.encode(ADMIN_BASIC)), ""),
+        ("GET /v1/cdrs", ADMIN_TOKEN.to_owned(), ""),
+        ("POST /v1/unbar", operator.clone(), &order[..order.len() - 1]),
+        ("POST /v1/unbar", operator.replace("Bearer", "Basic"), &order),
+    ] {
+        let mut stream = TcpStream::connect((server.ip, 8080)).expect("it listens");
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: {credentials}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            server.ip,
+            body.len()
+        )
+        .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        assert!(!answer.contains("canary") && !answer.contains(&server.operator_token()), "{answer}");
+    }
+}
+
+/// A token of the admin interface that is good.
+fn token_of(server: &Ringdown) -> String {
+    let output = server.command(&["token", "add", "reader", "--role", "read"], "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().last().filter(|line| line.starts_with("ringdown_")).expect("a token").to_owned()
+}
+
 /// The log first; then what the admin interface and the command line show, and every file that is kept.
 fn places(server: &mut Ringdown) -> Vec<(String, Vec<u8>)> {
     let mut places = vec![("the log".to_owned(), Vec::new())];
@@ -237,7 +314,7 @@ fn places(server: &mut Ringdown) -> Vec<(String, Vec<u8>)> {
         assert_eq!(status, 200, "{page}");
         places.push((page.to_owned(), body.into_bytes()));
     }
-    for arguments in [["cdr", "list"], ["user", "list"]] {
+    for arguments in [["cdr", "list"], ["user", "list"], ["audit", "list"], ["token", "list"], ["privacy", "table"]] {
         let output = server.command(&arguments, "");
         places.push((arguments.join(" "), [output.stdout, output.stderr].concat()));
     }

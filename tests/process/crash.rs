@@ -6,6 +6,7 @@ use std::{
     net::UdpSocket,
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +27,8 @@ use crate::{
 
 const ROUNDS: u64 = 6;
 const PHONES: usize = 400;
+/// So long that a stranger's datagram is answered at once.
+const PADDING: &str = "";
 const PASSWORD: &str = "password-of-all";
 
 /// Many telephones behind one socket, each of a user of its own.
@@ -63,7 +66,7 @@ impl Phones {
             "REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK-{cseq};rport\r\nMax-Forwards: 70\r\n\
              From: <sip:{user}@{domain}>;tag=r\r\nTo: <sip:{user}@{domain}>\r\nCall-ID: {user}\r\n\
              CSeq: {cseq} REGISTER\r\nContact: <sip:{user}@{own}>\r\nExpires: 3600\r\n\
-             User-Agent: a telephone of the tests of the real binary, with a name as long as that of many\r\n\
+             X-Padding: {PADDING:x<600}\r\n\
              {credentials}Content-Length: 0\r\n\r\n"
         );
         self.socket.send_to(text.as_bytes(), self.server.sip()).ok()?;
@@ -116,15 +119,18 @@ fn a_killed_server_has_kept_all_that_it_acknowledged() {
         let process =
             Pid::from_raw(i32::try_from(phones.server.process().id()).expect("a small number")).expect("not 0");
         let adder = add_user_and_kill(&phones.server, round);
+        let (acknowledge, acknowledged) = mpsc::channel();
         let killer = thread::spawn(move || {
-            // Some moment, another in each round: of registrations and of their flushes, which gather for 20 ms.
-            thread::sleep(Duration::from_millis(40 + 37 * round));
+            // Some registrations later, at another moment of one in each round.
+            acknowledged.iter().take(usize::try_from(3 + round).expect("a few")).for_each(drop);
+            thread::sleep(Duration::from_millis(7 * round));
             kill_process(process, Signal::KILL)
         });
         // What a dead server's port has said is not for the next.
         let _ = phones.socket.take_error();
         while next < PHONES && phones.register(next) {
             known.insert(Phones::user(next));
+            let _ = acknowledge.send(());
             next += 1;
         }
         assert!(next < PHONES, "it was not killed in time");

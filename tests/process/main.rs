@@ -8,6 +8,7 @@
     reason = "tests of a real process read the clock, write files and speak on standard error"
 )]
 
+mod admin;
 mod canaries;
 mod capacity;
 mod clients;
@@ -19,6 +20,7 @@ mod dns;
 mod emergency;
 mod floods;
 mod phone;
+mod privacy;
 mod prove;
 mod reach;
 mod resync;

@@ -18,7 +18,7 @@ use crate::common::{
 /// Stands in every RTP payload.
 pub(crate) const AUDIO_CANARY: &[u8] = b"AUDIO-CANARY-d41d8cd9";
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// A datagram may be lost (RFC 3261 section 17.1.1.1, T1).
 const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// Nothing more comes after this.
@@ -38,7 +38,7 @@ pub(crate) struct Phone {
     first_answer: Option<Message>,
     /// An `a=crypto` line to offer and to answer with.
     crypto: &'static str,
-    /// The last request, which has no answer yet, and when it is sent again.
+    /// The last request, or 200 to an INVITE, which has no answer yet, and when it is sent again.
     unanswered: RefCell<Option<(Vec<u8>, Instant)>>,
     /// What proved who it is or protects its calls: digest responses, and keys that the server gave it.
     secrets: RefCell<Vec<String>>,
@@ -193,8 +193,11 @@ impl Phone {
     /// Answers an INVITE and waits for its ACK.
     pub(crate) fn answer_this(&mut self, invite: &Message) -> Dialog {
         let sdp = self.sdp();
-        self.respond(invite, &sdp);
+        let answer = self.respond(invite, &sdp);
+        // Repeated until it is acknowledged (RFC 3261 section 13.3.1.4).
+        *self.unanswered.borrow_mut() = Some((answer, Instant::now() + REPEAT_AFTER));
         self.wait(|m| m.method() == Some(Method::Ack));
+        *self.unanswered.borrow_mut() = None;
         Dialog {
             call_id: invite.call_id().to_owned(),
             local: format!("{};tag=b", invite.header(Name::To).expect("To")),
@@ -328,7 +331,7 @@ impl Phone {
         }
     }
 
-    /// Sends a request again that has no answer (RFC 3261 section 17.1.2).
+    /// Sends again what has no answer (RFC 3261 section 17.1.2).
     fn repeat(&self) {
         let mut unanswered = self.unanswered.borrow_mut();
         let Some((text, at)) = unanswered.as_mut().filter(|(_, at)| *at <= Instant::now()) else { return };
@@ -336,7 +339,8 @@ impl Phone {
         *at += REPEAT_AFTER;
     }
 
-    fn respond(&self, request: &Message, sdp: &str) {
+    /// Returns what was sent.
+    fn respond(&self, request: &Message, sdp: &str) -> Vec<u8> {
         let mut head = String::from("SIP/2.0 200 OK\r\n");
         for via in request.lines(Name::Via) {
             head += &format!("Via: {via}\r\n");
@@ -356,6 +360,7 @@ impl Phone {
         }
         let text = format!("{head}Content-Length: {}\r\n\r\n{sdp}", sdp.len());
         self.sip.send_to(text.as_bytes(), self.server).expect("loopback takes it");
+        text.into_bytes()
     }
 
     /// The final response to a request of ours.

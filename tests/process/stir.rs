@@ -116,7 +116,10 @@ fn a_number_signed_by_one_server_is_verified_by_another() {
     let (mut alice, mut bob) = (Phone::new(&signer, ALICE), Phone::new(&verifier, BOB));
     assert_eq!((alice.register(), bob.register()), (200, 200));
     alice.invite(BOB.direct_line);
-    assert_eq!(verified(&bob, &verifier), "<tel:+12025550101;verstat=TN-Validation-Passed>");
+    let found = verified(&bob, &verifier);
+    let log = verifier.process_text();
+    let why: Vec<_> = log.lines().filter(|line| line.contains("certificate")).collect();
+    assert_eq!(found, "<tel:+12025550101;verstat=TN-Validation-Passed>", "{why:#?}");
     let mut stranger = Phone::at(stranger, &verifier, STRANGER);
     stranger.invite(BOB.direct_line);
     assert_eq!(verified(&bob, &verifier), "<tel:+14155550123;verstat=No-TN-Validation>");

@@ -28,8 +28,10 @@ pub(crate) struct Sockets {
     bound: HashMap<u16, Socket>,
     /// Slots whose ports could not be bound: the worker still unbinds them.
     unbound: HashSet<(u16, u32)>,
-    /// Binding any fails: another process has them all.
-    pub(crate) refuse_binds: bool,
+    /// Slots bound for legs that may come.
+    pub(crate) ahead: HashSet<(u16, u32)>,
+    /// The even ports that another process has.
+    pub(crate) occupied: fn(u16) -> bool,
 }
 
 /// A bound media port.
@@ -44,7 +46,8 @@ struct Socket {
 impl Sockets {
     pub(crate) fn new(ip: IpAddr, config: &Config) -> Self {
         let ports = Ports::new(&config.media.ports, config.media.workers);
-        Self { ip, ports, bound: HashMap::new(), unbound: HashSet::new(), refuse_binds: false }
+        let (unbound, ahead) = (HashSet::new(), HashSet::new());
+        Self { ip, ports, bound: HashMap::new(), unbound, ahead, occupied: |_| false }
     }
 
     /// The worker and port that hear this peer there.
@@ -54,14 +57,15 @@ impl Sockets {
         is_heard.then_some((socket.worker, socket.port))
     }
 
-    /// Ports that are bound.
-    pub(crate) fn bound(&self) -> impl Iterator<Item = &u16> {
-        self.bound.keys()
+    /// Ports that a leg has, or has left behind.
+    pub(crate) fn open(&self) -> usize {
+        self.bound.values().filter(|socket| !self.ahead.contains(&(socket.worker, socket.port.slot))).count()
     }
 
     pub(crate) fn clear(&mut self) {
         self.bound.clear();
         self.unbound.clear();
+        self.ahead.clear();
     }
 
     fn address_of(&self, worker: u16, port: Port) -> SocketAddr {
@@ -126,10 +130,15 @@ impl PacketIo for SimulatedIo<'_> {
 
     fn bind(&mut self, slot: u32, address: IpAddr, _dscp: u8) -> Result<(), CannotBind> {
         assert_eq!(address, self.sockets.ip, "media must be bound on the configured address");
-        if self.sockets.refuse_binds {
+        let rtp = self.sockets.address_of(self.worker, Port { slot, channel: Channel::Rtp }).port();
+        if self.sockets.bound.contains_key(&rtp) {
+            return Ok(());
+        }
+        if (self.sockets.occupied)(rtp) {
             self.sockets.unbound.insert((self.worker, slot));
             return Err(CannotBind);
         }
+        self.sockets.unbound.remove(&(self.worker, slot));
         for channel in [Channel::Rtp, Channel::Rtcp] {
             let port = Port { slot, channel };
             let number = self.sockets.address_of(self.worker, port).port();

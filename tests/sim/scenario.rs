@@ -533,16 +533,35 @@ fn a_call_without_a_free_port_is_503_with_retry_after_and_the_next_one_works() {
 
 #[test]
 fn a_call_whose_ports_cannot_be_bound_fails_with_an_answer() {
-    let (mut w, a, b) = pair(20);
-    w.server.sockets.refuse_binds = true;
+    let mut w = World::new(&Plan::new(20));
+    w.server.sockets.occupied = |_| true;
+    let (a, b) = (w.registered(1, CM), w.registered(2, GCM));
     let ac = w.dial(a, "1002");
     until_ended(&mut w, a, ac);
     assert!(matches!(w.state(a, ac), State::Ended(500..=599)) || w.phones[a].calls[ac].ended_by_peer);
     w.run(s(5));
     assert!(w.phones[b].live_calls().next().is_none(), "the callee is left behind");
-    w.server.sockets.refuse_binds = false;
+    w.server.sockets.occupied = |_| false;
     let (ac, bc) = w.connect(a, "1002", b);
     assert_talking(&mut w, (a, ac), (b, bc));
+    w.finish();
+}
+
+/// Also those that another process takes after they were found to be free.
+#[test]
+fn no_call_dies_of_media_ports_that_another_process_has() {
+    let mut w = World::new(&Plan::new(23));
+    w.server.sockets.occupied = |port| port % 4 == 0;
+    let (a, b) = (w.registered(1, CM), w.registered(2, GCM));
+    for round in 0..40 {
+        if round == 20 {
+            w.server.sockets.occupied = |port| port % 4 == 2;
+        }
+        let (ac, bc) = w.connect(a, "1002", b);
+        assert_talking(&mut w, (a, ac), (b, bc));
+        w.hang_up(a, ac);
+        w.run(s(5));
+    }
     w.finish();
 }
 
@@ -566,6 +585,9 @@ fn a_message_with_a_fault_is_400_with_its_name_and_noise_is_dropped() {
     let message = "OPTIONS sip:pbx.example.com SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.200;branch=z9hG4bK1\r\n\
                    Max-Forwards: 70\r\nFrom: <sip:x@y>;tag=1\r\nTo: <sip:pbx.example.com>\r\nCSeq: 1 OPTIONS\r\n\
                    Content-Length: 0\r\n\r\n";
+    w.inject(stranger, SIP, message.as_bytes());
+    w.run(s(1));
+    assert!(w.strays.is_empty(), "more was sent to the stranger than came from it");
     w.inject(stranger, SIP, message.as_bytes());
     w.run(s(1));
     let answer = Message::parse(w.strays.pop().expect("an answer").1).expect("a message");

@@ -209,7 +209,7 @@ impl Server {
         assert!(self.core.is_idle(), "the core still holds {:?}", self.core.calls());
         let legs: Vec<usize> = self.workers.iter().map(Worker::len).collect();
         assert!(self.workers.iter().all(Worker::is_empty), "legs left per worker: {legs:?}");
-        assert_eq!(self.sockets.bound().count(), 0, "ports left: {:?}", self.sockets.bound().collect::<Vec<_>>());
+        assert_eq!(self.open_ports(), 0, "ports left");
         assert!(self.commands.is_empty() && self.events.is_empty(), "commands or events left in the rings");
         assert_eq!(self.worker_timeouts.iter().flatten().count(), 0, "a worker's timer is left");
     }
@@ -235,8 +235,9 @@ impl Server {
         self.machine.as_ref().map_or(0, |machine| machine.lost)
     }
 
+    /// Those that a leg has, or has left behind.
     pub(crate) fn open_ports(&self) -> usize {
-        self.sockets.bound().count()
+        self.sockets.open()
     }
 
     pub(crate) fn set_directory(&mut self, now: Instant, net: &mut Net, directory: Directory) {
@@ -279,6 +280,11 @@ impl Server {
             if at > now {
                 self.commands.push_front((at, worker, command));
                 break;
+            }
+            match &command {
+                media::Command::Bind { leg, .. } => drop(self.sockets.ahead.insert((worker, leg.slot))),
+                media::Command::Open { leg, .. } => drop(self.sockets.ahead.remove(&(worker, leg.slot))),
+                _ => {}
             }
             self.workers[usize::from(worker)].handle_input(now, worker::Input::Command(command));
             self.drain_worker(now, worker);

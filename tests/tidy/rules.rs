@@ -291,7 +291,7 @@ const WRAPPERS: [(&str, &[&str]); 51] = [
     ("aes", &["wire/srtp"]),
     ("ctr", &["wire/srtp"]),
     ("sha1", &["wire/srtp"]),
-    ("aws_lc_rs", &["wire/srtp", "wire/passport.rs", "shell/store/seal.rs", "shell/tls.rs"]),
+    ("aws_lc_rs", &["wire/srtp", "wire/passport.rs", "shell/store/seal.rs", "shell/store/tokens.rs", "shell/tls.rs"]),
     ("md5", &["wire/sip/digest.rs"]),
     ("sha2", &["wire/sip/digest.rs", "wire/keyed.rs"]),
     ("subtle", &["wire/srtp", "wire/sip/digest.rs", "wire/keyed.rs"]),
@@ -315,8 +315,8 @@ const WRAPPERS: [(&str, &[&str]); 51] = [
     ("rtrb", &["shell/media_io"]),
     ("rusqlite", &["shell/store"]),
     ("axum", &["shell/admin"]),
-    ("hyper", &["shell/notifier.rs", "shell/stir.rs"]),
-    ("hyper_util", &["shell/notifier.rs", "shell/stir.rs"]),
+    ("hyper", &["shell/notifier.rs", "shell/stir.rs", "shell/admin/connections.rs"]),
+    ("hyper_util", &["shell/notifier.rs", "shell/stir.rs", "shell/admin/connections.rs"]),
     ("prometheus_client", &["shell/admin"]),
     ("csv", &["shell"]),
     ("tracing_subscriber", &["shell"]),
@@ -378,8 +378,8 @@ fn names_in(manifest: &str, table: &str) -> BTreeSet<String> {
 }
 
 /// Calls in `src/config` whose first argument is a key.
-const KEY_READERS: [&str; 9] =
-    ["text", "private_text", "texts", "choice", "boolean", "integer", "integers", "section", "read"];
+const KEY_READERS: [&str; 10] =
+    ["text", "private_text", "texts", "private_texts", "choice", "boolean", "integer", "integers", "section", "read"];
 
 pub(crate) fn configuration_keys(files: &Files, example: &str) -> Vec<String> {
     let mut out = Vec::new();

@@ -5,6 +5,7 @@ mod alloc;
 mod corpora;
 mod dial_strings;
 mod event_documents;
+mod libsrtp2;
 mod location_documents;
 mod rfc4475;
 mod rfc5118;

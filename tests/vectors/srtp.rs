@@ -15,9 +15,9 @@ const MASTER_128: &str = "e1f97a0d3e018be0d64fa32c06de41390ec675ad498afeebb6960b
 /// RFC 6188 section 7.2.
 const MASTER_256: &str = "f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b63b04803de51ee7c96423ab5b78d2";
 const RTP_PLAIN: &str = "800f1234decafbadcafebabeabababababababababababababababab";
-const RTCP_PLAIN: &str = "81c8000bcafebabeabababababababababababababababab";
+pub(crate) const RTCP_PLAIN: &str = "81c8000bcafebabeabababababababababababababababab";
 
-fn hex(text: &str) -> Vec<u8> {
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.chars().map(|c| u8::try_from(c.to_digit(16).unwrap()).unwrap()).collect();
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
@@ -27,7 +27,7 @@ fn master(suite: Suite, text: &str) -> MasterKey {
 }
 
 /// A plain packet of one payload, as a phone sends it.
-fn rtp(ssrc: u32, sequence: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn rtp(ssrc: u32, sequence: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend_from_slice(&sequence.to_be_bytes());
     packet.extend_from_slice(&u32::from(sequence).wrapping_mul(160).to_be_bytes());
@@ -36,7 +36,7 @@ fn rtp(ssrc: u32, sequence: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn protect(outbound: &mut Outbound, plain: &[u8]) -> Result<Vec<u8>, DropReason> {
+pub(crate) fn protect(outbound: &mut Outbound, plain: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut buffer = plain.to_vec();
     buffer.resize(plain.len() + TAG_ROOM_BYTES, 0);
     let len = outbound.protect_rtp(&mut buffer, plain.len())?;
@@ -44,7 +44,7 @@ fn protect(outbound: &mut Outbound, plain: &[u8]) -> Result<Vec<u8>, DropReason>
     Ok(buffer)
 }
 
-fn protect_rtcp(outbound: &mut Outbound, plain: &[u8]) -> Result<Vec<u8>, DropReason> {
+pub(crate) fn protect_rtcp(outbound: &mut Outbound, plain: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut buffer = plain.to_vec();
     buffer.resize(plain.len() + TAG_ROOM_BYTES, 0);
     let len = outbound.protect_rtcp(&mut buffer, plain.len())?;
@@ -52,14 +52,14 @@ fn protect_rtcp(outbound: &mut Outbound, plain: &[u8]) -> Result<Vec<u8>, DropRe
     Ok(buffer)
 }
 
-fn unprotect(inbound: &mut Inbound, packet: &[u8]) -> Result<Vec<u8>, DropReason> {
+pub(crate) fn unprotect(inbound: &mut Inbound, packet: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut buffer = packet.to_vec();
     let len = inbound.unprotect_rtp(&mut buffer)?;
     buffer.truncate(len);
     Ok(buffer)
 }
 
-fn unprotect_rtcp(inbound: &mut Inbound, packet: &[u8]) -> Result<Vec<u8>, DropReason> {
+pub(crate) fn unprotect_rtcp(inbound: &mut Inbound, packet: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut buffer = packet.to_vec();
     let len = inbound.unprotect_rtcp(&mut buffer)?;
     buffer.truncate(len);

@@ -81,6 +81,8 @@ pub(super) struct Bench {
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
+    /// Media legs whose ports were to be bound before they open, in this order.
+    pub(super) bound: Vec<LegId>,
     /// What each media leg was last told of its peer.
     pub(super) remotes: HashMap<LegId, media::Remote>,
     /// Pairs of legs in the order in which they were told to exchange packets.
@@ -192,6 +194,7 @@ impl Bench {
             cdrs: Vec::new(),
             sent: Vec::new(),
             open_legs: Vec::new(),
+            bound: Vec::new(),
             remotes: HashMap::new(),
             joined: Vec::new(),
             resumed: Vec::new(),
@@ -221,6 +224,7 @@ impl Bench {
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
+                Output::Media { command: media::Command::Bind { leg, .. }, .. } => self.bound.push(leg),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Connect { a, b }, .. } => self.joined.push((a, b)),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     media,
     types::Flow,
+    types::limits,
     wire::sip::{Message, Name},
 };
 
@@ -175,9 +176,16 @@ fn a_callee_whose_200_has_no_usable_offer_is_ended_and_the_next_is_heard() {
 }
 
 #[test]
-fn a_port_that_cannot_be_bound_ends_the_call_after_the_callers_ack() {
+fn a_port_that_cannot_be_bound_is_replaced_before_its_answer_and_ports_without_end_end_the_call_after_the_callers_ack()
+{
     let mut b = Bench::new();
     let (trunk, ..) = bob_has_offered(&mut b);
+    for _ in 0..limits::OCCUPIED_PORTS_PER_CALL_MAX {
+        let leg = b.open_legs[0];
+        b.input(Input::Media(media::Event::OpenFailed { leg }));
+        b.open_legs.rotate_right(1);
+        assert!(b.find_request("ACK", BOB).is_none() && b.open_legs.len() == 2, "{}", b.told());
+    }
     let leg = b.open_legs[0];
     b.input(Input::Media(media::Event::OpenFailed { leg }));
     assert!(text(&b.take_request("ACK", BOB).1).contains("m=audio 0"));

@@ -20,6 +20,7 @@ mod outside;
 mod overload;
 mod oversize;
 mod pbx;
+mod ports;
 mod provisional;
 mod quality;
 mod reach;
@@ -155,24 +156,6 @@ fn a_200_that_crosses_our_cancel_after_a_603_is_ended_and_not_connected_without_
     let bye = b.take_request("BYE", BOB);
     b.answer(&bye, 200, "", "", "");
     assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 603);
-    b.finish();
-}
-
-#[test]
-fn a_branch_whose_port_cannot_be_bound_is_cancelled_and_a_late_200_of_it_is_ended() {
-    let mut b = Bench::new();
-    b.trunk_calls_bob();
-    let (first, second) = (b.take_request("INVITE", BOB), b.take_request("INVITE", BOB_TOO));
-    b.answer(&first, 180, "bob", "", "");
-    let leg = b.open_legs[1];
-    b.input(Input::Media(media::Event::OpenFailed { leg }));
-    b.take_request("CANCEL", BOB);
-    b.accept(&first, "bob", SDP);
-    b.take_request("ACK", BOB);
-    let bye = b.take_request("BYE", BOB);
-    b.answer(&bye, 200, "", "", "");
-    b.accept(&second, "too", SDP);
-    assert_eq!(b.take_response("INVITE", TRUNK, 200).status(), 200);
     b.finish();
 }
 

@@ -6,7 +6,8 @@ use super::{
     from_alice, invite,
 };
 use crate::{
-    call::{cdr::EndedBy, notification::Outcome},
+    call::{Input, cdr::EndedBy, notification::Outcome},
+    media::{self, Silence, SilenceCause},
     types::{Flow, limits},
     wire::sip::{Message, Name},
 };
@@ -64,6 +65,18 @@ pub(super) fn assert_taken_on(b: &mut Bench, leg: &Leg, cseq: u32, target: &str)
 pub(super) fn hang_up(b: &mut Bench, at: &str) {
     let bye = b.take_request("BYE", at);
     b.answer(&bye, 200, "", "", "");
+}
+
+/// How many legs of all calls are shown as silent.
+fn silent_legs(b: &mut Bench) -> usize {
+    for (id, call) in (0..).zip(b.core.calls()) {
+        b.input(Input::Inspect { id, call: call.id });
+    }
+    for leg in std::mem::take(&mut b.asked) {
+        b.input(Input::Media(media::Event::Report { leg, report: Box::default() }));
+    }
+    let details = b.inspected.drain(..).map(|(_, detail)| detail.unwrap());
+    details.flat_map(|detail| [Some(detail.a), detail.b]).flatten().filter(|leg| leg.silence.is_some()).count()
 }
 
 /// Somebody on a registered connection calls, and the device at `at` answers.
@@ -579,6 +592,9 @@ fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     let (_, second) = call(&mut b, bob, "1001", ALICE, "alice");
     let workers: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
     assert_eq!(workers, [0, 0, 1, 1]);
+    let silence = Silence { cause: SilenceCause::NoPackets, has_rtcp: false };
+    b.input(Input::Media(media::Event::Silent { leg: b.open_legs[5], silence }));
+    assert_eq!(silent_legs(&mut b), 1);
     let target = format!("<sip:1002@pbx.example.com?Replaces={}>", escaped(&replaces(&second)));
     assert_taken_on(&mut b, &first, 2, &target);
     let to_carol = b.take_request("INVITE", CAROL);
@@ -595,6 +611,7 @@ fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     let moved = b.open_legs[5];
     assert_eq!(b.resumed, [(moved, POSITION)]);
     assert!(b.joined.last().is_some_and(|(a, b)| *a == moved || *b == moved));
+    assert_eq!(silent_legs(&mut b), 0, "nobody knows yet what the leg in its place hears");
     for leg in [&other, &trunk] {
         b.within(leg, "BYE", 2, "", "");
     }

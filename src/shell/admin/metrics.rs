@@ -29,6 +29,8 @@ pub(super) fn render(admin: &Admin, stats: Stats) -> String {
     let failures = stats.counters.emergency_notify_failures.saturating_add(admin.notifier.failures());
     let help = "Desks that could not be told of an emergency call";
     registry.register("emergency_notify_failures", help, ConstCounter::new(failures));
+    let refused = ConstCounter::new(admin.refused.load(Ordering::Relaxed));
+    registry.register("admin_refused", "Requests to this interface without a known token", refused);
     add_quality(&mut registry, &stats.counters.quality);
     add_media(&mut registry, admin, stats.counters.drops);
     add_process(&mut registry, admin);
@@ -48,6 +50,11 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         ("calls_refused", "Calls refused", c.calls_refused),
         ("registrations_refused", "Registrations refused", c.registrations_refused),
         ("contacts_displaced", "Contacts that made room for a new one of their user", c.contacts_displaced),
+        (
+            "media_ports_occupied",
+            "Media ports that could not be bound, as other programs had them",
+            c.media_ports_occupied,
+        ),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

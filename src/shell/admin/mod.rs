@@ -1,29 +1,30 @@
-//! The admin API: JSON and metrics over HTTP, on loopback. All of it only shows, but for `/v1/resync`, which makes
-//! telephones fetch their configuration again, `/v1/trunks/drain`, which keeps new calls off a trunk, and `/v1/unbar`, which
-//! lets a user make costly calls again.
+//! The admin API: JSON and metrics over HTTP, on loopback, and over TLS for other machines. All of it only shows, but for
+//! `/v1/resync`, which makes telephones fetch their configuration again, `/v1/trunks/drain`, which keeps new calls off a
+//! trunk, `/v1/unbar`, which lets a user make costly calls again, and `/v1/calls/ID/rating`, which adds to a record what a
+//! user thinks of a call.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
-//! registered and who calls whom; never a credential, a key or a network address beyond the registered flow.
+//! registered and who calls whom; never a credential, a key or a network address beyond the registered flow. Who may ask
+//! is decided in `gate`.
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
-    extract::{Path as Segment, Query as Parameters, Request, State},
-    http::{StatusCode, header, uri::Authority},
-    middleware::{self, Next},
+    Extension, Json, Router,
+    extract::{FromRequest, Path as Segment, Query as Parameters, Request, State},
+    http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -42,16 +43,23 @@ use crate::{
 
 use super::{
     calendar,
+    clock::Clock,
     core_task::{Query, Stats, ToCore},
     media_io::MediaCounters,
     notifier::Notifier,
     sandbox::{Measure, Missing},
-    store::thread::StoreHandle,
+    store::{Token, thread::StoreHandle},
+    tls::Tls,
     transport::Transports,
 };
 
 pub mod client;
+mod connections;
+mod gate;
 mod metrics;
+
+use gate::{Door, Subject};
+pub use gate::{make_operator, without_tokens};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The core reports by itself when devices have not answered.
@@ -80,7 +88,21 @@ pub struct Admin {
     /// Of the sandbox.
     pub missing: Arc<[Missing]>,
     pub notifier: Notifier,
+    pub clock: Clock,
     pub started: Instant,
+    /// Of this machine's operator.
+    pub operator: Token,
+    /// Requests without a token, or with a wrong one.
+    pub refused: Arc<AtomicU64>,
+}
+
+impl Admin {
+    /// The token that was shown.
+    fn token(&self, shown: &str) -> Option<Token> {
+        let tokens = self.store.tokens();
+        let operator = Token::find(std::slice::from_ref(&self.operator), shown);
+        Token::find(&tokens, shown).or(operator).cloned()
+    }
 }
 
 /// What the configuration says of emergency calls (emergency RULES 8.1 and 8.2).
@@ -152,19 +174,24 @@ impl EmergencyView {
     }
 }
 
-/// Serves until the listener's task is dropped.
+/// Serves this machine's programs until it is dropped.
 pub async fn serve(listener: TcpListener, admin: Admin) {
-    // Only ends with an error of the listener itself, which the log of axum's own retries already shows.
-    let _ = axum::serve(listener, router(admin)).await;
+    match connections::serve(listener, None, router(admin, Door::Loopback)).await {}
 }
 
-fn router(admin: Admin) -> Router {
+/// Serves other machines until it is dropped.
+pub async fn serve_tls(listener: TcpListener, tls: Arc<Tls>, admin: Admin) {
+    match connections::serve(listener, Some(tls), router(admin, Door::Tls)).await {}
+}
+
+fn router(admin: Admin, door: Door) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/calls", get(calls))
         .route("/v1/calls/{id}", get(call))
+        .route("/v1/calls/{id}/rating", post(rate))
         .route("/v1/registrations", get(registrations))
         .route("/v1/cdrs", get(cdrs))
         .route(EMERGENCY_PATH, get(emergency_view))
@@ -174,25 +201,8 @@ fn router(admin: Admin) -> Router {
         .route(DRAIN_PATH, post(drain_trunk))
         .route(BARRED_PATH, get(barred))
         .route(UNBAR_PATH, post(unbar))
-        .layer(middleware::from_fn(refuse_foreign_hosts))
+        .layer(middleware::from_fn_with_state((admin.clone(), door), gate::check))
         .with_state(admin)
-}
-
-/// A web page open on this machine can make a name of its own point to loopback (DNS rebinding) and read what it likes.
-/// Its requests carry that name in `Host`; ours carry an address or `localhost`.
-async fn refuse_foreign_hosts(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-    if host.is_some_and(is_own_host) {
-        next.run(request).await
-    } else {
-        (StatusCode::FORBIDDEN, "The admin API answers to an address or to localhost only.\n").into_response()
-    }
-}
-
-fn is_own_host(host: &str) -> bool {
-    let name = host.parse::<Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
-    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(&name);
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Asks the core; 503 if it is too busy, hangs or has ended.
@@ -300,6 +310,32 @@ async fn call(State(admin): State<Admin>, Segment(id): Segment<String>) -> Resul
     }
 }
 
+/// What a user thinks of a call that is over.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rating {
+    user: String,
+    rating: u8,
+}
+
+/// 404: there is no record of such a call in which this user took part.
+async fn rate(
+    State(admin): State<Admin>,
+    Extension(subject): Extension<Subject>,
+    Segment(id): Segment<String>,
+    Order(Rating { user, rating }): Order<Rating>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    subject.is(&user);
+    if !(1..=5).contains(&rating) {
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, "A rating is a whole number from 1 (bad) to 5 (excellent).\n"));
+    }
+    match admin.store.rate(id, user, rating).await {
+        Some(true) => Ok(StatusCode::NO_CONTENT),
+        Some(false) => Err((StatusCode::NOT_FOUND, "There is no record of a call of this user by this name.\n")),
+        None => Err((StatusCode::SERVICE_UNAVAILABLE, "The store does not answer in time.\n")),
+    }
+}
+
 async fn registrations(State(admin): State<Admin>) -> Result<Response, StatusCode> {
     let bindings = ask(&admin, Query::Registrations).await?;
     Ok(Json(bindings.iter().map(RegistrationView::new).collect::<Vec<_>>()).into_response())
@@ -341,6 +377,20 @@ async fn cdrs(
     Ok(Json(cdrs).into_response())
 }
 
+/// An order in JSON. What is wrong with it is said without repeating any of it.
+struct Order<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Order<T> {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        match Json::from_request(request, state).await {
+            Ok(Json(order)) => Ok(Self(order)),
+            Err(rejection) => Err((rejection.status(), "The body is not this order, as application/json.\n")),
+        }
+    }
+}
+
 /// What to do, and for whom.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -350,9 +400,14 @@ pub struct ResyncOrder {
 }
 
 /// Answers with what each device said. A web page cannot give this order from a browser on this machine: the media type
-/// that [`Json`] asks for makes the browser ask first whether the page may, and nothing here says yes.
-async fn resync(State(admin): State<Admin>, Json(order): Json<ResyncOrder>) -> Result<Response, StatusCode> {
+/// that [`Order`] asks for makes the browser ask first whether the page may, and nothing here says yes.
+async fn resync(
+    State(admin): State<Admin>,
+    Extension(subject): Extension<Subject>,
+    Order(order): Order<ResyncOrder>,
+) -> Result<Response, StatusCode> {
     let ResyncOrder { user, reboot } = order;
+    subject.is(&user);
     let query = |reply| Query::Resync { user, is_reboot: reboot, reply };
     match ask_within(RESYNC_TIMEOUT, &admin, query).await? {
         Ok(devices) => Ok(Json(devices).into_response()),
@@ -369,7 +424,7 @@ pub struct TestCallOrder {}
 
 async fn test_call(
     State(admin): State<Admin>,
-    Json(TestCallOrder {}): Json<TestCallOrder>,
+    Order(TestCallOrder {}): Order<TestCallOrder>,
 ) -> Result<Response, StatusCode> {
     match ask_within(TEST_CALL_TIMEOUT, &admin, Query::TestCall).await? {
         Ok(result) => Ok(Json(result).into_response()),
@@ -440,8 +495,13 @@ pub struct DrainOrder {
 }
 
 /// Answers with the trunk as it is then. No web page can give this order: see [`resync`].
-async fn drain_trunk(State(admin): State<Admin>, Json(order): Json<DrainOrder>) -> Result<Response, StatusCode> {
+async fn drain_trunk(
+    State(admin): State<Admin>,
+    Extension(subject): Extension<Subject>,
+    Order(order): Order<DrainOrder>,
+) -> Result<Response, StatusCode> {
     let name = order.trunk.clone();
+    subject.is(&name);
     let query = |reply| Query::DrainTrunk { trunk: order.trunk, is_draining: order.drain, reply };
     let trunks = ask(&admin, query).await?;
     let trunk = trunks.into_iter().find(|trunk| trunk.name == name).ok_or(StatusCode::NOT_FOUND)?;
@@ -460,7 +520,12 @@ pub struct UnbarOrder {
 }
 
 /// Answers with who is barred then. No web page can give this order: see [`resync`].
-async fn unbar(State(admin): State<Admin>, Json(order): Json<UnbarOrder>) -> Result<Response, StatusCode> {
+async fn unbar(
+    State(admin): State<Admin>,
+    Extension(subject): Extension<Subject>,
+    Order(order): Order<UnbarOrder>,
+) -> Result<Response, StatusCode> {
+    subject.is(&order.user);
     let query = |reply| Query::Unbar { user: order.user, reply };
     Ok(Json(ask(&admin, query).await?).into_response())
 }
@@ -473,10 +538,8 @@ mod tests {
     use crate::{
         call::{RegistrationView, TrunkView},
         shell::{
-            clock::Clock,
             media_io::{Backend, MediaPlane},
-            store::Store,
-            tls::Tls,
+            store::{Role, Store},
             transport::Listeners,
         },
     };
@@ -499,7 +562,10 @@ mod tests {
             emergency: EmergencyView::new(&config),
             missing: [].into(),
             notifier: Notifier::new(crate::shell::tls::web_client(false)),
+            clock,
             started: clock.now(),
+            operator: make_operator(folder, clock.now(), &mut crate::shell::entropy::rng()).unwrap(),
+            refused: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -509,10 +575,20 @@ mod tests {
         (address, mail)
     }
 
-    async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
+    /// As this machine's operator asks.
+    async fn fetch(folder: &std::path::Path, address: std::net::SocketAddr, path: &str) -> String {
+        exchange(address, &format!("GET {path}"), &operator(folder), "\r\n").await
+    }
+
+    fn operator(folder: &std::path::Path) -> String {
+        let shown = std::fs::read_to_string(gate::operator_file(folder)).unwrap();
+        format!("Authorization: Bearer {shown}\r\n")
+    }
+
+    async fn exchange(address: std::net::SocketAddr, request: &str, headers: &str, rest: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let text = format!("{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}{rest}");
+        stream.write_all(text.as_bytes()).await.unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();
         reply
@@ -524,15 +600,19 @@ mod tests {
         let (address, _silent) = started(folder.path()).await;
         let begun = tokio::time::Instant::now();
         for path in ["/health", "/metrics", "/v1/calls", "/v1/registrations", "/v1/trunks"] {
-            let reply = fetch(address, path).await;
+            let reply = fetch(folder.path(), address, path).await;
             assert!(reply.starts_with("HTTP/1.1 503"), "{path}: {reply}");
         }
         assert!(begun.elapsed() < Duration::from_secs(10));
         for path in ["/ready", "/v1/cdrs", "/v1/emergency"] {
-            let reply = fetch(address, path).await;
+            let reply = fetch(folder.path(), address, path).await;
             assert!(reply.starts_with("HTTP/1.1 200"), "{path}: {reply}");
         }
-        assert!(fetch(address, "/v1/emergency").await.contains("\"available\":false,\"reason\":\"no-trunk\""));
+        assert!(
+            fetch(folder.path(), address, "/v1/emergency")
+                .await
+                .contains("\"available\":false,\"reason\":\"no-trunk\"")
+        );
     }
 
     #[test]
@@ -585,19 +665,14 @@ mod tests {
                 assert_eq!(user.as_deref(), Some("alice"));
                 reply.send(answer).unwrap();
             };
-            let (reply, ()) = tokio::join!(fetch(address, "/v1/emergency?user=alice"), core);
+            let (reply, ()) = tokio::join!(fetch(folder.path(), address, "/v1/emergency?user=alice"), core);
             assert!(reply.contains(wanted), "{reply}");
         }
     }
 
     async fn order(address: std::net::SocketAddr, headers: &str, body: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (length, host) = (body.len(), format!("Host: {address}\r\nConnection: close\r\n"));
-        let request = format!("POST {RESYNC_PATH} HTTP/1.1\r\n{host}{headers}Content-Length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).await.unwrap();
-        reply
+        let rest = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        exchange(address, &format!("POST {RESYNC_PATH}"), headers, &rest).await
     }
 
     #[tokio::test]
@@ -615,7 +690,8 @@ mod tests {
                 reply.send(result).unwrap();
             };
             let body = r#"{"user":"alice","reboot":true}"#;
-            let (answer, ()) = tokio::join!(order(address, "Content-Type: application/json\r\n", body), core);
+            let headers = format!("{}Content-Type: application/json\r\n", operator(folder.path()));
+            let (answer, ()) = tokio::join!(order(address, &headers, body), core);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         }
     }
@@ -625,14 +701,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (address, mut mail) = started(folder.path()).await;
         let body = r#"{"user":"alice","reboot":true}"#;
+        let operator = operator(folder.path());
         // What a browser sends to another origin without asking first (Fetch standard, CORS-safelisted request headers).
         for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
-            let reply = order(address, &format!("Content-Type: {kind}\r\n"), body).await;
+            let reply = order(address, &format!("{operator}Content-Type: {kind}\r\n"), body).await;
             assert!(reply.starts_with("HTTP/1.1 415"), "{reply}");
+            // Nor does a browser know the token.
+            assert!(order(address, &format!("Content-Type: {kind}\r\n"), body).await.starts_with("HTTP/1.1 401"));
         }
-        assert!(order(address, "", body).await.starts_with("HTTP/1.1 415"));
-        assert!(order(address, "Content-Type: application/json\r\n", "{}").await.starts_with("HTTP/1.1 422"));
-        assert!(fetch(address, RESYNC_PATH).await.starts_with("HTTP/1.1 405"));
+        assert!(order(address, &operator, body).await.starts_with("HTTP/1.1 415"));
+        let json = format!("{operator}Content-Type: application/json\r\n");
+        assert!(order(address, &json, "{}").await.starts_with("HTTP/1.1 422"));
+        assert!(fetch(folder.path(), address, RESYNC_PATH).await.starts_with("HTTP/1.1 405"));
         assert!(mail.try_recv().is_err(), "the core was asked");
     }
 
@@ -667,7 +747,7 @@ mod tests {
                 assert_eq!(id, "18f-a");
                 reply.send(result).unwrap();
             };
-            let (answer, ()) = tokio::join!(fetch(address, "/v1/calls/18f-a"), core);
+            let (answer, ()) = tokio::join!(fetch(folder.path(), address, "/v1/calls/18f-a"), core);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
             for part in ["\"state\":\"answered\"", "\"mos\":4.1", "\"cause\":\"no_packets\"", "\"b\":null"] {
                 assert_eq!(answer.contains(part), status == "200", "{part} in {answer}");
@@ -708,7 +788,7 @@ mod tests {
             };
             reply.send(stats).unwrap();
         };
-        let (reply, ()) = tokio::join!(fetch(address, "/metrics"), core);
+        let (reply, ()) = tokio::join!(fetch(folder.path(), address, "/metrics"), core);
         for line in [
             "ringdown_calls_total 7",
             "ringdown_calls_live 3",
@@ -780,18 +860,106 @@ mod tests {
         Store::open(folder.path()).unwrap().commit(&[], &cdrs).unwrap();
         let (address, _silent) = started(folder.path()).await;
         for (limit, count) in [(1, 1), (ADMIN_CDRS_MAX, ADMIN_CDRS_MAX), (ADMIN_CDRS_MAX + 1, ADMIN_CDRS_MAX)] {
-            let reply = fetch(address, &format!("/v1/cdrs?limit={limit}")).await;
+            let reply = fetch(folder.path(), address, &format!("/v1/cdrs?limit={limit}")).await;
             assert_eq!(reply.matches("\"id\":").count(), usize::try_from(count).unwrap(), "limit={limit}");
         }
     }
 
+    #[tokio::test]
+    async fn who_may_ask_what_is_a_matter_of_token_and_role() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        let mut made = |name: &str, role: Role| {
+            let (token, shown) = Token::make(name, role, Instant::from_unix_ns(0), &mut crate::shell::entropy::rng());
+            store.add_token(&token).unwrap();
+            format!("Authorization: Bearer {}\r\n", shown.expose())
+        };
+        let (reader, writer) = (made("reader", Role::Read), made("writer", Role::Admin));
+        let (address, mut mail) = started(folder.path()).await;
+        let core = async {
+            while let Some(letter) = mail.recv().await {
+                match letter {
+                    ToCore::Query(Query::Trunks(reply)) => drop(reply.send(Vec::new())),
+                    ToCore::Query(Query::Unbar { reply, .. }) => drop(reply.send(Vec::new())),
+                    _ => {}
+                }
+            }
+        };
+        let asked = async {
+            let body = r#"{"user":"alice"}"#;
+            let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let wrong = reader.replace("ringdown_", "ringdown-");
+            let operator = operator(folder.path());
+            for (request, headers, status) in [
+                ("GET /ready", "", 200),
+                ("GET /v1/trunks", "", 401),
+                ("GET /nowhere", "", 401),
+                ("GET /v1/trunks", &wrong, 401),
+                ("GET /v1/trunks", &reader, 200),
+                ("GET /v1/trunks", &writer, 200),
+                ("GET /v1/trunks", &operator, 200),
+                ("POST /v1/unbar", "", 401),
+                ("POST /ready", "", 401),
+                ("POST /v1/unbar", &reader, 403),
+                ("POST /v1/unbar", &writer, 200),
+                ("POST /v1/unbar", &operator, 200),
+            ] {
+                let rest = if request.starts_with("GET") { "\r\n" } else { &rest };
+                let reply = exchange(address, request, headers, rest).await;
+                assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {reply}");
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            () = core => panic!("the core's mailbox has ended"),
+        }
+        let orders = async {
+            loop {
+                let entries = store.audit(0, 10).unwrap();
+                if entries.len() == 3 {
+                    return entries;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let orders = tokio::time::timeout(Duration::from_secs(5), orders).await.unwrap();
+        let told: Vec<_> =
+            orders.iter().map(|e| (e.actor.as_str(), e.subject.as_deref(), e.outcome.as_str())).collect();
+        let alice = Some("alice");
+        assert_eq!(told, [("operator", alice, "200"), ("writer", alice, "200"), ("reader", None, "403")]);
+        assert!(orders.iter().all(|entry| entry.action == "POST /v1/unbar"));
+    }
+
+    #[tokio::test]
+    async fn a_user_rates_a_call_that_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut call = crate::shell::store::tests::cdr(1);
+        call.a = Some(crate::call::cdr::LegRecord::default());
+        Store::open(folder.path()).unwrap().commit(&[], &[call]).unwrap();
+        let (address, _mail) = started(folder.path()).await;
+        let headers = format!("{}Content-Type: application/json\r\n", operator(folder.path()));
+        for (id, body, status) in [
+            ("id-1", r#"{"user":"alice","rating":4}"#, 204),
+            ("id-1", r#"{"user":"eve","rating":4}"#, 404),
+            ("id-2", r#"{"user":"alice","rating":4}"#, 404),
+            ("id-1", r#"{"user":"alice","rating":0}"#, 422),
+            ("id-1", r#"{"user":"alice","rating":6}"#, 422),
+            ("id-1", r#"{"user":"alice"}"#, 422),
+        ] {
+            let rest = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+            let reply = exchange(address, &format!("POST /v1/calls/{id}/rating"), &headers, &rest).await;
+            assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{id} {body}: {reply}");
+        }
+        assert!(fetch(folder.path(), address, "/v1/cdrs").await.contains("\"rating\":4"));
+    }
+
     #[test]
-    fn only_addresses_and_localhost_are_own_hosts() {
-        for own in ["127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "localhost", "LOCALHOST:1"] {
-            assert!(is_own_host(own), "{own}");
-        }
-        for foreign in ["evil.test", "evil.test:8080", "127.0.0.1.evil.test", "localhost.evil.test:80", "", ":80"] {
-            assert!(!is_own_host(foreign), "{foreign}");
-        }
+    fn an_interface_for_other_machines_without_a_token_is_worth_a_warning() {
+        let config =
+            |more: &str| config::parse(&format!("[company]\nname = \"x\"\nregion = \"US\"\n{more}")).unwrap().0;
+        let tls = config("[admin]\ntls = [\"192.0.2.1\"]\n");
+        let token = Token::make("a", Role::Read, Instant::from_unix_ns(0), &mut crate::shell::entropy::rng()).0;
+        assert!(without_tokens(&tls, &[]).is_some_and(|problem| problem.remedy.contains("token add")));
+        assert_eq!((without_tokens(&tls, &[token]), without_tokens(&config(""), &[])), (None, None));
     }
 }

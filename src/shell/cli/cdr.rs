@@ -24,7 +24,10 @@ pub(super) struct ListOptions {
     /// Only calls that began at or after this time: 2026-01-31, 2026-01-31T08:00:00 (UTC) or RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<u64>,
-    /// At most this many, the newest. Default: 1000, or every one since the time given.
+    /// Only calls that began before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<u64>,
+    /// At most this many, the newest. Default: 1000, or every one of the period given.
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
 }
@@ -32,8 +35,16 @@ pub(super) struct ListOptions {
 impl ListOptions {
     /// A look at the newest is short; an export of a day or a month is whole, or a bill is wrong.
     fn limit(&self) -> u32 {
-        let default = if self.since.is_some() { CDRS_MAX } else { NEWEST };
-        self.limit.unwrap_or(default)
+        let is_period = self.since.is_some() || self.until.is_some();
+        self.limit.unwrap_or(if is_period { CDRS_MAX } else { NEWEST })
+    }
+
+    /// Of the newest records since the time given, newest first, those that are asked for, oldest first.
+    fn choose(&self, mut cdrs: Vec<Cdr>) -> Vec<Cdr> {
+        cdrs.retain(|cdr| self.until.is_none_or(|until| cdr.start_ms < until));
+        cdrs.truncate(usize::try_from(self.limit()).unwrap_or(usize::MAX));
+        cdrs.reverse();
+        cdrs
     }
 }
 
@@ -45,15 +56,16 @@ enum Format {
     Csv,
 }
 
-fn parse_time(text: &str) -> Result<u64, String> {
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
     calendar::parse(text).ok_or_else(|| "2026-01-31, 2026-01-31T08:00:00 or an RFC 3339 time is needed".to_owned())
 }
 
 pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     let Command::List(options) = command;
     let store = run::open_store(&super::load(config_file)?.config)?;
-    let mut cdrs = store.cdrs(options.since.unwrap_or(0), options.limit()).map_err(|e| run::store_failure(&e))?;
-    cdrs.reverse();
+    let read = if options.until.is_some() { CDRS_MAX } else { options.limit() };
+    let cdrs = store.cdrs(options.since.unwrap_or(0), read).map_err(|e| run::store_failure(&e))?;
+    let cdrs = options.choose(cdrs);
     let text = match options.format {
         Format::Jsonl => json_lines(&cdrs),
         Format::Csv => csv(&cdrs),
@@ -76,7 +88,7 @@ fn csv(cdrs: &[Cdr]) -> String {
     String::from_utf8(writer.into_inner().expect("memory takes everything")).expect("CSV of UTF-8 is UTF-8")
 }
 
-const HEADER: [&str; 64] = [
+const HEADER: [&str; 66] = [
     "id",
     "caller",
     "callee",
@@ -141,6 +153,8 @@ const HEADER: [&str; 64] = [
     "b_silence_cause",
     "verstat",
     "attest",
+    "a_rating",
+    "b_rating",
 ];
 
 /// One record in the order of [`HEADER`], times as RFC 3339.
@@ -166,6 +180,8 @@ struct Row<'a> {
     b_quality: QualityColumns<'a>,
     verstat: Option<&'a str>,
     attest: Option<&'a str>,
+    a_rating: Option<u8>,
+    b_rating: Option<u8>,
 }
 
 type LegColumns<'a> =
@@ -203,6 +219,8 @@ impl<'a> Row<'a> {
             b_quality: quality_columns(cdr.b.as_ref()),
             verstat: cdr.verification.as_ref().map(|verification| verification.verstat.as_str()),
             attest: cdr.verification.as_ref().and_then(|verification| verification.attest.as_deref()),
+            a_rating: cdr.a.as_ref().and_then(|leg| leg.rating),
+            b_rating: cdr.b.as_ref().and_then(|leg| leg.rating),
         }
     }
 }
@@ -276,6 +294,7 @@ mod tests {
                 silences: 2,
                 silent_ms: 4_000,
                 silence_cause: Some("no_packets".to_owned()),
+                rating: Some(4),
                 ..LegRecord::default()
             }),
         }
@@ -297,14 +316,29 @@ mod tests {
         assert_eq!((column("a_codec"), column("a_far_mos"), column("a_silences")), ("", "", "0"));
         assert_eq!((column("b_codec"), column("b_mos"), column("b_burst_ms")), ("PCMU", "4.1", "80.0"));
         assert_eq!((column("b_far_packets_lost"), column("b_far_mos"), column("b_far_gap_ms")), ("7", "3.9", ""));
+        assert_eq!((column("a_rating"), column("b_rating")), ("", "4"));
         assert_eq!((column("b_silent_ms"), column("b_silence_cause")), ("4000", "no_packets"));
     }
 
     #[test]
     fn an_export_since_some_time_is_whole_unless_a_limit_is_asked_for() {
-        let limit = |since, limit| ListOptions { format: Format::Csv, since, limit }.limit();
+        let options = |since, until, limit| ListOptions { format: Format::Csv, since, until, limit };
+        let limit = |since, limit| options(since, None, limit).limit();
         assert_eq!((limit(None, None), limit(Some(0), None)), (NEWEST, CDRS_MAX));
         assert_eq!((limit(None, Some(7)), limit(Some(0), Some(7))), (7, 7));
+        assert_eq!(options(None, Some(9), None).limit(), CDRS_MAX);
+    }
+
+    #[test]
+    fn a_period_ends_before_its_end_and_a_limit_takes_the_newest_of_it() {
+        let records = || (1..=5).rev().map(|start_ms| Cdr { start_ms, ..cdr() }).collect();
+        let chosen = |until, limit| {
+            let options = ListOptions { format: Format::Csv, since: None, until, limit };
+            options.choose(records()).iter().map(|cdr| cdr.start_ms).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(None, None), [1, 2, 3, 4, 5]);
+        assert_eq!(chosen(Some(4), None), [1, 2, 3]);
+        assert_eq!(chosen(Some(4), Some(2)), [2, 3]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::{
     config::{Media, MediaBackend},
     shell::{
+        admin,
         failure::Failure,
         media_io::{xdp, xdp_workers},
         run,
@@ -18,11 +19,14 @@ use crate::{
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &settings.config;
+    let mut tokens = Vec::new();
     if Store::exists(&config.server.state_dir) {
         let mut store = run::open_store(config)?;
         let (_, warnings) = run::load_directory(&mut store, config)?;
         super::show_warnings(config_file, &warnings);
+        tokens = store.tokens().map_err(|e| run::store_failure(&e))?;
     }
+    super::show_warnings(config_file, admin::without_tokens(config, &tokens).as_slice());
     let media = of_media(&config.media);
     let missing = sandbox::attempt(config, config_file);
     sandbox::accept(config.privacy.sandbox, &missing)?;

@@ -1,6 +1,6 @@
 //! `ringdown emergency`: whether emergency calls can be made, and what they would be.
 
-use std::{fmt::Write as _, net::SocketAddr, sync::Arc};
+use std::{fmt::Write as _, sync::Arc};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Directory, Forwarding, Place, User},
     policy::emergency::{self, Site},
     shell::{
-        admin::{EMERGENCY_PATH, TEST_CALL_PATH, TestCallOrder, client},
+        admin::{EMERGENCY_PATH, TEST_CALL_PATH, TestCallOrder, client::Client},
         clock::Clock,
         entropy,
         failure::Failure,
@@ -78,16 +78,11 @@ struct Reply {
     notice: String,
 }
 
-fn server(config: &Config) -> Result<SocketAddr, Failure> {
-    let off = || Failure::Usage("admin.listen is \"off\": the running server cannot be asked.".to_owned());
-    config.admin.listen.ok_or_else(off)
-}
-
 /// Fails unless a carrier has answered.
 fn test_call(config: &Config) -> Result<(), Failure> {
-    let server = server(config)?;
+    let server = Client::of(config)?;
     let unavailable = |cause: &str| Failure::Unavailable(format!("the server at {server}: {cause}."));
-    let answer = client::post(server, TEST_CALL_PATH, &TestCallOrder {}).map_err(|cause| unavailable(&cause))?;
+    let answer = server.post(TEST_CALL_PATH, &TestCallOrder {}).map_err(|cause| unavailable(&cause))?;
     let tested: Tested = match answer {
         (200, body) => serde_json::from_str(&body).map_err(|e| unavailable(&e.to_string()))?,
         (404, _) => {
@@ -123,19 +118,18 @@ struct Tested {
 }
 
 fn status(config: &Config, options: &StatusOptions) -> Result<(), Failure> {
-    let server = server(config)?;
-    let reply = ask(server, options.user.as_deref())?;
+    let reply = ask(&Client::of(config)?, options.user.as_deref())?;
     super::print(&reply.text());
     Ok(())
 }
 
-fn ask(server: SocketAddr, user: Option<&str>) -> Result<Reply, Failure> {
+fn ask(server: &Client, user: Option<&str>) -> Result<Reply, Failure> {
     let unavailable = |cause: &str| Failure::Unavailable(format!("the server at {server}: {cause}."));
     if let Some(user) = user.filter(|user| !user.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))) {
         return Err(no_such_user(user));
     }
     let path = user.map_or_else(|| EMERGENCY_PATH.to_owned(), |user| format!("{EMERGENCY_PATH}?user={user}"));
-    let (status, body) = client::get(server, &path).map_err(|cause| unavailable(&cause))?;
+    let (status, body) = server.get(&path).map_err(|cause| unavailable(&cause))?;
     match status {
         200 => serde_json::from_str(&body).map_err(|e| unavailable(&e.to_string())),
         404 => Err(no_such_user(user.unwrap_or_default())),

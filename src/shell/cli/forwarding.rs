@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Name of the user.
-    name: String,
+    pub(super) name: String,
     /// Every call; no phone of the user rings.
     #[arg(long, value_name = "TARGET")]
     always: Option<String>,

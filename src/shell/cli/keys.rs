@@ -18,7 +18,11 @@ pub(super) fn run(config_file: &Path, command: &Command) -> Result<(), Failure> 
     let mut store = run::open_store(&super::load(config_file)?.config)?;
     let sealing = match command {
         Command::Show => store.sealing(),
-        Command::Rotate => store.rotate_key(),
+        Command::Rotate => {
+            let sealing = store.rotate_key();
+            super::record(&mut store, "keys rotate", None, sealing.as_ref().err())?;
+            sealing
+        }
     };
     super::print(&text(&sealing.map_err(|e| run::store_failure(&e))?));
     Ok(())

@@ -9,11 +9,20 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use rustix::process::getuid;
 
 use crate::config::Problem;
 
-use super::{failure::Failure, settings::Settings};
+use super::{
+    clock::Clock,
+    failure::Failure,
+    panics,
+    run::store_failure,
+    settings::Settings,
+    store::{AuditEntry, Store, is_plain_name},
+};
 
+mod audit;
 mod cdr;
 mod check;
 mod completions;
@@ -24,11 +33,13 @@ mod init;
 mod keys;
 mod manual;
 mod place;
+mod privacy;
 mod prove;
 mod resync;
 mod route_test;
 mod run;
 mod selftest;
+mod token;
 mod trunk;
 mod unbar;
 mod user;
@@ -61,6 +72,15 @@ enum Command {
     /// Read call detail records.
     #[command(subcommand)]
     Cdr(cdr::Command),
+    /// Make, show and remove tokens of the admin interface; a running server notices within seconds.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Show what is kept about people; export or erase all of it about one person.
+    #[command(subcommand)]
+    Privacy(privacy::Command),
+    /// Read the audit log: who has ordered what, on this machine and over the admin interface.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Show or change the key that seals stored passwords and private addresses; a running server goes on.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -86,6 +106,7 @@ enum Command {
 
 /// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
+    panics::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -112,6 +133,9 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::User(command) => user::run(config, command),
         Command::Trunk(command) => trunk::run(config, &command),
         Command::Cdr(command) => cdr::run(config, command),
+        Command::Token(command) => token::run(config, &command),
+        Command::Privacy(command) => privacy::run(config, command),
+        Command::Audit(command) => audit::run(config, &command),
         Command::Keys(command) => keys::run(config, &command),
         Command::DialTest(options) => dial_test::run(&options),
         Command::Emergency(command) => emergency::run(config, command),
@@ -138,6 +162,19 @@ fn show_warnings(config: &Path, warnings: &[Problem]) {
     if !warnings.is_empty() {
         eprintln!("{}", super::settings::report(config, warnings));
     }
+}
+
+/// Records in the audit log what was ordered on this machine, and whether it was done.
+fn record<E>(store: &mut Store, action: &str, subject: Option<&str>, error: Option<&E>) -> Result<(), Failure> {
+    let entry = AuditEntry {
+        time_ms: Clock::start().now().unix_ms(),
+        actor: format!("uid {}", getuid().as_raw()),
+        action: action.to_owned(),
+        // What is no name may be anything, even a password in the wrong place.
+        subject: subject.filter(|subject| is_plain_name(subject)).map(str::to_owned),
+        outcome: if error.is_none() { "done" } else { "failed" }.to_owned(),
+    };
+    store.record(&[entry]).map_err(|e| store_failure(&e))
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) has read enough.

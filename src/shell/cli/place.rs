@@ -23,7 +23,7 @@ const ADDRESS_BYTES_MAX: u64 = 65_536;
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Name of the user.
-    name: String,
+    pub(super) name: String,
     /// A file with the elements of the address, one `NAME = "text"` a line as in [company.address]; `-` is standard input.
     /// Without it, the address is shown.
     file: Option<PathBuf>,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     config::Config,
     shell::{
-        admin::{RESYNC_PATH, ResyncOrder, client},
+        admin::{RESYNC_PATH, ResyncOrder, client::Client},
         failure::Failure,
     },
 };
@@ -36,12 +36,10 @@ struct Device {
 /// Fails unless every phone has agreed.
 pub(super) fn run(config: &Config, options: Options) -> Result<(), Failure> {
     let Options { name, reboot } = options;
-    let Some(server) = config.admin.listen else {
-        return Err(Failure::Usage("admin.listen is \"off\": the running server cannot be told.".to_owned()));
-    };
+    let server = Client::of(config)?;
     let unavailable = |cause: &str| Failure::Unavailable(format!("the server at {server}: {cause}."));
     let order = ResyncOrder { user: name.clone(), reboot };
-    let (status, body) = client::post(server, RESYNC_PATH, &order).map_err(|cause| unavailable(&cause))?;
+    let (status, body) = server.post(RESYNC_PATH, &order).map_err(|cause| unavailable(&cause))?;
     match status {
         200 => {}
         404 => return Err(Failure::Usage(format!("there is no user `{name}`."))),

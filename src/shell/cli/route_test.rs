@@ -17,10 +17,9 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[group(id = "caller", required = true, multiple = false, args = ["from", "trunk"])]
 pub(super) struct Options {
     /// Name or extension of the user who calls.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", required_unless_present = "trunk", conflicts_with = "trunk")]
     from: Option<String>,
     /// Name of the trunk that brings the call.
     #[arg(long, value_name = "NAME")]

@@ -25,6 +25,8 @@ use crate::{
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(86_400);
 /// Changed certificate files are noticed after this time at most.
 const FILE_CHECK: Duration = Duration::from_secs(5);
+/// Data that has become too old is deleted after this time at most.
+const AGE_CHECK: Duration = Duration::from_secs(3_600);
 
 pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
@@ -56,6 +58,8 @@ async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure>
     certificate_check.tick().await;
     let mut file_check = interval(FILE_CHECK);
     file_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut age_check = interval(AGE_CHECK);
+    age_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             failure = server.failed() => {
@@ -67,6 +71,7 @@ async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure>
             () = end.asked() => break,
             _ = hang_up.recv() => server.reload_certificates(),
             _ = certificate_check.tick() => server.reload_certificates(),
+            _ = age_check.tick() => server.delete_old_data(),
             _ = file_check.tick() => server.reload_changed_certificates(),
         }
     }
@@ -145,6 +150,9 @@ fn greeting(facts: &Facts) -> String {
     if let Some(address) = facts.admin {
         line(format_args!("admin API on http://{address}"));
     }
+    for address in &facts.admin_tls {
+        line(format_args!("admin API for other machines on https://{address}"));
+    }
     if !facts.emergency.available {
         line(format_args!("EMERGENCY CALLS ARE REFUSED: {}", facts.emergency.explanation));
     }
@@ -172,6 +180,7 @@ mod tests {
                 (Transport::Tls, "127.0.0.1:5061".parse().unwrap()),
             ],
             admin: None,
+            admin_tls: vec!["192.0.2.1:8061".parse().unwrap()],
             ca_file: Some("state/tls/ca.pem".into()),
             emergency: EmergencyView::new(
                 &crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0,
@@ -184,7 +193,15 @@ mod tests {
     #[test]
     fn the_first_start_shows_all_that_a_phone_needs_and_a_later_one_no_password() {
         let first = greeting(&facts());
-        for needed in ["1001", "pass-one", "example.test", "UDP, 127.0.0.1:5060", "TLS, 127.0.0.1:5061", "ca.pem"] {
+        for needed in [
+            "1001",
+            "pass-one",
+            "example.test",
+            "UDP, 127.0.0.1:5060",
+            "TLS, 127.0.0.1:5061",
+            "ca.pem",
+            "https://192.0.2.1:8061",
+        ] {
             assert!(first.contains(needed), "{needed} in {first}");
         }
         let later = greeting(&Facts { first_accounts: Vec::new(), ..facts() });

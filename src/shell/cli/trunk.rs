@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use crate::shell::{
-    admin::{DRAIN_PATH, DrainOrder, TRUNKS_PATH, client},
+    admin::{DRAIN_PATH, DrainOrder, TRUNKS_PATH, client::Client},
     calendar,
     failure::Failure,
 };
@@ -58,9 +58,7 @@ struct Server {
 
 pub(super) fn run(config_file: &Path, command: &Command) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
-    let Some(server) = settings.config.admin.listen else {
-        return Err(Failure::Usage("admin.listen is \"off\": the running server cannot be asked.".to_owned()));
-    };
+    let server = &Client::of(&settings.config)?;
     match command {
         Command::List => {
             super::print(&table(&trunks(server)?));
@@ -72,12 +70,12 @@ pub(super) fn run(config_file: &Path, command: &Command) -> Result<(), Failure> 
     }
 }
 
-fn trunks(server: SocketAddr) -> Result<Vec<Trunk>, Failure> {
-    let (status, body) = client::get(server, TRUNKS_PATH).map_err(|cause| unavailable(server, &cause))?;
+fn trunks(server: &Client) -> Result<Vec<Trunk>, Failure> {
+    let (status, body) = server.get(TRUNKS_PATH).map_err(|cause| unavailable(server, &cause))?;
     read(server, status, &body)
 }
 
-fn status(server: SocketAddr, name: &str) -> Result<(), Failure> {
+fn status(server: &Client, name: &str) -> Result<(), Failure> {
     let trunk = trunks(server)?.into_iter().find(|trunk| trunk.name == name).ok_or_else(|| unknown(name))?;
     super::print(&details(&trunk));
     match trunk.state.as_str() {
@@ -86,9 +84,9 @@ fn status(server: SocketAddr, name: &str) -> Result<(), Failure> {
     }
 }
 
-fn drain(server: SocketAddr, name: &str, drain: bool) -> Result<(), Failure> {
+fn drain(server: &Client, name: &str, drain: bool) -> Result<(), Failure> {
     let order = DrainOrder { trunk: name.to_owned(), drain };
-    let (status, body) = client::post(server, DRAIN_PATH, &order).map_err(|cause| unavailable(server, &cause))?;
+    let (status, body) = server.post(DRAIN_PATH, &order).map_err(|cause| unavailable(server, &cause))?;
     if status == 404 {
         return Err(unknown(name));
     }
@@ -96,7 +94,7 @@ fn drain(server: SocketAddr, name: &str, drain: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read<'b, T: Deserialize<'b>>(server: SocketAddr, status: u16, body: &'b str) -> Result<T, Failure> {
+fn read<'b, T: Deserialize<'b>>(server: &Client, status: u16, body: &'b str) -> Result<T, Failure> {
     match status {
         200 => serde_json::from_str(body).map_err(|e| unavailable(server, &e.to_string())),
         503 => Err(unavailable(server, "it is busy; try again")),
@@ -108,7 +106,7 @@ fn unknown(name: &str) -> Failure {
     Failure::Usage(format!("there is no trunk `{name}`."))
 }
 
-fn unavailable(server: SocketAddr, cause: &str) -> Failure {
+fn unavailable(server: &Client, cause: &str) -> Failure {
     Failure::Unavailable(format!("the server at {server}: {cause}."))
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     config::Config,
     shell::{
-        admin::{BARRED_PATH, UNBAR_PATH, UnbarOrder, client},
+        admin::{BARRED_PATH, UNBAR_PATH, UnbarOrder, client::Client},
         failure::Failure,
     },
 };
@@ -20,13 +20,11 @@ struct Barred {
 }
 
 pub(super) fn run(config: &Config, name: Option<String>) -> Result<(), Failure> {
-    let Some(server) = config.admin.listen else {
-        return Err(Failure::Usage("admin.listen is \"off\": the running server cannot be asked.".to_owned()));
-    };
+    let server = Client::of(config)?;
     let unavailable = |cause: &str| Failure::Unavailable(format!("the server at {server}: {cause}."));
     let answer = match &name {
-        Some(user) => client::post(server, UNBAR_PATH, &UnbarOrder { user: user.clone() }),
-        None => client::get(server, BARRED_PATH),
+        Some(user) => server.post(UNBAR_PATH, &UnbarOrder { user: user.clone() }),
+        None => server.get(BARRED_PATH),
     };
     let (status, body) = answer.map_err(|cause| unavailable(&cause))?;
     if status != 200 {

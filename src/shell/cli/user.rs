@@ -87,7 +87,8 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
     let settings = super::load(config_file)?;
     let config = &*settings.config;
     let mut store = run::open_store(config)?;
-    match command {
+    let order = command.order();
+    let result = match command {
         Command::Add(options) => add(config, &mut store, &options),
         Command::Import { file } => import(config, &mut store, &file),
         Command::List => list(&mut store),
@@ -98,6 +99,27 @@ pub(super) fn run(config_file: &Path, command: Command) -> Result<(), Failure> {
         Command::Resync(options) => resync::run(config, options),
         Command::Unbar { name } => unbar::run(config, name),
         Command::Remove { name } => remove(config, &mut store, &name),
+    };
+    if let Some((action, subject)) = order {
+        super::record(&mut store, action, subject.as_deref(), result.as_ref().err())?;
+    }
+    result
+}
+
+impl Command {
+    /// Its name, and whom it is about. `None`: it shows no more than who there is, or the server records it.
+    fn order(&self) -> Option<(&'static str, Option<String>)> {
+        let (action, name) = match self {
+            Self::Add(options) => ("user add", &options.name),
+            Self::Import { .. } => return Some(("user import", None)),
+            Self::Forward(options) => ("user forward", &options.name),
+            Self::Dnd { name, .. } => ("user dnd", name),
+            Self::Address(options) => ("user address", &options.name),
+            Self::Shared { name, .. } => ("user shared", name),
+            Self::Remove { name } => ("user remove", name),
+            Self::List | Self::Resync(_) | Self::Unbar { .. } => return None,
+        };
+        Some((action, Some(name.clone())))
     }
 }
 
@@ -289,6 +311,14 @@ fn list(store: &mut Store) -> Result<(), Failure> {
 
 fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure> {
     let directory = store.directory().map_err(|e| run::store_failure(&e))?;
+    refuse_member(config, &directory, name)?;
+    store.remove_user(name).map_err(|e| run::store_failure(&e))?;
+    super::print(&format!("user {name} was removed\n"));
+    Ok(())
+}
+
+/// The configuration says that there is such a user.
+pub(super) fn refuse_member(config: &Config, directory: &Directory, name: &str) -> Result<(), Failure> {
     let is_member = |member: &String| directory.by_dialled(member).is_some_and(|user| user.name == name);
     if let Some(group) = config.groups.iter().find(|group| group.members.iter().any(is_member)) {
         return Err(Failure::Usage(format!(
@@ -296,8 +326,6 @@ fn remove(config: &Config, store: &mut Store, name: &str) -> Result<(), Failure>
             group.name
         )));
     }
-    store.remove_user(name).map_err(|e| run::store_failure(&e))?;
-    super::print(&format!("user {name} was removed\n"));
     Ok(())
 }
 

@@ -155,6 +155,8 @@ struct Sockets {
 struct Pair {
     rtp: OwnedFd,
     rtcp: OwnedFd,
+    /// Where both are bound.
+    address: IpAddr,
     /// What the RTP socket is connected to.
     connected: Option<SocketAddr>,
 }
@@ -177,6 +179,11 @@ impl Sockets {
     }
 
     fn bind(&mut self, slot: u32, address: IpAddr, dscp: u8) -> Result<()> {
+        let place = &mut self.pairs[slot as usize];
+        if let Some(pair) = place.as_ref().filter(|pair| pair.address == address) {
+            return [&pair.rtp, &pair.rtcp].iter().try_for_each(|fd| dscp::mark(fd, address.is_ipv6(), dscp));
+        }
+        *place = None;
         let rtp_port = ports::rtp_port(self.first_port, slot);
         let [rtp, rtcp] = [(Channel::Rtp, rtp_port), (Channel::Rtcp, rtp_port + 1)].map(|(channel, port)| {
             let fd = udp_socket(SocketAddr::new(address, port), dscp)?;
@@ -184,7 +191,7 @@ impl Sockets {
             epoll::add(&self.epoll, &fd, token, epoll::EventFlags::IN)?;
             Ok(fd)
         });
-        self.pairs[slot as usize] = Some(Pair { rtp: rtp?, rtcp: rtcp?, connected: None });
+        self.pairs[slot as usize] = Some(Pair { rtp: rtp?, rtcp: rtcp?, address, connected: None });
         Ok(())
     }
 
@@ -286,7 +293,7 @@ fn port_of(token: u64) -> Port {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::{net::UdpSocket, os::fd::AsRawFd as _};
 
     use super::{super::tests::free_ports, *};
 
@@ -323,6 +330,21 @@ mod tests {
                 assert_eq!(dscp::of(fd, ip == "::1"), mark, "{ip}");
             }
         }
+    }
+
+    #[test]
+    fn ports_that_are_bound_stay_bound_and_are_marked_anew_and_move_to_another_address() {
+        let mut sockets = sockets("127.0.0.1", 0);
+        let ports = |ip: &str| [0, 1].map(|n| UdpSocket::bind((ip, sockets.first_port + n)).is_err());
+        assert_eq!((ports("127.0.0.1"), ports("::1")), ([true; 2], [false; 2]));
+        let rtp = sockets.pairs[0].as_ref().unwrap().rtp.as_raw_fd();
+        sockets.bind(0, "127.0.0.1".parse().unwrap(), 46).unwrap();
+        let pair = sockets.pairs[0].as_ref().unwrap();
+        assert_eq!((pair.rtp.as_raw_fd(), dscp::of(&pair.rtp, false), dscp::of(&pair.rtcp, false)), (rtp, 46, 46));
+        sockets.bind(0, "::1".parse().unwrap(), 34).unwrap();
+        let ports = |ip: &str| [0, 1].map(|n| UdpSocket::bind((ip, sockets.first_port + n)).is_err());
+        assert_eq!((ports("127.0.0.1"), ports("::1")), ([false; 2], [true; 2]));
+        assert_eq!(dscp::of(&sockets.pairs[0].as_ref().unwrap().rtp, true), 34);
     }
 
     #[test]

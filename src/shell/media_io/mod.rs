@@ -38,6 +38,7 @@ use crate::{
     media::{Command, Event, ports::Ports},
     shell::{
         clock::Clock,
+        panics,
         sandbox::{self, Missing},
     },
     types::{
@@ -295,10 +296,9 @@ impl Drop for Thread {
     fn drop(&mut self) {
         self.commands = None;
         self.wake.wake();
-        // A media thread cannot write to the log itself.
-        if let Some(Err(panic)) = self.handle.take().map(JoinHandle::join) {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-            error!(panic = text.unwrap_or("of an unknown kind"), "A media thread has failed.");
+        // A media thread cannot write to the log itself. What it panicked with may hold anything and stays unsaid.
+        if let Some(Err(_)) = self.handle.take().map(JoinHandle::join) {
+            error!(panic = panics::take_untold(), "A media thread has failed.");
         }
     }
 }
@@ -413,7 +413,7 @@ mod tests {
             let range = free_ports(8);
             let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
             let mut ports = Ports::new(&range, 1);
-            let legs = [ports.take(0).unwrap(), ports.take(0).unwrap()];
+            let legs = [ports.take(0, LOCALHOST).unwrap(), ports.take(0, LOCALHOST).unwrap()];
             let devices = [Device::new(Suite::AesCm128HmacSha1_80, 1), Device::new(Suite::AeadAes256Gcm, 2)];
             for (leg, device) in legs.iter().zip(&devices) {
                 plane.send(0, Command::Open { leg: *leg, address: LOCALHOST, dscp: 46 }).unwrap();
@@ -591,7 +591,7 @@ mod tests {
         let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
         let mut ports = Ports::new(&range, 1);
         let ips = [LOCALHOST, IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
-        let legs = ips.map(|_| ports.take(0).unwrap());
+        let legs = ips.map(|_| ports.take(0, LOCALHOST).unwrap());
         let cameras = ips.map(Camera::new);
         for ((leg, address), camera) in legs.into_iter().zip(ips).zip(&cameras) {
             let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
@@ -641,7 +641,7 @@ mod tests {
         let range = free_ports(2);
         let _holder = UdpSocket::bind((LOCALHOST, *range.end())).unwrap();
         let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
-        let leg = Ports::new(&range, 1).take(0).unwrap();
+        let leg = Ports::new(&range, 1).take(0, LOCALHOST).unwrap();
         plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
@@ -655,6 +655,24 @@ mod tests {
             let text = format!("[media]\n{keys}\n[company]\nname = \"x\"\nregion = \"US\"\n");
             assert_eq!(xdp_workers(&crate::config::parse(&text).unwrap().0.media), workers, "{keys}");
         }
+    }
+
+    #[tokio::test]
+    async fn ports_bound_ahead_are_ours_until_their_leg_closes_or_the_plane_ends() {
+        let range = free_ports(4);
+        let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
+        let mut ports = Ports::new(&range, 1).binding_ahead(&[LOCALHOST]);
+        while let Some((leg, address)) = ports.next_to_bind(crate::types::Instant::default()) {
+            plane.send(0, Command::Bind { leg, address }).unwrap();
+        }
+        let leg = ports.take(0, LOCALHOST).unwrap();
+        plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
+        plane.send(0, Command::Close { leg }).unwrap();
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
+        let are_free = || range.clone().map(|port| UdpSocket::bind((LOCALHOST, port)).is_ok()).collect::<Vec<_>>();
+        assert_eq!(are_free(), [true, true, false, false]);
+        drop(plane);
+        assert_eq!(are_free(), [true; 4]);
     }
 
     /// A plane whose one worker never takes a command, and that worker's ends of the rings.

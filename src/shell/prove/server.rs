@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     config,
     shell::{
-        admin::client,
+        admin::client::Client,
         clock::Clock,
         failure::Failure,
         files,
@@ -72,7 +72,8 @@ impl Server {
 
     /// The body of an admin page.
     pub(super) fn page(&self, path: &str) -> Result<String, String> {
-        match client::get(self.admin, path)? {
+        let server = Client::new(self.admin, &self.state_dir()).map_err(|failure| failure.to_string())?;
+        match server.get(path)? {
             (200, body) => Ok(body),
             (status, _) => Err(format!("{path} answers {status}")),
         }

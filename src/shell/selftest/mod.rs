@@ -164,7 +164,7 @@ fn stay_on_their_leg([a, b]: &[Media; 2], [at_a, at_b]: [&Device; 2]) -> Result<
 
 async fn speak(lanes: io::Result<Lanes>) -> Result<Spoken, String> {
     let spoken = tokio::task::spawn_blocking(move || lanes?.speak()).await;
-    spoken.map_err(|panic| format!("the media threads have failed: {panic}"))?.map_err(|error| error.to_string())
+    spoken.map_err(|_| "the media threads have failed".to_owned())?.map_err(|error| error.to_string())
 }
 
 /// The first start in an empty folder, on ports that nobody uses.

@@ -46,11 +46,16 @@ impl Account {
 }
 
 fn check_name(name: &str) -> Result<(), String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=USER_NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_plain) {
+    if is_plain_name(name) {
         return Ok(());
     }
     Err(format!("user `{name}`: a name is 1 to {USER_NAME_CHARS_MAX} letters, digits, `.`, `_` or `-`"))
+}
+
+/// What users and tokens may be called.
+pub fn is_plain_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=USER_NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_plain)
 }
 
 fn check_extension(extension: &str) -> Result<(), String> {

@@ -10,18 +10,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::types::limits::USER_NAME_CHARS_MAX;
+
 mod account;
+mod audit;
 mod backlog;
+mod erasure;
+pub mod personal;
 #[cfg(test)]
 mod power_cut;
 mod seal;
 mod sqlite;
 pub mod thread;
+mod tokens;
 
-pub use account::Account;
+pub use account::{Account, is_plain_name};
+pub use audit::AuditEntry;
 pub use backlog::Numbers;
+pub use erasure::{Erased, Expired, Person};
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
+pub use tokens::{OPERATOR, Role, Token};
 
 /// Why the store cannot do what was asked. Each text says what to do.
 #[derive(Debug)]
@@ -66,6 +75,10 @@ pub enum StoreError {
     /// A name, extension or direct line is in use.
     Taken(String),
     NoSuchUser(String),
+    BadTokenName(String),
+    TokenExists(String),
+    NoSuchToken(String),
+    TokensFull,
     UsersFull,
     Sqlite(rusqlite::Error),
 }
@@ -126,6 +139,15 @@ impl fmt::Display for StoreError {
             ),
             Self::Taken(what) => write!(f, "{what} is in use by another user. Choose another."),
             Self::NoSuchUser(name) => write!(f, "there is no user `{name}`. `ringdown user list` shows all."),
+            Self::BadTokenName(name) => write!(
+                f,
+                "token `{name}`: a name is 1 to {USER_NAME_CHARS_MAX} letters, digits, `.`, `_` or `-`, and not `{OPERATOR}`."
+            ),
+            Self::TokenExists(name) => {
+                write!(f, "there is a token `{name}`. Choose another name, or `ringdown token remove {name}` first.")
+            }
+            Self::NoSuchToken(name) => write!(f, "there is no token `{name}`. `ringdown token list` shows all."),
+            Self::TokensFull => f.write_str("there is no room for a further token. Remove one first."),
             Self::UsersFull => f.write_str("the directory is full. Remove a user first."),
             Self::Sqlite(error) => write!(f, "database: {error}"),
         }
@@ -174,7 +196,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(super) fn cdr(n: u64) -> Cdr {
+    pub(in crate::shell) fn cdr(n: u64) -> Cdr {
         Cdr {
             id: format!("id-{n}"),
             caller: "alice".to_owned(),
@@ -615,7 +637,10 @@ pub(super) mod tests {
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
         drop(store);
         let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
-        old.execute_batch("DROP TABLE forwarding; DROP TABLE places; PRAGMA user_version = 1").unwrap();
+        old.execute_batch(
+            "DROP TABLE forwarding; DROP TABLE places; DROP TABLE tokens; DROP TABLE audit; PRAGMA user_version = 1",
+        )
+        .unwrap();
         drop(old);
         let mut store = Store::open(dir.path()).unwrap();
         let alice = || Forwarding { busy: Some("1002".to_owned()), ..Forwarding::default() };

@@ -29,7 +29,7 @@ const DATABASE_FILE: &str = "ringdown.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 4] = [TABLES, FLOWS, FORWARDING, PLACES];
+pub(super) const MIGRATIONS: [&str; 5] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -86,6 +86,25 @@ CREATE TABLE places(
 ) STRICT;
 ";
 
+/// Of a token, only a hash.
+const ADMIN: &str = "
+CREATE TABLE tokens(
+    name       TEXT PRIMARY KEY,
+    role       TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    hash       BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit(
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    time_ms INTEGER NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT,
+    outcome TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_by_time ON audit(time_ms);
+";
+
 /// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
 /// to a line.
 const FLOWS: &str = "
@@ -116,10 +135,10 @@ ALTER TABLE flows RENAME TO bindings;
 
 /// The open database.
 pub struct Store {
-    connection: Connection,
-    key_files: KeyFiles,
+    pub(super) connection: Connection,
+    pub(super) key_files: KeyFiles,
     /// As it was last needed; see [`current_key`].
-    key: SealKey,
+    pub(super) key: SealKey,
     /// `PRAGMA data_version` just before the users were last read.
     read_version: Option<i64>,
 }
@@ -322,7 +341,7 @@ impl Store {
     }
 
     /// The journal still holds pages as they were before their last changes; it is written back and cut to nothing.
-    fn forget_old_pages(&self) -> Result<(), StoreError> {
+    pub(super) fn forget_old_pages(&self) -> Result<(), StoreError> {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
@@ -414,7 +433,7 @@ fn prove_key(connection: &mut Connection, files: &KeyFiles) -> Result<SealKey, S
 
 /// The key that the database is sealed with now: another process may have rotated it. To be asked within the transaction
 /// that seals or opens.
-fn current_key<'k>(
+pub(super) fn current_key<'k>(
     key: &'k mut SealKey,
     files: &KeyFiles,
     transaction: &Transaction<'_>,
@@ -624,12 +643,12 @@ fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<SocketAddr> {
     text.parse().map_err(|e| conversion(column, e))
 }
 
-fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
 /// SQLite integers are signed: the same 64 bits. Times stay below 2^63 until the year 2262 and so keep their order.
-const fn bits(value: u64) -> i64 {
+pub(super) const fn bits(value: u64) -> i64 {
     value.cast_signed()
 }
 

@@ -4,8 +4,9 @@
 //! and is tried again every second; meanwhile [`StoreHandle::is_healthy`] is false and nobody waits for an acknowledgement.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
@@ -19,10 +20,15 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use crate::{call::Cdr, config::Directory, sip::registrar::Change};
+use crate::{
+    call::Cdr,
+    config::{Directory, Privacy},
+    sip::registrar::Change,
+    types,
+};
 
 use super::{
-    Store, StoreError,
+    AuditEntry, Expired, Store, StoreError, Token,
     backlog::{Backlog, Numbers},
 };
 
@@ -35,6 +41,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const GATHER_TIME: Duration = Duration::from_millis(20);
 /// A disk that takes longer than this is treated like one that failed: phones must not wait for it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Entries of the audit log that wait for the disk; the oldest makes room.
+const AUDIT_WAITING_MAX: usize = 10_000;
 
 enum Job {
     /// Something waits in the backlog.
@@ -42,6 +50,17 @@ enum Job {
     ReadCdrs {
         limit: u32,
         reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>>,
+    },
+    Record(AuditEntry),
+    Expire {
+        now: types::Instant,
+        privacy: Privacy,
+    },
+    Rate {
+        call: String,
+        user: String,
+        rating: u8,
+        reply: oneshot::Sender<Result<bool, StoreError>>,
     },
     End,
 }
@@ -52,6 +71,8 @@ pub struct StoreHandle {
     jobs: SyncSender<Job>,
     backlog: Backlog,
     is_healthy: Arc<AtomicBool>,
+    /// As they were at the last look at the database.
+    tokens: Arc<RwLock<Arc<[Token]>>>,
 }
 
 impl StoreHandle {
@@ -90,6 +111,31 @@ impl StoreHandle {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job::ReadCdrs { limit, reply }).ok()?;
         tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// Adds to the audit log; nobody waits for it.
+    pub fn record(&self, entry: AuditEntry) {
+        if self.jobs.try_send(Job::Record(entry)).is_err() {
+            error!("The store does not keep up; an entry of the audit log is lost.");
+        }
+    }
+
+    /// Deletes what is older than it may be by now, bit by bit.
+    pub fn expire(&self, now: types::Instant, privacy: Privacy) {
+        // A thread that is busy now is asked again within the hour.
+        let _ = self.jobs.try_send(Job::Expire { now, privacy });
+    }
+
+    /// As [`Store::rate`]; `None` if the thread is gone, busy or failing.
+    pub async fn rate(&self, call: String, user: String, rating: u8) -> Option<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(Job::Rate { call, user, rating, reply }).ok()?;
+        tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// Of the admin interface; another process's changes are seen within seconds.
+    pub fn tokens(&self) -> Arc<[Token]> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes the thread write what it has and end, however many handles are left. Blocks while the queue is full.
@@ -145,27 +191,47 @@ pub fn spawn(
 ) -> std::io::Result<(StoreHandle, JoinHandle<()>)> {
     let (jobs, receiver) = sync_channel(JOBS_MAX);
     let (is_healthy, backlog) = (Arc::new(AtomicBool::new(true)), Backlog::default());
+    let tokens = Arc::new(RwLock::new(read_tokens(&store).unwrap_or_default()));
     let thread = Thread {
         store,
+        tokens: Arc::clone(&tokens),
         has_failed: false,
         receiver,
         is_healthy: Arc::clone(&is_healthy),
         backlog: backlog.clone(),
+        audit: VecDeque::new(),
+        expiring: None,
         is_write_due: false,
         on_directory: Box::new(on_directory),
         is_directory_due: false,
     };
     let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
-    Ok((StoreHandle { jobs, backlog, is_healthy }, join))
+    Ok((StoreHandle { jobs, backlog, is_healthy, tokens }, join))
+}
+
+/// `None`: they cannot be read, which the log says.
+fn read_tokens(store: &Store) -> Option<Arc<[Token]>> {
+    match store.tokens() {
+        Ok(tokens) => Some(tokens.into()),
+        Err(error) => {
+            warn!(%error, "The tokens of the admin interface cannot be read.");
+            None
+        }
+    }
 }
 
 struct Thread {
     store: Store,
+    tokens: Arc<RwLock<Arc<[Token]>>>,
     /// The last try to write failed, which was told.
     has_failed: bool,
     receiver: Receiver<Job>,
     is_healthy: Arc<AtomicBool>,
     backlog: Backlog,
+    /// Not yet on disk, oldest first.
+    audit: VecDeque<AuditEntry>,
+    /// As of when, and after how long, rows are deleted; `None`: no more are old enough.
+    expiring: Option<(types::Instant, Privacy)>,
     /// Something was handed over since the last try to write.
     is_write_due: bool,
     on_directory: Box<dyn FnMut(Directory) -> bool + Send>,
@@ -192,13 +258,14 @@ impl Thread {
             if polled_at.elapsed() >= POLL_INTERVAL {
                 polled_at = Instant::now();
                 self.retry();
-                self.reload_directory();
+                self.reload();
+                self.expire();
             }
         }
         self.retry();
         let Numbers { bindings, cdrs } = self.backlog.waiting();
-        if bindings + cdrs > 0 {
-            error!(bindings, cdrs, "The store ends with unwritten records.");
+        if bindings + cdrs > 0 || !self.audit.is_empty() {
+            error!(bindings, cdrs, audit_entries = self.audit.len(), "The store ends with unwritten records.");
         }
     }
 
@@ -216,13 +283,26 @@ impl Thread {
                 // A reader that has gone away needs no answer.
                 drop(reply.send(self.store.cdrs(0, limit)));
             }
+            Job::Record(entry) => {
+                self.is_write_due = true;
+                if self.audit.len() >= AUDIT_WAITING_MAX {
+                    self.audit.pop_front();
+                }
+                self.audit.push_back(entry);
+            }
+            Job::Expire { now, privacy } => self.expiring = Some((now, privacy)),
+            Job::Rate { call, user, rating, reply } => {
+                // The record may be among what waits.
+                self.retry();
+                drop(reply.send(self.store.rate(&call, &user, rating)));
+            }
             Job::End => return false,
         }
         true
     }
 
     fn retry(&mut self) {
-        if !self.backlog.is_empty() || !self.is_healthy.load(Ordering::Relaxed) {
+        if !self.backlog.is_empty() || !self.audit.is_empty() || !self.is_healthy.load(Ordering::Relaxed) {
             self.write();
         }
     }
@@ -231,12 +311,15 @@ impl Thread {
     fn write(&mut self) {
         self.is_write_due = false;
         let mut batch = self.backlog.take();
-        let result = self.store.commit(batch.changes.make_contiguous(), batch.cdrs.make_contiguous());
+        let committed = self.store.commit(batch.changes.make_contiguous(), batch.cdrs.make_contiguous());
+        // What is written a second time, after this failed, is the same.
+        let result = committed.and_then(|()| self.store.record(self.audit.make_contiguous()));
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
         let had_failed = std::mem::replace(&mut self.has_failed, result.is_err());
         match result {
             Ok(()) => {
                 self.backlog.written();
+                self.audit.clear();
                 // The core may have stopped waiting; the change is on disk all the same.
                 for done in batch.done {
                     let _ = done.send(());
@@ -254,10 +337,28 @@ impl Thread {
         }
     }
 
-    fn reload_directory(&mut self) {
+    /// A part at a time, so that nobody waits long.
+    fn expire(&mut self) {
+        let Some((now, privacy)) = self.expiring.take() else { return };
+        match self.store.expire(now, &privacy) {
+            Ok(expired) => {
+                let Expired { records, audit_entries, bindings } = expired;
+                if !expired.is_nothing() {
+                    info!(records, audit_entries, bindings, "Data was deleted for its age.");
+                }
+                self.expiring = expired.is_partial().then_some((now, privacy));
+            }
+            Err(error) => warn!(%error, "Old data cannot be deleted; it is tried again within the hour."),
+        }
+    }
+
+    fn reload(&mut self) {
         // That the disk cannot be read is what the next commit reports.
         if !self.store.has_changed().unwrap_or(false) && !self.is_directory_due {
             return;
+        }
+        if let Some(tokens) = read_tokens(&self.store) {
+            *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
         }
         match self.store.directory() {
             Ok(directory) => self.is_directory_due = !(self.on_directory)(directory),
@@ -278,7 +379,7 @@ mod tests {
         let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         handle.commit(vec![Change::Set(binding.clone())], vec![]).unwrap().wait().await;
         let mut second = Store::open(dir.path()).unwrap();
-        assert_eq!(second.bindings(crate::types::Instant::from_unix_ns(0)).unwrap(), [binding]);
+        assert_eq!(second.bindings(types::Instant::from_unix_ns(0)).unwrap(), [binding]);
         drop(handle);
         join.join().unwrap();
     }
@@ -314,6 +415,51 @@ mod tests {
         other.add_users("example.test", &[account]).unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(5), directories.recv()).await.unwrap().unwrap();
         assert!(seen.by_name("alice").is_some());
+        drop(handle);
+        join.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn tokens_of_another_process_are_noticed_and_orders_are_recorded() {
+        use crate::shell::store::{Role, audit::tests::entry};
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        assert!(handle.tokens().is_empty());
+        let mut other = Store::open(dir.path()).unwrap();
+        let now = types::Instant::from_unix_ns(0);
+        let (token, _) = Token::make("a", Role::Read, now, &mut crate::shell::entropy::rng());
+        other.add_token(&token).unwrap();
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if !handle.tokens().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(*handle.tokens(), [token]);
+        handle.record(entry(7));
+        drop(handle);
+        join.join().unwrap();
+        assert_eq!(other.audit(0, 10).unwrap(), [entry(7)]);
+    }
+
+    #[tokio::test]
+    async fn old_records_go_while_the_store_is_at_work_and_ratings_meet_those_not_yet_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let mut call = crate::shell::store::tests::cdr(1);
+        call.a = Some(crate::call::cdr::LegRecord::default());
+        handle.commit(vec![], vec![call.clone()]);
+        assert_eq!(handle.rate(call.id.clone(), "alice".to_owned(), 4).await, Some(true));
+        assert_eq!(handle.rate(call.id, "bob".to_owned(), 4).await, Some(false));
+        let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
+        handle.expire(types::Instant::from_unix_ms(366 * 86_400_000), privacy);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if handle.cdrs(10).await.unwrap().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(handle.cdrs(10).await.unwrap(), []);
         drop(handle);
         join.join().unwrap();
     }
@@ -360,7 +506,7 @@ mod tests {
         assert!(handle.is_healthy());
         drop(handle);
         join.join().unwrap();
-        let bindings = Store::open(dir.path()).unwrap().bindings(crate::types::Instant::from_unix_ns(0)).unwrap();
+        let bindings = Store::open(dir.path()).unwrap().bindings(types::Instant::from_unix_ns(0)).unwrap();
         assert_eq!(bindings, [binding]);
     }
 

@@ -31,8 +31,6 @@ use crate::{
     },
 };
 
-use sources::Sources;
-
 use super::{clock::Clock, core_task::ToCore, failure::Failure, tls::Tls};
 
 mod bind;
@@ -44,6 +42,7 @@ mod tls;
 mod udp;
 
 pub use bind::explain_bind_failure;
+pub(super) use sources::Sources;
 pub(super) use tls::connect as connect_tls;
 
 /// The peer cannot be reached over this flow (any more).

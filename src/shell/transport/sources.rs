@@ -6,25 +6,25 @@ use dashmap::{DashMap, Entry};
 
 /// Their number by source (`Flow::source`); a source without one has no entry.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(in crate::shell) struct Sources {
     counts: DashMap<IpAddr, usize>,
     max: usize,
 }
 
 /// One connection of a source, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(in crate::shell) struct Share {
     sources: Arc<Sources>,
     source: IpAddr,
 }
 
 impl Sources {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    pub(in crate::shell) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { counts: DashMap::new(), max })
     }
 
     /// `None`: the source has all that it may have.
-    pub(super) fn take(self: &Arc<Self>, source: IpAddr) -> Option<Share> {
+    pub(in crate::shell) fn take(self: &Arc<Self>, source: IpAddr) -> Option<Share> {
         let mut count = self.counts.entry(source).or_default();
         if *count >= self.max {
             return None;

@@ -499,6 +499,7 @@ impl PacketIo for Io {
     }
 
     fn bind(&mut self, slot: u32, address: IpAddr, dscp: u8) -> Result<(), CannotBind> {
+        self.legs[slot as usize] = None;
         self.sockets.bind(slot, address, dscp)?;
         self.legs[slot as usize] = Some(Leg { address, dscp, connected: None, way: None });
         Ok(())

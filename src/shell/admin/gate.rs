@@ -1,0 +1,158 @@
+//! Who may ask what: bearer tokens (RFC 6750) with a role, and the record of every order.
+//!
+//! Over loopback come this machine's programs, over TLS anybody. Whether the server lives may be asked by every program
+//! of this machine; all else needs a token. This machine's operator has one without doing anything for it: the server
+//! writes it to the state folder, where only its own user and root can read it.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock, atomic::Ordering},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use tracing::debug;
+
+use crate::{
+    config::{Config, Problem, Severity},
+    shell::{
+        files,
+        store::{AuditEntry, OPERATOR, Role, Token},
+    },
+    types::{Instant, Rng},
+};
+
+use super::Admin;
+
+/// In the state folder.
+const OPERATOR_FILE: &str = "admin.token";
+/// What programs of this machine may see without a token. Names nobody.
+const OPEN: [&str; 3] = ["/health", "/ready", "/metrics"];
+
+/// Which way a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Loopback,
+    Tls,
+}
+
+/// What an order is about, as its handler has understood it; for the audit log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subject(Arc<OnceLock<String>>);
+
+impl Subject {
+    pub(super) fn is(&self, name: &str) {
+        // An order has one.
+        let _ = self.0.set(name.to_owned());
+    }
+}
+
+/// Where the token of this machine's operator lies.
+pub(super) fn operator_file(state_dir: &Path) -> PathBuf {
+    state_dir.join(OPERATOR_FILE)
+}
+
+/// Makes the token of this machine's operator, anew at each start.
+pub fn make_operator(state_dir: &Path, now: Instant, rng: &mut Rng) -> std::io::Result<Token> {
+    let (token, shown) = Token::make(OPERATOR, Role::Admin, now, rng);
+    files::write(&operator_file(state_dir), shown.expose().as_bytes())?;
+    Ok(token)
+}
+
+/// An interface for other machines that nobody has a token for.
+pub fn without_tokens(config: &Config, tokens: &[Token]) -> Option<Problem> {
+    let is_closed = !config.admin.tls.is_empty() && tokens.is_empty();
+    is_closed.then(|| Problem {
+        severity: Severity::Warning,
+        line: 0,
+        key: "admin.tls".to_owned(),
+        message: "nobody has a token, so every request from other machines is refused".to_owned(),
+        remedy: "`ringdown token add --role read NAME`".to_owned(),
+    })
+}
+
+/// Lets a request through, or says why not.
+pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut request: Request, next: Next) -> Response {
+    let is_order = !request.method().is_safe();
+    if door == Door::Loopback {
+        let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+        if !host.is_some_and(is_own_host) {
+            let why = "The admin API answers to an address or to localhost only.\n";
+            return (StatusCode::FORBIDDEN, why).into_response();
+        }
+        if !is_order && OPEN.contains(&request.uri().path()) {
+            return next.run(request).await;
+        }
+    }
+    let Some(token) = shown(request.headers()).and_then(|shown| admin.token(shown)) else {
+        admin.refused.fetch_add(1, Ordering::Relaxed);
+        debug!(?door, "A request without a known token was refused.");
+        let why = "A token is needed: Authorization: Bearer TOKEN. `ringdown token add` makes one.\n";
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer realm=\"ringdown\"")], why)
+            .into_response();
+    };
+    if !is_order {
+        return next.run(request).await;
+    }
+    let (action, subject) = (format!("{} {}", request.method(), request.uri().path()), Subject::default());
+    let response = if token.role == Role::Admin {
+        request.extensions_mut().insert(subject.clone());
+        next.run(request).await
+    } else {
+        (StatusCode::FORBIDDEN, "This order needs a token with the role admin.\n").into_response()
+    };
+    admin.store.record(AuditEntry {
+        time_ms: admin.clock.now().unix_ms(),
+        actor: token.name,
+        action,
+        subject: subject.0.get().cloned(),
+        outcome: response.status().as_u16().to_string(),
+    });
+    response
+}
+
+/// RFC 6750 section 2.1; the scheme's case does not matter (RFC 9110 section 11.1).
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim_start())
+}
+
+/// A web page open on this machine can make a name of its own point to loopback (DNS rebinding) and read what it likes.
+/// Its requests carry that name in `Host`; ours carry an address or `localhost`.
+fn is_own_host(host: &str) -> bool {
+    let name = host.parse::<Authority>().map(|authority| authority.host().to_owned()).unwrap_or_default();
+    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(&name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_own_hosts() {
+        for own in ["127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "localhost", "LOCALHOST:1"] {
+            assert!(is_own_host(own), "{own}");
+        }
+        for foreign in ["evil.test", "evil.test:8080", "127.0.0.1.evil.test", "localhost.evil.test:80", "", ":80"] {
+            assert!(!is_own_host(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_from_bearer_credentials_only() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, text.parse().unwrap());
+            shown(&headers).map(str::to_owned)
+        };
+        for (text, token) in [("Bearer x", Some("x")), ("bearer  x", Some("x")), ("Basic x", None), ("x", None)] {
+            assert_eq!(of(text).as_deref(), token, "{text}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The admin interface for other machines, and the audit log: who gets in, with what, and what is told of it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+
+use crate::{
+    COMPANY, SECONDS_5,
+    common::{
+        process::wait_for,
+        server::{ALICE, Ringdown},
+    },
+    files,
+};
+
+const TLS_ADMIN_PORT: u16 = 8061;
+
+/// A server whose admin interface other machines reach.
+fn configured() -> Ringdown {
+    let server = Ringdown::configured("preferred", COMPANY);
+    let text = fs::read_to_string(server.config()).expect("it was written");
+    let open = format!("[admin]\ntls = [\"{}:{TLS_ADMIN_PORT}\"]\n", server.ip);
+    fs::write(server.config(), text.replace("[admin]\n", &open)).expect("a writable folder");
+    server
+}
+
+/// Makes a token and returns it.
+fn token(server: &Ringdown, name: &str, role: &str) -> String {
+    let output = server.command(&["token", "add", name, "--role", role], "");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().last().expect("a line with the token").to_owned()
+}
+
+/// The answer to a request over TLS.
+fn ask(server: &Ringdown, request: &str, token: &str, body: &str) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(server.ca()).expect("the server's CA")).expect("a CA");
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("suites for both versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect((server.ip, TLS_ADMIN_PORT)).expect("it listens");
+    stream.set_read_timeout(Some(SECONDS_5)).expect("a valid timeout");
+    let connection = ClientConnection::new(Arc::new(config), ServerName::from(server.ip)).expect("a client");
+    let mut stream = StreamOwned::new(connection, stream);
+    let credentials = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let text = format!(
+        "{request} HTTP/1.1\r\nHost: pbx.example.com\r\nConnection: close\r\n{credentials}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    // A server that ends a connection without close_notify has said all before.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
+}
+
+#[test]
+fn other_machines_need_tls_and_a_token_with_the_right_role_and_their_orders_are_recorded() {
+    let mut server = configured();
+    server.add_user(&ALICE);
+    let warned = server.command(&["check"], "");
+    let text = String::from_utf8_lossy(&warned.stderr).into_owned();
+    assert!(warned.status.success() && text.contains("admin.tls") && text.contains("ringdown token add"), "{text}");
+    let (reader, chief) = (token(&server, "reader", "read"), token(&server, "chief", "admin"));
+    server.start();
+    let order = r#"{"user":"alice"}"#;
+    for (request, token, wanted) in [
+        ("GET /health", "", 401),
+        ("GET /metrics", "", 401),
+        ("GET /v1/cdrs", "wrong-token-canary-3f71", 401),
+        ("GET /v1/cdrs", reader.as_str(), 200),
+        ("GET /health", &reader, 200),
+        ("GET /v1/cdrs", &chief, 200),
+        ("POST /v1/unbar", "", 401),
+        ("POST /v1/unbar", &reader, 403),
+        ("POST /v1/unbar", &chief, 200),
+    ] {
+        let answer = ask(&server, request, token, order);
+        assert_eq!(status(&answer), wanted, "{request}: {answer}");
+        assert_eq!(answer.contains("www-authenticate: Bearer"), wanted == 401, "{answer}");
+    }
+    assert_eq!(server.get("/metrics").map(|(status, _)| status), Some(200));
+
+    // Plain HTTP gets no page there.
+    let mut plain = TcpStream::connect((server.ip, TLS_ADMIN_PORT)).expect("it listens");
+    write!(plain, "GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", server.ip).expect("it reads");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP/"), "{:?}", String::from_utf8_lossy(&answer));
+
+    assert!(server.command(&["token", "remove", "reader"], "").status.success());
+    wait_for("the removed token to be refused", SECONDS_5, || {
+        (status(&ask(&server, "GET /v1/cdrs", &reader, "")) == 401).then_some(())
+    });
+    assert_eq!(status(&ask(&server, "GET /v1/cdrs", &chief, "")), 200);
+
+    let audit = wait_for("the orders", SECONDS_5, || {
+        let output = server.command(&["audit", "list"], "");
+        Some(String::from_utf8_lossy(&output.stdout).into_owned()).filter(|text| text.contains("403"))
+    });
+    let words = |line: &str| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    let told: Vec<_> = audit.lines().map(words).collect();
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    for wanted in [
+        format!("{uid} user add alice done"),
+        format!("{uid} token add chief done"),
+        format!("{uid} token remove reader done"),
+        "reader POST /v1/unbar - 403".to_owned(),
+        "chief POST /v1/unbar alice 200".to_owned(),
+    ] {
+        assert!(told.contains(&wanted), "{wanted:?} is not in:\n{audit}");
+    }
+
+    let mut places = vec![server.process().text().into_bytes(), audit.into_bytes()];
+    places.extend(files(&server.state_dir()).iter().map(|file| fs::read(file).expect("a file of ours")));
+    for place in places {
+        for secret in [reader.as_str(), &chief, "wrong-token-canary-3f71"] {
+            assert!(memchr::memmem::find(&place, secret.as_bytes()).is_none(), "a token is kept");
+        }
+    }
+}
+
+#[test]
+fn this_machines_programs_see_whether_it_lives_and_its_operator_the_rest() {
+    let mut server = configured();
+    server.start();
+    let bare = |path: &str| {
+        let mut stream = TcpStream::connect((server.ip, 8080)).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.ip).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        status(&answer)
+    };
+    for (path, wanted) in [("/health", 200), ("/ready", 200), ("/metrics", 200), ("/v1/cdrs", 401), ("/v1/calls", 401)]
+    {
+        assert_eq!(bare(path), wanted, "{path}");
+        assert_eq!(server.get(path).map(|(status, _)| status), Some(200), "{path} with the operator's token");
+    }
+    let before = server.operator_token();
+    assert!(server.command(&["trunk", "list"], "").status.success());
+    server.kill();
+    let refused = server.command(&["trunk", "list"], "");
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    server.start();
+    assert_ne!(server.operator_token(), before, "a token of the last run");
+    assert!(server.command(&["trunk", "list"], "").status.success());
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out() {
+    let mut server = configured();
+    let reader = token(&server, "reader", "read");
+    server.start();
+    let silent: Vec<_> =
+        (0..20).map(|_| TcpStream::connect((server.ip, TLS_ADMIN_PORT)).expect("it listens")).collect();
+    assert_eq!(status(&ask(&server, "GET /health", &reader, "")), 200);
+    drop(silent);
+}
+
+#[test]
+fn an_address_that_other_machines_reach_is_refused_without_tls() {
+    let server = Ringdown::configured("preferred", COMPANY);
+    let text = fs::read_to_string(server.config()).expect("it was written");
+    fs::write(
+        server.config(),
+        text.replace(&format!("listen = \"{}:8080\"", server.ip), "listen = \"192.0.2.1:8080\""),
+    )
+    .expect("a writable folder");
+    let refused = server.command(&["run"], "");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(64), "{text}");
+    assert!(text.contains("admin.listen") && text.contains("for other machines tls"), "{text}");
+}
+
+#[test]
+fn signalling_can_be_tls_alone() {
+    let mut server = Ringdown::configured("required", COMPANY);
+    let text = fs::read_to_string(server.config()).expect("it was written");
+    let plain = format!("udp = [\"{0}:5060\"]\ntcp = [\"{0}:5060\"]\n", server.ip);
+    assert!(text.contains(&plain));
+    fs::write(server.config(), text.replace(&plain, "udp = []\ntcp = []\n")).expect("a writable folder");
+    server.start();
+    assert!(TcpStream::connect((server.ip, 5060)).is_err(), "it listens without TLS");
+    assert!(std::net::UdpSocket::bind((server.ip, 5060)).is_ok(), "something holds the port");
+    assert!(TcpStream::connect((server.ip, 5061)).is_ok());
+}
