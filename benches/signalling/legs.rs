@@ -93,7 +93,7 @@ pub(crate) fn kernel_each(legs: u16) -> u64 {
     let mut ports = Ports::new(&range, 1);
     let before = slab_bytes();
     for count in 1..=legs {
-        let leg = ports.take(0).unwrap();
+        let leg = ports.take(0, LOCALHOST).unwrap();
         plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 0 }).unwrap();
         if count.is_multiple_of(1_000) || count == legs {
             plane.wake();

@@ -209,13 +209,13 @@ fn a_registrar_that_cannot_be_reached_gives_way_to_the_next_server_which_then_ge
 
 #[test]
 fn calls_take_the_service_route_of_the_server_that_told_it_and_of_no_other() {
-    let mut b = two_servers();
-    let register = b.take_request("REGISTER", FIRST);
-    let route = "Service-Route: <sip:p1.carrier.example;lr>, <sip:p2.carrier.example;lr>\n";
-    b.answer(&register, 200, "r", &format!("Expires: 3600\n{route}"), "");
-    b.register(from_alice(1000, 1), "alice");
     let routes = |invite: &Message| invite.values(Name::Route).map(str::to_owned).collect::<Vec<_>>();
     for dialled in ["92025550177", "911"] {
+        let mut b = two_servers();
+        let register = b.take_request("REGISTER", FIRST);
+        let route = "Service-Route: <sip:p1.carrier.example;lr>, <sip:p2.carrier.example;lr>\n";
+        b.answer(&register, 200, "r", &format!("Expires: 3600\n{route}"), "");
+        b.register(from_alice(1000, 1), "alice");
         invite(&mut b, from_alice(1000, 1), &format!("sip:{dialled}@pbx.example.com"), ALICE_FROM, "");
         let sent = b.take_request("INVITE", FIRST);
         assert_eq!(routes(&sent.1), ["<sip:p1.carrier.example;lr>", "<sip:p2.carrier.example;lr>"], "{dialled}");
