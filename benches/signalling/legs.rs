@@ -12,7 +12,10 @@ use ringdown::{
         ports::Ports,
         worker::{Channel, Input, Output, Port},
     },
-    shell::{clock::Clock, media_io::MediaPlane},
+    shell::{
+        clock::Clock,
+        media_io::{Backend, MediaPlane},
+    },
     types::{self, LegId, Rng, limits::PACKET_BYTES_MAX},
     wire::{
         classify::Traffic,
@@ -89,7 +92,7 @@ pub(crate) fn kernel_each(legs: u16) -> u64 {
     let range = FIRST_PORT..=FIRST_PORT + 2 * legs - 1;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let _entered = runtime.enter();
-    let mut plane = MediaPlane::start(Clock::start(), &range, 1).unwrap();
+    let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
     let mut ports = Ports::new(&range, 1);
     let before = slab_bytes();
     for count in 1..=legs {
