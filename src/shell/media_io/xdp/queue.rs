@@ -320,7 +320,7 @@ impl<T: Copy> Ring<T> {
         let bytes = entries + FRAMES as usize * size_of::<T>();
         let counter = |offset: u64| {
             let is_inside = |place: &usize| place + size_of::<u32>() <= entries;
-            place(offset, align_of::<u32>())?.checked_add(0).filter(is_inside).ok_or(Errno::INVAL)
+            Some(place(offset, align_of::<u32>())?).filter(is_inside).ok_or(Errno::INVAL)
         };
         Ok(Self {
             producer: counter(offsets.producer)?,
