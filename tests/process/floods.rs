@@ -28,6 +28,8 @@ const STRANGERS: usize = 8;
 /// Between two of one stranger: all together what a server without optimisation on a busy machine still reads. What the kernel
 /// has no room for tells nothing of the server.
 const REST: Duration = Duration::from_millis(10);
+/// Between a call's bursts of packets.
+const ROUND: Duration = Duration::from_millis(100);
 /// What floods may add to the resident memory: transactions of 32 s, tables of sources, buffers of connections.
 const MORE_KB_MAX: u64 = 400_000;
 
@@ -102,6 +104,8 @@ fn withstands(flood: impl Fn(&Ringdown) + Sync) {
             bob.speak_on(&b, sequences);
             assert_eq!((bob.hear_all(20), alice.hear_all(20)), (20, 20), "a packet of the call is lost");
             rounds += 1;
+            // People do not talk faster, and sequence numbers do not come round.
+            thread::sleep(ROUND);
             if rounds == 1 {
                 let (call_id, cseq) = eve.invite("911");
                 let invite = carrier.wait(|m: &Message| m.method() == Some(Method::Invite));
