@@ -309,7 +309,7 @@ impl Store {
     }
 
     /// Seals every secret with a new key, in one transaction; other processes that have the database open take it as soon as
-    /// they need it. See [`KeyFiles`] for why a crash loses nothing.
+    /// they need it. See `KeyFiles` for why a crash loses nothing.
     pub fn rotate_key(&mut self) -> Result<Sealing, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let old = current_key(&mut self.key, &self.key_files, &transaction)?;
