@@ -399,6 +399,10 @@ impl World {
         let is_of_key = key == peer.sends_key || (key + 1 == peer.sends_key && self.rig.now < peer.old_key_until);
         let is_readable = is_of_key && is_placed(peer.read.get(&(key, stream)), index);
         let relayed_key = (other.receives_key, stream);
+        // So far behind that 16 bits would place it ahead: it takes minutes of sound, and an old key lives for two seconds.
+        if other.relayed.get(&relayed_key).is_some_and(|heard| index + AHEAD_MAX <= heard.highest) {
+            return Ok(());
+        }
         let is_sendable = is_rtcp || is_placed(other.relayed.get(&relayed_key), index);
         let is_held = !is_rtcp && (!peer.remote.may_send || !other.remote.wants_media);
         let (to, held_before) = (other.destination(), self.rig.worker.drops().of(DropReason::PacketOnHold));

@@ -132,13 +132,8 @@ fn write_certificate(dir: &Path, ip: IpAddr) {
     }
 }
 
-/// Alice calls out through a carrier's proxy, holds, resumes and hangs up; the gateway behind it hears of all that.
-fn calls_out_through_a_proxy(transport: &'static str) {
-    let (plan, gateway) = (Plan::new(transport), sipp::Setup::new("trunk_is_held.xml", B_HZ));
-    let server = Ringdown::started("required", &plan.trunk(), &[ALICE]);
-    let kamailio = plan.start(&server, "proxy.cfg", &[("GATEWAY", &gateway.ip.to_string())]);
-    let sipp = Sipp::start(&server, &gateway);
-    let mut alice = Baresip::start(&server, &Setup::new(ALICE, crate::A_HZ, false));
+/// Alice calls out, holds, resumes and hangs up.
+fn calls_out(alice: &mut Baresip) {
     alice.dial("+14155550123");
     alice.wait_established();
     thread::sleep(TALK);
@@ -147,6 +142,16 @@ fn calls_out_through_a_proxy(transport: &'static str) {
     alice.resume();
     thread::sleep(Duration::from_secs(2));
     alice.hang_up();
+}
+
+/// Alice calls out through a carrier's proxy; the gateway behind it hears of all she does.
+fn calls_out_through_a_proxy(transport: &'static str) {
+    let (plan, gateway) = (Plan::new(transport), sipp::Setup::new("trunk_is_held.xml", B_HZ));
+    let server = Ringdown::started("required", &plan.trunk(), &[ALICE]);
+    let kamailio = plan.start(&server, "proxy.cfg", &[("GATEWAY", &gateway.ip.to_string())]);
+    let sipp = Sipp::start(&server, &gateway);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, crate::A_HZ, false));
+    calls_out(&mut alice);
     sipp.wait_done();
     server.wait_no_calls();
     for (method, times) in [("INVITE", 2), ("ACK", 3), ("BYE", 1)] {
@@ -350,19 +355,13 @@ fn a_call_for_the_account_at_a_kamailio_reaches_the_number_it_is_for_over_tls() 
     is_called_at_its_account("tls");
 }
 
+/// Alice calls out through a carrier that the server is registered at and that lets nobody pass by another way.
 fn calls_by_the_service_route(transport: &'static str) {
     let gateway = sipp::Setup::new("trunk_is_held.xml", B_HZ);
     let (server, kamailio) = registrar(transport, gateway.ip);
     let sipp = Sipp::start(&server, &gateway);
     let mut alice = Baresip::start(&server, &Setup::new(ALICE, crate::A_HZ, false));
-    alice.dial("+14155550123");
-    alice.wait_established();
-    thread::sleep(TALK);
-    alice.hold();
-    thread::sleep(Duration::from_secs(2));
-    alice.resume();
-    thread::sleep(Duration::from_secs(2));
-    alice.hang_up();
+    calls_out(&mut alice);
     sipp.wait_done();
     server.wait_no_calls();
     let log = kamailio.process.text();
