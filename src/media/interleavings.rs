@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{
     command::{Command, Protection, Remote},
@@ -445,7 +445,19 @@ impl World {
     }
 }
 
+/// The same interleavings each time; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` look for others.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let rng_seed = match config.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(1),
+        RngSeed::Fixed(seed) => RngSeed::Fixed(seed),
+    };
+    ProptestConfig { rng_seed, ..config }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn genuine_packets_decode_forgeries_never_do_and_no_index_is_used_twice(
         suites in prop::array::uniform2(prop::sample::select(Suite::ALL.to_vec())),
