@@ -419,6 +419,9 @@ impl World {
         if relayed.is_some() || was_held {
             self.sent[number].has_passed = true;
             self.peers[who].accept(source);
+        }
+        // One that comes too late to be sent on has been read all the same.
+        if is_readable || relayed.is_some() || was_held {
             note(&mut self.peers[who].read, (key, stream), index);
         }
         if let Some((send, bytes)) = relayed {
