@@ -292,7 +292,7 @@ impl Leg {
 }
 
 /// What a leg costs while nobody speaks, but for its keys' cipher tables and its sockets.
-const _: () = assert!(size_of::<Leg>() <= 2_048);
+const _: () = assert!(size_of::<Leg>() <= 1_408);
 
 /// Legs by slot.
 #[derive(Default)]

@@ -2,6 +2,8 @@
 //! (`bursts`), round trip (section 6.4.1), and what the peer says of what was delivered to it. Numbers only; no packet
 //! content is kept. What each packet costs is integer arithmetic; what is made of it is worked out when somebody asks.
 
+use smallvec::SmallVec;
+
 use crate::{
     types::{Duration, Instant, limits::SSRCS_MEASURED_MAX},
     wire::{
@@ -28,14 +30,13 @@ const ARRIVALS_APART_NS_MAX: u64 = 60_000_000_000;
 
 /// One leg's quality in both directions.
 ///
-/// Laid out as declared, so that the first stream lies beside what is read before it.
+/// Laid out as declared, so that the first stream, mostly the only one, lies beside what is read before it.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub(super) struct Quality {
-    streams_len: usize,
     /// The stream heard last, where the next packet most likely belongs.
     recent: usize,
-    streams: [Stream; SSRCS_MEASURED_MAX],
+    streams: SmallVec<[Stream; 1]>,
     /// Of streams that made room for others.
     former: Sums,
     sender_reports: [SenderReport; SENDER_REPORTS_MAX],
@@ -131,13 +132,13 @@ impl Quality {
 
     /// Whether this is a copy of a packet that has come lately. Two streams of one SSRC would look like that, but there are none.
     pub(super) fn is_copy(&self, header: &Header) -> bool {
-        let known = self.streams[..self.streams_len].iter().find(|stream| stream.ssrc == header.ssrc);
+        let known = self.streams.iter().find(|stream| stream.ssrc == header.ssrc);
         known.is_some_and(|stream| stream.bursts.is_here(low_16(stream.highest).wrapping_sub(header.sequence)))
     }
 
     /// The section's payload types may stand for something else now.
     pub(super) fn formats_changed(&mut self) {
-        for stream in &mut self.streams[..self.streams_len] {
+        for stream in &mut self.streams {
             stream.payload_type = None;
         }
     }
@@ -174,14 +175,14 @@ impl Quality {
 
     /// The stream heard last.
     pub(super) fn recent_ssrc(&self) -> Option<u32> {
-        (self.streams_len > 0).then(|| self.streams[self.recent].ssrc)
+        self.streams.get(self.recent).map(|stream| stream.ssrc)
     }
 
     /// What came from the peer.
     pub(super) fn received(&self) -> Delivery {
         let mut sums = self.former;
-        self.streams[..self.streams_len].iter().for_each(|stream| sums.add(&stream.sums()));
-        let stream = &self.streams[self.recent];
+        self.streams.iter().for_each(|stream| sums.add(&stream.sums()));
+        let stream = self.streams.get(self.recent).copied().unwrap_or_default();
         let codec = stream.format.map(|format| format.codec);
         let loss = ratio(sums.lost, sums.expected);
         let listening = Listening {
@@ -237,26 +238,27 @@ impl Quality {
     }
 
     fn stream(&mut self, header: &Header) -> &mut Stream {
-        let known = &self.streams[..self.streams_len];
-        if known.get(self.recent).is_none_or(|stream| stream.ssrc != header.ssrc) {
-            self.recent =
-                known.iter().position(|stream| stream.ssrc == header.ssrc).unwrap_or_else(|| self.start(header));
+        if self.recent_ssrc() != Some(header.ssrc) {
+            let known = self.streams.iter().position(|stream| stream.ssrc == header.ssrc);
+            self.recent = known.unwrap_or_else(|| self.start(header));
         }
         &mut self.streams[self.recent]
     }
 
     /// Makes room for a new stream; where there is none, the one after the last heard gives way.
     fn start(&mut self, header: &Header) -> usize {
-        let index = if self.streams_len < SSRCS_MEASURED_MAX {
-            self.streams_len += 1;
-            self.streams_len - 1
-        } else {
-            let next = (self.recent + 1) % SSRCS_MEASURED_MAX;
-            self.former.add(&self.streams[next].sums());
-            next
-        };
-        self.streams[index] = Stream::starting(header);
-        index
+        if self.streams.len() < SSRCS_MEASURED_MAX {
+            if self.streams.len() == self.streams.inline_size() {
+                // The one allocation of a leg's life: at its second stream it makes room for all that are measured at once.
+                self.streams.reserve_exact(SSRCS_MEASURED_MAX - 1);
+            }
+            self.streams.push(Stream::starting(header));
+            return self.streams.len() - 1;
+        }
+        let next = (self.recent + 1) % SSRCS_MEASURED_MAX;
+        self.former.add(&self.streams[next].sums());
+        self.streams[next] = Stream::starting(header);
+        next
     }
 }
 

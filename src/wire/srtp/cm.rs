@@ -3,27 +3,24 @@
 
 use crate::types::Secret;
 
-use super::{aes_ctr::Aes, hmac::HmacSha1};
+use super::{aes_ctr::KeyStream, hmac::HmacSha1};
 
 pub(super) const SALT_BYTES: usize = 14;
 pub(super) const AUTH_KEY_BYTES: usize = 20;
 
 /// Session key, salt and authentication key of RTP or of RTCP.
-///
-/// Laid out as declared: the schedule is last because only its first bytes are in use where the processor has AES.
-#[repr(C)]
-pub(super) struct Cm {
+pub(super) struct Cm<K> {
     /// In the upper 14 bytes, as in a counter block.
     salt: Secret<u128>,
     mac: HmacSha1,
     tag_bytes: usize,
-    aes: Aes,
+    aes: K,
 }
 
-impl Cm {
+impl<K: KeyStream> Cm<K> {
     /// `key` is 16 or 32 bytes long, `tag_bytes` at most 20.
     pub(super) fn new(key: &[u8], salt: &[u8; SALT_BYTES], auth_key: &[u8], tag_bytes: usize) -> Self {
-        Self { aes: Aes::new(key), salt: Secret::new(counter_salt(salt)), mac: HmacSha1::new(auth_key), tag_bytes }
+        Self { aes: K::new(key), salt: Secret::new(counter_salt(salt)), mac: HmacSha1::new(auth_key), tag_bytes }
     }
 
     pub(super) const fn tag_bytes(&self) -> usize {
@@ -67,14 +64,14 @@ pub(super) fn rollover_counter(index: u64) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::aes_ctr::Aes, *};
 
     /// RFC 3711 appendix B.2.
     #[test]
     fn key_stream_equals_rfc_3711() {
         let key = 0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3c_u128.to_be_bytes();
         let salt = std::array::from_fn(|i| 0xf0 + u8::try_from(i).unwrap());
-        let cm = Cm::new(&key, &salt, &[0; 20], 10);
+        let cm = Cm::<Aes>::new(&key, &salt, &[0; 20], 10);
 
         let mut stream = vec![0; 0xff02 * 16];
         cm.xor_key_stream(0, 0, &mut stream);

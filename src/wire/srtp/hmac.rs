@@ -1,6 +1,7 @@
 //! HMAC-SHA1 (RFC 2104) from precomputed states: the two key blocks are hashed once per key, not once per packet.
 
-use aes::cipher::{consts::U64, inout::InOutBuf};
+use inout::InOutBuf;
+use sha1::digest::consts::U64;
 use subtle::ConstantTimeEq;
 
 use crate::types::Secret;

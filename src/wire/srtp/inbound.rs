@@ -9,11 +9,12 @@ use crate::{
 
 use super::{
     MasterKey, Suite,
+    aes_ctr::{Aes, AesKey},
     cm::{Cm, rollover_counter},
     gcm::{self, Gcm},
     kdf::{Cipher, SessionKeys},
     srtcp::{self, HEADER_BYTES, INDEX_BYTES, Trailer},
-    streams::{Position, Streams},
+    streams::{Position, RtcpStreams, RtpStreams},
 };
 
 /// One direction of one leg under one master key, receiving: verifies and decrypts. Contexts per SSRC are created only
@@ -23,8 +24,8 @@ use super::{
 pub struct Inbound {
     pub(super) keys: SessionKeys,
     pub(super) mki_bytes: usize,
-    pub(super) rtp: Streams,
-    rtcp: Streams,
+    pub(super) rtp: RtpStreams,
+    rtcp: RtcpStreams,
 }
 
 impl Inbound {
@@ -34,7 +35,7 @@ impl Inbound {
     }
 
     pub(super) fn from_session_keys(keys: SessionKeys, mki_bytes: usize) -> Self {
-        Self { keys, mki_bytes, rtp: Streams::new(), rtcp: Streams::new() }
+        Self { keys, mki_bytes, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
     }
 
     /// What an SRTP packet has beyond the RTP packet in it: tag and MKI.
@@ -102,8 +103,8 @@ impl Verified {
 
 /// RFC 3711 section 3.3: header and body, MKI, tag. The tag covers header, body and rollover counter.
 pub(super) fn verify_rtp(
-    cm: &Cm,
-    streams: &mut Streams,
+    cm: &Cm<Aes>,
+    streams: &mut RtpStreams,
     packet: &mut [u8],
     mki_bytes: usize,
 ) -> Result<Verified, DropReason> {
@@ -118,7 +119,7 @@ pub(super) fn verify_rtp(
 }
 
 /// RFC 7714 section 8: header, sealed body (its tag is its end), MKI. The header is additional data.
-fn open_rtp(gcm: &Gcm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+fn open_rtp(gcm: &Gcm, streams: &mut RtpStreams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
     check_size(packet)?;
     let header = rtp::Header::parse(packet)?;
     let tag_end = end_before(packet.len(), mki_bytes, header.bytes)?;
@@ -129,7 +130,12 @@ fn open_rtp(gcm: &Gcm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usiz
 }
 
 /// RFC 3711 section 3.4: packet, E flag and index, MKI, tag. The tag covers packet, flag and index.
-fn decrypt_rtcp(cm: &Cm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+fn decrypt_rtcp(
+    cm: &Cm<AesKey>,
+    streams: &mut RtcpStreams,
+    packet: &mut [u8],
+    mki_bytes: usize,
+) -> Result<usize, DropReason> {
     check_size(packet)?;
     let ssrc = srtcp::sender(packet)?;
     let tag_at = end_before(packet.len(), cm.tag_bytes(), HEADER_BYTES)?;
@@ -149,7 +155,7 @@ fn decrypt_rtcp(cm: &Cm, streams: &mut Streams, packet: &mut [u8], mki_bytes: us
 
 /// RFC 7714 section 9: packet, tag, E flag and index, MKI. Header, flag and index are additional data; without
 /// encryption the whole packet is.
-fn open_rtcp(gcm: &Gcm, streams: &mut Streams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+fn open_rtcp(gcm: &Gcm, streams: &mut RtcpStreams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
     check_size(packet)?;
     let ssrc = srtcp::sender(packet)?;
     let word_end = end_before(packet.len(), mki_bytes, HEADER_BYTES)?;

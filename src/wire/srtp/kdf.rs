@@ -7,25 +7,26 @@ use zeroize::Zeroizing;
 
 use super::{
     MasterKey, Suite,
-    aes_ctr::Aes,
+    aes_ctr::{Aes, AesKey, KeyStream},
     cm::{self, Cm, counter_salt},
     gcm::{self, Gcm},
 };
 
 /// The transforms of one direction, keyed.
 pub(super) struct SessionKeys {
-    pub(super) rtp: Cipher,
-    pub(super) rtcp: Cipher,
+    pub(super) rtp: Cipher<Aes>,
+    /// Few packets beside those of RTP.
+    pub(super) rtcp: Cipher<AesKey>,
 }
 
 /// Key schedules live behind a pointer (GCM's in AWS-LC), so moving a leg copies none of them.
-pub(super) enum Cipher {
-    Cm(Box<Cm>),
+pub(super) enum Cipher<K> {
+    Cm(Box<Cm<K>>),
     Gcm(Gcm),
 }
 
-impl Cipher {
-    pub(super) const fn tag_bytes(&self) -> usize {
+impl<K: KeyStream> Cipher<K> {
+    pub(super) fn tag_bytes(&self) -> usize {
         match self {
             Self::Cm(cm) => cm.tag_bytes(),
             Self::Gcm(_) => gcm::TAG_BYTES,
@@ -71,7 +72,7 @@ impl Prf {
     }
 
     /// `labels`: encryption key, authentication key, salt (RFC 3711 sections 4.3.1 and 4.3.2).
-    fn cipher(&self, suite: Suite, labels: &[u8; 3], tag_bytes: usize) -> Cipher {
+    fn cipher<K: KeyStream>(&self, suite: Suite, labels: &[u8; 3], tag_bytes: usize) -> Cipher<K> {
         let key = self.derive::<32>(labels[0]);
         let key = &key[..self.key_bytes];
         match suite {

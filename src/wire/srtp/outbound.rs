@@ -9,7 +9,7 @@ use super::{
     cm::rollover_counter,
     kdf::{Cipher, SessionKeys},
     srtcp::{self, INDEX_BYTES},
-    streams::Streams,
+    streams::{RtcpStreams, RtpStreams},
 };
 
 /// One direction of one leg under one master key, sending: encrypts and tags. No index is ever used twice.
@@ -18,8 +18,8 @@ use super::{
 /// must never be made from one master key while a peer still uses it.
 pub struct Outbound {
     pub(super) keys: SessionKeys,
-    pub(super) rtp: Streams,
-    rtcp: Streams,
+    pub(super) rtp: RtpStreams,
+    rtcp: RtcpStreams,
 }
 
 impl Outbound {
@@ -28,7 +28,7 @@ impl Outbound {
     }
 
     pub(super) fn from_session_keys(keys: SessionKeys) -> Self {
-        Self { keys, rtp: Streams::new(), rtcp: Streams::new() }
+        Self { keys, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
     }
 
     /// Encrypts `packet[..len]` in place and appends the tag; `packet` must have room ([`super::TAG_ROOM_BYTES`]).
@@ -104,8 +104,8 @@ mod tests {
     /// RFC 7714 gives session keys, not a master key; RTP and RTCP share them there.
     fn session_keys(key_bytes: usize) -> SessionKeys {
         let key: Vec<u8> = (0..32).take(key_bytes).collect();
-        let cipher = || Cipher::Gcm(Gcm::new(&key, *b"Quid pro quo"));
-        SessionKeys { rtp: cipher(), rtcp: cipher() }
+        let gcm = || Gcm::new(&key, *b"Quid pro quo");
+        SessionKeys { rtp: Cipher::Gcm(gcm()), rtcp: Cipher::Gcm(gcm()) }
     }
 
     fn with_room(packet: &[u8]) -> Vec<u8> {

@@ -2,23 +2,25 @@
 
 use crate::types::DropReason;
 
-const WORDS: u64 = 8;
 const WORD_BITS: u64 = 64;
+/// Video that is sent again after a loss arrives a few hundred packets late. One cache line.
+pub(super) const RTP_WORDS: usize = 8;
+/// RFC 3711 asks for 64 packets.
+pub(super) const RTCP_WORDS: usize = 2;
 
-/// Packets behind the highest that are still told apart: RFC 3711 asks for 64, and video that is sent again after a
-/// loss arrives a few hundred packets late.
-pub(super) const WINDOW_PACKETS: u64 = (WORDS - 1) * WORD_BITS;
-
-/// Which indexes were used, in one cache line. A ring of words as in RFC 6479: moving the window shifts nothing.
-pub(super) struct Window {
+/// Which indexes were used. A ring of words as in RFC 6479: moving the window shifts nothing.
+pub(super) struct Window<const WORDS: usize> {
     highest: u64,
-    used: [u64; 8],
+    used: [u64; WORDS],
 }
 
-impl Window {
+impl<const WORDS: usize> Window<WORDS> {
+    /// Packets behind the highest that are still told apart.
+    const PACKETS: u64 = (WORDS as u64 - 1) * WORD_BITS;
+
     /// The window of an SSRC whose first packet is `index`.
     pub(super) const fn starting_at(index: u64) -> Self {
-        let mut window = Self { highest: index, used: [0; 8] };
+        let mut window = Self { highest: index, used: [0; WORDS] };
         window.mark(index);
         window
     }
@@ -32,17 +34,17 @@ impl Window {
         if index > self.highest {
             return Ok(());
         }
-        let is_too_old = self.highest - index >= WINDOW_PACKETS;
-        let is_used = self.used[slot(index / WORD_BITS)] & bit(index) != 0;
+        let is_too_old = self.highest - index >= Self::PACKETS;
+        let is_used = self.used[Self::slot(index / WORD_BITS)] & bit(index) != 0;
         if is_too_old || is_used { Err(DropReason::SrtpReplayed) } else { Ok(()) }
     }
 
     /// Remembers an index that passed [`Window::check`].
     pub(super) fn mark_used(&mut self, index: u64) {
         if index > self.highest {
-            let entered = (index / WORD_BITS - self.highest / WORD_BITS).min(WORDS);
+            let entered = (index / WORD_BITS - self.highest / WORD_BITS).min(WORDS as u64);
             for back in 0..entered {
-                self.used[slot(index / WORD_BITS - back)] = 0;
+                self.used[Self::slot(index / WORD_BITS - back)] = 0;
             }
             self.highest = index;
         }
@@ -50,12 +52,12 @@ impl Window {
     }
 
     const fn mark(&mut self, index: u64) {
-        self.used[slot(index / WORD_BITS)] |= bit(index);
+        self.used[Self::slot(index / WORD_BITS)] |= bit(index);
     }
-}
 
-const fn slot(word: u64) -> usize {
-    (word % WORDS) as usize
+    const fn slot(word: u64) -> usize {
+        (word % WORDS as u64) as usize
+    }
 }
 
 const fn bit(index: u64) -> u64 {
@@ -70,8 +72,13 @@ mod tests {
 
     #[test]
     fn the_window_holds_exactly_its_packets() {
-        let mut window = Window::starting_at(10_000);
-        let oldest = 10_000 - WINDOW_PACKETS + 1;
+        holds_exactly::<RTP_WORDS>(448);
+        holds_exactly::<RTCP_WORDS>(64);
+    }
+
+    fn holds_exactly<const WORDS: usize>(packets: u64) {
+        let mut window = Window::<WORDS>::starting_at(10_000);
+        let oldest = 10_000 - packets + 1;
         assert_eq!(window.check(oldest - 1), Err(DropReason::SrtpReplayed));
         assert_eq!(window.check(oldest), Ok(()));
         window.mark_used(oldest);
@@ -82,8 +89,13 @@ mod tests {
 
     #[test]
     fn a_jump_forgets_what_lies_behind_and_starts_clean() {
-        let mut window = Window::starting_at(0);
-        for jump in [1, 63, 64, 447, 448, 511, 512, 513, 1 << 40] {
+        forgets::<RTP_WORDS>();
+        forgets::<RTCP_WORDS>();
+    }
+
+    fn forgets<const WORDS: usize>() {
+        let mut window = Window::<WORDS>::starting_at(0);
+        for jump in [1, 63, 64, 65, 127, 128, 129, 447, 448, 511, 512, 513, 1 << 40] {
             let index = window.highest() + jump;
             window.mark_used(index);
             assert_eq!(window.highest(), index);
@@ -98,18 +110,24 @@ mod tests {
         /// Against a model that remembers everything.
         #[test]
         fn agrees_with_a_set(steps in prop::collection::vec(-600_i64..600, 1..400)) {
-            let mut used = std::collections::HashSet::from([5_000_u64]);
-            let mut window = Window::starting_at(5_000);
-            for step in steps {
-                let highest = used.iter().copied().max().unwrap();
-                let index = highest.saturating_add_signed(step);
-                let is_fresh = !used.contains(&index) && index + WINDOW_PACKETS > highest;
-                prop_assert_eq!(window.check(index).is_ok(), is_fresh);
-                if is_fresh {
-                    window.mark_used(index);
-                    used.insert(index);
-                }
+            agrees::<RTP_WORDS>(&steps)?;
+            agrees::<RTCP_WORDS>(&steps)?;
+        }
+    }
+
+    fn agrees<const WORDS: usize>(steps: &[i64]) -> Result<(), TestCaseError> {
+        let mut used = std::collections::HashSet::from([5_000_u64]);
+        let mut window = Window::<WORDS>::starting_at(5_000);
+        for &step in steps {
+            let highest = used.iter().copied().max().unwrap();
+            let index = highest.saturating_add_signed(step);
+            let is_fresh = !used.contains(&index) && index + Window::<WORDS>::PACKETS > highest;
+            prop_assert_eq!(window.check(index).is_ok(), is_fresh);
+            if is_fresh {
+                window.mark_used(index);
+                used.insert(index);
             }
         }
+        Ok(())
     }
 }

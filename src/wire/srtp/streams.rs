@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::types::{DropReason, limits::SSRCS_PER_LEG_MAX};
 
-use super::replay::Window;
+use super::replay::{RTCP_WORDS, RTP_WORDS, Window};
 
 /// RFC 3711 section 9.2: at most 2^48 SRTP and 2^31 SRTCP packets under one master key.
 const RTP_INDEX_MAX: u64 = (1 << 48) - 1;
@@ -18,7 +18,10 @@ const SEQUENCE_MEDIAN: u16 = 1 << 15;
 
 /// Up to [`SSRCS_PER_LEG_MAX`] streams, in order of first appearance. The first, mostly the only one, lies inline: with a
 /// thousand legs each pointer followed is a cache miss.
-pub(super) struct Streams(SmallVec<[Stream; 1]>);
+pub(super) struct Streams<const WORDS: usize>(SmallVec<[Stream<WORDS>; 1]>);
+
+pub(super) type RtpStreams = Streams<RTP_WORDS>;
+pub(super) type RtcpStreams = Streams<RTCP_WORDS>;
 
 /// How far a stream has come: its rollover counter is in the index (RFC 3711 section 3.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +30,12 @@ pub struct Position {
     pub index: u64,
 }
 
-struct Stream {
+struct Stream<const WORDS: usize> {
     ssrc: u32,
-    window: Window,
+    window: Window<WORDS>,
 }
 
-impl Streams {
+impl<const WORDS: usize> Streams<WORDS> {
     pub(super) fn new() -> Self {
         Self(SmallVec::new())
     }
@@ -111,7 +114,7 @@ impl Streams {
         }
     }
 
-    fn window(&mut self, ssrc: u32) -> Option<&mut Window> {
+    fn window(&mut self, ssrc: u32) -> Option<&mut Window<WORDS>> {
         self.0.iter_mut().find(|stream| stream.ssrc == ssrc).map(|stream| &mut stream.window)
     }
 
@@ -129,8 +132,8 @@ impl Streams {
 }
 
 /// A stream that exists: its window decides first, because that is cheaper than a tag.
-fn admit_known(
-    window: &mut Window,
+fn admit_known<const WORDS: usize>(
+    window: &mut Window<WORDS>,
     index: u64,
     index_max: u64,
     mut is_authentic: impl FnMut(u64) -> bool,
@@ -192,9 +195,9 @@ mod tests {
     #[test]
     fn a_stream_goes_on_elsewhere_at_its_rollover_counter() {
         let at = 0x3_8000_u64;
-        let mut old = Streams::new();
+        let mut old = RtpStreams::new();
         old.start(1, at);
-        let mut new = Streams::new();
+        let mut new = RtpStreams::new();
         assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Err(DropReason::SrtpBadTag), "nobody can guess it");
         new.resume(old.position().unwrap());
         assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Ok(at + 1));
@@ -208,14 +211,14 @@ mod tests {
 
     #[test]
     fn claims_end_at_the_last_index() {
-        let mut streams = Streams::new();
+        let mut streams = RtpStreams::new();
         streams.start(1, RTP_INDEX_MAX - 1);
         assert_eq!(streams.claim(1, 0xffff), Ok(RTP_INDEX_MAX));
         assert_eq!(streams.claim(1, 0), Err(DropReason::SrtpIndexExhausted));
         assert_eq!(streams.claim(1, 0xffff), Err(DropReason::SrtpReplayed));
         assert_eq!(streams.admit(1, 0, |_| true), Err(DropReason::SrtpIndexExhausted));
 
-        let mut streams = Streams::new();
+        let mut streams = RtpStreams::new();
         streams.start(1, RTCP_INDEX_MAX - 1);
         assert_eq!(streams.claim_next(1), Ok(RTCP_INDEX_MAX));
         assert_eq!(streams.claim_next(1), Err(DropReason::SrtpIndexExhausted));
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn an_index_is_claimed_once_across_wraps_and_reorder() {
-        let mut streams = Streams::new();
+        let mut streams = RtpStreams::new();
         assert_eq!(streams.claim(1, 0xfffe), Ok(0xfffe));
         assert_eq!(streams.claim(1, 0x0001), Ok(0x1_0001));
         assert_eq!(streams.claim(1, 0xffff), Ok(0xffff));
@@ -236,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_sender_never_goes_below_its_first_packet_by_a_wrap() {
-        let mut streams = Streams::new();
+        let mut streams = RtpStreams::new();
         assert_eq!(streams.claim(1, 1), Ok(1));
         assert_eq!(streams.claim(1, 0xffff), Err(DropReason::SrtpReplayed));
         assert_eq!(streams.claim(1, 2), Ok(2), "the refused packet moved nothing");
@@ -244,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_table_is_full_at_its_maximum_and_known_ssrcs_go_on() {
-        let mut streams = Streams::new();
+        let mut streams = RtpStreams::new();
         let max = u32::try_from(SSRCS_PER_LEG_MAX).unwrap();
         for ssrc in 0..max {
             assert_eq!(streams.claim(ssrc, 7), Ok(7));
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_fails_to_verify_leaves_no_trace() {
-        let mut streams = Streams::new();
+        let mut streams = RtpStreams::new();
         assert_eq!(streams.admit(1, 9, |_| false), Err(DropReason::SrtpBadTag));
         assert_eq!(streams.admit_at(1, 9, |_| false), Err(DropReason::SrtpBadTag));
         assert_eq!(streams.len(), 0);

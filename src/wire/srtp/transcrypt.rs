@@ -3,6 +3,7 @@
 use crate::types::DropReason;
 
 use super::{
+    aes_ctr::Aes,
     cm::{Cm, rollover_counter},
     inbound::{Inbound, Verified, verify_rtp},
     kdf::Cipher,
@@ -30,11 +31,11 @@ pub fn transcrypt_rtp(
     Ok(egress.append_tag(packet, verified.end, &rollover_counter(egress_index)))
 }
 
-fn put_on(egress: &Cm, index: u64, verified: &Verified, packet: &mut [u8]) {
+fn put_on(egress: &Cm<Aes>, index: u64, verified: &Verified, packet: &mut [u8]) {
     egress.xor_key_stream(verified.ssrc, index, &mut packet[verified.body()]);
 }
 
-fn take_off(ingress: &Cm, verified: &Verified, packet: &mut [u8]) {
+fn take_off(ingress: &Cm<Aes>, verified: &Verified, packet: &mut [u8]) {
     ingress.xor_key_stream(verified.ssrc, verified.index, &mut packet[verified.body()]);
 }
 
