@@ -24,7 +24,7 @@ use std::{env, fs, net::SocketAddr, path::Path, process::Command, time::Duration
 
 use clients::Clients;
 use ringdown::{
-    shell::{run::Server, settings::Settings},
+    shell::{run::Server, settings::Settings, udp_errors::UdpErrors},
     types::Transport,
 };
 use tokio::runtime::Runtime;
@@ -58,7 +58,7 @@ fn main() {
 fn measure(transport: Transport, count: u32) {
     let folder = tempfile::tempdir().unwrap();
     let runtime = Runtime::new().unwrap();
-    let server = runtime.block_on(Server::start(settings(folder.path()), Vec::new())).unwrap();
+    let server = runtime.block_on(Server::start(settings(folder.path()), Vec::new(), UdpErrors::default())).unwrap();
     let (address, ca) = (address(&server, transport), server.facts.ca_file.clone().unwrap());
     let first = Clients::start(transport, address, &ca, count / 10);
     let before = Memory::now();

@@ -26,3 +26,4 @@ pub mod systemd;
 pub mod tls;
 pub mod toml_text;
 pub mod transport;
+pub mod udp_errors;

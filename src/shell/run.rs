@@ -50,6 +50,7 @@ use super::{
     systemd,
     tls::{Tls, web_client},
     transport::{Listeners, Transports, explain_bind_failure},
+    udp_errors::UdpErrors,
 };
 
 /// Users of the first start.
@@ -105,8 +106,8 @@ pub struct Facts {
 
 impl Server {
     /// Starts everything. Must be called within a multi-threaded runtime. `missing`: what could not be taken from the
-    /// process before.
-    pub async fn start(settings: Settings, mut missing: Vec<Missing>) -> Result<Self, Failure> {
+    /// process before. `udp_errors` are opened before, too.
+    pub async fn start(settings: Settings, mut missing: Vec<Missing>, udp_errors: UdpErrors) -> Result<Self, Failure> {
         let clock = Clock::start();
         let Settings { config, trunk_passwords, workers, warnings: _ } = settings;
         raise_file_limit();
@@ -172,6 +173,7 @@ impl Server {
             to_core: to_core.clone(),
             store: store.clone(),
             media: media.counters(),
+            udp_errors,
             transports: transports.clone(),
             is_ready: Arc::clone(&is_ready),
             emergency: facts.emergency.clone(),

@@ -154,6 +154,11 @@ fn add_media(registry: &mut Registry, admin: &Admin, mut drops: DropCounters) {
         "Messages and packets dropped, by reason",
         Labelled { label: "reason", counts: drops.iter().collect() },
     );
+    if let Some(count) = admin.udp_errors.receive_buffer_full() {
+        let help =
+            "Datagrams that the kernel dropped at a full receive buffer, of all programs in this network namespace";
+        registry.register("udp_receive_buffer_full", help, ConstCounter::new(count));
+    }
     registry.register("media_packets_relayed", "Media packets relayed", ConstCounter::new(totals.packets_relayed));
     let bypassed = [("received", totals.bypassed.received), ("sent", totals.bypassed.sent)];
     registry.register(

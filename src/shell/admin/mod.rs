@@ -51,6 +51,7 @@ use super::{
     store::{Token, thread::StoreHandle},
     tls::Tls,
     transport::Transports,
+    udp_errors::UdpErrors,
 };
 
 pub mod client;
@@ -81,6 +82,7 @@ pub struct Admin {
     pub to_core: mpsc::Sender<ToCore>,
     pub store: StoreHandle,
     pub media: MediaCounters,
+    pub udp_errors: UdpErrors,
     pub transports: Transports,
     /// Serving, and not draining.
     pub is_ready: Arc<AtomicBool>,
@@ -558,6 +560,7 @@ mod tests {
             to_core,
             store: crate::shell::store::thread::spawn(Store::open(folder).unwrap(), |_| true).unwrap().0,
             media: MediaPlane::start(clock, &(20_000..=20_003), 1, Backend::default()).unwrap().counters(),
+            udp_errors: UdpErrors::open(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
             missing: [].into(),

@@ -17,6 +17,7 @@ use crate::{
         sandbox::{self, Missing},
         settings::Settings,
         systemd,
+        udp_errors::UdpErrors,
     },
     types::Transport,
 };
@@ -34,9 +35,10 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     // Both read what a confined process does not see: the limits of its control group.
     let threads = available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     run::create_state_folder(&settings.config)?;
+    let udp_errors = UdpErrors::open();
     let missing = sandbox::confine_process(&settings.config, config_file);
     sandbox::accept(settings.config.privacy.sandbox, &missing)?;
-    runtime(threads)?.block_on(serve(settings, missing))
+    runtime(threads)?.block_on(serve(settings, missing, udp_errors))
 }
 
 pub(super) fn runtime(threads: NonZero<usize>) -> Result<Runtime, Failure> {
@@ -44,12 +46,12 @@ pub(super) fn runtime(threads: NonZero<usize>) -> Result<Runtime, Failure> {
     built.map_err(|e| Failure::Internal(format!("the runtime cannot start: {e}.")))
 }
 
-async fn serve(settings: Settings, missing: Vec<Missing>) -> Result<(), Failure> {
+async fn serve(settings: Settings, missing: Vec<Missing>, udp_errors: UdpErrors) -> Result<(), Failure> {
     let mut end = End::listen()?;
     let mut hang_up = listen(SignalKind::hangup())?;
     // Sent to whoever writes beyond a limit of file sizes. Caught, the write fails, as on a full disk, and ends no call.
     let _file_limit = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-    let mut server = Server::start(settings, missing).await?;
+    let mut server = Server::start(settings, missing, udp_errors).await?;
     announce(&server.facts);
     server.set_ready();
     let mut certificate_check = interval(CERTIFICATE_CHECK);

@@ -32,6 +32,7 @@ use super::{
     run::{Facts, Server},
     settings::{self, Settings},
     toml_text::quoted,
+    udp_errors::UdpErrors,
 };
 
 pub(super) mod device;
@@ -61,7 +62,7 @@ pub async fn run(print: &mut (dyn FnMut(&str) + Send), interrupted: impl Future<
     let folder = Folder::create("selftest", &mut rng)?;
     let ports = free_ports(MEDIA_PORTS)?;
     // A process that goes on to remove the server's folder cannot give it up: only the media threads are confined.
-    let mut server = Server::start(settings(&folder.0, &ports)?, Vec::new()).await?;
+    let mut server = Server::start(settings(&folder.0, &ports)?, Vec::new(), UdpErrors::open()).await?;
     let facts = server.facts.clone();
     let figures = tokio::select! {
         figures = check(&facts, &mut report, &mut rng) => Some(figures),

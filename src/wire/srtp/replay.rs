@@ -55,6 +55,7 @@ impl<const WORDS: usize> Window<WORDS> {
         self.used[Self::slot(index / WORD_BITS)] |= bit(index);
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "less than `WORDS`, which is a usize")]
     const fn slot(word: u64) -> usize {
         (word % WORDS as u64) as usize
     }
