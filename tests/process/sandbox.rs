@@ -133,8 +133,8 @@ fn a_low_limit_of_locked_memory_stops_the_server_or_is_named_as_the_operator_wis
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && text.contains("SANDBOX INCOMPLETE: memory: "), "{output:?}");
     let command = with_little_locked_memory(&["run"], &server.config());
-    let process = Process::start("unlocked", command, server.dir(), Stdio::null());
+    let mut process = Process::start("unlocked", command, server.dir(), Stdio::null());
     let health = wait_for("health", Duration::from_secs(20), || Some(server.get("/health")?.1));
     assert_eq!(sandbox_of(&health)["memory"], Value::Bool(false), "{health}");
-    assert!(process.text().contains("SANDBOX INCOMPLETE: memory: "), "{}", process.text());
+    process.wait_log("SANDBOX INCOMPLETE: memory: ", SECONDS_5);
 }

@@ -294,10 +294,14 @@ fn own_descriptors() -> Vec<String> {
 /// `own`: files, and folders with what is in them.
 fn descriptors(open: io::Result<Vec<String>>, handed_down: &[String], own: &[PathBuf]) -> Claim {
     const KINDS: [&str; 4] = ["socket:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "/dev/null"];
+    let is_counter = |target: &str| {
+        let name = target.strip_prefix("/proc/").and_then(|rest| rest.split_once("/net/")).map(|(_, name)| name);
+        matches!(name, Some("snmp" | "snmp6"))
+    };
     let verdict = of_proc(open.as_ref().map_err(io::Error::kind), |open| {
         let is_own = |target: &str| {
             let is_of_kind = KINDS.iter().any(|kind| target.starts_with(kind));
-            is_of_kind || own.iter().any(|path| Path::new(target).starts_with(path))
+            is_of_kind || is_counter(target) || own.iter().any(|path| Path::new(target).starts_with(path))
         };
         let (handed_down, others): (Vec<_>, Vec<_>) =
             open.iter().filter(|target| !is_own(target)).partition(|target| handed_down.contains(target));
@@ -313,7 +317,8 @@ fn descriptors(open: io::Result<Vec<String>>, handed_down: &[String], own: &[Pat
     });
     Claim {
         name: "descriptors",
-        claim: "during a call the server has nothing open but sockets, event queues, its database and lock, and its log",
+        claim: "during a call the server has nothing open but sockets, event queues, counters of the kernel's, its database and lock, \
+                and its log",
         verdict,
         how: "reading /proc/PID/fd",
     }

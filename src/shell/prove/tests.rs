@@ -63,12 +63,26 @@ fn an_open_file_that_is_not_the_servers_fails_the_claim() {
     let own = [PathBuf::from("/x/state"), PathBuf::from("/x/server.log")];
     let handed_down = ["pipe:[2]".to_owned()];
     let open = |more: &[&str]| {
-        let usual =
-            ["socket:[1]", "anon_inode:[eventpoll]", "/dev/null", "/x/state/ringdown.db", "/x/server.log", "pipe:[2]"];
+        let usual = [
+            "socket:[1]",
+            "anon_inode:[eventpoll]",
+            "/dev/null",
+            "/x/state/ringdown.db",
+            "/x/server.log",
+            "pipe:[2]",
+            "/proc/7/net/snmp",
+        ];
         Ok(usual.iter().chain(more).map(|target| (*target).to_owned()).collect::<Vec<_>>())
     };
     assert!(is_shown(&descriptors(open(&[]), &handed_down, &own)));
-    for foreign in ["/tmp/audio.wav", "/x/states/audio", "/memfd:audio (deleted)", "anon_inode:inotify", "pipe:[3]"] {
+    for foreign in [
+        "/tmp/audio.wav",
+        "/proc/7/net/tcp",
+        "/x/states/audio",
+        "/memfd:audio (deleted)",
+        "anon_inode:inotify",
+        "pipe:[3]",
+    ] {
         assert_failed(&descriptors(open(&[foreign]), &handed_down, &own).verdict, foreign);
     }
     assert_not_shown(&descriptors(denied(), &handed_down, &own).verdict);
