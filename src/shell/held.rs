@@ -121,7 +121,7 @@ mod tests {
     async fn what_the_disk_must_have_waits_for_it_and_nothing_else_does() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
-        let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1"))];
+        let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1").into())];
         let mut held = Held::default();
         let mut hold = |aor, outgoing, dependent: &[Range<usize>]| {
             held.hold(store.commit(change(aor), vec![]).unwrap(), outgoing, dependent)
