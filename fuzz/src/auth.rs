@@ -53,7 +53,8 @@ impl World {
         match choices.below(7) {
             0 => {
                 let algorithms = *choices.of(&[&[Algorithm::Sha256, Algorithm::Md5][..], &[Algorithm::Md5]]);
-                self.challenges = self.authenticator.challenge(self.now, choices.flag(), algorithms);
+                let challenge = self.authenticator.challenge(self.now, choices.flag());
+                self.challenges = challenge.values(algorithms).map(|value| value.to_string()).collect();
                 if choices.flag() {
                     self.challenges.iter_mut().for_each(|line| *line = line.replace(r#", qop="auth""#, ""));
                 }

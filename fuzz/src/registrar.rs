@@ -1,6 +1,6 @@
 //! The registrar beside a store that keeps what it is told to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ringdown::{
     sip::registrar::{Binding, Change, Input, Output, Registrar},
@@ -59,7 +59,7 @@ impl World {
             }
             5 => self.input(Input::ConnectionClosed(ConnectionId(1))),
             6 => match choices.one_of(self.store.values().cloned()) {
-                Some(binding) if choices.flag() => self.input(Input::FlowFailed(binding)),
+                Some(binding) if choices.flag() => self.input(Input::FlowFailed(binding.into())),
                 Some(Binding { aor, .. }) => self.input(Input::Forget { aor }),
                 None => {}
             },
@@ -107,7 +107,9 @@ impl World {
         self.registrar.handle_input(self.now, input);
         loop {
             match self.registrar.poll_output() {
-                Output::Store(Change::Set(binding)) => drop(self.store.insert(key(&binding), binding)),
+                Output::Store(Change::Set(binding)) => {
+                    drop(self.store.insert(key(&binding), Arc::unwrap_or_clone(binding)))
+                }
                 Output::Store(Change::Remove(binding)) => {
                     self.store.remove(&key(&binding)).expect("only what was stored is removed");
                 }
@@ -142,7 +144,7 @@ impl World {
     }
 
     fn check(&self) {
-        let live: BTreeMap<Key, Binding> = self.registrar.iter().map(|b| (key(b), b.clone())).collect();
+        let live: BTreeMap<Key, Binding> = self.registrar.iter().map(|b| (key(b), Binding::clone(b))).collect();
         assert_eq!(live, self.store, "live bindings and stored ones differ");
         assert_eq!(live.len(), self.registrar.len(), "two bindings are the same");
         for aor in USERS {

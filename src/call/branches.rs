@@ -427,10 +427,10 @@ impl Call {
                 }
             }
             // One device has spoken for the whole user, but not for other members of a group.
-            Some(Attempt::Contact { user, .. }) => {
+            Some(Attempt::Contact { binding }) => {
                 if status >= 600 {
                     self.reason = reason::sip(status, "");
-                    self.cancel_where(ctx, |b| b.user() == Some(&user));
+                    self.cancel_where(ctx, |b| b.user() == Some(&binding.aor));
                     self.reason.clear();
                 }
             }

@@ -1,7 +1,10 @@
 //! One call: the caller's leg, the branches tried, the answered leg. How it begins and is answered, its media and its
 //! time; whom it tries is `branches`', what happens in its dialogs `in_dialog`'s, and how it ends `ending`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tracing::{info, warn};
 
@@ -546,7 +549,7 @@ impl Call {
 
     /// A branch to this contact is on its way.
     pub(super) fn rings(&self, binding: &Binding) -> bool {
-        let is_it = |b: &Binding| b.aor == binding.aor && b.is_same(binding);
+        let is_it = |b: &Arc<Binding>| b.aor == binding.aor && b.is_same(binding);
         self.branches.values().any(|branch| branch.is_open() && branch.binding().is_some_and(is_it))
     }
 

@@ -476,7 +476,7 @@ impl Core {
 
     /// Another flow to a branch's device, whose own has failed or lets nothing through (RFC 5626 section 5.3). What a
     /// proxy reports as failed (430) is forgotten at once.
-    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Binding> {
+    fn other_flow(&mut self, id: CallId, branch: u32, status: u16, is_answered: bool) -> Option<Arc<Binding>> {
         // Without an answer: our own timeout, or the end of the connection.
         let is_failure = if is_answered { status == 430 } else { matches!(status, 408 | 503) };
         let failed = self.calls.get(&id).filter(|_| is_failure)?.binding_of_branch(branch)?.clone();

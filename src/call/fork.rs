@@ -1,6 +1,6 @@
 //! Where a call tries to go, and which of several failures the caller hears.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Attempt {
     /// A registered contact of this user.
-    Contact { user: String, binding: Box<Binding> },
+    Contact { binding: Arc<Binding> },
     /// A trunk by index, with the number in the form its Request-URI carries it.
     Trunk { index: usize, number: String },
     /// An emergency or test call by a trunk, with the location unless the trunk refused it (house emergency
@@ -25,14 +25,14 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    pub(super) fn contact(binding: Binding) -> Self {
-        Self::Contact { user: binding.aor.clone(), binding: Box::new(binding) }
+    pub(super) const fn contact(binding: Arc<Binding>) -> Self {
+        Self::Contact { binding }
     }
 
     /// The user whose device is called.
     pub(super) fn user(&self) -> Option<&str> {
         match self {
-            Self::Contact { user, .. } => Some(user),
+            Self::Contact { binding } => Some(&binding.aor),
             Self::Trunk { .. } | Self::Emergency { .. } => None,
         }
     }
@@ -41,7 +41,7 @@ impl Attempt {
     pub(super) fn party(&self) -> Option<&str> {
         match self {
             // A telephone that nobody knew when it called for help has no user.
-            Self::Contact { user, .. } => Some(user.as_str()).filter(|user| !user.is_empty()),
+            Self::Contact { binding } => Some(binding.aor.as_str()).filter(|user| !user.is_empty()),
             Self::Trunk { number, .. } => Some(number),
             Self::Emergency { .. } => None,
         }
@@ -240,9 +240,9 @@ impl Branch {
         self.attempt.as_ref().and_then(Attempt::user)
     }
 
-    pub(super) fn binding(&self) -> Option<&Binding> {
+    pub(super) fn binding(&self) -> Option<&Arc<Binding>> {
         match self.attempt.as_ref()? {
-            Attempt::Contact { binding, .. } => Some(binding),
+            Attempt::Contact { binding } => Some(binding),
             Attempt::Trunk { .. } | Attempt::Emergency { .. } => None,
         }
     }

@@ -1,7 +1,10 @@
 //! Text messages between users (RFC 3428): each goes to every contact of its receiver at once, the first 2xx wins, and the
 //! sender hears what really happened. Nothing is stored: a message that no device takes now is refused now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     admission::{Refusal, allowed_breadth},
@@ -64,7 +67,7 @@ impl Messages {
     }
 
     /// Sends the message to every one of `contacts`, all of one user.
-    pub(super) fn deliver(&mut self, ctx: &mut Context, pending: Pending, caller: &Caller, contacts: &[Binding]) {
+    pub(super) fn deliver(&mut self, ctx: &mut Context, pending: Pending, caller: &Caller, contacts: &[Arc<Binding>]) {
         let of_sender = self.senders.get(&caller.user).copied().unwrap_or(0);
         if self.deliveries.len() >= self.messages_max || of_sender >= MESSAGES_PER_SENDER_MAX {
             return ctx.refuse_with(&pending, 503, "Too Many Messages", &[("Retry-After", "5")]);

@@ -1,7 +1,7 @@
 //! Desks that are told of emergency calls (emergency RULES 7.1): a text message to telephones of ours, a POST to web servers.
 //! Nothing waits for either.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use tracing::error;
@@ -128,7 +128,7 @@ struct Sent {
 
 impl Notifications {
     /// Sends the notice to every telephone of a desk; one that takes it is enough.
-    pub(super) fn send(&mut self, ctx: &mut Context, notice: &Notice, desk: String, telephones: &[Binding]) {
+    pub(super) fn send(&mut self, ctx: &mut Context, notice: &Notice, desk: String, telephones: &[Arc<Binding>]) {
         if telephones.is_empty() || self.open.len() >= NOTIFICATIONS_MAX {
             return failed(ctx, &desk, "no telephone is registered there");
         }

@@ -47,12 +47,13 @@ pub(super) fn leg_for(
 ) -> Result<Leg, Failure> {
     let media = ctx.config.media.encryption;
     match attempt {
-        Attempt::Contact { user, binding } => {
+        Attempt::Contact { binding } => {
             let security = leg_security(security::Peer::Device, media);
             let contact_user = Identity::to_device(&ctx.config, caller).contact_user;
             let mut leg = Leg::new(ctx, id, binding.flow, security, contact_user);
             leg.is_secure = is_sips(&binding.contact);
-            leg.device = Some(Device { user: user.clone(), instance: binding.instance.clone(), is_registered: true });
+            let (user, instance) = (binding.aor.clone(), binding.instance.clone());
+            leg.device = Some(Device { user, instance, is_registered: true });
             Ok(leg)
         }
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
@@ -210,7 +211,7 @@ impl Invite<'_> {
     /// The proxies on the way to a device (RFC 3327 section 5.3) or through a carrier that we are registered at (RFC 3608).
     fn route<'r>(&'r self, ctx: &'r Context) -> &'r [String] {
         match self.attempt {
-            Attempt::Contact { binding, .. } => &binding.path,
+            Attempt::Contact { binding } => &binding.path,
             Attempt::Trunk { index: trunk, .. } | Attempt::Emergency { trunk, .. } => {
                 ctx.trunks.service_route(*trunk, target_of(&self.leg.flow))
             }
@@ -228,7 +229,7 @@ impl Invite<'_> {
         let domain = host(&ctx.config.server.domain);
         let caller = &self.call.caller;
         match self.attempt {
-            Attempt::Contact { binding, .. } => {
+            Attempt::Contact { binding } => {
                 let from = Identity::to_device(&ctx.config, caller).from;
                 let (uri, called) = pbx::address_of(&ctx.config, binding, self.call.plan.hunt.line());
                 (uri, format!("<sip:{}@{domain}>", escaped_user(called)), from)

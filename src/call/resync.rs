@@ -2,7 +2,7 @@
 //! it; desk phones have it in common. With `reboot=false` they only look for news, with `reboot=true` they start anew, and
 //! either way not before their calls have ended.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     context::{Context, Owner},
@@ -32,7 +32,7 @@ struct Resync {
 
 #[derive(Debug)]
 struct Device {
-    binding: Binding,
+    binding: Arc<Binding>,
     outcome: Option<SyncOutcome>,
 }
 
@@ -47,7 +47,7 @@ impl Resyncs {
         &mut self,
         ctx: &mut Context,
         id: u64,
-        contacts: impl Iterator<Item = (Binding, bool)>,
+        contacts: impl Iterator<Item = (Arc<Binding>, bool)>,
         is_reboot: bool,
     ) {
         if self.open.len() >= self.resyncs_max {
@@ -106,7 +106,7 @@ impl Resyncs {
 
 impl Device {
     /// Some need not be asked: their outcome is known.
-    fn new(binding: Binding, is_needed: bool) -> Self {
+    fn new(binding: Arc<Binding>, is_needed: bool) -> Self {
         let outcome = match binding.flow.key() {
             _ if is_needed => Some(SyncOutcome::Emergency),
             // Restored after a restart, and not heard of since.
@@ -117,11 +117,11 @@ impl Device {
     }
 
     fn report(self) -> DeviceSync {
-        let Binding { flow, user_agent, .. } = self.binding;
+        let Binding { flow, user_agent, .. } = &*self.binding;
         DeviceSync {
             transport: flow.transport.uri_token(),
             remote: flow.remote,
-            user_agent,
+            user_agent: user_agent.clone(),
             outcome: self.outcome.unwrap_or(SyncOutcome::NoAnswer),
         }
     }

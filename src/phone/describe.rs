@@ -1,6 +1,6 @@
 //! The phone's session description: one audio section with one `a=crypto` line, so that the suite of a leg is certain.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     types::{Rng, Secret},
@@ -49,14 +49,14 @@ impl Description {
             kind: MediaKind::Audio,
             port: self.address.port(),
             profile: Profile::Savp,
-            formats: vec![FORMAT.to_owned()],
+            formats: Arc::new([FORMAT.to_owned()]),
             address: Some(self.address.ip()),
             direction: Direction::SendRecv,
             rtcp: None,
             has_rtcp_mux: true,
             crypto: vec![self.crypto.clone()],
             bandwidth: Vec::new(),
-            attributes: Vec::new(),
+            attributes: Arc::default(),
         };
         let session =
             Session { origin_id: self.origin_id, origin_version: 1, bandwidth: Vec::new(), media: vec![section] };
@@ -67,7 +67,7 @@ impl Description {
         let crypto = Crypto {
             tag,
             suite,
-            suite_text: suite_text.to_owned(),
+            suite_text: suite_text.to_owned().into(),
             key: MasterKey::generate(suite, rng),
             mki_bytes: 0,
             is_weakened: false,

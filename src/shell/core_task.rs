@@ -5,7 +5,7 @@
 //! them go. Only what the core says in the same breath as it changes a binding is held until that change is on disk. So a phone
 //! is never told something that a crash could undo, and no call waits for a disk.
 
-use std::{collections::HashMap, ops::Range, time::Duration};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -64,7 +64,7 @@ pub enum Query {
         id: String,
         reply: oneshot::Sender<InspectionResult>,
     },
-    Registrations(oneshot::Sender<Vec<Binding>>),
+    Registrations(oneshot::Sender<Vec<Arc<Binding>>>),
     /// As seen by this user, or by the operator.
     Emergency {
         user: Option<String>,

@@ -1,10 +1,13 @@
 //! What must not leave before the disk has what it says.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    ops::Range,
+};
 
 use bytes::Bytes;
 
-use crate::types::{ConnectionId, Flow};
+use crate::types::{ConnectionId, Flow, FlowKey};
 
 use super::store::thread::Written;
 
@@ -16,10 +19,24 @@ pub enum Outgoing {
     Close(ConnectionId),
 }
 
+impl Outgoing {
+    /// Where it leads. `None`: nowhere any more.
+    fn key(&self) -> Option<FlowKey> {
+        match self {
+            Self::Transmit { flow, .. } | Self::Connect { flow, .. } => flow.key(),
+            Self::Close(connection) => Some(FlowKey::Connection(*connection)),
+        }
+    }
+}
+
 /// Turns of the core that wait for the disk, oldest first. The store acknowledges in order and each within a second, so
 /// this stays small.
 #[derive(Debug, Default)]
-pub struct Held(VecDeque<Turn>);
+pub struct Held {
+    turns: VecDeque<Turn>,
+    /// How much is held for whom: few of those that are sent something else.
+    waiting: HashMap<FlowKey, usize>,
+}
 
 #[derive(Debug)]
 struct Turn {
@@ -36,13 +53,16 @@ impl Held {
             if is_dependent { &mut kept } else { &mut rest }.push(one);
         }
         if !kept.is_empty() {
-            self.0.push_back(Turn { written, outgoing: kept });
+            for key in kept.iter().filter_map(Outgoing::key) {
+                *self.waiting.entry(key).or_default() += 1;
+            }
+            self.turns.push_back(Turn { written, outgoing: kept });
         }
         rest
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.turns.is_empty()
     }
 
     /// Of what need not wait, what may leave now: a connection is not closed before what is held for it has left, and
@@ -55,38 +75,52 @@ impl Held {
     }
 
     fn takes(&mut self, one: &Outgoing) -> bool {
-        match one {
-            Outgoing::Transmit { flow, .. } => {
-                let opens = |held: &Outgoing| matches!(held, Outgoing::Connect { flow: opened, .. } if opened.connection == flow.connection);
-                if self.0.iter().any(|turn| turn.outgoing.contains(one)) {
-                    return true;
-                }
-                // What goes over a connection that is yet to be opened leaves after it.
-                let last = self.0.iter_mut().rfind(|turn| turn.outgoing.iter().any(opens));
-                last.map(|turn| turn.outgoing.push(one.clone())).is_some()
-            }
-            Outgoing::Close(connection) => {
-                let goes_to =
-                    |held: &Outgoing| matches!(held, Outgoing::Transmit { flow, .. } if flow.connection == *connection);
-                let last = self.0.iter_mut().rfind(|turn| turn.outgoing.iter().any(goes_to));
-                last.map(|turn| turn.outgoing.push(one.clone())).is_some()
-            }
-            Outgoing::Connect { .. } => false,
+        let Some(waiting) = one.key().and_then(|key| self.waiting.get_mut(&key)) else { return false };
+        if self.turns.iter().any(|turn| turn.outgoing.contains(one)) {
+            return true;
         }
+        let is_first = |held: &Outgoing| must_leave_before(held, one);
+        let Some(last) = self.turns.iter_mut().rfind(|turn| turn.outgoing.iter().any(is_first)) else { return false };
+        last.outgoing.push(one.clone());
+        *waiting += 1;
+        true
     }
 
     /// Waits until something is written and returns all that is. Never ends while nothing is held; may be given up at any
     /// time.
     pub async fn next(&mut self) -> Vec<Outgoing> {
-        match self.0.front_mut() {
+        match self.turns.front_mut() {
             Some(turn) => turn.written.wait().await,
             None => std::future::pending().await,
         }
-        let mut released = self.0.pop_front().map_or_else(Vec::new, |turn| turn.outgoing);
-        while self.0.front_mut().is_some_and(|turn| turn.written.is_known()) {
-            released.extend(self.0.pop_front().into_iter().flat_map(|turn| turn.outgoing));
+        let mut released = self.turns.pop_front().map_or_else(Vec::new, |turn| turn.outgoing);
+        while self.turns.front_mut().is_some_and(|turn| turn.written.is_known()) {
+            released.extend(self.turns.pop_front().into_iter().flat_map(|turn| turn.outgoing));
+        }
+        for key in released.iter().filter_map(Outgoing::key) {
+            self.let_go(key);
         }
         released
+    }
+
+    fn let_go(&mut self, key: FlowKey) {
+        if let Entry::Occupied(mut waiting) = self.waiting.entry(key) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
+    }
+}
+
+/// A connection is opened before anything goes over it, and closed after all that does.
+fn must_leave_before(held: &Outgoing, one: &Outgoing) -> bool {
+    match (held, one) {
+        (Outgoing::Connect { flow: opened, .. }, Outgoing::Transmit { flow, .. }) => {
+            opened.connection == flow.connection
+        }
+        (Outgoing::Transmit { flow, .. }, Outgoing::Close(connection)) => flow.connection == *connection,
+        (Outgoing::Connect { .. } | Outgoing::Transmit { .. } | Outgoing::Close(_), _) => false,
     }
 }
 
@@ -121,7 +155,7 @@ mod tests {
     async fn what_the_disk_must_have_waits_for_it_and_nothing_else_does() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
-        let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1"))];
+        let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1").into())];
         let mut held = Held::default();
         let mut hold = |aor, outgoing, dependent: &[Range<usize>]| {
             held.hold(store.commit(change(aor), vec![]).unwrap(), outgoing, dependent)
@@ -142,5 +176,6 @@ mod tests {
         }
         assert_eq!(released, [says(1, "200 alice"), close(1), says(2, "200 bob"), later(4), says(4, "INVITE")]);
         assert_eq!(held.queue(vec![close(1)]), [close(1)]);
+        assert!(held.waiting.is_empty());
     }
 }

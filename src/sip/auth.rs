@@ -1,6 +1,6 @@
 //! Digest authentication as a server: challenges, nonces, replay (RFC 7616, RFC 8760).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, io::Write};
 
 use crate::{
     types::{
@@ -43,6 +43,8 @@ pub enum Role {
 #[derive(Debug)]
 pub struct Authenticator {
     realm: String,
+    /// As it stands between quotes.
+    escaped_realm: String,
     rng: Rng,
     nonce_key: Secret<[u8; 32]>,
     /// Computed with when the user is unknown, so that both refusals take the same time.
@@ -56,6 +58,7 @@ impl Authenticator {
     pub fn new(realm: &str, mut rng: Rng) -> Self {
         Self {
             realm: realm.to_owned(),
+            escaped_realm: realm.replace('\\', r"\\").replace('"', r#"\""#),
             nonce_key: Secret::new(rng.bytes()),
             nobody: Credential::derive("", realm, &rng.token(32)),
             rng,
@@ -64,18 +67,10 @@ impl Authenticator {
         }
     }
 
-    /// Header values to send, one for each of `algorithms`, which come strongest first (RFC 8760 section 2.3). One nonce
-    /// serves whichever is chosen.
-    pub fn challenge(&mut self, now: Instant, is_stale: bool, algorithms: &[Algorithm]) -> Vec<String> {
+    /// One nonce serves whichever algorithm is chosen.
+    pub fn challenge(&mut self, now: Instant, is_stale: bool) -> Challenge<'_> {
         let nonce = Nonce { issued_ms: now.unix_ms(), random: self.rng.u64() };
-        let nonce = nonce.text(self.nonce_key.expose());
-        let realm = self.realm.replace('\\', r"\\").replace('"', r#"\""#);
-        let stale = if is_stale { ", stale=true" } else { "" };
-        let challenge = |algorithm: &Algorithm| {
-            let name = algorithm.as_str();
-            format!(r#"Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{stale}"#)
-        };
-        algorithms.iter().map(challenge).collect()
+        Challenge { realm: &self.escaped_realm, nonce: nonce.digits(self.nonce_key.expose()), is_stale }
     }
 
     /// `lookup` finds a user's credential by digest username. An unknown user costs the same time as a wrong password.
@@ -147,6 +142,29 @@ impl Authenticator {
     }
 }
 
+/// What is asked of a device.
+#[derive(Debug)]
+pub struct Challenge<'a> {
+    realm: &'a str,
+    nonce: NonceDigits,
+    is_stale: bool,
+}
+
+impl Challenge<'_> {
+    /// Header values to send, one for each of `algorithms`, which come strongest first (RFC 8760 section 2.3).
+    pub fn values(&self, algorithms: &[Algorithm]) -> impl Iterator<Item = impl fmt::Display> {
+        let Self { realm, nonce, is_stale } = self;
+        let nonce = std::str::from_utf8(nonce).expect("hexadecimal digits are ASCII");
+        let stale = if *is_stale { ", stale=true" } else { "" };
+        algorithms.iter().map(move |algorithm| {
+            let name = algorithm.as_str();
+            fmt::from_fn(move |f| {
+                write!(f, r#"Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{stale}"#)
+            })
+        })
+    }
+}
+
 /// Written as `issued_ms` and `random` (16 hexadecimal digits each) and a keyed tag of the two (32 digits). Ordered by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Nonce {
@@ -155,10 +173,12 @@ struct Nonce {
 }
 
 impl Nonce {
-    fn text(self, key: &[u8; 32]) -> String {
-        let body = format!("{:016x}{:016x}", self.issued_ms, self.random);
-        let tag = u128::from_be_bytes(keyed::tag(key, body.as_bytes()));
-        format!("{body}{tag:032x}")
+    fn digits(self, key: &[u8; 32]) -> NonceDigits {
+        let mut digits = [0; 64];
+        let (body, tag) = digits.split_at_mut(32);
+        write!(&mut *body, "{:016x}{:016x}", self.issued_ms, self.random).expect("two numbers of 16 digits fit");
+        write!(&mut *tag, "{:032x}", u128::from_be_bytes(keyed::tag(key, body))).expect("128 bits have 32 digits");
+        digits
     }
 
     /// `None` unless this process made the nonce.
@@ -166,13 +186,15 @@ impl Nonce {
         let issued_ms = u64::from_str_radix(text.get(..16)?, 16).ok()?;
         let random = u64::from_str_radix(text.get(16..32)?, 16).ok()?;
         let nonce = Self { issued_ms, random };
-        keyed::is_equal(nonce.text(key).as_bytes(), text.as_bytes()).then_some(nonce)
+        keyed::is_equal(&nonce.digits(key), text.as_bytes()).then_some(nonce)
     }
 
     fn is_expired(self, now: Instant) -> bool {
         now.since(Instant::from_unix_ms(self.issued_ms)) > Duration::from_secs(NONCE_LIFETIME_S)
     }
 }
+
+type NonceDigits = [u8; 64];
 
 /// What a request did to its nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +292,7 @@ mod tests {
         }
 
         fn challenge(&mut self) -> Vec<String> {
-            self.auth.challenge(self.now, false, &BOTH)
+            challenge(&mut self.auth, self.now, false)
         }
 
         fn check(&mut self, authorization: &str) -> Verdict {
@@ -278,6 +300,10 @@ mod tests {
             let Self { auth, now, alice } = self;
             auth.check(*now, Role::Registrar, &request, |user| (user == "alice").then_some(&*alice))
         }
+    }
+
+    fn challenge(auth: &mut Authenticator, now: Instant, is_stale: bool) -> Vec<String> {
+        auth.challenge(now, is_stale).values(&BOTH).map(|value| value.to_string()).collect()
     }
 
     fn register(authorization: &str) -> Message {
@@ -316,7 +342,7 @@ mod tests {
             assert!(challenge.contains(r#"qop="auth""#) && !challenge.contains("stale"), "{challenge}");
         }
         assert_ne!(nonce(&challenges[0]), nonce(&server.challenge()[0]), "nonces are not reused");
-        let stale = server.auth.challenge(server.now, true, &BOTH);
+        let stale = challenge(&mut server.auth, server.now, true);
         assert!(stale.iter().all(|challenge| challenge.ends_with(", stale=true")));
     }
 
@@ -428,7 +454,7 @@ mod tests {
     #[test]
     fn a_nonce_of_another_process_or_a_forged_one_is_stale() {
         let mut server = Server::new();
-        let foreign = Authenticator::new(REALM, Rng::from_small_seed(6)).challenge(server.now, false, &BOTH);
+        let foreign = challenge(&mut Authenticator::new(REALM, Rng::from_small_seed(6)), server.now, false);
         assert_eq!(server.check(&answer(&foreign, "alice", "secret", URI, 1)), Verdict::Stale);
         for nonce in ["", "00", "é0000000000000000000000000000000000000000000000000000000000000000"] {
             let forged = vec![format!(r#"Digest realm="{REALM}", nonce="{nonce}", algorithm=MD5, qop="auth""#)];
@@ -461,6 +487,6 @@ mod tests {
     #[test]
     fn a_realm_with_quotes_stays_one_string() {
         let mut auth = Authenticator::new(r#"a"b\c"#, Rng::from_small_seed(1));
-        assert!(auth.challenge(Instant::default(), false, &BOTH)[0].starts_with(r#"Digest realm="a\"b\\c", "#));
+        assert!(challenge(&mut auth, Instant::default(), false)[0].starts_with(r#"Digest realm="a\"b\\c", "#));
     }
 }

@@ -1,5 +1,7 @@
 //! Dialog state (RFC 3261 section 12): identifiers, CSeq, route set, remote target.
 
+use std::fmt;
+
 use crate::{
     sip::MAX_FORWARDS,
     types::limits::{ROUTES_BYTES_MAX, ROUTES_MAX},
@@ -194,11 +196,11 @@ fn without_params(party: &NameAddr<'_>) -> String {
 }
 
 /// A peer of RFC 2543 has no tag, and then gets none back (section 12.2.1.1).
-fn with_tag(party: &str, tag: &str) -> String {
-    match tag {
-        "" => party.to_owned(),
-        tag => format!("{party};tag={tag}"),
-    }
+fn with_tag(party: &str, tag: &str) -> impl fmt::Display {
+    fmt::from_fn(move |f| match tag {
+        "" => f.write_str(party),
+        tag => write!(f, "{party};tag={tag}"),
+    })
 }
 
 /// Whether a URI asks for TLS on every hop (RFC 3261 section 26.2.2).

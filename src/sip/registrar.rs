@@ -10,7 +10,9 @@ mod request;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt::Write,
     net::IpAddr,
+    sync::Arc,
 };
 
 use crate::{
@@ -100,7 +102,7 @@ pub enum Input {
     /// Bindings over this connection are no longer reachable and are removed.
     ConnectionClosed(ConnectionId),
     /// A proxy says that the flow behind it has failed (RFC 5626 section 11.6, status 430).
-    FlowFailed(Binding),
+    FlowFailed(Arc<Binding>),
     /// The user is gone from the directory.
     Forget {
         aor: String,
@@ -121,15 +123,15 @@ pub enum Output {
     /// Write through before the reply is sent, so that a crash loses nothing the device was told.
     Store(Change),
     /// This binding made room for a new one of the same user.
-    Displaced(Binding),
+    Displaced(Arc<Binding>),
     Timeout(Option<Instant>),
 }
 
 /// A change to keep across a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Set(Binding),
-    Remove(Binding),
+    Set(Arc<Binding>),
+    Remove(Arc<Binding>),
 }
 
 impl Change {
@@ -140,19 +142,19 @@ impl Change {
     }
 }
 
-/// All bindings.
+/// All bindings. The indexes share the text of each address-of-record.
 #[derive(Debug)]
 pub struct Registrar {
     /// Most recent first; no list is empty.
-    aors: HashMap<String, Vec<Binding>>,
+    aors: HashMap<Arc<str>, Vec<Arc<Binding>>>,
     /// How many bindings each address-of-record has on a flow.
-    flows: HashMap<FlowKey, BTreeMap<String, usize>>,
+    flows: HashMap<FlowKey, BTreeMap<Arc<str>, usize>>,
     /// How many bindings there are from each source.
     sources: HashMap<IpAddr, usize>,
     /// Each address-of-record at the earliest expiry of its bindings.
-    expiries: BTreeSet<(Instant, String)>,
+    expiries: BTreeSet<(Instant, Arc<str>)>,
     /// The address-of-record behind each mark of a temporary GRUU.
-    marks: HashMap<Mark, String>,
+    marks: HashMap<Mark, Arc<str>>,
     gruus: gruu::Maker,
     rng: Rng,
     len: usize,
@@ -193,28 +195,28 @@ impl Registrar {
 
     /// Where to call a user: live contacts, most recent first, of each device only the most recent flow (RFC 5626 section
     /// 5.3: one device is never called over two at once).
-    pub fn contacts(&self, aor: &str) -> impl Iterator<Item = &Binding> {
+    pub fn contacts(&self, aor: &str) -> impl Iterator<Item = &Arc<Binding>> {
         let all = self.bindings(aor);
-        let is_earlier_flow = |binding: &Binding, others: &[Binding]| {
+        let is_earlier_flow = |binding: &Binding, others: &[Arc<Binding>]| {
             binding.instance.is_some() && others.iter().any(|other| other.instance == binding.instance)
         };
         all.iter().enumerate().filter(move |(n, binding)| !is_earlier_flow(binding, &all[..*n])).map(|(_, b)| b)
     }
 
     /// Every flow of one device, most recent first.
-    pub fn flows_of(&self, aor: &str, instance: &str) -> impl Iterator<Item = &Binding> {
+    pub fn flows_of(&self, aor: &str, instance: &str) -> impl Iterator<Item = &Arc<Binding>> {
         self.bindings(aor).iter().filter(move |binding| binding.is_of_instance(instance))
     }
 
     /// A user's binding on this flow.
-    pub fn binding_on(&self, aor: &str, flow: &Flow) -> Option<&Binding> {
+    pub fn binding_on(&self, aor: &str, flow: &Flow) -> Option<&Arc<Binding>> {
         self.bindings(aor).iter().find(|binding| binding.flow.key() == flow.key())
     }
 
     /// Users with a live binding on this flow.
     pub fn users_on(&self, flow: &Flow) -> Vec<String> {
         let users = flow.key().and_then(|key| self.flows.get(&key));
-        users.into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        users.into_iter().flat_map(BTreeMap::keys).map(|user| user.to_string()).collect()
     }
 
     /// Which device a URI of our own domain means (RFC 5627 section 5.5); `None` if it is no GRUU.
@@ -226,9 +228,9 @@ impl Registrar {
                     let bindings = self.bindings(self.marks.get(&mark)?).iter();
                     bindings.into_iter().find(|binding| self.gruus.mark(binding) == Some(mark))
                 });
-                marked.map_or(Gruu::Invalid, |Binding { aor, instance, .. }| Gruu::Temporary {
-                    aor: aor.clone(),
-                    instance: instance.clone().unwrap_or_default(),
+                marked.map_or(Gruu::Invalid, |binding| Gruu::Temporary {
+                    aor: binding.aor.clone(),
+                    instance: binding.instance.clone().unwrap_or_default(),
                 })
             }
         })
@@ -240,7 +242,7 @@ impl Registrar {
         let key = flow.key()?;
         let mut owners = self.flows.get(&key)?.keys();
         let owner = owners.next()?;
-        let is_own = |binding: &Binding| binding.flow.key() != Some(key) || !binding.is_proxied;
+        let is_own = |binding: &Arc<Binding>| binding.flow.key() != Some(key) || !binding.is_proxied;
         (owners.next().is_none() && self.bindings(owner).iter().all(is_own)).then_some(owner)
     }
 
@@ -261,7 +263,7 @@ impl Registrar {
         self.sources.contains_key(&source)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Binding>> {
         self.aors.values().flatten()
     }
 
@@ -273,7 +275,7 @@ impl Registrar {
         self.len() == 0
     }
 
-    fn bindings(&self, aor: &str) -> &[Binding] {
+    fn bindings(&self, aor: &str) -> &[Arc<Binding>] {
         self.aors.get(aor).map_or(&[], Vec::as_slice)
     }
 
@@ -319,19 +321,19 @@ impl Registrar {
         for mut binding in bindings {
             let aor = binding.aor.clone();
             if binding.expires_at <= now {
-                self.outputs.push_back(Output::Store(Change::Remove(binding)));
+                self.outputs.push_back(Output::Store(Change::Remove(binding.into())));
                 continue;
             }
             binding.flow.connection = ConnectionId::NONE;
             let mut next = self.bindings(&aor).to_vec();
-            next.push(binding);
+            next.push(binding.into());
             self.put(&aor, next);
         }
     }
 
     fn disconnect(&mut self, connection: ConnectionId) {
         let key = FlowKey::Connection(connection);
-        let affected: Vec<String> = self.flows.get(&key).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        let affected: Vec<Arc<str>> = self.flows.get(&key).into_iter().flat_map(BTreeMap::keys).cloned().collect();
         for aor in affected {
             self.retain(&aor, |binding| binding.flow.key() != Some(key));
         }
@@ -352,7 +354,7 @@ impl Registrar {
     }
 
     /// Puts `next` in place of the bindings of `aor` and has the difference stored.
-    fn commit(&mut self, aor: &str, next: Vec<Binding>) {
+    fn commit(&mut self, aor: &str, next: Vec<Arc<Binding>>) {
         let old = self.put(aor, next);
         let new = self.aors.get(aor).map_or(&[][..], Vec::as_slice);
         let removed = old.iter().filter(|binding| !new.iter().any(|other| other.is_same(binding)));
@@ -363,36 +365,39 @@ impl Registrar {
         self.outputs.extend(changes.map(Output::Store));
     }
 
-    /// Replaces the bindings of `aor` in the table and all indexes; returns the old ones.
-    fn put(&mut self, aor: &str, next: Vec<Binding>) -> Vec<Binding> {
-        let old = self.aors.remove(aor).unwrap_or_default();
-        for binding in &old {
-            self.release_source(binding.flow.source());
+    /// Replaces the bindings of `aor` in the table and all indexes; returns the old ones. What is new enters an index before
+    /// what is old leaves it, so that the entries of a refresh stay as they are.
+    fn put(&mut self, aor: &str, next: Vec<Arc<Binding>>) -> Vec<Arc<Binding>> {
+        let (aor, old) = self.aors.remove_entry(aor).unwrap_or_else(|| (aor.into(), Vec::new()));
+        for flow in next.iter().map(|binding| &binding.flow) {
+            *self.sources.entry(flow.source()).or_default() += 1;
+            if let Some(key) = flow.key() {
+                *self.flows.entry(key).or_default().entry(Arc::clone(&aor)).or_default() += 1;
+            }
         }
-        for binding in &next {
-            *self.sources.entry(binding.flow.source()).or_default() += 1;
+        for flow in old.iter().map(|binding| &binding.flow) {
+            self.release_source(flow.source());
+            if let Some(key) = flow.key() {
+                self.release(key, &aor);
+            }
         }
-        for key in old.iter().filter_map(|binding| binding.flow.key()) {
-            self.release(key, aor);
+        let is_marked =
+            |binding: &Binding, list: &[Arc<Binding>]| list.iter().any(|b| gruu::is_one_registration(b, binding));
+        for binding in old.iter().filter(|binding| !is_marked(binding, &next)) {
+            self.gruus.mark(binding).map(|mark| self.marks.remove(&mark));
         }
-        for key in next.iter().filter_map(|binding| binding.flow.key()) {
-            *self.flows.entry(key).or_default().entry(aor.to_owned()).or_default() += 1;
-        }
-        for mark in old.iter().filter_map(|binding| self.gruus.mark(binding)) {
-            self.marks.remove(&mark);
-        }
-        for mark in next.iter().filter_map(|binding| self.gruus.mark(binding)) {
-            self.marks.insert(mark, aor.to_owned());
+        for binding in next.iter().filter(|binding| !is_marked(binding, &old)) {
+            self.gruus.mark(binding).map(|mark| self.marks.insert(mark, Arc::clone(&aor)));
         }
         if let Some(at) = earliest(&old) {
-            self.expiries.remove(&(at, aor.to_owned()));
+            self.expiries.remove(&(at, Arc::clone(&aor)));
         }
         if let Some(at) = earliest(&next) {
-            self.expiries.insert((at, aor.to_owned()));
+            self.expiries.insert((at, Arc::clone(&aor)));
         }
         self.len = self.len - old.len() + next.len();
         if !next.is_empty() {
-            self.aors.insert(aor.to_owned(), next);
+            self.aors.insert(aor, next);
         }
         old
     }
@@ -419,7 +424,7 @@ impl Registrar {
     }
 }
 
-fn earliest(bindings: &[Binding]) -> Option<Instant> {
+fn earliest(bindings: &[Arc<Binding>]) -> Option<Instant> {
     bindings.iter().map(|binding| binding.expires_at).min()
 }
 
@@ -428,10 +433,10 @@ fn contact_value(now: Instant, binding: &Binding) -> String {
     let left_s = binding.expires_at.since(now).as_millis().div_ceil(1000);
     let mut value = format!("<{}>;expires={left_s}", binding.contact);
     if let Some(reg_id) = binding.reg_id {
-        value += &format!(";reg-id={reg_id}");
+        let _ = write!(value, ";reg-id={reg_id}");
     }
     if let Some(instance) = &binding.instance {
-        value += &format!(r#";+sip.instance="{instance}""#);
+        let _ = write!(value, r#";+sip.instance="{instance}""#);
     }
     value
 }
@@ -454,7 +459,7 @@ mod tests {
         pub(super) registrar: Registrar,
         now: Instant,
         cseq: u32,
-        stored: Vec<Binding>,
+        stored: Vec<Arc<Binding>>,
         displaced: Vec<String>,
     }
 
@@ -507,7 +512,7 @@ mod tests {
                             self.stored.push(binding);
                         }
                     }
-                    Output::Displaced(binding) => self.displaced.push(binding.contact),
+                    Output::Displaced(binding) => self.displaced.push(binding.contact.clone()),
                     Output::Timeout(_) => return answer,
                 }
             }
@@ -547,10 +552,10 @@ mod tests {
             let r = &self.registrar;
             assert_eq!(r.len(), r.iter().count());
             assert_eq!(r.is_empty(), r.iter().next().is_none());
-            let mut flows: HashMap<FlowKey, BTreeMap<String, usize>> = HashMap::new();
+            let mut flows: HashMap<FlowKey, BTreeMap<Arc<str>, usize>> = HashMap::new();
             for binding in r.iter() {
                 if let Some(key) = binding.flow.key() {
-                    *flows.entry(key).or_default().entry(binding.aor.clone()).or_default() += 1;
+                    *flows.entry(key).or_default().entry(binding.aor.as_str().into()).or_default() += 1;
                 }
                 assert!(binding.expires_at > self.now, "expired: {binding:?}");
             }
@@ -562,9 +567,9 @@ mod tests {
             assert_eq!(r.expiries, expiries.collect());
             for (aor, list) in &r.aors {
                 assert!(list.len() <= CONTACTS_PER_AOR_MAX);
-                assert!(list.iter().all(|binding| binding.aor == *aor));
+                assert!(list.iter().all(|binding| *binding.aor == **aor));
             }
-            let marks = r.iter().filter_map(|b| Some((r.gruus.mark(b)?, b.aor.clone()))).collect();
+            let marks = r.iter().filter_map(|b| Some((r.gruus.mark(b)?, b.aor.as_str().into()))).collect();
             assert_eq!(r.marks, marks);
             assert_eq!(self.stored.len(), r.len());
             assert!(r.iter().all(|binding| self.stored.contains(binding)));
@@ -787,7 +792,7 @@ mod tests {
         f.register("Contact: <sip:a@x>;expires=60\n");
         f.register_on("bob", tls(1), "Contact: <sip:b@x>\n");
         f.register_on("bob", udp("192.0.2.2:5060"), "Contact: <sip:c@x>\n");
-        let stored = f.stored.clone();
+        let stored = f.stored.iter().map(|binding| Binding::clone(binding)).collect();
         let mut f = Fixture { now: f.now + Duration::from_secs(60), stored: f.stored, ..Fixture::default() };
         f.feed(Input::Restore(stored));
         assert_eq!(f.contacts("alice"), Vec::<&str>::new(), "expired meanwhile");

@@ -69,16 +69,17 @@ impl Rng {
         out
     }
 
-    /// `len` lower-case hexadecimal digits: a token in every SIP grammar, 4 bits of entropy each.
+    /// `len` lower-case hexadecimal digits, at most 64: a token in every SIP grammar, 4 bits of entropy each.
     pub fn token(&mut self, len: usize) -> String {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut raw = vec![0; len.div_ceil(2)];
-        self.fill(&mut raw);
-        raw.iter()
-            .flat_map(|b| [HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]])
-            .take(len)
-            .map(char::from)
-            .collect()
+        let mut raw = [0; 32];
+        let raw = &mut raw[..len.div_ceil(2)];
+        self.fill(raw);
+        let mut token = String::with_capacity(len);
+        token.extend(
+            raw.iter().flat_map(|b| [b >> 4, b & 15]).take(len).map(|digit| char::from(HEX[usize::from(digit)])),
+        );
+        token
     }
 }
 

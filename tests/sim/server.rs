@@ -41,7 +41,7 @@ impl Store {
         match change {
             Change::Set(binding) => {
                 self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding));
-                self.bindings.push(binding);
+                self.bindings.push(Arc::unwrap_or_clone(binding));
             }
             Change::Remove(binding) => self.bindings.retain(|b| b.aor != binding.aor || !b.is_same(&binding)),
         }

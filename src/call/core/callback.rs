@@ -1,6 +1,8 @@
 //! Emergency services that call back (emergency RULES 9): the telephone that called, past do-not-disturb, forwarding and
 //! limits, and whoever else can take the call when that one does not.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         call::{Call, Caller},
@@ -31,7 +33,7 @@ const ALONE: Duration = Duration::from_secs(20);
 pub(super) struct Expected {
     until: Instant,
     /// Where the telephone was then; of a telephone that nobody knew, `aor` is empty.
-    device: Box<Binding>,
+    device: Arc<Binding>,
 }
 
 impl Expected {
@@ -55,7 +57,7 @@ fn is_same_device(one: &Binding, other: &Binding) -> bool {
 
 impl Core {
     /// Remembers the telephone on `flow` that makes an emergency call; `contact`: of its request.
-    pub(super) fn expect_callback(&mut self, info: &EmergencyInfo, device: Binding) {
+    pub(super) fn expect_callback(&mut self, info: &EmergencyInfo, device: Arc<Binding>) {
         if info.class != Class::Emergency {
             return;
         }
@@ -70,11 +72,11 @@ impl Core {
         if of_number.len() == CALLBACKS_PER_NUMBER_MAX {
             of_number.remove(0);
         }
-        of_number.push(Expected { until: now + window, device: Box::new(device) });
+        of_number.push(Expected { until: now + window, device });
     }
 
     /// The telephone that sends this INVITE.
-    pub(super) fn calling_device(&self, pending: &Pending, caller: &Caller) -> Binding {
+    pub(super) fn calling_device(&self, pending: &Pending, caller: &Caller) -> Arc<Binding> {
         let user = match &caller.peer {
             Peer::Device(user) => user.as_str(),
             Peer::Trunk(_) | Peer::Unknown => "",
@@ -86,19 +88,19 @@ impl Core {
     }
 
     /// The telephone at one side of a call.
-    pub(super) fn device_of(&self, call: &Call, side: Side) -> Option<Binding> {
+    pub(super) fn device_of(&self, call: &Call, side: Side) -> Option<Arc<Binding>> {
         let leg = call.leg(side)?;
         let device = leg.device.as_ref()?;
         let contact = leg.dialog.as_ref().map(|dialog| dialog.remote_target.clone()).unwrap_or_default();
         Some(self.device_on(&device.user, &leg.flow, device.instance.clone(), contact))
     }
 
-    fn device_on(&self, user: &str, flow: &Flow, instance: Option<String>, contact: String) -> Binding {
+    fn device_on(&self, user: &str, flow: &Flow, instance: Option<String>, contact: String) -> Arc<Binding> {
         let of_instance = || self.registrar.flows_of(user, instance.as_deref()?).next();
         if let Some(binding) = self.registrar.binding_on(user, flow).or_else(of_instance) {
-            return binding.clone();
+            return Arc::clone(binding);
         }
-        Binding {
+        Arc::new(Binding {
             aor: user.to_owned(),
             contact,
             flow: *flow,
@@ -110,7 +112,7 @@ impl Core {
             path: Vec::new(),
             is_proxied: false,
             user_agent: String::new(),
-        }
+        })
     }
 
     /// Whether an emergency call may be called back.
@@ -166,11 +168,11 @@ impl Core {
     }
 
     /// Waves of telephones, none of them twice.
-    fn devices_to_call_back(&self, expected: &[Expected], owners: &[Binding]) -> Vec<Vec<Attempt>> {
+    fn devices_to_call_back(&self, expected: &[Expected], owners: &[Arc<Binding>]) -> Vec<Vec<Attempt>> {
         let due = || expected.iter().rev().filter(|expected| expected.is_due(self.ctx.now));
         let devices = due().map(|expected| self.contacts_of_device(&expected.device));
         let users = due().map(|expected| self.registrar.contacts(&expected.device.aor).cloned().collect());
-        let mut waves: Vec<Vec<Binding>> = Vec::new();
+        let mut waves: Vec<Vec<Arc<Binding>>> = Vec::new();
         for mut wave in devices.chain(users).chain([owners.to_vec()]) {
             let is_known =
                 |binding: &Binding| waves.iter().flatten().any(|b| b.aor == binding.aor && b.is_same(binding));
@@ -182,20 +184,20 @@ impl Core {
     }
 
     /// Where the telephone is registered now. One that never was is where its call came from.
-    fn contacts_of_device(&self, device: &Binding) -> Vec<Binding> {
+    fn contacts_of_device(&self, device: &Arc<Binding>) -> Vec<Arc<Binding>> {
         if device.aor.is_empty() {
-            return vec![device.clone()];
+            return vec![Arc::clone(device)];
         }
         self.registrar.contacts(&device.aor).filter(|binding| is_same_device(device, binding)).cloned().collect()
     }
 
     /// Every telephone of whom a number belongs to.
-    fn owners(&self, dialled: &Ordinary) -> Vec<Binding> {
+    fn owners(&self, dialled: &Ordinary) -> Vec<Arc<Binding>> {
         let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
         self.telephones(&target)
     }
 
-    fn telephones(&self, target: &Target) -> Vec<Binding> {
+    fn telephones(&self, target: &Target) -> Vec<Arc<Binding>> {
         match target {
             Target::User(user) => self.registrar.contacts(&user.name).cloned().collect(),
             Target::Group(index) => {
@@ -208,7 +210,7 @@ impl Core {
     }
 
     /// The telephones of the desks that are told of emergency calls.
-    pub(super) fn desks(&self) -> impl Iterator<Item = (&NotifyTarget, Vec<Binding>)> {
+    pub(super) fn desks(&self) -> impl Iterator<Item = (&NotifyTarget, Vec<Arc<Binding>>)> {
         self.ctx.config.emergency.notify.iter().filter_map(|target| match target {
             NotifyTarget::Sip { user, .. } => {
                 let target_of = routing::inside(user, &self.ctx.config, &self.ctx.directory);

@@ -138,9 +138,14 @@ impl Core {
         let registered = self.registrar.user_agent_of(&pending.flow);
         let answers = registered.or_else(|| pending.request.header(Name::UserAgent)).unwrap_or_default();
         let algorithms = security::digest_algorithms(answers);
-        let challenges = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale, algorithms);
-        let headers: Vec<_> = challenges.iter().map(|value| (header, value.as_str())).collect();
-        self.ctx.refuse_with(pending, status, "", &headers);
+        let challenge = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale);
+        let tag = self.ctx.tag();
+        let mut response = self.ctx.response(pending, status, "", &tag);
+        for value in challenge.values(algorithms) {
+            response = response.header(header, value);
+        }
+        let bytes = response.finish();
+        self.ctx.respond(pending.txn, status, bytes);
     }
 
     /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must

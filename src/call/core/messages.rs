@@ -1,5 +1,7 @@
 //! Text messages: where one goes. Delivery is `call::message`'s.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         admission,
@@ -44,7 +46,7 @@ impl Core {
         let (target, device) = self.device_target(pending.request.request_uri(), is_from_trunk, target);
         match target {
             Target::User(user) => {
-                let is_meant = |b: &&Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
+                let is_meant = |b: &&Arc<Binding>| device.as_deref().is_none_or(|device| b.is_of_instance(device));
                 let contacts = self.registrar.contacts(&user.name).filter(is_meant);
                 let reachable = contacts.filter(|b| !is_secure || b.flow.transport == Transport::Tls);
                 let contacts: Vec<_> = reachable.cloned().collect();

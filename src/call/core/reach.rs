@@ -108,7 +108,7 @@ impl Core {
     fn contacts(&self, call: &Call, user: &User) -> impl Iterator<Item = Attempt> {
         let (is_secure, device) = (call.a.is_secure, call.plan.hunt.device.clone());
         let is_meant = move |b: &Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
-        let is_reachable = move |b: &&Binding| is_meant(b) && (!is_secure || b.flow.transport == Transport::Tls);
+        let is_reachable = move |b: &&Arc<Binding>| is_meant(b) && (!is_secure || b.flow.transport == Transport::Tls);
         self.registrar.contacts(&user.name).filter(is_reachable).cloned().map(Attempt::contact)
     }
 

@@ -16,7 +16,7 @@ impl Core {
         let Some(user) = self.ctx.directory.by_name(user).cloned() else {
             return self.ctx.outputs.push_back(Output::Resynced { id, result: Err(SyncRefusal::NoSuchUser) });
         };
-        let contacts: Vec<Binding> = self.registrar.contacts(&user.name).cloned().collect();
+        let contacts: Vec<_> = self.registrar.contacts(&user.name).cloned().collect();
         let needed: Vec<bool> = contacts.iter().map(|binding| self.is_needed(&user, binding)).collect();
         self.resyncs.begin(&mut self.ctx, id, contacts.into_iter().zip(needed), is_reboot);
     }

@@ -1,5 +1,7 @@
 //! What can be seen of the core from outside.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         capacity::WorkerLoads,
@@ -19,7 +21,7 @@ impl Core {
         self.calls.values().filter(|call| call.is_live()).map(|call| call.view()).collect()
     }
 
-    pub fn bindings(&self) -> Vec<Binding> {
+    pub fn bindings(&self) -> Vec<Arc<Binding>> {
         self.registrar.iter().cloned().collect()
     }
 

@@ -340,7 +340,7 @@ async fn rate(
 
 async fn registrations(State(admin): State<Admin>) -> Result<Response, StatusCode> {
     let bindings = ask(&admin, Query::Registrations).await?;
-    Ok(Json(bindings.iter().map(RegistrationView::new).collect::<Vec<_>>()).into_response())
+    Ok(Json(bindings.iter().map(|binding| RegistrationView::new(binding)).collect::<Vec<_>>()).into_response())
 }
 
 /// One binding as an operator needs it: the contact's own URI may hold addresses of a home network and stays out.

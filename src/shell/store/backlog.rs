@@ -135,7 +135,7 @@ mod tests {
     const MAX: u64 = STORE_BACKLOG_MAX as u64;
 
     fn remove(n: u64) -> Change {
-        Change::Remove(binding("alice", &n.to_string()))
+        Change::Remove(binding("alice", &n.to_string()).into())
     }
 
     #[test]

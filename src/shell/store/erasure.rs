@@ -418,7 +418,7 @@ mod tests {
             Cdr { reason: "moved to +12025550187".to_owned(), ..record(5, "bob", "9 1202") },
             record(6, "bob", "1003"),
         ];
-        store.commit(&bindings.map(Change::Set), &records).unwrap();
+        store.commit(&bindings.map(|binding| Change::Set(binding.into())), &records).unwrap();
         let about = |subject: &str| AuditEntry { subject: to(subject), ..entry(7) };
         store.record(&[about("carol-canary"), about("bob")]).unwrap();
         store
@@ -502,7 +502,7 @@ mod tests {
         let privacy = config("[privacy]\nrecords_days = 10\nemergency_records_days = 20\naudit_days = 5\n").privacy;
         let emergency = Cdr { emergency: true, ..cdr(2) };
         let bound = binding("alice", "sip:a@h1");
-        store.commit(&[Change::Set(bound.clone())], &[cdr(1), emergency.clone()]).unwrap();
+        store.commit(&[Change::Set(bound.clone().into())], &[cdr(1), emergency.clone()]).unwrap();
         store.record(&[entry(3)]).unwrap();
         let mut at = |ms: u64| {
             store.expire(Instant::from_unix_ms(ms), &privacy).unwrap();

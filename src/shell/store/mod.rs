@@ -236,8 +236,8 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (kept, gone) = (binding("alice", "sip:a@h1"), binding("alice", "sip:a@h2"));
         let mut store = Store::open(dir.path()).unwrap();
-        store.commit(&[Change::Set(kept.clone()), Change::Set(gone.clone())], &[]).unwrap();
-        store.commit(&[Change::Remove(gone)], &[]).unwrap();
+        store.commit(&[Change::Set(kept.clone().into()), Change::Set(gone.clone().into())], &[]).unwrap();
+        store.commit(&[Change::Remove(gone.into())], &[]).unwrap();
         drop(store);
         assert_eq!(Store::open(dir.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
     }
@@ -262,8 +262,8 @@ pub(super) mod tests {
             user_agent: "another phone".to_owned(),
             ..first.clone()
         };
-        store.commit(&[Change::Set(first)], &[]).unwrap();
-        store.commit(&[Change::Set(refreshed.clone())], &[]).unwrap();
+        store.commit(&[Change::Set(first.into())], &[]).unwrap();
+        store.commit(&[Change::Set(refreshed.clone().into())], &[]).unwrap();
         assert_eq!(store.bindings(Instant::from_unix_ns(0)).unwrap(), [refreshed]);
     }
 
@@ -277,8 +277,8 @@ pub(super) mod tests {
         let flows = [flow(Some("<urn:1>"), Some(1)), flow(Some("<urn:1>"), Some(2)), flow(Some("<urn:2>"), Some(1))];
         let ordinary = flow(None, None);
         let mut store = Store::open(dir.path()).unwrap();
-        store.commit(&flows.clone().map(Change::Set), &[]).unwrap();
-        store.commit(&[Change::Set(ordinary.clone()), Change::Remove(flows[1].clone())], &[]).unwrap();
+        store.commit(&flows.clone().map(|binding| Change::Set(binding.into())), &[]).unwrap();
+        store.commit(&[Change::Set(ordinary.clone().into()), Change::Remove(flows[1].clone().into())], &[]).unwrap();
         let mut left = store.bindings(Instant::from_unix_ns(0)).unwrap();
         left.sort_by_key(|binding| binding.instance.clone());
         assert_eq!(left, [ordinary, flows[0].clone(), flows[2].clone()]);
@@ -320,7 +320,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         let binding = binding("alice", "sip:a@h1");
-        store.commit(&[Change::Set(binding.clone())], &[]).unwrap();
+        store.commit(&[Change::Set(binding.clone().into())], &[]).unwrap();
         assert!(store.bindings(binding.expires_at).unwrap().is_empty());
         assert!(store.bindings(Instant::from_unix_ns(0)).unwrap().is_empty());
     }
@@ -332,7 +332,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
         let kept = binding("alice", "sip:a@h1");
-        store.commit(&[Change::Set(kept.clone())], &[cdr(1)]).unwrap();
+        store.commit(&[Change::Set(kept.clone().into())], &[cdr(1)]).unwrap();
         let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
         other.execute_batch("BEGIN IMMEDIATE; DELETE FROM bindings; DELETE FROM cdrs;").unwrap();
 
@@ -350,7 +350,7 @@ pub(super) mod tests {
         let mut store = Store::open(dir.path()).unwrap();
         for n in 0..3 {
             let pair = [binding("alice", &format!("sip:{n}a")), binding("alice", &format!("sip:{n}b"))];
-            store.commit(&pair.map(Change::Set), &[]).unwrap();
+            store.commit(&pair.map(|binding| Change::Set(binding.into())), &[]).unwrap();
         }
         let log = fs::read(dir.path().join("ringdown.db-wal")).unwrap();
         for cut in (0..log.len()).step_by(1_711) {

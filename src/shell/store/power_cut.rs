@@ -105,14 +105,14 @@ fn writes() -> Vec<Write> {
     let to_bob = Forwarding { always: Some("1002".to_owned()), ..Forwarding::default() };
     vec![
         Box::new(|s| s.add_users("example.test", &[account("alice", "1001"), account("bob", "1002")]).unwrap()),
-        Box::new(move |s| s.commit(&[Change::Set(refreshed(1))], &[cdr(1)]).unwrap()),
+        Box::new(move |s| s.commit(&[Change::Set(refreshed(1).into())], &[cdr(1)]).unwrap()),
         Box::new(move |s| s.set_forwarding("alice", &to_bob).unwrap()),
         Box::new(move |s| {
-            let both = [Change::Set(refreshed(2)), Change::Set(binding("bob", "sip:b@h2"))];
+            let both = [Change::Set(refreshed(2).into()), Change::Set(binding("bob", "sip:b@h2").into())];
             s.commit(&both, &[cdr(2), cdr(3)]).unwrap();
         }),
         Box::new(|s| s.set_shared("bob", true).unwrap()),
-        Box::new(move |s| s.commit(&[Change::Remove(refreshed(2))], &[cdr(4)]).unwrap()),
+        Box::new(move |s| s.commit(&[Change::Remove(refreshed(2).into())], &[cdr(4)]).unwrap()),
         Box::new(|s| s.remove_user("bob").unwrap()),
     ]
 }

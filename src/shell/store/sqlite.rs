@@ -255,12 +255,8 @@ impl Store {
     /// Commits binding changes and call detail records in one transaction.
     pub fn commit(&mut self, changes: &[Change], cdrs: &[Cdr]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for change in changes {
-            apply_change(&transaction, change)?;
-        }
-        for cdr in cdrs {
-            insert_cdr(&transaction, cdr)?;
-        }
+        apply_changes(&transaction, changes)?;
+        insert_cdrs(&transaction, cdrs)?;
         Ok(transaction.commit()?)
     }
 
@@ -550,20 +546,22 @@ fn check_free(transaction: &Transaction<'_>, account: &Account) -> Result<(), St
     }
 }
 
-fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
-    match change {
-        Change::Set(binding) => {
-            // A refresh changes its row in place: replacing it would move it, and write every page of the index it is in.
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
-                 call_id, cseq, instance, user_agent, reg_id, path, is_proxied) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
-                 ON CONFLICT(aor, contact, instance, reg_id) DO UPDATE SET transport = excluded.transport, \
-                 local = excluded.local, remote = excluded.remote, connection = excluded.connection, \
-                 expires_unix_ns = excluded.expires_unix_ns, call_id = excluded.call_id, cseq = excluded.cseq, \
-                 user_agent = excluded.user_agent, path = excluded.path, is_proxied = excluded.is_proxied",
-            )?;
-            statement.execute(params![
+/// A refresh changes its row in place: replacing it would move it, and write every page of the index it is in.
+const SET_BINDING: &str = "INSERT INTO bindings(aor, contact, transport, local, remote, connection, expires_unix_ns, \
+     call_id, cseq, instance, user_agent, reg_id, path, is_proxied) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+     ON CONFLICT(aor, contact, instance, reg_id) DO UPDATE SET transport = excluded.transport, \
+     local = excluded.local, remote = excluded.remote, connection = excluded.connection, \
+     expires_unix_ns = excluded.expires_unix_ns, call_id = excluded.call_id, cseq = excluded.cseq, \
+     user_agent = excluded.user_agent, path = excluded.path, is_proxied = excluded.is_proxied";
+
+const REMOVE_BINDING: &str = "DELETE FROM bindings WHERE aor = ?1 AND contact = ?2 AND instance = ?3 AND reg_id = ?4";
+
+fn apply_changes(transaction: &Transaction<'_>, changes: &[Change]) -> Result<(), StoreError> {
+    let (mut set, mut remove) = (transaction.prepare_cached(SET_BINDING)?, transaction.prepare_cached(REMOVE_BINDING)?);
+    for change in changes {
+        match change {
+            Change::Set(binding) => set.execute(params![
                 binding.aor,
                 binding.contact,
                 binding.flow.transport.uri_token(),
@@ -578,28 +576,31 @@ fn apply_change(transaction: &Transaction<'_>, change: &Change) -> Result<(), St
                 binding.reg_id.unwrap_or(0),
                 binding.path.join("\n"),
                 binding.is_proxied,
-            ])?;
-        }
-        Change::Remove(binding) => {
-            let mut statement = transaction.prepare_cached(
-                "DELETE FROM bindings WHERE aor = ?1 AND contact = ?2 AND instance = ?3 AND reg_id = ?4",
-            )?;
-            let instance = binding.instance.as_deref().unwrap_or_default();
-            statement.execute(params![binding.aor, binding.contact, instance, binding.reg_id.unwrap_or(0)])?;
-        }
+            ])?,
+            Change::Remove(binding) => remove.execute(params![
+                binding.aor,
+                binding.contact,
+                binding.instance.as_deref().unwrap_or_default(),
+                binding.reg_id.unwrap_or(0),
+            ])?,
+        };
     }
     Ok(())
 }
 
-/// A record that is written again after a doubtful failure is the same record.
-fn insert_cdr(transaction: &Transaction<'_>, cdr: &Cdr) -> Result<(), StoreError> {
-    let record = serde_json::to_string(cdr).expect("a record has only plain fields");
-    transaction
-        .prepare_cached("INSERT OR IGNORE INTO cdrs(id, start_ms, record) VALUES (?1, ?2, ?3)")?
-        .execute(params![cdr.id, bits(cdr.start_ms), record])?;
-    transaction
-        .prepare_cached("DELETE FROM cdrs WHERE number <= (SELECT max(number) FROM cdrs) - ?1")?
-        .execute([CDRS_MAX])?;
+/// A record that is written again after a doubtful failure is the same record. The oldest make room.
+fn insert_cdrs(transaction: &Transaction<'_>, cdrs: &[Cdr]) -> Result<(), StoreError> {
+    let mut insert =
+        transaction.prepare_cached("INSERT OR IGNORE INTO cdrs(id, start_ms, record) VALUES (?1, ?2, ?3)")?;
+    for cdr in cdrs {
+        let record = serde_json::to_string(cdr).expect("a record has only plain fields");
+        insert.execute(params![cdr.id, bits(cdr.start_ms), record])?;
+    }
+    if !cdrs.is_empty() {
+        transaction
+            .prepare_cached("DELETE FROM cdrs WHERE number <= (SELECT max(number) FROM cdrs) - ?1")?
+            .execute([CDRS_MAX])?;
+    }
     Ok(())
 }
 

@@ -377,7 +377,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
         let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
-        handle.commit(vec![Change::Set(binding.clone())], vec![]).unwrap().wait().await;
+        handle.commit(vec![Change::Set(binding.clone().into())], vec![]).unwrap().wait().await;
         let mut second = Store::open(dir.path()).unwrap();
         assert_eq!(second.bindings(types::Instant::from_unix_ns(0)).unwrap(), [binding]);
         drop(handle);
@@ -490,10 +490,13 @@ mod tests {
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let started = Instant::now();
-        handle.commit(vec![Change::Set(binding.clone())], vec![]).unwrap().wait().await;
+        handle.commit(vec![Change::Set(binding.clone().into())], vec![]).unwrap().wait().await;
         assert!(started.elapsed() < Duration::from_secs(3), "the core waited for the disk");
         assert!(!handle.is_healthy());
-        assert!(handle.commit(vec![Change::Set(binding.clone())], vec![]).is_none(), "nobody waits for a failing disk");
+        assert!(
+            handle.commit(vec![Change::Set(binding.clone().into())], vec![]).is_none(),
+            "nobody waits for a failing disk"
+        );
         assert!(handle.commit(vec![], vec![crate::shell::store::tests::cdr(1)]).is_none());
         assert_eq!(handle.waiting(), Numbers { bindings: 2, cdrs: 1 });
         blocker.execute_batch("COMMIT").unwrap();

@@ -1,6 +1,6 @@
 //! Which formats of an answer its offer allows.
 
-use crate::wire::sdp::MediaSection;
+use crate::wire::sdp::{Attribute, MediaSection};
 
 /// Removes from `answer` the formats that `offer` does not list, and the attributes that describe them. What is left
 /// is a subset of the offer in the answerer's order of preference; it may be empty.
@@ -8,13 +8,17 @@ use crate::wire::sdp::MediaSection;
 /// The same codec under another payload type number is the same format: RFC 3264 section 6.1 only asks (SHOULD) for
 /// the offer's number, and packets sent under the answer's number pass the relay unchanged.
 pub(super) fn retain_offered(answer: &mut MediaSection, offer: &MediaSection) {
-    let (kept, dropped): (Vec<_>, Vec<_>) =
-        answer.formats.iter().cloned().partition(|format| is_offered(format, answer, offer));
-    answer.formats = kept;
-    answer.attributes.retain(|(name, value)| {
+    let dropped = answer.formats.iter().filter(|format| !is_offered(format, answer, offer));
+    let dropped: Vec<String> = dropped.cloned().collect();
+    if dropped.is_empty() {
+        return;
+    }
+    let is_kept = |(name, value): &&Attribute| {
         let is_per_format = matches!(name.as_str(), "rtpmap" | "fmtp" | "rtcp-fb");
         !(is_per_format && dropped.iter().any(|format| described(value.as_deref()).0 == format))
-    });
+    };
+    answer.formats = answer.formats.iter().filter(|format| !dropped.contains(format)).cloned().collect();
+    answer.attributes = answer.attributes.iter().filter(is_kept).cloned().collect();
 }
 
 fn is_offered(format: &str, answer: &MediaSection, offer: &MediaSection) -> bool {
@@ -28,8 +32,8 @@ fn is_offered(format: &str, answer: &MediaSection, offer: &MediaSection) -> bool
 
 /// Names compare in any case, and one channel is the default (RFC 8866 section 6.6).
 fn is_same_encoding(a: &str, b: &str) -> bool {
-    let bare = |text: &str| text.strip_suffix("/1").unwrap_or(text).to_ascii_lowercase();
-    bare(a) == bare(b)
+    let [a, b] = [a, b].map(|text| text.strip_suffix("/1").unwrap_or(text));
+    a.eq_ignore_ascii_case(b)
 }
 
 /// `<format> <description>` of an rtpmap, fmtp or rtcp-fb attribute.
@@ -51,7 +55,8 @@ mod tests {
     fn retained(offer: &str, answer: &str) -> (Vec<String>, Vec<String>) {
         let mut answer = section(answer);
         retain_offered(&mut answer, &section(offer));
-        (answer.formats, answer.attributes.into_iter().filter_map(|(_, value)| value).collect())
+        let values = answer.attributes.iter().filter_map(|(_, value)| value.clone());
+        (answer.formats.to_vec(), values.collect())
     }
 
     const OFFER: &str = "m=audio 4000 RTP/AVP 0 8 96 101\r\n\

@@ -43,7 +43,7 @@ use crate::{
     types::{Rng, Secret},
     wire::{
         classify::Traffic,
-        sdp::{self, Crypto, Direction, MediaSection, Profile, SdpFault, Session},
+        sdp::{self, Attribute, Crypto, Direction, MediaSection, Profile, SdpFault, Session},
         srtp::{MasterKey, Suite},
     },
 };
@@ -476,14 +476,14 @@ impl Leg {
             kind: source.kind.clone(),
             port: local.port,
             profile: Profile::rtp(is_secure, source.profile.has_feedback() && !is_bare),
-            formats: source.formats.clone(),
+            formats: Arc::clone(&source.formats),
             address: Some(local.address),
             direction: source.direction,
             rtcp: None,
             has_rtcp_mux: was_muxed || self.security != LegSecurity::PlainOnly && !is_bare,
             crypto,
             bandwidth: source.bandwidth.clone(),
-            attributes: if is_bare { without_feedback(&source.attributes) } else { source.attributes.clone() },
+            attributes: if is_bare { without_feedback(&source.attributes) } else { Arc::clone(&source.attributes) },
         }
     }
 
@@ -663,7 +663,7 @@ fn fresh_lines(rng: &mut Rng) -> Vec<Crypto> {
         .map(|(tag, suite)| Crypto {
             tag,
             suite,
-            suite_text: suite.name().to_owned(),
+            suite_text: suite.name().into(),
             key: MasterKey::generate(suite, rng),
             mki_bytes: 0,
             is_weakened: false,
@@ -690,11 +690,11 @@ fn datagrams(source: &MediaSection, local: LocalMedia) -> MediaSection {
 
 /// Whether a peer has spoken of what carriers mostly do not know.
 fn has_feedback(section: &MediaSection) -> bool {
-    let is_feedback = |(name, _): &(String, Option<String>)| FEEDBACK_ATTRIBUTES.contains(&name.as_str());
+    let is_feedback = |(name, _): &Attribute| FEEDBACK_ATTRIBUTES.contains(&name.as_str());
     section.has_rtcp_mux || section.profile.has_feedback() || section.attributes.iter().any(is_feedback)
 }
 
-fn without_feedback(attributes: &[(String, Option<String>)]) -> Vec<(String, Option<String>)> {
+fn without_feedback(attributes: &[Attribute]) -> Arc<[Attribute]> {
     attributes.iter().filter(|(name, _)| !FEEDBACK_ATTRIBUTES.contains(&name.as_str())).cloned().collect()
 }
 
@@ -704,14 +704,14 @@ fn rejected(section: &MediaSection) -> MediaSection {
         kind: section.kind.clone(),
         port: 0,
         profile: section.profile.clone(),
-        formats: section.formats.clone(),
+        formats: Arc::clone(&section.formats),
         address: None,
         direction: Direction::Inactive,
         rtcp: None,
         has_rtcp_mux: false,
         crypto: Vec::new(),
         bandwidth: Vec::new(),
-        attributes: Vec::new(),
+        attributes: Arc::default(),
     }
 }
 

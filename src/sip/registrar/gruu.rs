@@ -45,11 +45,10 @@ impl Maker {
         Self { domain, key }
     }
 
-    /// `None` for a contact that names no device.
+    /// `None` for a contact that names no device; the same for each [`is_one_registration`].
     pub(super) fn mark(&self, binding: &Binding) -> Option<Mark> {
         let instance = binding.instance.as_deref()?;
-        let text = format!("mark\n{}\n{instance}\n{}", binding.aor, binding.call_id);
-        Some(self.word(text.as_bytes()))
+        Some(self.word(&["mark", &binding.aor, instance, &binding.call_id]))
     }
 
     /// The Contact parameters of an answer; empty for a contact that names no device.
@@ -76,17 +75,23 @@ impl Maker {
     }
 
     fn mask(&self, nonce: u64) -> u64 {
-        self.word(format!("mask\n{nonce:016x}").as_bytes())
+        self.word(&["mask", &format!("{nonce:016x}")])
     }
 
     fn proof(&self, nonce: u64, masked: u64) -> u64 {
-        self.word(format!("proof\n{nonce:016x}{masked:016x}").as_bytes())
+        self.word(&["proof", &format!("{nonce:016x}{masked:016x}")])
     }
 
-    fn word(&self, data: &[u8]) -> u64 {
-        let tag = u128::from_be_bytes(keyed::tag(self.key.expose(), data));
+    /// Of texts of which only the last may hold a line feed.
+    fn word(&self, texts: &[&str]) -> u64 {
+        let tag = u128::from_be_bytes(keyed::tag(self.key.expose(), texts.join("\n").as_bytes()));
         u64::try_from(tag >> 64).expect("the upper half of 128 bits")
     }
+}
+
+/// Whether two bindings of one address-of-record are of the same device and made under the same Call-ID.
+pub(super) fn is_one_registration(a: &Binding, b: &Binding) -> bool {
+    a.instance == b.instance && a.call_id == b.call_id
 }
 
 /// What a URI with `gr` says, before any device is looked for.

@@ -1,6 +1,6 @@
 //! What a REGISTER asks for, and what that makes of the bindings there are (RFC 3261 section 10.3).
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::{
     types::{
@@ -43,9 +43,9 @@ impl Refusal {
 /// What a REGISTER makes of the bindings of an address-of-record.
 #[derive(Debug, Default)]
 pub(super) struct Next {
-    pub(super) bindings: Vec<Binding>,
+    pub(super) bindings: Vec<Arc<Binding>>,
     /// Bindings that made room for new ones.
-    pub(super) displaced: Vec<Binding>,
+    pub(super) displaced: Vec<Arc<Binding>>,
 }
 
 /// What a REGISTER asks for.
@@ -131,7 +131,13 @@ impl<'a> Registration<'a> {
     }
 
     /// What becomes of the bindings of `aor`, or `None` if nothing was asked for.
-    pub(super) fn apply(&self, now: Instant, aor: &str, flow: Flow, old: &[Binding]) -> Result<Option<Next>, Refusal> {
+    pub(super) fn apply(
+        &self,
+        now: Instant,
+        aor: &str,
+        flow: Flow,
+        old: &[Arc<Binding>],
+    ) -> Result<Option<Next>, Refusal> {
         let contacts = match &self.wish {
             Wish::Query => return Ok(None),
             Wish::RemoveAll => {
@@ -143,12 +149,12 @@ impl<'a> Registration<'a> {
         // Both with the latest first.
         let (mut new, mut kept) = (Vec::new(), old.to_vec());
         for contact in contacts {
-            let replaced = |binding: &Binding| contact.replaces(binding);
+            let replaced = |binding: &Arc<Binding>| contact.replaces(binding);
             old.iter().filter(|binding| replaced(binding)).try_for_each(|binding| self.check_order(binding))?;
             kept.retain(|binding| !replaced(binding));
             new.retain(|binding| !replaced(binding));
             if contact.expires_s > 0 {
-                new.insert(0, self.binding(now, aor, flow, contact));
+                new.insert(0, Arc::new(self.binding(now, aor, flow, contact)));
             }
         }
         let displaced = displaced(&mut kept, CONTACTS_PER_AOR_MAX.saturating_sub(new.len()));
@@ -183,7 +189,7 @@ impl<'a> Registration<'a> {
 
 /// Takes out what is more than `count`: a contact without a live connection before one with, and then the one that expires
 /// soonest. A telephone that lost its contacts in crashes is let in again.
-fn displaced(kept: &mut Vec<Binding>, count: usize) -> Vec<Binding> {
+fn displaced(kept: &mut Vec<Arc<Binding>>, count: usize) -> Vec<Arc<Binding>> {
     let mut displaced = Vec::new();
     while kept.len() > count {
         let least = kept.iter().enumerate().min_by_key(|(_, binding)| (binding.has_connection(), binding.expires_at));
@@ -227,7 +233,7 @@ impl<'a> Contact<'a> {
     }
 
     fn is_same(&self, binding: &Binding) -> bool {
-        Uri::parse(&binding.contact).is_some_and(|uri| is_equivalent(&self.uri, &uri))
+        binding.contact == self.text || Uri::parse(&binding.contact).is_some_and(|uri| is_equivalent(&self.uri, &uri))
     }
 
     /// A phone that restarted comes back with a new port and the same instance (RFC 5626 section 6).
@@ -288,15 +294,10 @@ fn is_equivalent(a: &Uri<'_>, b: &Uri<'_>) -> bool {
 
 fn have_agreeing_params(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     const MUST_BE_IN_BOTH: [&str; 5] = ["transport", "user", "ttl", "method", "maddr"];
-    let lower_case = |uri: &Uri<'_>| -> BTreeMap<String, String> {
-        let params = uri.params.iter();
-        params
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.unwrap_or_default().to_ascii_lowercase()))
-            .collect()
+    let agrees = |(name, value): (&str, Option<&str>)| {
+        b.params.get(name).is_none_or(|other| other.eq_ignore_ascii_case(value.unwrap_or_default()))
     };
-    let (a, b) = (lower_case(a), lower_case(b));
-    MUST_BE_IN_BOTH.iter().all(|&name| a.contains_key(name) == b.contains_key(name))
-        && a.iter().all(|(name, value)| b.get(name).is_none_or(|other| other == value))
+    MUST_BE_IN_BOTH.iter().all(|name| a.params.has(name) == b.params.has(name)) && a.params.iter().all(agrees)
 }
 
 #[cfg(test)]

@@ -25,20 +25,21 @@ use crate::{
 
 use super::{
     action::{Action, Actions, Class},
+    kept::parsed,
     timers::{InviteClientTimer as Timer, T1, T1_64},
 };
 
 #[derive(Debug)]
 pub(super) enum InviteClient {
     Calling {
-        request: Box<Message>,
+        request: Bytes,
         /// Current interval of timer A.
         interval: Duration,
         /// The CANCEL that is held back: its Reason, which may be empty.
         cancel: Option<String>,
     },
     Proceeding {
-        request: Box<Message>,
+        request: Bytes,
         is_cancelled: bool,
     },
     Accepted,
@@ -59,13 +60,13 @@ pub(super) enum Input {
 }
 
 impl InviteClient {
-    pub(super) fn new(request: Message, transport: Transport, out: &mut Actions) -> Self {
-        out.send(request.bytes());
+    pub(super) fn new(request: Bytes, transport: Transport, out: &mut Actions) -> Self {
+        out.send(&request);
         if !transport.is_reliable() {
             out.set(Timer::A, T1);
         }
         out.set(Timer::B, T1_64);
-        Self::Calling { request: Box::new(request), interval: T1, cancel: None }
+        Self::Calling { request, interval: T1, cancel: None }
     }
 
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
@@ -83,7 +84,7 @@ impl InviteClient {
                 }
                 Input::Cancel(reason) => *cancel = Some(reason),
                 Input::Timer(Timer::A) => {
-                    out.send(request.bytes());
+                    out.send(request);
                     *interval *= 2;
                     out.set(Timer::A, *interval);
                 }
@@ -158,11 +159,11 @@ impl InviteClient {
 }
 
 /// A provisional response has come: a CANCEL that was held back may go.
-fn proceed(request: &Message, cancel: Option<&str>, out: &mut Actions) -> InviteClient {
+fn proceed(request: &Bytes, cancel: Option<&str>, out: &mut Actions) -> InviteClient {
     if let Some(reason) = cancel {
         send_cancel(request, reason, out);
     }
-    InviteClient::Proceeding { request: Box::new(request.clone()), is_cancelled: cancel.is_some() }
+    InviteClient::Proceeding { request: request.clone(), is_cancelled: cancel.is_some() }
 }
 
 fn accept(out: &mut Actions) -> InviteClient {
@@ -171,8 +172,8 @@ fn accept(out: &mut Actions) -> InviteClient {
 }
 
 /// RFC 3261 section 17.1.1.2: timer D is at least 32 s over UDP and zero over reliable transports.
-fn complete(request: &Message, response: &Message, transport: Transport, out: &mut Actions) -> InviteClient {
-    let ack = ack(request, response);
+fn complete(request: &Bytes, response: &Message, transport: Transport, out: &mut Actions) -> InviteClient {
+    let ack = ack(&parsed(request), response);
     out.send(&ack);
     if transport.is_reliable() {
         return InviteClient::Terminated;
@@ -181,8 +182,9 @@ fn complete(request: &Message, response: &Message, transport: Transport, out: &m
     InviteClient::Completed { ack }
 }
 
-fn send_cancel(request: &Message, reason: &str, out: &mut Actions) {
-    let cancel = same_branch("CANCEL", request, request);
+fn send_cancel(request: &Bytes, reason: &str, out: &mut Actions) {
+    let request = parsed(request);
+    let cancel = same_branch("CANCEL", &request, &request);
     let cancel = if reason.is_empty() { cancel } else { cancel.header("Reason", reason) };
     out.push(Action::StartCancel(cancel.finish()));
     out.set(Timer::Cancel, T1_64);
@@ -214,19 +216,19 @@ fn same_branch(method: &str, request: &Message, to: &Message) -> RequestBuilder 
 mod tests {
     use super::{super::fixture, *};
 
-    fn invite() -> Box<Message> {
-        Box::new(fixture::request("INVITE", "z9hG4bKone", "1 INVITE"))
+    fn invite() -> Message {
+        fixture::request("INVITE", "z9hG4bKone", "1 INVITE")
+    }
+
+    fn bytes() -> Bytes {
+        invite().bytes().clone()
     }
 
     const STATES: [fixture::Named<InviteClient>; 7] = [
-        ("Calling", || InviteClient::Calling { request: invite(), interval: T1, cancel: None }),
-        ("Calling cancelled", || InviteClient::Calling {
-            request: invite(),
-            interval: T1,
-            cancel: Some(String::new()),
-        }),
-        ("Proceeding", || InviteClient::Proceeding { request: invite(), is_cancelled: false }),
-        ("Proceeding cancelled", || InviteClient::Proceeding { request: invite(), is_cancelled: true }),
+        ("Calling", || InviteClient::Calling { request: bytes(), interval: T1, cancel: None }),
+        ("Calling cancelled", || InviteClient::Calling { request: bytes(), interval: T1, cancel: Some(String::new()) }),
+        ("Proceeding", || InviteClient::Proceeding { request: bytes(), is_cancelled: false }),
+        ("Proceeding cancelled", || InviteClient::Proceeding { request: bytes(), is_cancelled: true }),
         ("Accepted", || InviteClient::Accepted),
         ("Completed", || InviteClient::Completed { ack: ack(&invite(), &fixture::response(&invite(), 486)) }),
         ("Terminated", || InviteClient::Terminated),

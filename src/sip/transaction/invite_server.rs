@@ -24,27 +24,27 @@ use bytes::Bytes;
 
 use crate::{
     types::{DropReason, Duration, Flow, Transport},
-    wire::sip::{Message, ResponseBuilder, build::reason_phrase},
+    wire::sip::Message,
 };
 
 use super::{
     action::{Action, Actions, Class},
+    kept::trying,
     timers::{InviteServerTimer as Timer, T1, T1_64, T2, T4, TRYING_AFTER},
 };
 
 #[derive(Debug)]
 pub(super) enum InviteServer {
     Proceeding {
-        request: Box<Message>,
+        request: Bytes,
         source: SocketAddr,
         /// The last provisional response.
         response: Option<Bytes>,
         is_cancelled: bool,
     },
     Accepted {
-        response: Bytes,
-        /// Current interval of timer Success; `None`: acknowledged.
-        interval: Option<Duration>,
+        /// The 2xx, with the current interval of timer Success; `None`: acknowledged.
+        unacknowledged: Option<(Bytes, Duration)>,
     },
     Completed {
         response: Bytes,
@@ -77,9 +77,9 @@ pub(super) enum Input {
 }
 
 impl InviteServer {
-    pub(super) fn new(request: Message, source: SocketAddr, out: &mut Actions) -> Self {
+    pub(super) fn new(request: Bytes, source: SocketAddr, out: &mut Actions) -> Self {
         out.set(Timer::Trying, TRYING_AFTER);
-        Self::Proceeding { request: Box::new(request), source, response: None, is_cancelled: false }
+        Self::Proceeding { request, source, response: None, is_cancelled: false }
     }
 
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
@@ -106,7 +106,7 @@ impl InviteServer {
                     }
                 }
                 Input::Timer(Timer::Trying) => {
-                    let trying = ResponseBuilder::to(request, 100, reason_phrase(100), "", *source).finish();
+                    let trying = trying(request, *source);
                     out.send(&trying);
                     *last = Some(trying);
                 }
@@ -116,21 +116,21 @@ impl InviteServer {
                     *self = Self::Terminated;
                 }
             },
-            Self::Accepted { response, interval } => match input {
+            Self::Accepted { unacknowledged } => match input {
                 Input::Ack { flow, message } => out.push(Action::PassAck { flow, message }),
                 Input::Acknowledged => {
                     out.clear(Timer::Success);
-                    *interval = None;
+                    *unacknowledged = None;
                 }
                 Input::Timer(Timer::Success) => {
-                    if let Some(interval) = interval {
+                    if let Some((response, interval)) = unacknowledged {
                         out.send(response);
                         *interval = (*interval * 2).min(T2);
                         out.set(Timer::Success, *interval);
                     }
                 }
                 Input::Timer(Timer::L) => {
-                    if interval.is_some() {
+                    if unacknowledged.is_some() {
                         out.push(Action::NotAcknowledged);
                     }
                     *self = Self::Terminated;
@@ -184,8 +184,8 @@ impl InviteServer {
     pub(super) const fn response(&self) -> Option<&Bytes> {
         match self {
             Self::Proceeding { response, .. } => response.as_ref(),
-            Self::Accepted { response, .. } | Self::Completed { response, .. } => Some(response),
-            Self::Confirmed | Self::Terminated => None,
+            Self::Accepted { unacknowledged: Some((response, _)) } | Self::Completed { response, .. } => Some(response),
+            Self::Accepted { unacknowledged: None } | Self::Confirmed | Self::Terminated => None,
         }
     }
 }
@@ -193,7 +193,7 @@ impl InviteServer {
 fn accept(response: Bytes, out: &mut Actions) -> InviteServer {
     out.set(Timer::Success, T1);
     out.set(Timer::L, T1_64);
-    InviteServer::Accepted { response, interval: Some(T1) }
+    InviteServer::Accepted { unacknowledged: Some((response, T1)) }
 }
 
 fn complete(response: Bytes, transport: Transport, out: &mut Actions) -> InviteServer {
@@ -229,15 +229,15 @@ mod tests {
 
     fn proceeding(response: Option<Bytes>, is_cancelled: bool) -> InviteServer {
         let source = "192.0.2.1:5062".parse().expect("an address");
-        InviteServer::Proceeding { request: Box::new(invite()), source, response, is_cancelled }
+        InviteServer::Proceeding { request: invite().bytes().clone(), source, response, is_cancelled }
     }
 
     const STATES: [fixture::Named<InviteServer>; 8] = [
         ("Proceeding", || proceeding(None, false)),
         ("Proceeding after 180", || proceeding(Some(response(180)), false)),
         ("Proceeding cancelled", || proceeding(None, true)),
-        ("Accepted", || InviteServer::Accepted { response: response(200), interval: Some(T1) }),
-        ("Accepted acknowledged", || InviteServer::Accepted { response: response(200), interval: None }),
+        ("Accepted", || InviteServer::Accepted { unacknowledged: Some((response(200), T1)) }),
+        ("Accepted acknowledged", || InviteServer::Accepted { unacknowledged: None }),
         ("Completed", || InviteServer::Completed { response: response(486), interval: T1 }),
         ("Confirmed", || InviteServer::Confirmed),
         ("Terminated", || InviteServer::Terminated),

@@ -6,6 +6,7 @@
 mod action;
 mod invite_client;
 mod invite_server;
+mod kept;
 mod machine;
 mod non_invite_client;
 mod non_invite_server;

@@ -18,19 +18,17 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::{
-    types::Transport,
-    wire::sip::{Message, ResponseBuilder, build::reason_phrase},
-};
+use crate::types::Transport;
 
 use super::{
     action::{Action, Actions, Class},
+    kept::trying,
     timers::{NON_INVITE_TRYING_AFTER, NonInviteServerTimer as Timer, T1_64},
 };
 
 #[derive(Debug)]
 pub(super) enum NonInviteServer {
-    Trying { request: Box<Message>, source: SocketAddr },
+    Trying { request: Bytes, source: SocketAddr },
     Proceeding { response: Bytes },
     Completed { response: Bytes },
     Terminated,
@@ -49,9 +47,9 @@ pub(super) enum Input {
 }
 
 impl NonInviteServer {
-    pub(super) fn new(request: Message, source: SocketAddr, out: &mut Actions) -> Self {
+    pub(super) fn new(request: Bytes, source: SocketAddr, out: &mut Actions) -> Self {
         out.set(Timer::Trying, NON_INVITE_TRYING_AFTER);
-        Self::Trying { request: Box::new(request), source }
+        Self::Trying { request, source }
     }
 
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
@@ -62,7 +60,7 @@ impl NonInviteServer {
                     *self = complete(response, transport, out);
                 }
                 Input::Timer(Timer::Trying) => {
-                    let response = ResponseBuilder::to(request, 100, reason_phrase(100), "", *source).finish();
+                    let response = trying(request, *source);
                     out.send(&response);
                     out.set(Timer::Useless, T1_64 - NON_INVITE_TRYING_AFTER);
                     *self = Self::Proceeding { response };
@@ -105,10 +103,11 @@ impl NonInviteServer {
 
 /// RFC 3261 section 17.2.2: timer J is 64*T1 over UDP and zero over reliable transports.
 fn complete(response: Bytes, transport: Transport, out: &mut Actions) -> NonInviteServer {
-    out.send(&response);
     if transport.is_reliable() {
+        out.push(Action::Send(response));
         return NonInviteServer::Terminated;
     }
+    out.send(&response);
     out.set(Timer::J, T1_64);
     NonInviteServer::Completed { response }
 }
@@ -121,6 +120,7 @@ fn may_send(status: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{super::fixture, *};
+    use crate::wire::sip::Message;
 
     fn request() -> Message {
         fixture::request("OPTIONS", "z9hG4bKtwo", "1 OPTIONS")
@@ -132,7 +132,7 @@ mod tests {
 
     const STATES: [fixture::Named<NonInviteServer>; 4] = [
         ("Trying", || NonInviteServer::Trying {
-            request: Box::new(request()),
+            request: request().bytes().clone(),
             source: "192.0.2.1:5062".parse().unwrap(),
         }),
         ("Proceeding", || NonInviteServer::Proceeding { response: response(100) }),

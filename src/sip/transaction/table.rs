@@ -7,12 +7,13 @@ use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap, VecDeque},
     fmt,
+    hash::{BuildHasher, Hash, RandomState},
 };
 
 use bytes::Bytes;
 
 use crate::{
-    types::{DropReason, Flow, FlowKey, Instant, Rng, Secret, TxnId},
+    types::{DropReason, Flow, Instant, Rng, Secret, TxnId},
     wire::{
         keyed,
         sip::{Message, Method, Name, ResponseBuilder, build::reason_phrase, reason},
@@ -26,7 +27,7 @@ use super::{
     machine::{Machine, Stimulus},
     non_invite_client::NonInviteClient,
     non_invite_server::NonInviteServer,
-    timers::Queue,
+    timers::{Queue, Running},
 };
 
 /// What the table is told.
@@ -105,11 +106,15 @@ pub struct Table {
     tag_key: Secret<[u8; 32]>,
     transactions_max: usize,
     last_id: u64,
-    transactions: HashMap<TxnId, Transaction>,
+    hashes: Hashes,
+    transactions: HashMap<TxnId, Box<Transaction>>,
     clients: HashMap<Key, TxnId>,
     servers: HashMap<Key, TxnId>,
-    by_flow: BTreeSet<(FlowKey, TxnId)>,
+    /// By a hash of the flow's key: another flow may have the same.
+    by_flow: BTreeSet<(u64, TxnId)>,
     timers: Queue,
+    /// Room for the actions of a step.
+    actions: Actions,
     outputs: VecDeque<Output>,
 }
 
@@ -157,11 +162,13 @@ impl Table {
             rng,
             transactions_max,
             last_id: 0,
+            hashes: Hashes::default(),
             transactions: HashMap::new(),
             clients: HashMap::new(),
             servers: HashMap::new(),
             by_flow: BTreeSet::new(),
             timers: Queue::default(),
+            actions: Actions::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -184,7 +191,7 @@ impl Table {
             Input::Acknowledged { txn } => self.step(now, txn, Stimulus::Acknowledged),
             Input::FlowFailed { flow } => self.fail(now, &flow),
             Input::Timeout => {
-                while let Some((txn, timer)) = self.timers.pop_due(now) {
+                while let Some((txn, timer)) = self.timers.due(now) {
                     self.step(now, txn, Stimulus::Timer(timer));
                 }
             }
@@ -225,32 +232,32 @@ impl Table {
     }
 
     fn receive_request(&mut self, now: Instant, flow: Flow, message: Message, is_full: bool) {
-        let Some(key) = Key::server(&message) else {
+        let Some(key) = Key::server(&self.hashes, &message) else {
             return self.outputs.push_back(Output::Dropped(DropReason::SipUnanswerable));
         };
         match (message.method(), self.servers.get(&key).copied()) {
-            (Some(Method::Cancel), _) => self.receive_cancel(now, flow, &key, &message),
+            (Some(Method::Cancel), _) => self.receive_cancel(now, flow, key, &message),
             (Some(Method::Ack), Some(txn)) => self.step(now, txn, Stimulus::Ack { flow, message }),
             (Some(Method::Ack), None) => self.outputs.push_back(Output::Event(Event::Ack { flow, message })),
             (_, Some(txn)) => self.step(now, txn, Stimulus::Request),
-            (_, None) if is_full => self.refuse(flow, &key, &message),
+            (_, None) if is_full => self.refuse(flow, &message),
             (_, None) => self.serve(now, flow, key, message),
         }
     }
 
     /// A CANCEL needs no state of its own: each copy of it meets the same INVITE and gets the same answer (section 9.2).
-    fn receive_cancel(&mut self, now: Instant, flow: Flow, key: &Key, cancel: &Message) {
+    fn receive_cancel(&mut self, now: Instant, flow: Flow, key: Key, cancel: &Message) {
         let Some(&invite) = self.servers.get(&key.with_method(Method::Invite)) else {
-            return self.answer(flow, cancel, 481, &self.own_tag(key));
+            return self.answer(flow, cancel, 481, &self.own_tag(cancel));
         };
         // The tags of both answers should agree (section 9.2).
-        let tag = self.response_tag(invite).unwrap_or_else(|| self.own_tag(key));
+        let tag = self.response_tag(invite).unwrap_or_else(|| self.own_tag(cancel));
         self.answer(flow, cancel, 200, &tag);
         self.step(now, invite, Stimulus::Cancel(reason::passed_on(cancel).unwrap_or_default()));
     }
 
-    fn refuse(&mut self, flow: Flow, key: &Key, request: &Message) {
-        let tag = self.own_tag(key);
+    fn refuse(&mut self, flow: Flow, request: &Message) {
+        let tag = self.own_tag(request);
         let bytes = ResponseBuilder::to(request, 503, reason_phrase(503), &tag, flow.remote)
             .header("Retry-After", RETRY_AFTER_S)
             .finish();
@@ -265,69 +272,71 @@ impl Table {
 
     fn serve(&mut self, now: Instant, flow: Flow, key: Key, message: Message) {
         let txn = self.next_id();
-        let mut actions = Actions::default();
+        let (request, out) = (message.bytes().clone(), &mut self.actions);
         let machine = if message.method() == Some(Method::Invite) {
-            Machine::InviteServer(InviteServer::new(message.clone(), flow.remote, &mut actions))
+            Machine::InviteServer(InviteServer::new(request, flow.remote, out))
         } else {
-            Machine::NonInviteServer(NonInviteServer::new(message.clone(), flow.remote, &mut actions))
+            Machine::NonInviteServer(NonInviteServer::new(request, flow.remote, out))
         };
-        self.servers.insert(key.clone(), txn);
-        self.insert(txn, Transaction { machine, flow, key, side: Side::Server });
+        self.servers.insert(key, txn);
         self.outputs.push_back(Output::Event(Event::Request { txn, flow, message }));
-        self.perform(now, txn, actions);
+        self.begin(now, txn, machine, flow, key, Side::Server);
     }
 
     fn receive_response(&mut self, now: Instant, message: Message) {
         // More than one Via means that the response was misrouted to us (section 8.1.3.3).
         let is_ours = message.values(Name::Via).nth(1).is_none();
-        match Key::client(&message).filter(|_| is_ours).and_then(|key| self.clients.get(&key).copied()) {
+        let key = Key::client(&self.hashes, &message).filter(|_| is_ours);
+        match key.and_then(|key| self.clients.get(&key).copied()) {
             Some(txn) => self.step(now, txn, Stimulus::Response(message)),
             None => self.outputs.push_back(Output::Dropped(DropReason::SipStrayResponse)),
         }
     }
 
     fn send(&mut self, now: Instant, txn: TxnId, flow: Flow, request: Message) {
-        let key = Key::client(&request).expect("the user of the layer writes Via and CSeq");
-        let mut actions = Actions::default();
+        let key = Key::client(&self.hashes, &request).expect("the user of the layer writes Via and CSeq");
+        let (bytes, out) = (request.bytes().clone(), &mut self.actions);
         let machine = if request.method() == Some(Method::Invite) {
-            Machine::InviteClient(InviteClient::new(request, flow.transport, &mut actions))
+            Machine::InviteClient(InviteClient::new(bytes, flow.transport, out))
         } else {
-            Machine::NonInviteClient(NonInviteClient::new(request.bytes().clone(), flow.transport, &mut actions))
+            Machine::NonInviteClient(NonInviteClient::new(bytes, flow.transport, out))
         };
-        self.clients.insert(key.clone(), txn);
-        self.insert(txn, Transaction { machine, flow, key, side: Side::Client });
-        if flow.key().is_none() {
-            // A contact restored from the store, whose connection is gone: nothing can be sent and no failure will be told.
-            return self.step(now, txn, Stimulus::TransportFailed);
+        self.clients.insert(key, txn);
+        let is_gone = flow.key().is_none();
+        if is_gone {
+            self.actions.0.clear();
         }
-        self.perform(now, txn, actions);
+        self.begin(now, txn, machine, flow, key, Side::Client);
+        if is_gone {
+            // A contact restored from the store, whose connection is gone: nothing can be sent and no failure will be told.
+            self.step(now, txn, Stimulus::TransportFailed);
+        }
     }
 
     /// Runs the CANCEL of a client INVITE as a transaction whose outcome is nobody's business but the INVITE's.
-    fn start_cancel(&mut self, now: Instant, invite: TxnId, request: Bytes) {
-        let Some(Transaction { flow, key, .. }) = self.transactions.get(&invite) else { return };
-        let (flow, key) = (*flow, key.with_method(Method::Cancel));
+    fn start_cancel(&mut self, now: Instant, invite: &Transaction, request: Bytes) {
+        let (flow, key) = (invite.flow, invite.key.with_method(Method::Cancel));
         let txn = self.next_id();
-        let mut actions = Actions::default();
-        let machine = Machine::NonInviteClient(NonInviteClient::new(request, flow.transport, &mut actions));
-        self.clients.insert(key.clone(), txn);
-        self.insert(txn, Transaction { machine, flow, key, side: Side::OwnClient });
-        self.perform(now, txn, actions);
+        let machine = Machine::NonInviteClient(NonInviteClient::new(request, flow.transport, &mut self.actions));
+        self.clients.insert(key, txn);
+        self.begin(now, txn, machine, flow, key, Side::OwnClient);
     }
 
     fn fail(&mut self, now: Instant, flow: &Flow) {
-        let Some(key) = flow.key() else { return };
-        let affected: Vec<TxnId> =
-            self.by_flow.range((key, TxnId(0))..=(key, TxnId(u64::MAX))).map(|&(_, txn)| txn).collect();
+        let Some(hash) = self.hashes.of_flow(flow) else { return };
+        let is_on = |txn: &TxnId| self.transactions.get(txn).is_some_and(|t| t.flow.key() == flow.key());
+        let alike = self.by_flow.range((hash, TxnId(0))..=(hash, TxnId(u64::MAX))).map(|&(_, txn)| txn);
+        let affected: Vec<TxnId> = alike.filter(is_on).collect();
         for txn in affected {
             self.step(now, txn, Stimulus::TransportFailed);
         }
     }
 
-    fn insert(&mut self, txn: TxnId, transaction: Transaction) {
-        if let Some(key) = transaction.flow.key() {
-            self.by_flow.insert((key, txn));
-        }
+    /// Takes in a new transaction, whose first actions wait.
+    fn begin(&mut self, now: Instant, txn: TxnId, machine: Machine, flow: Flow, key: Key, side: Side) {
+        self.by_flow.extend(self.hashes.of_flow(&flow).map(|hash| (hash, txn)));
+        let mut transaction = Box::new(Transaction { machine, flow, key, side, running: Running::default() });
+        self.perform(now, txn, &mut transaction);
         self.transactions.insert(txn, transaction);
     }
 
@@ -339,55 +348,59 @@ impl Table {
     }
 
     fn step(&mut self, now: Instant, txn: TxnId, stimulus: Stimulus) {
-        let Some(transaction) = self.transactions.get_mut(&txn) else { return };
-        let mut actions = Actions::default();
-        transaction.machine.handle(stimulus, transaction.flow.transport, &mut actions);
-        let is_terminated = transaction.machine.is_terminated();
-        self.perform(now, txn, actions);
-        if is_terminated {
-            self.remove(txn);
+        let Some(mut transaction) = self.transactions.remove(&txn) else { return };
+        if let Stimulus::Timer(timer) = stimulus {
+            self.timers.clear(txn, &mut transaction.running, timer);
+        }
+        transaction.machine.handle(stimulus, transaction.flow.transport, &mut self.actions);
+        self.perform(now, txn, &mut transaction);
+        if transaction.machine.is_terminated() {
+            self.forget(txn, *transaction);
+        } else {
+            self.transactions.insert(txn, transaction);
         }
     }
 
-    fn perform(&mut self, now: Instant, txn: TxnId, actions: Actions) {
-        for action in actions.0 {
+    /// What the machine has said last.
+    fn perform(&mut self, now: Instant, txn: TxnId, transaction: &mut Transaction) {
+        // A CANCEL that is started meanwhile has actions of its own.
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.0.drain(..) {
+            let running = &mut transaction.running;
             match action {
-                Action::Send(bytes) => {
-                    if let Some(&Transaction { flow, .. }) = self.transactions.get(&txn) {
-                        self.outputs.push_back(Output::Transmit { flow, bytes });
-                    }
-                }
-                Action::Set(timer, after) => self.timers.set(txn, timer, now + after),
-                Action::Clear(timer) => self.timers.clear(txn, timer),
-                Action::PassResponse(message) => self.tell(txn, Event::Response { txn, message }),
-                Action::PassAck { flow, message } => self.tell(txn, Event::Ack { flow, message }),
-                Action::PassCancel(reason) => self.tell(txn, Event::Cancelled { txn, reason }),
-                Action::StartCancel(request) => self.start_cancel(now, txn, request),
-                Action::TimedOut => self.tell(txn, Event::TimedOut { txn }),
-                Action::TransportFailed => self.tell(txn, Event::TransportFailed { txn }),
-                Action::NotAcknowledged => self.tell(txn, Event::NotAcknowledged { txn }),
+                Action::Send(bytes) => self.outputs.push_back(Output::Transmit { flow: transaction.flow, bytes }),
+                Action::Set(timer, after) => self.timers.set(txn, running, timer, now + after),
+                Action::Clear(timer) => self.timers.clear(txn, running, timer),
+                Action::PassResponse(message) => self.tell(transaction, Event::Response { txn, message }),
+                Action::PassAck { flow, message } => self.tell(transaction, Event::Ack { flow, message }),
+                Action::PassCancel(reason) => self.tell(transaction, Event::Cancelled { txn, reason }),
+                Action::StartCancel(request) => self.start_cancel(now, transaction, request),
+                Action::TimedOut => self.tell(transaction, Event::TimedOut { txn }),
+                Action::TransportFailed => self.tell(transaction, Event::TransportFailed { txn }),
+                Action::NotAcknowledged => self.tell(transaction, Event::NotAcknowledged { txn }),
                 Action::Drop(reason) => self.outputs.push_back(Output::Dropped(reason)),
             }
         }
+        self.actions = actions;
     }
 
-    fn tell(&mut self, txn: TxnId, event: Event) {
-        match self.transactions.get(&txn).map(|t| t.side) {
-            Some(Side::Client | Side::Server) => self.outputs.push_back(Output::Event(event)),
-            Some(Side::OwnClient) | None => {}
+    fn tell(&mut self, transaction: &Transaction, event: Event) {
+        match transaction.side {
+            Side::Client | Side::Server => self.outputs.push_back(Output::Event(event)),
+            Side::OwnClient => {}
         }
     }
 
-    fn remove(&mut self, txn: TxnId) {
-        self.tell(txn, Event::Terminated { txn });
-        self.timers.clear_all(txn);
-        let Some(Transaction { flow, key, side, .. }) = self.transactions.remove(&txn) else { return };
+    fn forget(&mut self, txn: TxnId, mut transaction: Transaction) {
+        self.tell(&transaction, Event::Terminated { txn });
+        self.timers.clear_all(txn, &mut transaction.running);
+        let Transaction { flow, key, side, .. } = transaction;
         match side {
             Side::Client | Side::OwnClient => self.clients.remove(&key),
             Side::Server => self.servers.remove(&key),
         };
-        if let Some(key) = flow.key() {
-            self.by_flow.remove(&(key, txn));
+        if let Some(hash) = self.hashes.of_flow(&flow) {
+            self.by_flow.remove(&(hash, txn));
         }
     }
 
@@ -396,15 +409,16 @@ impl Table {
         TxnId(self.last_id)
     }
 
-    /// The To tag that the user of the layer gave an INVITE server transaction, if it did so yet.
+    /// The To tag that the user of the layer gave an INVITE server transaction, if it did so yet and the response is kept.
     fn response_tag(&self, invite: TxnId) -> Option<String> {
         let Machine::InviteServer(machine) = &self.transactions.get(&invite)?.machine else { return None };
         let response = Message::parse(machine.response()?.clone()).ok()?;
         response.to_tag().map(str::to_owned)
     }
 
-    fn own_tag(&self, key: &Key) -> String {
-        let tag = keyed::tag(self.tag_key.expose(), key.scope.as_bytes());
+    fn own_tag(&self, request: &Message) -> String {
+        let via = request.header(Name::Via).unwrap_or_default();
+        let tag = keyed::tag(self.tag_key.expose(), [via, request.call_id()].join("\n").as_bytes());
         format!("{:032x}", u128::from_be_bytes(tag))
     }
 }
@@ -415,6 +429,7 @@ struct Transaction {
     flow: Flow,
     key: Key,
     side: Side,
+    running: Running,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,54 +440,81 @@ enum Side {
     Server,
 }
 
+/// Two keyed hash functions. Together they give 128 bits: no two texts have the same by chance, and nobody outside can make
+/// some that do.
+#[derive(Default)]
+struct Hashes([RandomState; 2]);
+
+impl Hashes {
+    fn of(&self, texts: impl Hash) -> [u64; 2] {
+        self.0.each_ref().map(|state| state.hash_one(&texts))
+    }
+
+    fn of_flow(&self, flow: &Flow) -> Option<u64> {
+        flow.key().map(|key| self.0[0].hash_one(key))
+    }
+}
+
 /// What makes two messages belong to one transaction. All texts compare byte for byte, but host names in any case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    /// Client: the branch. Server: see [`Key::server`]. The parts are joined by line feeds, which none can contain.
-    scope: String,
-    method: Cow<'static, str>,
+    /// Of [`Scope`] and, where it has no [`Method`] of its own, the method's name.
+    scope: [u64; 2],
+    method: Method,
+}
+
+#[derive(Hash)]
+enum Scope<'a> {
+    /// RFC 3261 section 17.1.3: branch of the top Via.
+    Client { branch: &'a str },
+    /// RFC 3261 section 17.2.3: branch and sent-by.
+    Server { branch: &'a str, host: Cow<'a, str>, port: Option<u16> },
+    /// The same without the magic cookie: Request-URI, From tag, Call-ID, CSeq number and top Via. The To tag, which an
+    /// INVITE lacks and its ACK has, is left out: one user agent server has one per call.
+    Rfc2543 { uri: &'a str, from_tag: &'a str, call_id: &'a str, cseq: u32, top_via: &'a str },
 }
 
 impl Key {
-    /// RFC 3261 section 17.1.3: branch of the top Via and CSeq method; for a request of ours or its response.
-    fn client(message: &Message) -> Option<Self> {
-        let scope = message.via()?.branch()?.to_owned();
+    /// For a request of ours or its response: by the CSeq method.
+    fn client(hashes: &Hashes, message: &Message) -> Option<Self> {
+        let scope = Scope::Client { branch: message.via()?.branch()? };
         let cseq = message.cseq()?;
-        Some(Self { scope, method: method_name(cseq.method, cseq.method_text) })
+        Some(Self::new(hashes, &scope, cseq.method, cseq.method_text))
     }
 
-    /// RFC 3261 section 17.2.3: branch, sent-by and method, an ACK counting as its INVITE. Without the magic cookie:
-    /// Request-URI, From tag, Call-ID, CSeq number and top Via. The To tag, which an INVITE lacks and its ACK has, is left
-    /// out: one user agent server has one per call.
-    fn server(request: &Message) -> Option<Self> {
+    /// An ACK counts as its INVITE.
+    fn server(hashes: &Hashes, request: &Message) -> Option<Self> {
         let via = request.via()?;
         let scope = match via.branch().filter(|branch| branch.starts_with(MAGIC_COOKIE)) {
-            Some(branch) => {
-                let port = via.port.map_or_else(String::new, |port| port.to_string());
-                [branch, &via.host.to_ascii_lowercase(), &port].join("\n")
-            }
-            None => {
-                let number = request.cseq()?.number.to_string();
-                let top_via = request.values(Name::Via).next()?;
-                let tag = request.from_tag().unwrap_or_default();
-                [request.request_uri(), tag, request.call_id(), &number, top_via].join("\n")
-            }
+            Some(branch) => Scope::Server { branch, host: lower_case(via.host), port: via.port },
+            None => Scope::Rfc2543 {
+                uri: request.request_uri(),
+                from_tag: request.from_tag().unwrap_or_default(),
+                call_id: request.call_id(),
+                cseq: request.cseq()?.number,
+                top_via: request.values(Name::Via).next()?,
+            },
         };
         let method = match request.method()? {
             Method::Ack => Method::Invite,
             method => method,
         };
-        Some(Self { scope, method: method_name(method, request.method_text()) })
+        Some(Self::new(hashes, &scope, method, request.method_text()))
     }
 
-    fn with_method(&self, method: Method) -> Self {
-        Self { scope: self.scope.clone(), method: Cow::Borrowed(method.as_str()) }
+    fn new(hashes: &Hashes, scope: &Scope<'_>, method: Method, text: &str) -> Self {
+        let unknown = if method == Method::Other { text } else { "" };
+        Self { scope: hashes.of((scope, unknown)), method }
+    }
+
+    const fn with_method(self, method: Method) -> Self {
+        Self { method, ..self }
     }
 }
 
-fn method_name(method: Method, text: &str) -> Cow<'static, str> {
-    match method {
-        Method::Other => Cow::Owned(text.to_owned()),
-        method => Cow::Borrowed(method.as_str()),
+fn lower_case(host: &str) -> Cow<'_, str> {
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
     }
 }

@@ -3,7 +3,7 @@
 //! Timer C (section 16.6) is missing here because it is none of a transaction: how long a callee may ring is the call's
 //! decision ([`limits::RING_S_MAX`](crate::types::limits::RING_S_MAX)), as is how long a re-INVITE may take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::types::{Duration, Instant, TxnId};
 
@@ -83,10 +83,6 @@ pub(super) enum Timer {
     NonInviteServer(NonInviteServerTimer),
 }
 
-impl Timer {
-    const FIRST: Self = Self::InviteClient(InviteClientTimer::A);
-}
-
 impl From<InviteClientTimer> for Timer {
     fn from(timer: InviteClientTimer) -> Self {
         Self::InviteClient(timer)
@@ -111,11 +107,26 @@ impl From<NonInviteServerTimer> for Timer {
     }
 }
 
-/// Running timers. Each operation takes logarithmic time, and a cleared timer leaves nothing behind.
+/// The running timers of one transaction, as they stand in the [`Queue`]. No machine runs more than two at a time.
+#[derive(Debug, Default)]
+pub(super) struct Running([Option<(Timer, Instant)>; 2]);
+
+impl Running {
+    fn insert(&mut self, timer: Timer, at: Instant) {
+        let free = self.0.iter_mut().find(|place| place.is_none());
+        *free.expect("a third timer of a transaction has a place") = Some((timer, at));
+    }
+
+    fn take(&mut self, timer: Timer) -> Option<Instant> {
+        let is_it = |place: &&mut Option<_>| place.is_some_and(|(running, _)| running == timer);
+        self.0.iter_mut().find(is_it)?.take().map(|(_, at)| at)
+    }
+}
+
+/// When timers are due. Each operation takes logarithmic time, and a cleared timer leaves nothing behind.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     due: BTreeSet<(Instant, TxnId, Timer)>,
-    running: BTreeMap<(TxnId, Timer), Instant>,
     /// What tests count instead of time.
     #[cfg(test)]
     pub(super) operations: usize,
@@ -123,39 +134,32 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Starts a timer, or moves it if it runs.
-    pub(super) fn set(&mut self, txn: TxnId, timer: Timer, at: Instant) {
-        self.clear(txn, timer);
-        self.running.insert((txn, timer), at);
+    pub(super) fn set(&mut self, txn: TxnId, running: &mut Running, timer: Timer, at: Instant) {
+        self.clear(txn, running, timer);
+        running.insert(timer, at);
         self.due.insert((at, txn, timer));
     }
 
-    pub(super) fn clear(&mut self, txn: TxnId, timer: Timer) {
+    pub(super) fn clear(&mut self, txn: TxnId, running: &mut Running, timer: Timer) {
         #[cfg(test)]
         {
             self.operations += 1;
         }
-        if let Some(at) = self.running.remove(&(txn, timer)) {
+        if let Some(at) = running.take(timer) {
             self.due.remove(&(at, txn, timer));
         }
     }
 
     /// Clears every timer of a transaction.
-    pub(super) fn clear_all(&mut self, txn: TxnId) {
-        while let Some((&(owner, timer), _)) = self.running.range((txn, Timer::FIRST)..).next() {
-            if owner != txn {
-                break;
-            }
-            self.clear(txn, timer);
+    pub(super) fn clear_all(&mut self, txn: TxnId, running: &mut Running) {
+        for (timer, _) in running.0.into_iter().flatten() {
+            self.clear(txn, running, timer);
         }
     }
 
-    /// Takes the earliest timer that is due at `now`.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(TxnId, Timer)> {
-        let &(at, txn, timer) = self.due.first()?;
-        (at <= now).then(|| {
-            self.clear(txn, timer);
-            (txn, timer)
-        })
+    /// The earliest timer that is due at `now`. It is to be cleared.
+    pub(super) fn due(&self, now: Instant) -> Option<(TxnId, Timer)> {
+        self.due.first().filter(|(at, ..)| *at <= now).map(|&(_, txn, timer)| (txn, timer))
     }
 
     /// When the earliest timer is due.
@@ -172,42 +176,61 @@ mod tests {
     const B: Timer = Timer::InviteClient(InviteClientTimer::B);
     const J: Timer = Timer::NonInviteServer(NonInviteServerTimer::J);
 
+    /// A queue and three transactions, of which each is found at its number.
+    #[derive(Default)]
+    struct Timers {
+        queue: Queue,
+        running: [Running; 4],
+    }
+
+    impl Timers {
+        fn set(&mut self, txn: u8, timer: Timer, at_ms: u64) {
+            self.queue.set(TxnId(txn.into()), &mut self.running[usize::from(txn)], timer, at(at_ms));
+        }
+
+        fn pop_due(&mut self, now_ms: u64) -> Option<(u64, Timer)> {
+            let (TxnId(txn), timer) = self.queue.due(at(now_ms))?;
+            self.queue.clear(TxnId(txn), &mut self.running[usize::try_from(txn).unwrap()], timer);
+            Some((txn, timer))
+        }
+    }
+
     fn at(ms: u64) -> Instant {
         Instant::from_unix_ms(ms)
     }
 
     #[test]
     fn timers_fire_in_order_and_only_when_due() {
-        let mut queue = Queue::default();
-        queue.set(TxnId(1), B, at(30));
-        queue.set(TxnId(2), A, at(10));
-        assert_eq!(queue.first(), Some(at(10)));
-        assert_eq!(queue.pop_due(at(9)), None);
-        assert_eq!(queue.pop_due(at(30)), Some((TxnId(2), A)));
-        assert_eq!(queue.pop_due(at(30)), Some((TxnId(1), B)));
-        assert_eq!(queue.pop_due(at(99)), None);
-        assert_eq!(queue.first(), None);
+        let mut timers = Timers::default();
+        timers.set(1, B, 30);
+        timers.set(2, A, 10);
+        assert_eq!(timers.queue.first(), Some(at(10)));
+        assert_eq!(timers.pop_due(9), None);
+        assert_eq!(timers.pop_due(30), Some((2, A)));
+        assert_eq!(timers.pop_due(30), Some((1, B)));
+        assert_eq!(timers.pop_due(99), None);
+        assert_eq!(timers.queue.first(), None);
     }
 
     #[test]
     fn setting_a_running_timer_moves_it() {
-        let mut queue = Queue::default();
-        queue.set(TxnId(1), A, at(10));
-        queue.set(TxnId(1), A, at(20));
-        assert_eq!(queue.pop_due(at(19)), None);
-        assert_eq!(queue.pop_due(at(20)), Some((TxnId(1), A)));
-        assert_eq!(queue.pop_due(at(99)), None);
+        let mut timers = Timers::default();
+        timers.set(1, A, 10);
+        timers.set(1, A, 20);
+        assert_eq!(timers.pop_due(19), None);
+        assert_eq!(timers.pop_due(20), Some((1, A)));
+        assert_eq!(timers.pop_due(99), None);
     }
 
     #[test]
     fn clearing_a_transaction_leaves_its_neighbours() {
-        let mut queue = Queue::default();
+        let mut timers = Timers::default();
         for txn in 1..=3 {
-            queue.set(TxnId(txn), A, at(10));
-            queue.set(TxnId(txn), J, at(20));
+            timers.set(txn, A, 10);
+            timers.set(txn, J, 20);
         }
-        queue.clear_all(TxnId(2));
-        let left: Vec<_> = std::iter::from_fn(|| queue.pop_due(at(99))).map(|(txn, _)| txn.0).collect();
+        timers.queue.clear_all(TxnId(2), &mut timers.running[2]);
+        let left: Vec<_> = std::iter::from_fn(|| timers.pop_due(99)).map(|(txn, _)| txn).collect();
         assert_eq!(left, [1, 3, 1, 3]);
     }
 }

@@ -49,7 +49,8 @@ pub(super) fn parse(value: &str) -> Result<Crypto, Unusable> {
     let first_key = keys.split(';').next().ok_or(Unusable::Malformed)?;
     let (key, mki_bytes) = key_param(suite, first_key)?;
     let is_weakened = session_params(fields)?;
-    Ok(Crypto { tag, suite, suite_text: suite_text.to_owned(), key, mki_bytes, is_weakened })
+    let suite_text = if suite_text == suite.name() { suite.name().into() } else { suite_text.to_owned().into() };
+    Ok(Crypto { tag, suite, suite_text, key, mki_bytes, is_weakened })
 }
 
 /// Appends `a=crypto:...` without its line end.
@@ -159,7 +160,7 @@ mod tests {
             let crypto = Crypto {
                 tag: i,
                 suite,
-                suite_text: suite.name().to_owned(),
+                suite_text: suite.name().into(),
                 key: key.unwrap(),
                 mki_bytes: 0,
                 is_weakened: false,

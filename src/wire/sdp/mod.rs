@@ -9,7 +9,7 @@
 //!
 //! let body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 //! let session = sdp::parse(body).expect("a complete description");
-//! assert_eq!(session.media[0].formats, ["0"]);
+//! assert_eq!(*session.media[0].formats, ["0"]);
 //! assert_eq!(session.media[0].direction, sdp::Direction::SendRecv);
 //! ```
 
@@ -17,7 +17,7 @@ mod crypto;
 mod parse;
 mod print;
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use super::{
     classify::Traffic,
@@ -214,7 +214,7 @@ pub struct Crypto {
     pub tag: u32,
     pub suite: Suite,
     /// The suite as the peer spelled it; an answer repeats it.
-    pub suite_text: String,
+    pub suite_text: Cow<'static, str>,
     pub key: MasterKey,
     /// Length in bytes of the MKI of the first key, 0 for none.
     pub mki_bytes: usize,
@@ -222,7 +222,7 @@ pub struct Crypto {
     pub is_weakened: bool,
 }
 
-/// One `m=` section with session-level values already applied.
+/// One `m=` section with session-level values already applied. Copies share its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaSection {
     pub kind: MediaKind,
@@ -230,7 +230,7 @@ pub struct MediaSection {
     pub port: u16,
     pub profile: Profile,
     /// Payload types or format names, in order of preference.
-    pub formats: Vec<String>,
+    pub formats: Arc<[String]>,
     /// `None` for a host name, a multicast address, or (port 0 only) no `c=` line at all.
     pub address: Option<IpAddr>,
     pub direction: Direction,
@@ -241,8 +241,11 @@ pub struct MediaSection {
     pub bandwidth: Vec<String>,
     /// All other attributes in order, `(name, value)`: rtpmap, fmtp, ptime, rtcp-fb, label, content, ...
     /// Those that carry secrets (`ice-pwd`, `key-mgmt`) are left out.
-    pub attributes: Vec<(String, Option<String>)>,
+    pub attributes: Arc<[Attribute]>,
 }
+
+/// Name and value of an `a=` line.
+pub type Attribute = (String, Option<String>);
 
 impl MediaSection {
     /// What its packets are; `None`: nothing this server can carry, such as a protocol over TCP or TLS.

@@ -1,6 +1,6 @@
 //! Text to [`Session`]. Lines this server has no use for are never looked at, so a fault in them costs no call.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use sdp_types::{Attribute, Connection, Media, ParserError};
 
@@ -174,7 +174,7 @@ fn crypto_lines(attributes: &[Attribute]) -> Result<Vec<Crypto>, SdpFault> {
     if lines.is_empty() && is_malformed { Err(SdpFault::BadCrypto) } else { Ok(lines) }
 }
 
-fn other_attributes(attributes: &[Attribute]) -> Vec<(String, Option<String>)> {
+fn other_attributes(attributes: &[Attribute]) -> Arc<[super::Attribute]> {
     let is_typed = |name: &str| {
         matches!(name, "crypto" | "rtcp" | "rtcp-mux" | "rtcp-mux-only") || Direction::from_name(name).is_some()
     };
@@ -249,11 +249,11 @@ mod tests {
         assert_eq!(session.bandwidth, ["AS:128"]);
         let [audio, video] = session.media.as_slice() else { panic!("two sections") };
         assert_eq!((&audio.kind, audio.port, &audio.profile), (&MediaKind::Audio, 4000, &Profile::Savp));
-        assert_eq!(audio.formats, ["0", "101"]);
+        assert_eq!(*audio.formats, ["0", "101"]);
         assert_eq!(audio.address, ip("192.0.2.1"));
         assert_eq!(audio.direction, Direction::SendOnly);
         assert_eq!(audio.rtcp, Some((4100, ip("192.0.2.9"))));
-        assert_eq!(audio.attributes, [("rtpmap".to_owned(), Some("101 telephone-event/8000".to_owned()))]);
+        assert_eq!(*audio.attributes, [("rtpmap".to_owned(), Some("101 telephone-event/8000".to_owned()))]);
         assert_eq!(audio.crypto.len(), 1);
         assert!(!audio.has_rtcp_mux);
         assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
         ] {
             let session = read(&lines).unwrap_or_else(|e| panic!("{what}: {e:?}"));
             assert_eq!(session.media[0].address, ip("192.0.2.1"), "{what}");
-            assert_eq!(session.media[0].formats, ["0"], "{what}");
+            assert_eq!(*session.media[0].formats, ["0"], "{what}");
             assert_eq!(session.media[0].direction, Direction::SendRecv, "{what}");
         }
     }
@@ -305,7 +305,7 @@ mod tests {
     fn text_in_another_encoding_costs_only_its_line() {
         let body = b"v=0\ns=Caf\xe9\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/AVP 0\na=label:\xe9\na=ptime:20\n";
         let session = parse(body).unwrap();
-        assert_eq!(session.media[0].attributes, [("ptime".to_owned(), Some("20".to_owned()))]);
+        assert_eq!(*session.media[0].attributes, [("ptime".to_owned(), Some("20".to_owned()))]);
     }
 
     #[test]

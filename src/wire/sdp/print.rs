@@ -1,6 +1,9 @@
 //! [`Session`] to text: this server's own descriptions, with nothing in them that was not decided here.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{
+    fmt::{self, Write},
+    net::IpAddr,
+};
 
 use super::{MediaSection, Session, crypto};
 
@@ -42,7 +45,7 @@ pub fn print(session: &Session, address: IpAddr) -> String {
     out
 }
 
-fn write_session(out: &mut String, session: &Session, address: IpAddr) -> std::fmt::Result {
+fn write_session(out: &mut String, session: &Session, address: IpAddr) -> fmt::Result {
     let (id, version) = (session.origin_id, session.origin_version);
     write!(out, "v=0\r\no=ringdown {id} {version} IN {}\r\ns=-\r\n", typed(address))?;
     write!(out, "c=IN {}\r\n", typed(address))?;
@@ -51,7 +54,7 @@ fn write_session(out: &mut String, session: &Session, address: IpAddr) -> std::f
     session.media.iter().try_for_each(|section| write_section(out, section, address))
 }
 
-fn write_section(out: &mut String, section: &MediaSection, session_address: IpAddr) -> std::fmt::Result {
+fn write_section(out: &mut String, section: &MediaSection, session_address: IpAddr) -> fmt::Result {
     write!(out, "m={} {} {}", section.kind.text(), section.port, section.profile.text())?;
     section.formats.iter().try_for_each(|format| write!(out, " {format}"))?;
     // The grammar wants at least one format, and a peer's rejected section may have had none.
@@ -85,7 +88,7 @@ fn write_section(out: &mut String, section: &MediaSection, session_address: IpAd
     Ok(())
 }
 
-fn write_bandwidth(out: &mut String, lines: &[String]) -> std::fmt::Result {
+fn write_bandwidth(out: &mut String, lines: &[String]) -> fmt::Result {
     lines.iter().try_for_each(|line| write!(out, "b={line}\r\n"))
 }
 
@@ -96,15 +99,17 @@ fn is_relayed(name: &str, value: Option<&str>) -> bool {
 }
 
 /// Address type and address, as `o=`, `c=` and `a=rtcp` write them.
-fn typed(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(ip) => format!("IP4 {ip}"),
-        IpAddr::V6(ip) => format!("IP6 {ip}"),
-    }
+fn typed(address: IpAddr) -> impl fmt::Display {
+    fmt::from_fn(move |f| match address {
+        IpAddr::V4(ip) => write!(f, "IP4 {ip}"),
+        IpAddr::V6(ip) => write!(f, "IP6 {ip}"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
@@ -124,14 +129,14 @@ mod tests {
             kind: MediaKind::Audio,
             port: 20_000,
             profile: Profile::Avp,
-            formats: vec!["0".to_owned()],
+            formats: Arc::new(["0".to_owned()]),
             address: Some(own()),
             direction: Direction::SendRecv,
             rtcp: None,
             has_rtcp_mux: false,
             crypto: Vec::new(),
             bandwidth: Vec::new(),
-            attributes: Vec::new(),
+            attributes: Arc::default(),
         }
     }
 
@@ -142,7 +147,7 @@ mod tests {
     #[test]
     fn a_description_is_exactly_this_text() {
         let mut audio = plain_audio();
-        audio.attributes = vec![("rtpmap".to_owned(), Some("0 PCMU/8000".to_owned()))];
+        audio.attributes = Arc::new([("rtpmap".to_owned(), Some("0 PCMU/8000".to_owned()))]);
         audio.has_rtcp_mux = true;
         audio.bandwidth = vec!["TIAS:64000".to_owned()];
         let video = MediaSection { port: 0, kind: MediaKind::Video, ..plain_audio() };
@@ -159,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_rejected_section_without_formats_is_still_valid() {
-        let rejected = MediaSection { port: 0, formats: Vec::new(), ..plain_audio() };
+        let rejected = MediaSection { port: 0, formats: Arc::default(), ..plain_audio() };
         assert!(print(&session(vec![rejected]), own()).ends_with("m=audio 0 RTP/AVP 0\r\n"));
     }
 
@@ -189,7 +194,7 @@ mod tests {
             "remote-candidates",
         ]
         .map(|name| (name.to_owned(), Some("CANARY".to_owned())))
-        .to_vec();
+        .into();
         let bare = print(&session(vec![plain_audio()]), own());
         assert_eq!(print(&session(vec![audio]), own()), bare);
     }
@@ -199,7 +204,7 @@ mod tests {
         let mut audio = plain_audio();
         audio.attributes = [("rtcp-fb", "0 nack"), ("rtcp-xr", "voip-metrics")]
             .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
-            .to_vec();
+            .into();
         let text = print(&session(vec![audio]), own());
         assert!(text.contains("a=rtcp-fb:0 nack\r\n") && text.contains("a=rtcp-xr:voip-metrics\r\n"), "{text}");
     }
@@ -210,7 +215,7 @@ mod tests {
         audio.attributes =
             ["1 urn:ietf:params:rtp-hdrext:ssrc-audio-level", "2 urn:ietf:params:rtp-hdrext:encrypt urn:x"]
                 .map(|value| ("extmap".to_owned(), Some(value.to_owned())))
-                .to_vec();
+                .into();
         let text = print(&session(vec![audio]), own());
         assert!(text.contains("a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"));
         assert!(!text.contains("encrypt"));
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn what_fax_and_floor_control_agree_on_passes() {
         for name in ["T38FaxVersion", "T38FaxUdpEC", "t38faxratemanagement", "T38MaxBitRate", "floorctrl", "confid"] {
-            let fax = MediaSection { attributes: vec![(name.to_owned(), Some("0".to_owned()))], ..plain_audio() };
+            let fax = MediaSection { attributes: Arc::new([(name.to_owned(), Some("0".to_owned()))]), ..plain_audio() };
             assert!(print(&session(vec![fax]), own()).contains(&format!("a={name}:0\r\n")), "{name}");
         }
     }
@@ -240,7 +245,7 @@ mod tests {
             let suite = Suite::ALL[i];
             bytes.truncate(suite.key_bytes() + suite.salt_bytes());
             let key = MasterKey::new(suite, bytes).unwrap();
-            Crypto { tag, suite, suite_text: suite.name().to_owned(), key, mki_bytes: 0, is_weakened: false }
+            Crypto { tag, suite, suite_text: suite.name().into(), key, mki_bytes: 0, is_weakened: false }
         })
     }
 
@@ -269,14 +274,14 @@ mod tests {
                 kind: m.0,
                 port: m.1,
                 profile: m.2,
-                formats: m.3,
+                formats: m.3.into(),
                 address: Some(address),
                 direction: rest.0,
                 rtcp: rest.1,
                 has_rtcp_mux: rest.2,
                 crypto: rest.3.0.into_iter().chain(rest.3.1).collect(),
                 bandwidth: rest.4,
-                attributes,
+                attributes: attributes.into(),
             }
         })
     }

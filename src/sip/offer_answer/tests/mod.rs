@@ -43,7 +43,7 @@ fn local(ports: &[u16]) -> Vec<Option<LocalMedia>> {
 /// A valid crypto line for `suite` whose key bytes are all `byte`.
 fn crypto(tag: u32, suite: Suite, byte: u8) -> String {
     let key = MasterKey::new(suite, vec![byte; suite.key_bytes() + suite.salt_bytes()]).unwrap();
-    let line = Crypto { tag, suite, suite_text: suite.name().to_owned(), key, mki_bytes: 0, is_weakened: false };
+    let line = Crypto { tag, suite, suite_text: suite.name().into(), key, mki_bytes: 0, is_weakened: false };
     let section = MediaSection {
         crypto: vec![line],
         ..sdp::parse(b"v=0\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/SAVP 0\n").unwrap().media.remove(0)
