@@ -17,6 +17,7 @@
 )]
 
 mod clients;
+#[expect(dead_code, reason = "how often something is allocated is the signalling bench's question")]
 #[path = "../signalling/heap.rs"]
 mod heap;
 

@@ -1,4 +1,4 @@
-//! Counts the heap in use.
+//! Counts the heap in use, and how often something was allocated.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,6 +6,7 @@ use std::{
 };
 
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -15,6 +16,11 @@ pub(crate) fn bytes_in_use() -> u64 {
     BYTES.load(Ordering::Relaxed)
 }
 
+/// Since the start of the program, growing something included.
+pub(crate) fn allocations() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
 struct Counting;
 
 #[expect(unsafe_code, reason = "a global allocator is an unsafe trait; it only counts and forwards")]
@@ -22,6 +28,7 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promises about `layout` are passed on.
         unsafe { System.alloc(layout) }
     }

@@ -19,6 +19,8 @@ use ringdown::{
     },
 };
 
+use crate::heap;
+
 const DOMAIN: &str = "pbx.example.com";
 const PASSWORD: &str = "a password of ordinary length";
 const CONFIG: &str = r#"
@@ -41,12 +43,24 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN IP4 198.51.
                    a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=sendrecv\r\n\
                    a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n";
 
+/// More than the core says to one input.
+const OUTPUTS: usize = 64;
+
 /// The core, the clock it lives by, and what it has sent.
 pub(crate) struct Exchange {
     core: Core,
     now: Instant,
     sent: VecDeque<(Flow, Message)>,
-    spent: Duration,
+    /// Room for what the core says to one input.
+    outputs: Vec<Output>,
+    spent: Spent,
+}
+
+/// Inside the core.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Spent {
+    pub(crate) time: Duration,
+    pub(crate) allocations: u64,
 }
 
 impl Exchange {
@@ -75,16 +89,12 @@ impl Exchange {
             rng: Rng::from_small_seed(1),
         };
         let now = Instant::from_unix_ms(1_700_000_000_000);
-        Self { core: Core::new(now, setup), now, sent: VecDeque::new(), spent: Duration::ZERO }
+        Self { core: Core::new(now, setup), now, sent: VecDeque::new(), outputs: Vec::new(), spent: Spent::default() }
     }
 
-    pub(crate) fn reset_clock(&mut self) {
-        self.spent = Duration::ZERO;
-    }
-
-    /// Inside the core, since the last reset.
-    pub(crate) fn spent(&self) -> Duration {
-        self.spent
+    /// Since it was last taken.
+    pub(crate) fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -106,8 +116,9 @@ impl Exchange {
 
     /// Returns when the core must be woken.
     fn input(&mut self, input: Input) -> Option<Instant> {
-        let mut outputs = Vec::new();
-        let began = std::time::Instant::now();
+        let mut outputs = std::mem::take(&mut self.outputs);
+        outputs.reserve(OUTPUTS);
+        let (began, allocations) = (std::time::Instant::now(), heap::allocations());
         self.core.handle_input(self.now, input);
         let timeout = loop {
             match self.core.poll_output() {
@@ -115,8 +126,10 @@ impl Exchange {
                 output => outputs.push(output),
             }
         };
-        self.spent += began.elapsed();
-        outputs.into_iter().for_each(|output| self.perform(output));
+        self.spent.time += began.elapsed();
+        self.spent.allocations += heap::allocations() - allocations;
+        outputs.drain(..).for_each(|output| self.perform(output));
+        self.outputs = outputs;
         timeout
     }
 
@@ -141,7 +154,7 @@ impl Exchange {
     }
 }
 
-/// A telephone on a TLS connection of its own.
+/// A telephone with an address, or on a TLS connection, of its own.
 pub(crate) struct Device {
     name: String,
     flow: Flow,
@@ -165,6 +178,12 @@ impl Device {
         Self { name: name(number), flow, cseq: 0 }
     }
 
+    pub(crate) fn over_udp(number: u32) -> Self {
+        let device = Self::new(number);
+        let flow = Flow { transport: Transport::Udp, connection: ConnectionId::NONE, ..device.flow };
+        Self { flow, ..device }
+    }
+
     /// As a telephone does whose last nonce has expired: asks, is challenged, answers.
     pub(crate) fn register(&mut self, exchange: &mut Exchange) {
         let challenge = self.send_register(exchange, "");
@@ -179,16 +198,28 @@ impl Device {
         self.cseq += 1;
         let Self { name, flow, cseq, .. } = self;
         let text = format!(
-            "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/TLS {0};branch=z9hG4bK{name}x{cseq};rport\r\n\
+            "REGISTER sip:{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/{1} {0};branch=z9hG4bK{name}x{cseq};rport\r\n\
              Max-Forwards: 70\r\nFrom: <sip:{name}@{DOMAIN}>;tag=r{name}\r\nTo: <sip:{name}@{DOMAIN}>\r\n\
              Call-ID: registration-of-{name}\r\nCSeq: {cseq} REGISTER\r\n\
-             Contact: <sip:{name}@{0};transport=tls>;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-00{name:0>10}>\"\r\n\
+             Contact: <sip:{name}@{0};transport={2}>;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-00{name:0>10}>\"\r\n\
              Expires: 3600\r\nUser-Agent: A Telephone 1.0\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO\r\n\
              {credentials}Content-Length: 0\r\n\r\n",
-            flow.remote
+            flow.remote,
+            flow.transport.via_token(),
+            flow.transport,
         );
         exchange.receive(*flow, text);
         exchange.take(*flow, |message| message.status() >= 200)
+    }
+
+    /// Asks what the server can do; the answer is nobody's business.
+    pub(crate) fn ask(&mut self, exchange: &mut Exchange) {
+        self.cseq += 1;
+        let from = format!("<sip:{}@{DOMAIN}>;tag=o", self.name);
+        let id = format!("question-{}-{}", self.name, self.cseq);
+        let uri = format!("sip:{DOMAIN}");
+        exchange.receive(self.flow, self.request("OPTIONS", &uri, &from, &format!("<{uri}>"), &id, ""));
+        exchange.sent.clear();
     }
 
     /// Calls another device, which rings and answers.
@@ -217,12 +248,14 @@ impl Device {
     fn request(&self, method: &str, uri: &str, from: &str, to: &str, id: &str, body: &str) -> String {
         let Self { name, flow, cseq, .. } = self;
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/TLS {0};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{2} {0};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
              Max-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: {cseq} {method}\r\n\
-             Contact: <sip:{name}@{0};transport=tls>\r\nUser-Agent: A Telephone 1.0\r\nSupported: replaces, timer\r\n\
+             Contact: <sip:{name}@{0};transport={3}>\r\nUser-Agent: A Telephone 1.0\r\nSupported: replaces, timer\r\n\
              Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO\r\n{1}",
             flow.remote,
-            ending(body)
+            ending(body),
+            flow.transport.via_token(),
+            flow.transport,
         )
     }
 

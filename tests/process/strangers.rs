@@ -98,7 +98,8 @@ fn an_unknown_user_and_a_wrong_password_take_the_same_time() {
     const ROUNDS: usize = 2_000;
     let now = types::Instant::from_unix_ms(1_700_000_000_000);
     let mut server = Authenticator::new("example.com", types::Rng::from_small_seed(1));
-    let challenges = server.challenge(now, false, &[Algorithm::Sha256]);
+    let challenge = server.challenge(now, false);
+    let challenges: Vec<_> = challenge.values(&[Algorithm::Sha256]).map(|value| value.to_string()).collect();
     let credential = Credential::derive("alice", "example.com", "right");
     let requests = ["alice", "nobody"].map(|user| {
         let lines = challenges.iter().map(String::as_str);
