@@ -24,6 +24,8 @@ pub const STREAM_READ_BYTES_MAX: usize = 4_096;
 /// Live transactions; a new request above it is answered 503 without state. Emergency calls and requests of live calls are
 /// exempt.
 pub const TRANSACTIONS_MAX: usize = 200_000;
+/// Refused emergency calls whose callers hear a tone at a time; a further one is answered at once.
+pub const REFUSAL_TONES_MAX: usize = 16;
 /// Emergency calls of one callback number that may be called back; the oldest is forgotten.
 pub const CALLBACKS_PER_NUMBER_MAX: usize = 16;
 /// Notices of emergency calls on their way to telephones; a further one fails, and is logged.
