@@ -28,6 +28,8 @@ pub const TRANSACTIONS_MAX: usize = 200_000;
 pub const REFUSAL_TONES_MAX: usize = 16;
 /// Emergency calls of one callback number that may be called back; the oldest is forgotten.
 pub const CALLBACKS_PER_NUMBER_MAX: usize = 16;
+/// Notices of which it is kept that a user has acknowledged them; the oldest is forgotten.
+pub const ACKNOWLEDGEMENTS_PER_USER_MAX: u32 = 16;
 /// Notices of emergency calls on their way to telephones; a further one fails, and is logged.
 pub const NOTIFICATIONS_MAX: usize = 1_000;
 /// ... and of POSTs to web servers; a further one fails, and is logged.
