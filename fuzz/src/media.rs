@@ -7,7 +7,7 @@ use std::{
 
 use ringdown::{
     media::{
-        Command, Event, Formats, Protection, Remote, Worker,
+        Command, Event, Formats, Law, Protection, Remote, Tone, Worker,
         worker::{Channel, Input, Output, Port},
     },
     types::{Duration, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
@@ -74,6 +74,11 @@ impl World {
             3 => {
                 let (a, b) = (leg(choices), leg(choices));
                 self.command(Command::Connect { a, b });
+                // No leg is connected to itself: here it plays a tone.
+                if a == b {
+                    let tone = Tone { law: Law::A, payload_type: 8, ssrc: 9, sequence: 1, timestamp: 0 };
+                    self.command(Command::Play { leg: a, tone });
+                }
             }
             4 if choices.below(4) == 0 => self.close(leg(choices)),
             4 => self.input(Input::BindFailed { slot: leg(choices).slot }),
@@ -197,6 +202,10 @@ impl World {
                 Output::Bind { slot, .. } => drop(self.bound.insert(slot)),
                 Output::Unbind { slot } => assert!(self.bound.remove(&slot), "slot {slot} is not bound"),
                 Output::Connect { port, .. } => assert!(self.open.contains_key(&port.slot)),
+                Output::Transmit { send, .. } => {
+                    let (_, protection) = self.open.get(&send.port.slot).expect("a tone goes to a leg that is there");
+                    assert_eq!(Some(send.is_plain), protection.as_ref().map(|sends| *sends == Protection::Plain));
+                }
                 Output::Event(Event::Closed { .. }) => self.closed += 1,
                 Output::Event(event) => {
                     let leg = event.leg().expect("a worker without a clock says nothing of its load");

@@ -11,6 +11,7 @@ mod notifications;
 mod outside;
 mod preemption;
 mod reach;
+mod refusal_tone;
 mod registrations;
 mod resync;
 mod shutdown;
@@ -46,6 +47,7 @@ use super::{
     overload::loss_percent,
     received_history::ReceivedHistory,
     reflection::Sources,
+    refusal_tone::RefusalTones,
     resync::Resyncs,
     subscription::{ALLOW_EVENTS, Package, Subscriptions},
     trunk_pings::TrunkPings,
@@ -111,6 +113,7 @@ pub struct Core {
     keep_alives: KeepAlives,
     messages: Messages,
     notifications: Notifications,
+    refusal_tones: RefusalTones,
     resyncs: Resyncs,
     inspections: Inspections,
     subscriptions: Subscriptions,
@@ -189,6 +192,7 @@ impl Core {
             keep_alives: KeepAlives::default(),
             messages: Messages::new(limits::MESSAGES_MAX),
             notifications: Notifications::default(),
+            refusal_tones: RefusalTones::default(),
             resyncs: Resyncs::new(limits::RESYNCS_MAX),
             inspections: Inspections::new(limits::INSPECTIONS_MAX),
             subscriptions: Subscriptions::new(limits::SUBSCRIPTIONS_MAX),
@@ -410,7 +414,11 @@ impl Core {
             }
             Event::TimedOut { txn } => self.outcome(txn, 408, "Request Timeout", None),
             // A caller whose connection broke cannot hear an answer any more.
-            Event::TransportFailed { txn } if self.invites.contains_key(&txn) || self.verifications.holds(txn) => {
+            Event::TransportFailed { txn }
+                if self.invites.contains_key(&txn)
+                    || self.verifications.holds(txn)
+                    || self.refusal_tones.holds(txn) =>
+            {
                 self.given_up(txn, "");
             }
             Event::TransportFailed { txn } => self.outcome(txn, 503, "Transport Failed", None),
@@ -429,7 +437,7 @@ impl Core {
 
     /// Whoever sent this INVITE no longer waits for its answer.
     fn given_up(&mut self, txn: TxnId, reason: &str) {
-        if self.waiting_given_up(txn) {
+        if self.waiting_given_up(txn) || self.refusal_tones.give_up(&mut self.ctx, txn) {
             return;
         }
         self.with_invite(txn, |call, ctx, side| match (call.state, side) {
@@ -516,6 +524,9 @@ impl Core {
     fn in_dialog(&mut self, tag: String, pending: Pending) {
         if self.subscriptions.find(&tag).is_some() {
             return self.within_subscription(&tag, &pending);
+        }
+        if let Some(invite) = self.refusal_tones.of_dialog(&tag) {
+            return self.within_tone(invite, &pending);
         }
         let Some(&(id, side)) = self.ctx.dialogs.get(&tag) else { return self.ctx.refuse(&pending, 481, "") };
         if pending.request.method() == Some(Method::Invite) {
@@ -618,13 +629,7 @@ impl Core {
                 emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
             }
             emergency::Decision::Refuse => {
-                self.ctx.counters.emergency_refused += 1;
-                let (status, phrase) = emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
-                self.record_refusal(&caller, dialled, status, phrase);
-                // Anybody anywhere can send such a call: strangers are not to make the desk's telephones ring.
-                if source != (emergency::Source::UnauthenticatedDevice { in_site_networks: false }) {
-                    self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
-                }
+                self.refuse_emergency(pending, (&caller, source, &verdict), &origin, dialled);
             }
             emergency::Decision::Loop => {
                 emergency_call::log_loop(&self.ctx, &origin, dialled);
@@ -644,13 +649,6 @@ impl Core {
         let situation = emergency::Situation { class, source, user, line, turn: self.ctx.counters.emergency_routed };
         let is_up = |trunk| self.ctx.trunks.is_believed_up(self.ctx.now, trunk, &self.ctx.listeners);
         emergency::decide(&situation, &self.ctx.config, is_up)
-    }
-
-    fn record_refusal(&mut self, caller: &Caller, dialled: &EmergencyCall, status: u16, phrase: &str) {
-        if caller.peer != Peer::Unknown {
-            let cdr = Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true);
-            self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr.refused(&self.ctx, status, phrase))));
-        }
     }
 
     /// `uri`: what was called.
@@ -879,6 +877,9 @@ impl Core {
             self.ctx.port_failed(leg);
         }
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
+        if matches!(event, media::Event::OpenFailed { .. }) {
+            self.refusal_tones.end(&mut self.ctx, id);
+        }
         if matches!(event, media::Event::Closed { .. }) {
             self.ctx.media.remove(&leg);
             self.ctx.ports.give_back(leg);
@@ -915,6 +916,7 @@ impl Core {
         self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
         self.end_late_verifications();
+        self.refusal_tones.timeout(&mut self.ctx);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             self.with_call(id, Call::timed_out);
@@ -936,10 +938,11 @@ impl Core {
             unreachable!("every input ends with drained trunks")
         };
         let flows = self.keep_alives.next_timeout();
+        let tones = self.refusal_tones.next_timeout();
         let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
         let verifications = self.verifications.next_timeout();
         let others = [transactions, bindings, calls, messages, resyncs, subscriptions, lookups, flows, verifications];
-        others.into_iter().chain(trunks).flatten().min()
+        others.into_iter().chain(trunks).chain([tones]).flatten().min()
     }
 
     /// Limits that a test can reach.

@@ -180,21 +180,30 @@ pub(super) const fn may_be_the_location(status: u16) -> bool {
 
 // Towards the caller.
 
-/// D1 and D5: 403 at once (5.1). Returns status and reason phrase.
+/// 403 at once (5.1). Returns status and reason phrase.
 pub(super) fn refuse(
     ctx: &mut Context,
     pending: &Pending,
     origin: &Origin,
     dialled: &EmergencyCall,
 ) -> (u16, &'static str) {
-    let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain, origin.language);
+    log_refused(ctx, origin, dialled);
     let tag = ctx.tag();
-    let response = ctx.response(pending, answer.status, answer.phrase, &tag);
+    answer_refused(ctx, pending, origin.language, dialled, &tag)
+}
+
+/// The 403 of a refused call, with this tag of ours. Returns status and reason phrase.
+pub(super) fn answer_refused(
+    ctx: &mut Context,
+    pending: &Pending,
+    language: Language,
+    dialled: &EmergencyCall,
+    tag: &str,
+) -> (u16, &'static str) {
+    let answer = refusal::answer(refusal::Failure::NotAvailable, dialled, &ctx.config.server.domain, language);
+    let response = ctx.response(pending, answer.status, answer.phrase, tag);
     let bytes = explained(response, &answer).finish();
     ctx.respond(pending.txn, answer.status, bytes);
-    error!(target: "emergency", stage = "refused", aor = origin.aor, device = origin.device,
-        source_ip = %origin.source_ip, dialed = dialled.dialled, region = ctx.config.company.region,
-        sip_code = answer.status, "Emergency call refused.");
     (answer.status, answer.phrase)
 }
 
@@ -248,6 +257,12 @@ pub(super) fn log_detected(ctx: &Context, origin: &Origin, dialled: &EmergencyCa
     warn!(target: "emergency", stage = "detected", aor = origin.aor, device = origin.device,
         source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class, region = ctx.config.company.region,
         location_stripped = origin.has_location, "Emergency number dialled.");
+}
+
+pub(super) fn log_refused(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {
+    error!(target: "emergency", stage = "refused", aor = origin.aor, device = origin.device,
+        source_ip = %origin.source_ip, dialed = dialled.dialled, region = ctx.config.company.region,
+        sip_code = 403, "Emergency call refused.");
 }
 
 pub(super) fn log_loop(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {

@@ -40,6 +40,7 @@ pub mod quality_totals;
 mod received_history;
 mod refer;
 mod reflection;
+mod refusal_tone;
 mod resync;
 mod session_timer;
 mod signature;

@@ -176,6 +176,8 @@ pub struct Emergency {
     /// `None`: the region's default (933 in US and CA).
     pub test_numbers: Option<Vec<String>>,
     pub register_warning: bool,
+    /// A refused caller hears a tone before the answer.
+    pub refusal_tone: bool,
     /// By region: what to send to a trunk in the place of a recognised number.
     pub dial_as: BTreeMap<String, BTreeMap<String, String>>,
     /// For so long after an emergency call, a call to its callback number is taken for the answering point's.

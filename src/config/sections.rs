@@ -289,6 +289,7 @@ fn emergency(
         not: section.texts("not", value::short_number).unwrap_or_default(),
         test_numbers: section.texts("test_numbers", value::short_number),
         register_warning: section.boolean("register_warning").unwrap_or(true),
+        refusal_tone: section.boolean("refusal_tone").unwrap_or(false),
         dial_as: dial_as(&mut section),
         callback_window_min: section.integer("callback_window_min", 1..=1_440).unwrap_or(30),
         notify: section.private_texts("notify", value::notify_target).unwrap_or_default(),

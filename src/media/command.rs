@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::formats::{Codec, Formats};
+use super::{
+    formats::{Codec, Formats},
+    tone::Law,
+};
 use crate::{
     types::LegId,
     wire::{
@@ -29,6 +32,8 @@ pub enum Command {
     Watch { leg: LegId },
     /// Report now, and go on.
     Report { leg: LegId },
+    /// Send the special information tone once, for a second, to where the peer of a configured leg hears. It ends with the leg.
+    Play { leg: LegId, tone: Tone },
     /// Go on with the stream that a closed leg received under the same key.
     Resume { leg: LegId, position: Position },
     /// Close the ports, wipe the keys, report once more. Its peer stays open.
@@ -48,6 +53,19 @@ pub struct Remote {
     pub wants_media: bool,
     /// The peer may send (its direction is sendrecv or sendonly); its packets are dropped otherwise.
     pub may_send: bool,
+}
+
+/// The RTP stream of a tone; what must be random in it is given (RFC 3550 section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tone {
+    pub law: Law,
+    pub payload_type: u8,
+    pub ssrc: u32,
+    /// Of the first packet. Far from the wrap, before which a lost packet could make the receiver miss it (RFC 3711 section
+    /// 3.3.1).
+    pub sequence: u16,
+    /// Of the first packet, in samples.
+    pub timestamp: u32,
 }
 
 /// Protection of one direction.

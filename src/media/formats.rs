@@ -1,5 +1,6 @@
 //! What the packets of a media section may carry: each payload type with its codec and clock, as offer and answer settled.
 
+use super::tone::Law;
 use crate::{types::limits::FORMATS_PER_SECTION_MAX, wire::sdp::MediaSection};
 
 /// What a payload type stands for, as far as anything here depends on it.
@@ -92,6 +93,9 @@ impl Codec {
     }
 }
 
+/// Another clock under these names is another encoding (RFC 3551 section 4.5.14).
+const G711_HZ: u32 = 8_000;
+
 /// One payload type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Format {
@@ -127,6 +131,24 @@ impl Formats {
     pub(super) fn find(&self, payload_type: u8) -> Option<Format> {
         find(&self.0, payload_type)
     }
+}
+
+/// The first payload type of an offer that is G.711 of one channel: the offerer likes it best of those.
+pub fn g711(section: &MediaSection) -> Option<(u8, Law)> {
+    let is_mono = |text: &str| {
+        let channels = section.rtpmap(text).and_then(|rtpmap| rtpmap.split('/').nth(2));
+        channels.is_none_or(|channels| channels.trim() == "1")
+    };
+    let g711 = |text: &String| {
+        let (payload_type, format) = read(section, text).filter(|_| is_mono(text))?;
+        let law = match format.codec {
+            Codec::Pcmu => Law::Mu,
+            Codec::Pcma => Law::A,
+            _ => return None,
+        };
+        (format.clock_hz == G711_HZ).then_some((payload_type, law))
+    };
+    section.formats.iter().find_map(g711)
 }
 
 fn find(entries: &[(u8, Format)], payload_type: u8) -> Option<Format> {

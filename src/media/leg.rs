@@ -14,7 +14,8 @@ use super::{
     protection::{Receiving, Sending},
     quality::{Heard, Quality},
     silence::{Change, Watch},
-    worker::{Channel, Output, Port},
+    tone::{PACKET_BYTES, Packet},
+    worker::{Channel, Output, Port, Send},
 };
 
 /// A connected socket hears only its peer. After this much silence it listens to everyone again, since the peer may
@@ -199,6 +200,21 @@ impl Leg {
     pub(super) const fn rtp_sent(&mut self, payload_type: u8) {
         self.datagram_sent();
         self.sent_payload_type = payload_type;
+    }
+
+    /// A packet that was made here, protected for the peer.
+    pub(super) fn play(
+        &mut self,
+        mut packet: Box<Packet>,
+        payload_type: u8,
+    ) -> Result<(Send, Box<Packet>), DropReason> {
+        if self.traffic != Traffic::Rtp {
+            return Err(DropReason::PacketNoPeer);
+        }
+        let to = self.rtp_destination()?;
+        let len = self.sending.protect_rtp(&mut *packet, PACKET_BYTES)?;
+        self.rtp_sent(payload_type);
+        Ok((Send { port: self.port(Channel::Rtp), to, len, is_plain: self.sending.is_plain() }, packet))
     }
 
     /// Notes that what is no RTP goes to the peer.

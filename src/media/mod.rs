@@ -2,7 +2,7 @@
 //!
 //! A packet takes one way through it, from [`worker::Worker::receive`] through `relay` to the [`worker::Send`] that comes
 //! back: source check, tag, latch, counters, the peer leg's protection. Nothing on that way allocates, locks or logs,
-//! and no packet is kept. What carries the packets is behind [`packet_io::PacketIo`].
+//! and no packet is kept. The one sound made here is `tone`'s. What carries the packets is behind [`packet_io::PacketIo`].
 
 mod bursts;
 pub mod command;
@@ -20,8 +20,10 @@ mod relay;
 mod silence;
 #[cfg(test)]
 mod testing;
+mod tone;
 pub mod worker;
 
-pub use command::{BurstLoss, Command, Delivery, Event, LegReport, Protection, Remote, Silence, SilenceCause};
-pub use formats::{Codec, Formats};
+pub use command::{BurstLoss, Command, Delivery, Event, LegReport, Protection, Remote, Silence, SilenceCause, Tone};
+pub use formats::{Codec, Formats, g711};
+pub use tone::{Law, TONE_TIME};
 pub use worker::Worker;

@@ -22,6 +22,9 @@ pub trait PacketIo {
     /// Sends what the worker has left in the buffer of this packet; what is plain is wiped once it has left.
     fn send(&mut self, number: usize, send: &Send) -> Result<(), DropReason>;
 
+    /// Sends a packet of the worker's own making.
+    fn send_own(&mut self, send: &Send, packet: &mut [u8]) -> Result<(), DropReason>;
+
     /// The end of a round: what was only put ready leaves, and packets that were not sent are let go of.
     fn flush(&mut self);
 
@@ -81,6 +84,11 @@ pub fn perform_outputs(
             }
             Output::Unbind { slot } => io.unbind(slot),
             Output::Connect { port, remote } => io.connect(port, remote),
+            Output::Transmit { send, mut packet } => {
+                if let Err(reason) = io.send_own(&send, &mut packet[..send.len]) {
+                    worker.packet_lost(send.port, reason);
+                }
+            }
             Output::Event(event) => tell(event),
             Output::Timeout(at) => return at,
         }

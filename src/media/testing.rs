@@ -64,6 +64,8 @@ pub(super) struct Rig {
     pub(super) bound: BTreeSet<u32>,
     pub(super) connects: Vec<(Port, Option<SocketAddr>)>,
     pub(super) events: Vec<Event>,
+    /// What the worker has sent of its own.
+    pub(super) transmitted: Vec<(Instant, Send, Vec<u8>)>,
 }
 
 impl Rig {
@@ -75,6 +77,7 @@ impl Rig {
             bound: BTreeSet::new(),
             connects: Vec::new(),
             events: Vec::new(),
+            transmitted: Vec::new(),
         }
     }
 
@@ -156,6 +159,9 @@ impl Rig {
                 Output::Bind { slot, .. } => drop(self.bound.insert(slot)),
                 Output::Unbind { slot } => assert!(self.bound.remove(&slot), "slot {slot} is not bound"),
                 Output::Connect { port, remote } => self.connects.push((port, remote)),
+                Output::Transmit { send, packet } => {
+                    self.transmitted.push((self.now, send, packet[..send.len].to_vec()))
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(at) => {
                     self.timeout = at;

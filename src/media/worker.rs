@@ -12,6 +12,7 @@ use super::{
     command::{Command, Event},
     leg::{Leg, Legs},
     relay::{self, Datagram},
+    tone::{Packet, Player},
 };
 
 /// How often legs are looked at that time alone may change; only while there is such a leg.
@@ -59,6 +60,11 @@ pub enum Output {
         port: Port,
         remote: Option<SocketAddr>,
     },
+    /// A packet of the worker's own making.
+    Transmit {
+        send: Send,
+        packet: Box<Packet>,
+    },
     Event(Event),
     Timeout(Option<Instant>),
 }
@@ -80,6 +86,8 @@ pub struct Worker {
     open: usize,
     /// By slot: legs that may open, whose ports are bound.
     ahead: BTreeMap<u32, LegId>,
+    /// By slot: the tones that are being played.
+    players: BTreeMap<u32, Player>,
     outputs: VecDeque<Output>,
     sweep_at: Option<Instant>,
     drops: DropCounters,
@@ -94,6 +102,7 @@ impl Worker {
             legs: Legs::new(slots),
             open: 0,
             ahead: BTreeMap::new(),
+            players: BTreeMap::new(),
             outputs: VecDeque::with_capacity(16),
             sweep_at: None,
             drops: DropCounters::default(),
@@ -114,12 +123,13 @@ impl Worker {
                 if self.sweep_at.is_some_and(|at| at <= now) {
                     self.sweep(now);
                 }
+                self.play(now);
             }
         }
     }
 
     pub fn poll_output(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or(Output::Timeout(self.sweep_at))
+        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.next_timeout()))
     }
 
     /// The hot path: one received datagram in `buffer[..len]`; on success the packet to send lies in the same buffer,
@@ -219,6 +229,12 @@ impl Worker {
                     self.outputs.push_back(Output::Event(Event::Report { leg, report }));
                 }
             }
+            Command::Play { leg, tone } => {
+                if self.legs.get(leg).is_some() {
+                    self.players.insert(leg.slot, Player::new(now, tone));
+                    self.play(now);
+                }
+            }
             Command::Connect { a, b } => self.legs.join(a, b),
             Command::Resume { leg, position } => {
                 if let Some(leg) = self.legs.get(leg) {
@@ -232,6 +248,7 @@ impl Worker {
     fn close(&mut self, now: Instant, id: LegId) {
         if let Some(leg) = self.legs.remove(id) {
             self.open -= 1;
+            self.players.remove(&id.slot);
             self.outputs.push_back(Output::Unbind { slot: id.slot });
             self.outputs.push_back(Output::Event(Event::Closed { leg: id, report: Box::new(leg.report(now)) }));
         }
@@ -244,6 +261,25 @@ impl Worker {
             is_needed |= leg.needs_sweep();
         }
         self.sweep_at = is_needed.then(|| now + SWEEP_INTERVAL);
+    }
+
+    /// Sends the packets of tones that are due. Where the peer does not hear, a tone goes on all the same.
+    fn play(&mut self, now: Instant) {
+        for (slot, player) in &mut self.players {
+            let Some(leg) = self.legs.at(*slot) else { continue };
+            while let Some(packet) = player.packet_due(now) {
+                match leg.play(Box::new(packet), player.payload_type()) {
+                    Ok((send, packet)) => self.outputs.push_back(Output::Transmit { send, packet }),
+                    Err(reason) => self.drops.count(reason),
+                }
+            }
+        }
+        self.players.retain(|_, player| player.due().is_some());
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let tones = self.players.values().filter_map(Player::due);
+        tones.chain(self.sweep_at).min()
     }
 
     fn arm_sweep(&mut self, now: Instant) {
@@ -311,7 +347,7 @@ mod tests {
                     binds += 1;
                 }
                 Output::Timeout(_) => return binds,
-                Output::Unbind { .. } | Output::Connect { .. } | Output::Event(_) => {}
+                Output::Unbind { .. } | Output::Connect { .. } | Output::Transmit { .. } | Output::Event(_) => {}
             }
         }
     }

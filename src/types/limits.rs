@@ -24,8 +24,12 @@ pub const STREAM_READ_BYTES_MAX: usize = 4_096;
 /// Live transactions; a new request above it is answered 503 without state. Emergency calls and requests of live calls are
 /// exempt.
 pub const TRANSACTIONS_MAX: usize = 200_000;
+/// Refused emergency calls whose callers hear a tone at a time; a further one is answered at once.
+pub const REFUSAL_TONES_MAX: usize = 16;
 /// Emergency calls of one callback number that may be called back; the oldest is forgotten.
 pub const CALLBACKS_PER_NUMBER_MAX: usize = 16;
+/// Notices of which it is kept that a user has acknowledged them; the oldest is forgotten.
+pub const ACKNOWLEDGEMENTS_PER_USER_MAX: u32 = 16;
 /// Notices of emergency calls on their way to telephones; a further one fails, and is logged.
 pub const NOTIFICATIONS_MAX: usize = 1_000;
 /// ... and of POSTs to web servers; a further one fails, and is logged.

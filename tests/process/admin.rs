@@ -17,7 +17,7 @@ use crate::{
     COMPANY, SECONDS_5,
     common::{
         process::wait_for,
-        server::{ALICE, Ringdown},
+        server::{ALICE, BOB, Ringdown},
     },
     files,
 };
@@ -135,6 +135,81 @@ fn other_machines_need_tls_and_a_token_with_the_right_role_and_their_orders_are_
             assert!(memchr::memmem::find(&place, secret.as_bytes()).is_none(), "a token is kept");
         }
     }
+}
+
+/// The notice of emergency calls as a portal sees it that sets telephones up: shown, acknowledged, and asked for again when it has
+/// changed.
+#[test]
+fn what_users_must_know_of_emergency_calls_is_acknowledged_recorded_and_asked_for_again() {
+    let mut server = configured();
+    for account in [ALICE, BOB] {
+        server.add_user(&account);
+    }
+    let portal = token(&server, "portal", "admin");
+    server.start();
+    let seen = |server: &Ringdown| -> serde_json::Value {
+        let (status, body) = server.get("/v1/emergency?user=alice").expect("the admin interface");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    };
+    let before = seen(&server);
+    assert_eq!(before["notice"], "This service cannot call emergency numbers. Use a mobile or another telephone.");
+    assert_eq!((&before["acknowledged"]["users"], &before["acknowledged"]["acknowledged"]), (&2.into(), &0.into()));
+    assert!(before["acknowledgement"].is_null(), "{before}");
+    let version = before["notice_version"].as_str().expect("a version").to_owned();
+    let acknowledge = |user: &str, notice: &str| {
+        let order = format!(r#"{{"user":"{user}","notice":"{notice}"}}"#);
+        status(&ask(&server, "POST /v1/emergency/acknowledge", &portal, &order))
+    };
+    assert_eq!(acknowledge("alice", "0123456789abcdef"), 409, "not what was shown");
+    assert_eq!(acknowledge("eve", &version), 404);
+    assert_eq!(acknowledge("alice", &version), 204);
+    let after = seen(&server);
+    assert_eq!(after["acknowledged"]["acknowledged"], 1);
+    let known = &after["acknowledgement"];
+    assert_eq!((&known["is_current"], &known["recorded_by"]), (&true.into(), &"portal".into()), "{after}");
+
+    let run = |server: &Ringdown, arguments: &[&str]| {
+        let output = server.command(&[&["emergency"], arguments].concat(), "");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let missing = |server: &Ringdown| -> Vec<String> {
+        let (code, text) = run(server, &["acknowledgements", "--missing"]);
+        assert_eq!(code, Some(0), "{text}");
+        text.lines().skip(1).filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    };
+    assert_eq!(missing(&server), ["bob"]);
+    assert!(run(&server, &["status"]).1.contains("acknowledged   by 1 of 2 users"));
+    assert_eq!(run(&server, &["acknowledge", "bob", "eve"]).0, Some(64));
+    assert_eq!(missing(&server), ["bob"], "of all or of none");
+    assert_eq!(run(&server, &["acknowledge", "bob"]).0, Some(0));
+    let (_, text) = run(&server, &["status", "--user", "bob"]);
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    assert!(text.contains(&format!("(recorded by {uid})")), "{text}");
+    let audit = wait_for("the orders", SECONDS_5, || {
+        let output = server.command(&["audit", "list"], "");
+        Some(String::from_utf8_lossy(&output.stdout).into_owned()).filter(|text| text.contains(" 204"))
+    });
+    for wanted in [["portal", "alice", "204"], [uid.as_str(), "bob", "done"]] {
+        let is_it = |line: &str| line.contains("acknowledge") && wanted.iter().all(|word| line.contains(word));
+        assert!(audit.lines().any(is_it), "{wanted:?} is not in:\n{audit}");
+    }
+
+    // With a trunk the notice is another one, which nobody has acknowledged.
+    server.kill();
+    let text = fs::read_to_string(server.config()).expect("it was written");
+    let company = "region = \"US\"\naddress = { country = \"US\", A1 = \"DC\", A3 = \"Washington\", RD = \"Example\", HNO = \"500\", \
+                   PC = \"20001\", FLR = \"4\" }\n[emergency]\ncallback_numbers = [\"+12025550100\"]\n[trunk.carrier]\n\
+                   host = \"127.0.0.2\"\nnumbers = [\"+12025550100\"]\n";
+    fs::write(server.config(), text.replace("region = \"US\"\n", company)).expect("a writable folder");
+    server.start();
+    let changed = seen(&server);
+    assert!(changed["notice"].as_str().is_some_and(|notice| notice.contains("500 Example")), "{changed}");
+    assert_eq!(
+        (&changed["acknowledgement"]["is_current"], &changed["acknowledged"]["acknowledged"]),
+        (&false.into(), &0.into())
+    );
+    assert_eq!(missing(&server), ["alice", "bob"]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::{
     common::{
         process::{fresh_ip, wait_for},
         server::{ALICE, Account, BOB, Ringdown},
+        tone::{assert_special_information_tone, mu_law},
     },
     phone::Phone,
     tls::Ca,
@@ -187,6 +188,19 @@ fn an_operator_sees_what_emergency_calls_carry_and_can_have_the_test_number_call
     assert!(text.starts_with("933 was answered over carrier after "), "{text}");
     let page = server.get("/v1/emergency").expect("the admin interface").1;
     assert!(page.contains("\"last_test_call\":{") && page.contains("\"is_answered\":true"), "{page}");
+}
+
+/// By the media thread under its own clock, through the kernel's sockets.
+#[test]
+fn a_refused_caller_hears_the_special_information_tone_before_the_refusal() {
+    let more = "[company]\nname = \"Example Corp\"\nregion = \"US\"\n[emergency]\nrefusal_tone = true";
+    let mut server = Ringdown::started("preferred", more, &[ALICE]);
+    let mut alice = Phone::new(&server, ALICE);
+    assert_eq!(alice.register(), 200);
+    let (sound, refusal) = alice.refusal_after_sound("911");
+    assert_eq!((refusal.status(), refusal.reason_phrase()), (403, "Emergency Calls Not Available"));
+    assert_special_information_tone(&sound.into_iter().map(mu_law).collect::<Vec<_>>());
+    assert!(server.process().text().contains("Emergency call refused."));
 }
 
 /// As long as the wait for ordinary calls takes: the emergency call must outlast it.

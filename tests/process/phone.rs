@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use ringdown::wire::sip::{Message, Method, Name, digest};
+use ringdown::wire::{
+    rtp,
+    sip::{Message, Method, Name, digest},
+};
 
 use crate::common::{
     process::fresh_ip,
@@ -153,10 +156,21 @@ impl Phone {
     /// The final status of an INVITE, acknowledged.
     pub(crate) fn refusal(&mut self, whom: &str) -> Message {
         let (call_id, cseq) = self.invite(whom);
+        self.refused(whom, &call_id, cseq)
+    }
+
+    /// The same of an INVITE before whose answer something is played: its payloads, and the answer.
+    pub(crate) fn refusal_after_sound(&mut self, whom: &str) -> (Vec<u8>, Message) {
+        let (call_id, cseq) = self.invite(whom);
+        let sound = self.listen();
+        (sound, self.refused(whom, &call_id, cseq))
+    }
+
+    fn refused(&mut self, whom: &str, call_id: &str, cseq: u32) -> Message {
         let answer = self.response("INVITE", cseq);
         assert!(answer.status() >= 300, "the call was answered");
         let uri = format!("sip:{whom}@{}", self.domain);
-        self.acknowledge_refusal(&uri, &call_id, &answer);
+        self.acknowledge_refusal(&uri, call_id, &answer);
         answer
     }
 
@@ -268,6 +282,18 @@ impl Phone {
             heard += usize::from(buffer[..len].ends_with(AUDIO_CANARY));
         }
         heard
+    }
+
+    /// The payloads that arrive until it is quiet, one after the other.
+    fn listen(&self) -> Vec<u8> {
+        let mut buffer = [0; 2048];
+        let mut payloads = Vec::new();
+        self.rtp.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
+        while let Ok((len, _)) = self.rtp.recv_from(&mut buffer) {
+            self.rtp.set_read_timeout(Some(QUIET)).expect("a valid timeout");
+            payloads.extend_from_slice(rtp::payload(&buffer[..len]).expect("a packet of audio"));
+        }
+        payloads
     }
 
     /// How many of so many packets with the canary arrive.

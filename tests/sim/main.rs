@@ -22,6 +22,9 @@ mod reach;
 mod scenario;
 mod server;
 mod steps;
+#[path = "../common/tone.rs"]
+mod tone;
+mod tones;
 mod transfer;
 mod trunk;
 mod voice;

@@ -124,6 +124,12 @@ impl PacketIo for SimulatedIo<'_> {
         Ok(())
     }
 
+    fn send_own(&mut self, send: &Send, packet: &mut [u8]) -> Result<(), DropReason> {
+        let from = self.sockets.address_of(self.worker, send.port);
+        self.sent.push((from, send.to, packet.to_vec()));
+        Ok(())
+    }
+
     fn flush(&mut self) {
         self.packet = None;
     }

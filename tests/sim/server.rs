@@ -287,7 +287,7 @@ impl Server {
                 _ => {}
             }
             self.workers[usize::from(worker)].handle_input(now, worker::Input::Command(command));
-            self.drain_worker(now, worker);
+            self.drain_worker(now, net, worker);
         }
         for event in self.machine.as_mut().map(|machine| machine.measured(now)).unwrap_or_default() {
             self.queue_event(now, event);
@@ -309,7 +309,7 @@ impl Server {
         for worker in 0..self.workers.len() {
             if self.worker_timeouts[worker].is_some_and(|at| at <= now) {
                 self.workers[worker].handle_input(now, worker::Input::Timeout);
-                self.drain_worker(now, u16::try_from(worker).expect("few workers"));
+                self.drain_worker(now, net, u16::try_from(worker).expect("few workers"));
             }
         }
         if self.core_timeout.is_some_and(|at| at <= now) {
@@ -347,7 +347,7 @@ impl Server {
             net.datagram(now, from, to, &bytes);
         }
         if has_output {
-            self.drain_worker(now, worker);
+            self.drain_worker(now, net, worker);
         }
     }
 
@@ -431,11 +431,14 @@ impl Server {
         panic!("poll_output never returned Timeout");
     }
 
-    fn drain_worker(&mut self, now: Instant, index: u16) {
+    fn drain_worker(&mut self, now: Instant, net: &mut Net, index: u16) {
         let worker = usize::from(index);
         let mut told = Vec::new();
         let mut io = SimulatedIo::new(&mut self.sockets, index);
         let timeout = perform_outputs(now, &mut self.workers[worker], &mut io, |event| told.push(event));
+        for (from, to, bytes) in io.sent {
+            net.datagram(now, from, to, &bytes);
+        }
         self.worker_timeouts[worker] = timeout;
         for event in told {
             self.queue_event(now, event);

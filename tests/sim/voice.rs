@@ -72,6 +72,8 @@ pub(crate) struct Voice {
     /// Telephone keys that were heard.
     pub(crate) keys: keys::Keys,
     pub(crate) fax: fax::Fax,
+    /// Codes of what was heard and no phone has said, where that is expected.
+    pub(crate) sound: Option<Vec<u8>>,
     speaker: Speaker,
     address: SocketAddr,
     own: Vec<(Suite, MasterKey)>,
@@ -100,6 +102,7 @@ impl Voice {
             contexts_made: 0,
             keys: keys::Keys::default(),
             fax: fax::Fax::new(speaker),
+            sound: None,
             speaker,
             address,
             own: suites.iter().map(|s| (*s, MasterKey::generate(*s, rng))).collect(),
@@ -261,6 +264,8 @@ impl Voice {
                 self.faults.push("the phone hears itself".into());
             }
             self.heard.entry(speaker).or_default().insert(number);
+        } else if let Some(sound) = &mut self.sound {
+            sound.extend_from_slice(&bytes[HEADER_BYTES..]);
         } else {
             self.faults.push("a payload arrived changed".into());
         }

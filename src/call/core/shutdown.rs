@@ -8,6 +8,7 @@ use crate::types::CallId;
 
 impl Core {
     pub(super) fn end_calls(&mut self, which: Which) {
+        self.refusal_tones.end_all(&mut self.ctx);
         let is_meant = |call: &Call| call.is_live() && (which == Which::All || !call.is_urgent());
         let meant: Vec<CallId> = self.calls.values().filter(|call| is_meant(call)).map(|call| call.id).collect();
         for id in meant {

@@ -12,9 +12,9 @@
 //! ```
 
 use super::{
-    Call, Caller, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Notice, Origin, Outcome, Peer, Pending, Plan,
-    Refusal, Side, State, called_party, emergency, emergency_call, emergency_plan, invite_key, is_sips, limits,
-    routing,
+    Call, Caller, Cdr, Class, Core, Dialled, EmergencyCall, EmergencyInfo, Notice, Origin, Outcome, Output, Peer,
+    Pending, Plan, Refusal, Side, State, called_party, emergency, emergency_call, emergency_plan, invite_key, is_sips,
+    limits, routing,
 };
 use crate::{
     call::{
@@ -182,7 +182,8 @@ impl Core {
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
                 let (status, phrase) = emergency_call::refuse(&mut self.ctx, pending, &origin, dialled);
-                self.record_refusal(&caller, dialled, status, phrase);
+                let cdr = Cdr::begin(&mut self.ctx, &caller, &dialled.dialled, true).refused(&self.ctx, status, phrase);
+                self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
                 self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
             }
             emergency::Decision::Challenge | emergency::Decision::Loop | emergency::Decision::NoTest => {

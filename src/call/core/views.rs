@@ -114,6 +114,7 @@ impl Core {
             && self.test_calls.is_empty()
             && self.messages.is_empty()
             && self.notifications.is_empty()
+            && self.refusal_tones.is_empty()
             && self.resyncs.is_empty()
             && self.inspections.is_empty()
             && self.trunk_pings.is_empty()

@@ -104,6 +104,8 @@ pub(super) struct Bench {
     /// Media legs whose peers are watched, and those that are asked for a report.
     pub(super) watched: Vec<LegId>,
     pub(super) asked: Vec<LegId>,
+    /// Tones that media legs were told to play.
+    pub(super) played: Vec<(LegId, media::Tone)>,
     /// What each media leg may carry, as configured last.
     pub(super) formats: HashMap<LegId, Formats>,
     /// What became of orders to devices, and not yet taken.
@@ -207,6 +209,7 @@ impl Bench {
             inspected: Vec::new(),
             watched: Vec::new(),
             asked: Vec::new(),
+            played: Vec::new(),
             formats: HashMap::new(),
             resynced: Vec::new(),
         };
@@ -234,6 +237,7 @@ impl Bench {
                     self.remotes.insert(leg, remote);
                     self.formats.insert(leg, formats);
                 }
+                Output::Media { command: media::Command::Play { leg, tone }, .. } => self.played.push((leg, tone)),
                 Output::Media { command: media::Command::Resume { leg, position }, .. } => {
                     self.resumed.push((leg, position));
                 }

@@ -26,6 +26,7 @@ mod quality;
 mod reach;
 mod reasons;
 mod reflection;
+mod refusal_tone;
 mod resync;
 mod sessions;
 mod shutdown;

@@ -52,6 +52,10 @@ impl Subject {
     }
 }
 
+/// Who gives an order: the name of the token.
+#[derive(Clone, Debug)]
+pub(super) struct Actor(pub String);
+
 /// Where the token of this machine's operator lies.
 pub(super) fn operator_file(state_dir: &Path) -> PathBuf {
     state_dir.join(OPERATOR_FILE)
@@ -102,6 +106,7 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
     let (action, subject) = (format!("{} {}", request.method(), request.uri().path()), Subject::default());
     let response = if token.role == Role::Admin {
         request.extensions_mut().insert(subject.clone());
+        request.extensions_mut().insert(Actor(token.name.clone()));
         next.run(request).await
     } else {
         (StatusCode::FORBIDDEN, "This order needs a token with the role admin.\n").into_response()

@@ -1,7 +1,7 @@
 //! The admin API: JSON and metrics over HTTP, on loopback, and over TLS for other machines. All of it only shows, but for
 //! `/v1/resync`, which makes telephones fetch their configuration again, `/v1/trunks/drain`, which keeps new calls off a
-//! trunk, `/v1/unbar`, which lets a user make costly calls again, and `/v1/calls/ID/rating`, which adds to a record what a
-//! user thinks of a call.
+//! trunk, `/v1/unbar`, which lets a user make costly calls again, `/v1/calls/ID/rating`, which adds to a record what a
+//! user thinks of a call, and `/v1/emergency/acknowledge`, which records that a user has acknowledged the notice.
 //!
 //! Asks the core's task through its mailbox and answers 503 when it does not reply within a second. Shows who is
 //! registered and who calls whom; never a credential, a key or a network address beyond the registered flow. Who may ask
@@ -48,7 +48,7 @@ use super::{
     media_io::MediaCounters,
     notifier::Notifier,
     sandbox::{Measure, Missing},
-    store::{Token, thread::StoreHandle},
+    store::{Acknowledgement, Coverage, Notice, StoreError, Token, thread::StoreHandle},
     tls::Tls,
     transport::Transports,
     udp_errors::UdpErrors,
@@ -59,7 +59,7 @@ mod connections;
 mod gate;
 mod metrics;
 
-use gate::{Door, Subject};
+use gate::{Actor, Door, Subject};
 pub use gate::{make_operator, without_tokens};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -129,6 +129,8 @@ pub struct EmergencyView {
     pub notify: Vec<String>,
     /// For users, before a telephone is set up.
     pub notice: String,
+    /// By which an acknowledgement names it.
+    pub notice_version: String,
 }
 
 impl EmergencyView {
@@ -144,6 +146,7 @@ impl EmergencyView {
         let site = Site::new(config, &[]);
         let trunks: Vec<_> =
             emergency::eligible_trunks(config).into_iter().map(|index| &config.trunks[index]).collect();
+        let notice = Notice::new(emergency::refusal::notice(config));
         let by_number = trunks.iter().filter(|trunk| trunk.location == TrunkLocation::Elin);
         Self {
             available,
@@ -157,8 +160,13 @@ impl EmergencyView {
             by_number: by_number.map(|trunk| trunk.name.clone()).collect(),
             trunks: trunks.iter().map(|trunk| trunk.name.clone()).collect(),
             notify: config.emergency.notify.iter().map(config::NotifyTarget::label).collect(),
-            notice: emergency::refusal::notice(config),
+            notice: notice.text,
+            notice_version: notice.version,
         }
+    }
+
+    fn notice(&self) -> Notice {
+        Notice { version: self.notice_version.clone(), text: self.notice.clone() }
     }
 
     /// In one line, for the log and the service manager (8.1).
@@ -198,6 +206,7 @@ fn router(admin: Admin, door: Door) -> Router {
         .route("/v1/cdrs", get(cdrs))
         .route(EMERGENCY_PATH, get(emergency_view))
         .route(TEST_CALL_PATH, post(test_call))
+        .route("/v1/emergency/acknowledge", post(acknowledge))
         .route(TRUNKS_PATH, get(trunks))
         .route(RESYNC_PATH, post(resync))
         .route(DRAIN_PATH, post(drain_trunk))
@@ -435,6 +444,34 @@ async fn test_call(
     }
 }
 
+/// That a user has acknowledged a notice, by the version that was shown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcknowledgeOrder {
+    user: String,
+    notice: String,
+}
+
+/// 409: another notice holds by now. No web page can give this order: see [`resync`].
+async fn acknowledge(
+    State(admin): State<Admin>,
+    Extension(subject): Extension<Subject>,
+    Extension(Actor(actor)): Extension<Actor>,
+    Order(AcknowledgeOrder { user, notice }): Order<AcknowledgeOrder>,
+) -> Result<StatusCode, (StatusCode, &'static str)> {
+    subject.is(&user);
+    if notice != admin.emergency.notice_version {
+        let why = "This is not the notice that holds now: show the one of GET /v1/emergency.\n";
+        return Err((StatusCode::CONFLICT, why));
+    }
+    let time_ms = admin.clock.now().unix_ms();
+    match admin.store.acknowledge(user, admin.emergency.notice(), time_ms, actor).await {
+        Some(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Some(Err(StoreError::NoSuchUser(_))) => Err((StatusCode::NOT_FOUND, "There is no such user.\n")),
+        Some(Err(_)) | None => Err((StatusCode::SERVICE_UNAVAILABLE, "The store does not answer in time.\n")),
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct EmergencyParameters {
     /// The name of a user: what its calls carry is shown, too.
@@ -446,6 +483,10 @@ struct EmergencyParameters {
 struct EmergencyReply<'a> {
     #[serde(flatten)]
     view: &'a EmergencyView,
+    /// Users who have acknowledged the notice; `null` where the store does not say.
+    acknowledged: Option<Coverage>,
+    /// The user's; `null`: never, or no user is named.
+    acknowledgement: Option<AcknowledgementView>,
     /// `up` or `down` for each trunk; `null` where the core does not say.
     trunk_states: Option<Vec<&'static str>>,
     /// `company` or `private`.
@@ -455,6 +496,22 @@ struct EmergencyReply<'a> {
     last_test_call: Option<TestCall>,
 }
 
+/// What a user has acknowledged last: the notice that holds now, or an earlier one.
+#[derive(Debug, Serialize)]
+struct AcknowledgementView {
+    notice: String,
+    is_current: bool,
+    time: String,
+    recorded_by: String,
+}
+
+impl AcknowledgementView {
+    fn new(acknowledgement: Acknowledgement, current: &str) -> Self {
+        let Acknowledgement { notice, time_ms, recorded_by, .. } = acknowledgement;
+        Self { is_current: notice == current, notice, time: calendar::rfc3339(time_ms), recorded_by }
+    }
+}
+
 /// A private address is not shown: `ringdown user address` shows it to the operator.
 async fn emergency_view(
     State(admin): State<Admin>,
@@ -462,6 +519,8 @@ async fn emergency_view(
 ) -> Result<Response, StatusCode> {
     let user = parameters.user;
     let is_of_user = user.is_some();
+    let version = &admin.emergency.notice_version;
+    let known = admin.store.acknowledged(version.clone(), user.clone()).await;
     let state = match ask(&admin, |reply| Query::Emergency { user, reply }).await {
         Ok(Some(state)) => Some(state),
         Ok(None) => return Err(StatusCode::NOT_FOUND),
@@ -473,6 +532,10 @@ async fn emergency_view(
     let of_user = state.as_ref().and_then(|state| state.of_user.clone());
     let reply = EmergencyReply {
         view: &admin.emergency,
+        acknowledged: known.as_ref().map(|known| known.coverage),
+        acknowledgement: known
+            .and_then(|known| known.of_user)
+            .map(|acknowledgement| AcknowledgementView::new(acknowledgement, version)),
         trunk_states: state.as_ref().map(|state| state.are_up.iter().map(word).collect()),
         erl: if of_user.as_ref().is_some_and(|line| line.is_private) { "private" } else { "company" },
         callback: match of_user {

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
+use super::acknowledgement;
 use crate::{
     call::dry_run::{Rehearsal, rehearse},
     config::{Config, Directory, Forwarding, Place, User},
@@ -29,6 +30,19 @@ pub(super) enum Command {
     Status(StatusOptions),
     /// Let the running server call the carrier's test number and say who answered; nobody's telephone rings.
     TestCall,
+    /// Record that users have acknowledged the notice: what emergency calls of their telephones report, or that there are none.
+    /// It must be shown to a user before a telephone is used, and again when it has changed.
+    Acknowledge {
+        /// Names of the users.
+        #[arg(required = true, value_name = "NAME")]
+        users: Vec<String>,
+    },
+    /// Show the notice, and who has acknowledged it, when, and by whom that was recorded.
+    Acknowledgements {
+        /// Only users who have not acknowledged it as it is now.
+        #[arg(long)]
+        missing: bool,
+    },
     /// Show the INVITE of each emergency number that would leave, or the refusal, without calling anybody.
     DryRun(DryRunOptions),
 }
@@ -54,6 +68,8 @@ pub(super) fn run(config_file: &std::path::Path, command: Command) -> Result<(),
     match command {
         Command::Status(options) => status(&settings.config, &options),
         Command::TestCall => test_call(&settings.config),
+        Command::Acknowledge { users } => acknowledgement::acknowledge(&settings.config, &users),
+        Command::Acknowledgements { missing } => acknowledgement::list(&settings.config, missing),
         Command::DryRun(options) => dry_run(&settings.config, &options),
     }
 }
@@ -76,6 +92,21 @@ struct Reply {
     erl: String,
     callback: Option<String>,
     notice: String,
+    acknowledged: Option<Acknowledged>,
+    acknowledgement: Option<Acknowledgement>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Acknowledged {
+    users: u32,
+    acknowledged: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Acknowledgement {
+    is_current: bool,
+    time: String,
+    recorded_by: String,
 }
 
 /// Fails unless a carrier has answered.
@@ -119,7 +150,7 @@ struct Tested {
 
 fn status(config: &Config, options: &StatusOptions) -> Result<(), Failure> {
     let reply = ask(&Client::of(config)?, options.user.as_deref())?;
-    super::print(&reply.text());
+    super::print(&reply.text(options.user.is_some()));
     Ok(())
 }
 
@@ -142,7 +173,7 @@ fn no_such_user(name: &str) -> Failure {
 }
 
 impl Reply {
-    fn text(&self) -> String {
+    fn text(&self, is_of_user: bool) -> String {
         let mut out = String::new();
         let mut line = |name: &str, value: &str| writeln!(out, "{name:<14} {value}").expect("strings take everything");
         line("emergency", if self.available { "available" } else { "REFUSED" });
@@ -163,7 +194,23 @@ impl Reply {
         }
         line("told", &list(&self.notify));
         line("notice", &self.notice);
+        line("acknowledged", &self.acknowledged(is_of_user));
         out
+    }
+
+    /// Whether the user has acknowledged the notice, or how many users have.
+    fn acknowledged(&self, is_of_user: bool) -> String {
+        match (&self.acknowledgement, &self.acknowledged) {
+            (_, None) => "unknown".to_owned(),
+            (Some(known), _) if known.is_current => format!("{} (recorded by {})", known.time, known.recorded_by),
+            (Some(known), _) => format!("no; an earlier notice on {}", known.time),
+            (None, _) if is_of_user => "no".to_owned(),
+            (None, Some(all)) if all.acknowledged == all.users => format!("by all {} users", all.users),
+            (None, Some(all)) => format!(
+                "by {} of {} users; `ringdown emergency acknowledgements --missing` names the others",
+                all.acknowledged, all.users
+            ),
+        }
     }
 }
 
@@ -256,8 +303,8 @@ mod tests {
     fn a_status_is_for_people() {
         let json = r#"{"available":true,"explanation":"a trunk","region":"US","numbers":["911","112"],"test_numbers":["933"],
             "address":"Example Corp, 500 Example Avenue","trunks":["a","b"],"by_number":["b"],"trunk_states":["up","down"],
-            "notify":[],"erl":"company","callback":"+12025550100","notice":"n"}"#;
-        let text = serde_json::from_str::<Reply>(json).unwrap().text();
+            "notify":[],"erl":"company","callback":"+12025550100","notice":"n","acknowledged":{"users":12,"acknowledged":10}}"#;
+        let text = serde_json::from_str::<Reply>(json).unwrap().text(false);
         for line in [
             "emergency      available",
             "region         US: 911, 112",
@@ -265,8 +312,34 @@ mod tests {
             "trunk 1        a: up",
             "trunk 2        b: down; the carrier must hold the company's address for each callback number",
             "told           -",
+            "acknowledged   by 10 of 12 users; `ringdown emergency acknowledgements --missing` names the others",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_status_tells_whether_a_user_has_acknowledged_the_notice() {
+        let reply = |acknowledgement: &str, acknowledged: &str| {
+            let json = format!(
+                r#"{{"available":false,"explanation":"","region":"US","numbers":[],"test_numbers":[],"address":"","trunks":[],
+                "by_number":[],"trunk_states":null,"notify":[],"erl":"company","callback":null,"notice":"n",
+                "acknowledged":{acknowledged},"acknowledgement":{acknowledgement}}}"#
+            );
+            serde_json::from_str::<Reply>(&json).unwrap()
+        };
+        let coverage = |acknowledged: u32| format!(r#"{{"users":2,"acknowledged":{acknowledged}}}"#);
+        let of = |is_current: bool| {
+            format!(r#"{{"notice":"x","is_current":{is_current},"time":"2026-01-31","recorded_by":"portal"}}"#)
+        };
+        for (acknowledgement, acknowledged, is_of_user, text) in [
+            (of(true), coverage(1), true, "2026-01-31 (recorded by portal)"),
+            (of(false), coverage(1), true, "no; an earlier notice on 2026-01-31"),
+            ("null".to_owned(), coverage(1), true, "no"),
+            ("null".to_owned(), coverage(2), false, "by all 2 users"),
+            ("null".to_owned(), "null".to_owned(), false, "unknown"),
+        ] {
+            assert_eq!(reply(&acknowledgement, &acknowledged).acknowledged(is_of_user), text);
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
     store::{AuditEntry, Store, is_plain_name},
 };
 
+mod acknowledgement;
 mod audit;
 mod cdr;
 mod check;
@@ -164,11 +165,16 @@ fn show_warnings(config: &Path, warnings: &[Problem]) {
     }
 }
 
+/// Who types commands on this machine.
+fn actor() -> String {
+    format!("uid {}", getuid().as_raw())
+}
+
 /// Records in the audit log what was ordered on this machine, and whether it was done.
 fn record<E>(store: &mut Store, action: &str, subject: Option<&str>, error: Option<&E>) -> Result<(), Failure> {
     let entry = AuditEntry {
         time_ms: Clock::start().now().unix_ms(),
-        actor: format!("uid {}", getuid().as_raw()),
+        actor: actor(),
         action: action.to_owned(),
         // What is no name may be anything, even a password in the wrong place.
         subject: subject.filter(|subject| is_plain_name(subject)).map(str::to_owned),

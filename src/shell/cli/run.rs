@@ -145,6 +145,8 @@ fn greeting(facts: &Facts) -> String {
             line(format_args!("  CA to trust for TLS   {}", file.display()));
         }
         line(format_args!("  media encryption      SRTP, keys by SDES\n"));
+        line(format_args!("Before a phone is used, its user must know: {}", facts.emergency.notice));
+        line(format_args!("`ringdown emergency acknowledge NAME` records that.\n"));
     }
     for (transport, address) in &facts.listeners {
         line(format_args!("listening on {transport} {address}"));

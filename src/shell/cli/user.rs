@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{forwarding, place, resync, unbar};
+use super::{acknowledgement, forwarding, place, resync, unbar};
 use crate::{
     config::{Config, Directory, Forwarding, Place, User, UserRules},
     shell::{
@@ -137,6 +137,13 @@ fn add(config: &Config, store: &mut Store, options: &AddOptions) -> Result<(), F
     if !options.password_stdin {
         writeln!(text, "password {} (not shown again)", password.expose()).expect("strings take everything");
     }
+    writeln!(
+        text,
+        "Before a telephone is used, its user must know: {}\n`ringdown emergency acknowledge {}` records that.",
+        acknowledgement::notice(config).text,
+        options.name
+    )
+    .expect("strings take everything");
     super::print(&text);
     Ok(())
 }
@@ -174,7 +181,11 @@ fn import(config: &Config, store: &mut Store, file: &Path) -> Result<(), Failure
         Failure::Usage(format!("{}\nNo user was added.", lines.join("\n")))
     })?;
     store.add_users(&config.server.domain, &accounts).map_err(|e| run::store_failure(&e))?;
-    super::print(&format!("users added: {}\n", accounts.len()));
+    super::print(&format!(
+        "users added: {}\nBefore their telephones are used, they must know: {}\n`ringdown emergency acknowledge` records that.\n",
+        accounts.len(),
+        acknowledgement::notice(config).text
+    ));
     Ok(())
 }
 

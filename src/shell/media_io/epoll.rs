@@ -129,6 +129,10 @@ impl PacketIo for Io {
         sent.map_err(reason_of)
     }
 
+    fn send_own(&mut self, send: &Send, packet: &mut [u8]) -> std::result::Result<(), DropReason> {
+        self.send_bytes(send, packet)
+    }
+
     /// Everything has left already.
     fn flush(&mut self) {}
 

@@ -13,6 +13,7 @@ use std::{
 use crate::types::limits::USER_NAME_CHARS_MAX;
 
 mod account;
+mod acknowledgements;
 mod audit;
 mod backlog;
 mod erasure;
@@ -25,6 +26,7 @@ pub mod thread;
 mod tokens;
 
 pub use account::{Account, is_plain_name};
+pub use acknowledgements::{Acknowledged, Acknowledgement, Coverage, Notice};
 pub use audit::AuditEntry;
 pub use backlog::Numbers;
 pub use erasure::{Erased, Expired, Person};
@@ -638,7 +640,8 @@ pub(super) mod tests {
         drop(store);
         let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
         old.execute_batch(
-            "DROP TABLE forwarding; DROP TABLE places; DROP TABLE tokens; DROP TABLE audit; PRAGMA user_version = 1",
+            "DROP TABLE forwarding; DROP TABLE places; DROP TABLE tokens; DROP TABLE audit; \
+             DROP TABLE notices; DROP TABLE acknowledgements; PRAGMA user_version = 1",
         )
         .unwrap();
         drop(old);

@@ -97,6 +97,7 @@ const NOBODY: &str = "nobody: sealed";
 const READERS: &str = "operator, tokens of the admin interface";
 const REACH: &str = "calls reach the person";
 const EVIDENCE: &str = "faults, bills, emergency services";
+const DUTY: &str = "users have been told the limits of emergency calls";
 const QUALITY: &str = "faults and quality";
 const RUNNING: &str = "the server's own working";
 const ANSWERABLE: &str = "who ordered what can be told";
@@ -150,6 +151,24 @@ pub const TABLES: &[Table] = &[
                 "operator, emergency services; sealed",
                 Removed,
             ),
+        ],
+    },
+    Table {
+        name: "acknowledgements",
+        owner: Some("user"),
+        columns: &[
+            column("user", "user name", DUTY, WithUser, READERS, Removed),
+            column("notice", "which notice was acknowledged", DUTY, WithUser, READERS, Removed),
+            column("time_ms", "when", DUTY, WithUser, READERS, Removed),
+            column("recorded_by", "who recorded it", DUTY, WithUser, READERS, Removed),
+        ],
+    },
+    Table {
+        name: "notices",
+        owner: None,
+        columns: &[
+            column("version", "name of a notice", DUTY, Server, READERS, Stays),
+            column("text", "its text, with the company's address", DUTY, Server, READERS, Stays),
         ],
     },
     Table {

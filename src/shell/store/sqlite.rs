@@ -29,7 +29,7 @@ const DATABASE_FILE: &str = "ringdown.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 5] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN];
+pub(super) const MIGRATIONS: [&str; 6] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN, ACKNOWLEDGEMENTS];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -103,6 +103,21 @@ CREATE TABLE audit(
     outcome TEXT NOT NULL
 ) STRICT;
 CREATE INDEX audit_by_time ON audit(time_ms);
+";
+
+/// The texts that users have acknowledged, and who has.
+const ACKNOWLEDGEMENTS: &str = "
+CREATE TABLE notices(
+    version TEXT PRIMARY KEY,
+    text    TEXT NOT NULL
+) STRICT;
+CREATE TABLE acknowledgements(
+    user        TEXT NOT NULL,
+    notice      TEXT NOT NULL,
+    time_ms     INTEGER NOT NULL,
+    recorded_by TEXT NOT NULL,
+    PRIMARY KEY(user, notice)
+) STRICT;
 ";
 
 /// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
@@ -208,6 +223,7 @@ impl Store {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute("DELETE FROM forwarding WHERE user = ?1", [name])?;
         transaction.execute("DELETE FROM places WHERE user = ?1", [name])?;
+        transaction.execute("DELETE FROM acknowledgements WHERE user = ?1", [name])?;
         if transaction.execute("DELETE FROM users WHERE name = ?1", [name])? == 0 {
             return Err(StoreError::NoSuchUser(name.to_owned()));
         }
@@ -523,7 +539,7 @@ fn user_count(connection: &Connection) -> Result<usize, StoreError> {
     Ok(usize::try_from(count).expect("u32 fits usize"))
 }
 
-fn check_exists(transaction: &Transaction<'_>, user: &str) -> Result<(), StoreError> {
+pub(super) fn check_exists(transaction: &Transaction<'_>, user: &str) -> Result<(), StoreError> {
     let exists = transaction.prepare("SELECT 1 FROM users WHERE name = ?1")?.exists([user])?;
     exists.then_some(()).ok_or_else(|| StoreError::NoSuchUser(user.to_owned()))
 }

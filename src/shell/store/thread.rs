@@ -28,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    AuditEntry, Expired, Store, StoreError, Token,
+    Acknowledged, AuditEntry, Expired, Notice, Store, StoreError, Token,
     backlog::{Backlog, Numbers},
 };
 
@@ -61,6 +61,18 @@ enum Job {
         user: String,
         rating: u8,
         reply: oneshot::Sender<Result<bool, StoreError>>,
+    },
+    Acknowledge {
+        user: String,
+        notice: Notice,
+        time_ms: u64,
+        recorded_by: String,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    ReadAcknowledged {
+        version: String,
+        user: Option<String>,
+        reply: oneshot::Sender<Result<Acknowledged, StoreError>>,
     },
     End,
 }
@@ -130,6 +142,26 @@ impl StoreHandle {
     pub async fn rate(&self, call: String, user: String, rating: u8) -> Option<bool> {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job::Rate { call, user, rating, reply }).ok()?;
+        tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
+    }
+
+    /// As [`Store::acknowledge`], of one user; `None` if the thread is gone, busy or failing.
+    pub async fn acknowledge(
+        &self,
+        user: String,
+        notice: Notice,
+        time_ms: u64,
+        recorded_by: String,
+    ) -> Option<Result<(), StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(Job::Acknowledge { user, notice, time_ms, recorded_by, reply }).ok()?;
+        tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()
+    }
+
+    /// As [`Store::acknowledged`]; `None` if the thread is gone, busy or failing.
+    pub async fn acknowledged(&self, version: String, user: Option<String>) -> Option<Acknowledged> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.try_send(Job::ReadAcknowledged { version, user, reply }).ok()?;
         tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
     }
 
@@ -295,6 +327,12 @@ impl Thread {
                 // The record may be among what waits.
                 self.retry();
                 drop(reply.send(self.store.rate(&call, &user, rating)));
+            }
+            Job::Acknowledge { user, notice, time_ms, recorded_by, reply } => {
+                drop(reply.send(self.store.acknowledge(&[user], &notice, time_ms, &recorded_by)));
+            }
+            Job::ReadAcknowledged { version, user, reply } => {
+                drop(reply.send(self.store.acknowledged(&version, user.as_deref())));
             }
             Job::End => return false,
         }

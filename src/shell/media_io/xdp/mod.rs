@@ -488,6 +488,11 @@ impl PacketIo for Io {
         }
     }
 
+    /// Few enough to go through the kernel.
+    fn send_own(&mut self, send: &Send, packet: &mut [u8]) -> Result<(), DropReason> {
+        self.sockets.send_bytes(send, packet)
+    }
+
     fn flush(&mut self) {
         for packet in self.packets.drain(..) {
             if let Some(frame) = packet.frame {
