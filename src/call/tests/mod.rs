@@ -29,6 +29,7 @@ mod reflection;
 mod resync;
 mod sessions;
 mod shutdown;
+mod strangers;
 mod streams;
 mod subscription;
 mod transfer;

@@ -35,6 +35,12 @@ pub enum Input {
     Received { flow: Flow, message: Message },
     /// The same for a request that is served even if the table is full: an emergency call, or the end of a call.
     Urgent { flow: Flow, message: Message },
+    /// The same for a message whose sender has proven nothing. Where the first answer to it is a final one that makes no
+    /// dialog, its transaction ends with it, as that of a stateless server does (RFC 3261 section 8.2.7): strangers take no
+    /// memory. The request repeated is judged anew.
+    Stranger { flow: Flow, message: Message },
+    /// The sender of this request has proven itself since.
+    Identified { txn: TxnId },
     /// Start a client transaction. `request` is complete; its top Via carries the branch of [`Table::reserve`]. An ACK for
     /// a 2xx is no transaction: it is transmitted without the table.
     Send { txn: TxnId, flow: Flow, request: Message },
@@ -119,6 +125,8 @@ impl fmt::Debug for Input {
         match self {
             Self::Received { message, .. } => write!(f, "Received({message:?})"),
             Self::Urgent { message, .. } => write!(f, "Urgent({message:?})"),
+            Self::Stranger { message, .. } => write!(f, "Stranger({message:?})"),
+            Self::Identified { txn } => write!(f, "Identified({txn:?})"),
             Self::Send { txn, request, .. } => write!(f, "Send({txn:?}, {request:?})"),
             Self::Cancel { txn, .. } => write!(f, "Cancel({txn:?})"),
             Self::Respond { txn, status, .. } => write!(f, "Respond({txn:?}, {status})"),
@@ -174,10 +182,18 @@ impl Table {
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::Received { flow, message } if message.is_request() => {
-                self.receive_request(now, flow, message, self.is_full());
+                self.receive_request(now, flow, message, Sender::Known);
             }
-            Input::Urgent { flow, message } => self.receive_request(now, flow, message, false),
-            Input::Received { message, .. } => self.receive_response(now, message),
+            Input::Stranger { flow, message } if message.is_request() => {
+                self.receive_request(now, flow, message, Sender::Stranger);
+            }
+            Input::Urgent { flow, message } => self.receive_request(now, flow, message, Sender::Urgent),
+            Input::Received { message, .. } | Input::Stranger { message, .. } => self.receive_response(now, message),
+            Input::Identified { txn } => {
+                if let Some(transaction) = self.transactions.get_mut(&txn) {
+                    transaction.is_strangers = false;
+                }
+            }
             Input::Send { txn, flow, request } => self.send(now, txn, flow, request),
             Input::Cancel { txn, reason } => self.step_client(now, txn, Stimulus::Cancel(reason)),
             Input::Respond { txn, status, response } => self.step(now, txn, Stimulus::Respond { status, response }),
@@ -224,17 +240,24 @@ impl Table {
         self.timers.operations
     }
 
-    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message, is_full: bool) {
+    /// The To tag of an answer of this transaction that makes no dialog: the same whenever its request is answered.
+    pub fn tag_of_refusal(&self, txn: TxnId) -> String {
+        self.transactions.get(&txn).map_or_else(String::new, |transaction| self.own_tag(&transaction.key))
+    }
+
+    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message, sender: Sender) {
         let Some(key) = Key::server(&message) else {
             return self.outputs.push_back(Output::Dropped(DropReason::SipUnanswerable));
         };
         match (message.method(), self.servers.get(&key).copied()) {
             (Some(Method::Cancel), _) => self.receive_cancel(now, flow, &key, &message),
             (Some(Method::Ack), Some(txn)) => self.step(now, txn, Stimulus::Ack { flow, message }),
+            // For a refusal whose transaction is over.
+            (Some(Method::Ack), None) if message.to_tag().is_some_and(|tag| tag == self.own_tag(&key)) => {}
             (Some(Method::Ack), None) => self.outputs.push_back(Output::Event(Event::Ack { flow, message })),
             (_, Some(txn)) => self.step(now, txn, Stimulus::Request),
-            (_, None) if is_full => self.refuse(flow, &key, &message),
-            (_, None) => self.serve(now, flow, key, message),
+            (_, None) if self.is_full() && sender != Sender::Urgent => self.refuse(flow, &key, &message),
+            (_, None) => self.serve(now, flow, key, message, sender),
         }
     }
 
@@ -263,7 +286,7 @@ impl Table {
         self.outputs.push_back(Output::Transmit { flow, bytes });
     }
 
-    fn serve(&mut self, now: Instant, flow: Flow, key: Key, message: Message) {
+    fn serve(&mut self, now: Instant, flow: Flow, key: Key, message: Message, sender: Sender) {
         let txn = self.next_id();
         let mut actions = Actions::default();
         let machine = if message.method() == Some(Method::Invite) {
@@ -272,7 +295,8 @@ impl Table {
             Machine::NonInviteServer(NonInviteServer::new(message.clone(), flow.remote, &mut actions))
         };
         self.servers.insert(key.clone(), txn);
-        self.insert(txn, Transaction { machine, flow, key, side: Side::Server });
+        let is_strangers = sender == Sender::Stranger;
+        self.insert(txn, Transaction { machine, flow, key, side: Side::Server, is_strangers });
         self.outputs.push_back(Output::Event(Event::Request { txn, flow, message }));
         self.perform(now, txn, actions);
     }
@@ -295,7 +319,7 @@ impl Table {
             Machine::NonInviteClient(NonInviteClient::new(request.bytes().clone(), flow.transport, &mut actions))
         };
         self.clients.insert(key.clone(), txn);
-        self.insert(txn, Transaction { machine, flow, key, side: Side::Client });
+        self.insert(txn, Transaction { machine, flow, key, side: Side::Client, is_strangers: false });
         if flow.key().is_none() {
             // A contact restored from the store, whose connection is gone: nothing can be sent and no failure will be told.
             return self.step(now, txn, Stimulus::TransportFailed);
@@ -311,7 +335,7 @@ impl Table {
         let mut actions = Actions::default();
         let machine = Machine::NonInviteClient(NonInviteClient::new(request, flow.transport, &mut actions));
         self.clients.insert(key.clone(), txn);
-        self.insert(txn, Transaction { machine, flow, key, side: Side::OwnClient });
+        self.insert(txn, Transaction { machine, flow, key, side: Side::OwnClient, is_strangers: false });
         self.perform(now, txn, actions);
     }
 
@@ -341,8 +365,9 @@ impl Table {
     fn step(&mut self, now: Instant, txn: TxnId, stimulus: Stimulus) {
         let Some(transaction) = self.transactions.get_mut(&txn) else { return };
         let mut actions = Actions::default();
+        let is_forgotten = matches!(stimulus, Stimulus::Respond { status, .. } if transaction.is_over_with(status));
         transaction.machine.handle(stimulus, transaction.flow.transport, &mut actions);
-        let is_terminated = transaction.machine.is_terminated();
+        let is_terminated = transaction.machine.is_terminated() || is_forgotten;
         self.perform(now, txn, actions);
         if is_terminated {
             self.remove(txn);
@@ -415,6 +440,29 @@ struct Transaction {
     flow: Flow,
     key: Key,
     side: Side,
+    /// Of a sender that has proven nothing.
+    is_strangers: bool,
+}
+
+impl Transaction {
+    /// Whether nothing is left to do after this answer, because the sender repeats its request until it has one.
+    const fn is_over_with(&self, status: u16) -> bool {
+        let is_final = match &self.machine {
+            Machine::InviteServer(machine) => machine.response().is_none() && status >= 300,
+            Machine::NonInviteServer(machine) => machine.is_unanswered() && status >= 200,
+            Machine::InviteClient(_) | Machine::NonInviteClient(_) => false,
+        };
+        self.is_strangers && is_final
+    }
+}
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Known,
+    Stranger,
+    /// Whoever is served even if the table is full.
+    Urgent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
