@@ -83,7 +83,7 @@ fn measure(options: &Options) -> Result<Report, String> {
     let users = 2 * calls.min(calls_affordable());
     let started = match options.server {
         Some(_) => None,
-        None => Some(Server::start(options.binary.as_deref(), users)?),
+        None => Some(Server::start(options.binary.as_deref(), users, "")?),
     };
     let mut bench = Bench::new(clock, options, started.as_ref(), users, voices)?;
     if bench.phones.calls_max() < options.calls {

@@ -85,7 +85,7 @@ enum State {
     Ending,
 }
 
-enum Wire {
+pub(crate) enum Wire {
     Udp(UdpSocket),
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -291,7 +291,7 @@ impl Phones {
 }
 
 impl Wire {
-    fn open(
+    pub(crate) fn open(
         transport: Transport,
         local: IpAddr,
         server: SocketAddr,
@@ -306,6 +306,7 @@ impl Wire {
         }
         let stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let address = stream.local_addr()?;
         if transport == Transport::Tcp {
             stream.set_nonblocking(true)?;
@@ -322,7 +323,7 @@ impl Wire {
         Ok((Self::Tls(Box::new(secure)), address))
     }
 
-    fn socket(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn socket(&self) -> std::os::fd::BorrowedFd<'_> {
         use std::os::fd::AsFd as _;
         match self {
             Self::Udp(socket) => socket.as_fd(),
@@ -331,7 +332,7 @@ impl Wire {
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             // A server that is not there yet, or not any more, is noticed by the telephone's timers.
             Self::Udp(socket) => socket.recv(buffer).map_err(|error| match error.kind() {
@@ -343,7 +344,7 @@ impl Wire {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Udp(socket) => socket.send(bytes).map(|_| ()),
             Self::Tcp(stream) => stream.write_all(bytes),

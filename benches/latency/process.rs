@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ pub(crate) const TELEPHONES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 1, 2));
 const SIP_PORT: u16 = 5060;
 const TLS_PORT: u16 = 5061;
 const ADMIN_PORT: u16 = 8080;
-const MEDIA_PORTS: &str = "10000-59999";
+pub(crate) const MEDIA_PORTS: RangeInclusive<u16> = 10_000..=59_999;
 const PASSWORD: &str = "a-password-of-ordinary-length";
 /// Of the times in `/proc/PID/stat` (`proc_pid_stat(5)`, `USER_HZ`).
 const TICKS_PER_S: u32 = 100;
@@ -84,11 +85,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(binary: Option<&Path>, users: usize) -> Result<Self, String> {
+    /// `more`: further tables of its configuration.
+    pub(crate) fn start(binary: Option<&Path>, users: usize, more: &str) -> Result<Self, String> {
         let binary = binary.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_ringdown")));
         let binary = fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        fs::write(folder.path().join("ringdown.toml"), config()).map_err(|error| error.to_string())?;
+        fs::write(folder.path().join("ringdown.toml"), config(more)).map_err(|error| error.to_string())?;
         fs::write(folder.path().join("users.csv"), csv(users)).map_err(|error| error.to_string())?;
         let command = |arguments: &[&str]| {
             let mut command = Command::new(&binary);
@@ -157,12 +159,14 @@ fn page(path: &str) -> Option<String> {
     answer.strip_prefix("HTTP/1.1 200")?.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
 }
 
-fn config() -> String {
+fn config(more: &str) -> String {
     format!(
         "[server]\ndomain = \"{OWN}\"\nstate_dir = \"state\"\n[sip]\nudp = [\"{OWN}:{SIP_PORT}\"]\n\
          tcp = [\"{OWN}:{SIP_PORT}\"]\ntls = [\"{OWN}:{TLS_PORT}\"]\n[media]\naddresses = [\"{OWN}\"]\n\
-         ports = \"{MEDIA_PORTS}\"\n[admin]\nlisten = \"{OWN}:{ADMIN_PORT}\"\n[log]\nlevel = \"warn\"\n\
-         [privacy]\nsandbox = \"best-effort\"\n[company]\nname = \"Example Corp\"\nregion = \"US\"\n"
+         ports = \"{}-{}\"\n[admin]\nlisten = \"{OWN}:{ADMIN_PORT}\"\n[log]\nlevel = \"warn\"\n\
+         [privacy]\nsandbox = \"best-effort\"\n[company]\nname = \"Example Corp\"\nregion = \"US\"\n{more}",
+        MEDIA_PORTS.start(),
+        MEDIA_PORTS.end()
     )
 }
 

@@ -197,13 +197,13 @@ impl Context {
         self.table.handle_input(self.now, transaction::Input::Respond { txn, status, response });
     }
 
-    /// Answers a request without a call, with a tag made for this answer alone.
+    /// Answers a request without a call, with a tag made for its transaction alone.
     pub(super) fn refuse(&mut self, pending: &Pending, status: u16, reason: &str) {
         self.refuse_with(pending, status, reason, &[]);
     }
 
     pub(super) fn refuse_with(&mut self, pending: &Pending, status: u16, reason: &str, headers: &[(&str, &str)]) {
-        let tag = self.tag();
+        let tag = self.table.tag_of_refusal(&pending.request);
         let mut response = self.response(pending, status, reason, &tag);
         for (name, value) in headers {
             response = response.header(name, value);

@@ -39,7 +39,7 @@ use super::{
     emergency_call::{self, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
     inspection::Inspections,
-    interface::{Counters, Input, Output, Setup, TestCall},
+    interface::{Counters, Input, Output, Setup, Standing, TestCall},
     keep_alive::KeepAlives,
     leg::Peer,
     message::Messages,
@@ -270,12 +270,31 @@ impl Core {
         }
     }
 
+    /// Whose datagram this is, without a look at more than its first line: whom to serve first when there is too much to do.
+    pub fn standing(&mut self, flow: &Flow, bytes: &[u8]) -> Standing {
+        if self.is_known(flow) {
+            return Standing::Known;
+        }
+        let uri = bytes.strip_prefix(b"INVITE ").and_then(|rest| rest.split(|byte| *byte == b' ').next());
+        let uri = uri.filter(|uri| uri.len() <= limits::SIP_REQUEST_URI_BYTES_MAX);
+        let dialled = uri.and_then(|uri| str::from_utf8(uri).ok()).map(|uri| emergency::classify(uri, &self.site));
+        match dialled {
+            Some(Dialled::Emergency(_)) => Standing::Emergency,
+            Some(Dialled::Ordinary(_) | Dialled::Test(_)) | None => Standing::Stranger,
+        }
+    }
+
+    /// A datagram was dropped because there was too much to do.
+    pub const fn note_overload(&mut self) {
+        self.ctx.counters.drops.count(DropReason::SipOverload);
+    }
+
     // 1. A message arrives.
 
     fn received(&mut self, flow: Flow, bytes: Bytes) {
         self.keep_alives.heard(self.ctx.now, &flow);
         if flow.transport == Transport::Udp {
-            if !self.is_proven(&flow) {
+            if !self.is_known(&flow) {
                 self.sources.heard(&flow, bytes.len());
             }
             if let Some(answer) = stun::answer(&bytes, flow.remote) {
@@ -288,7 +307,7 @@ impl Core {
         };
         match validate(&message) {
             Ok(()) => {
-                if flow.transport == Transport::Udp && self.is_in_call(&message) {
+                if self.is_in_call(&message) {
                     self.sources.prove(self.ctx.now, &flow);
                 }
                 if let Some(reason) = self.unwelcome(&flow, &message) {
@@ -296,8 +315,10 @@ impl Core {
                 }
                 let input = if self.ctx.table.is_full() && self.is_urgent(&flow, &message) {
                     transaction::Input::Urgent { flow, message }
-                } else {
+                } else if self.is_known(&flow) {
                     transaction::Input::Received { flow, message }
+                } else {
+                    transaction::Input::Stranger { flow, message }
                 };
                 self.ctx.table.handle_input(self.ctx.now, input);
             }
@@ -837,7 +858,7 @@ impl Core {
 
     /// Lets an answer leave, unless somebody else may be hit by more than was sent in his name.
     fn answer(&mut self, flow: Flow, bytes: Bytes) {
-        let is_free = flow.transport != Transport::Udp || self.is_proven(&flow);
+        let is_free = flow.transport != Transport::Udp || self.is_known(&flow);
         if is_free || self.sources.spend(&flow, bytes.len()) {
             self.ctx.transmit(flow, bytes);
         } else {
@@ -845,9 +866,10 @@ impl Core {
         }
     }
 
-    /// Whether what is sent to the source of this datagram reaches whoever has sent it: a telephone that is registered from
-    /// there, has just answered a challenge or speaks in a call, a trunk, or a host of the company's own networks.
-    fn is_proven(&mut self, flow: &Flow) -> bool {
+    /// Whether somebody whom this server knows has sent this, so that what is sent to the source of a datagram reaches him: a
+    /// telephone that is registered from there, has answered a challenge or speaks in a call, a trunk, or a host of the
+    /// company's own networks.
+    pub fn is_known(&mut self, flow: &Flow) -> bool {
         self.registrar.is_bound(flow)
             || self.ctx.trunks.owner_of(flow).is_some()
             // Whoever may call for help without being known must hear the answers.

@@ -188,7 +188,7 @@ pub(super) fn refuse(
     dialled: &EmergencyCall,
 ) -> (u16, &'static str) {
     log_refused(ctx, origin, dialled);
-    let tag = ctx.tag();
+    let tag = ctx.table.tag_of_refusal(&pending.request);
     answer_refused(ctx, pending, origin.language, dialled, &tag)
 }
 
@@ -210,7 +210,7 @@ pub(super) fn answer_refused(
 /// D10: a text message to an emergency number.
 pub(super) fn refuse_text(ctx: &mut Context, pending: &Pending) {
     let text = "Texting an emergency number is not supported. Make a voice call instead.";
-    let tag = ctx.tag();
+    let tag = ctx.table.tag_of_refusal(&pending.request);
     let response = ctx.response(pending, 403, "Texting Not Supported", &tag);
     let response = response.header("Warning", ctx.warning(text)).body("text/plain;charset=UTF-8", text.as_bytes());
     ctx.respond(pending.txn, 403, response.finish());

@@ -48,6 +48,16 @@ pub struct Setup {
     pub rng: Rng,
 }
 
+/// Whose datagram something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Of a telephone or a host that this server knows.
+    Known,
+    /// Of a stranger who calls for help.
+    Emergency,
+    Stranger,
+}
+
 pub enum Input {
     /// One framed message (or datagram).
     Received {

@@ -59,7 +59,7 @@ pub use cdr::Cdr;
 pub use core::Core;
 pub use interface::{
     BarredView, CallDetail, CallView, CertificateReply, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
-    LegDetail, LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, SyncOutcome,
+    LegDetail, LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, Standing, SyncOutcome,
     SyncRefusal, TestCall, TestRefusal, TrunkView, Which,
 };
 pub use notification::Notice;

@@ -6,11 +6,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 use crate::types::{
-    Duration, Flow, Instant,
+    Duration, Flow, FlowKey, Instant,
     limits::{DATAGRAM_CREDIT_BYTES_MAX, DATAGRAM_SOURCES_MAX, PROVEN_S},
 };
 
@@ -19,8 +19,8 @@ use crate::types::{
 pub(super) struct Sources {
     /// Bytes that came and were not answered with as many, by [`Flow::source`].
     credits: Recent<IpAddr, usize>,
-    /// When each address last showed that it had heard us.
-    proven: Recent<SocketAddr, Instant>,
+    /// When each address, or the peer of each connection, last showed that it had heard us.
+    proven: Recent<FlowKey, Instant>,
 }
 
 impl Sources {
@@ -42,11 +42,14 @@ impl Sources {
 
     /// What came from there holds something that had been sent there: the nonce of a challenge, or a tag of ours.
     pub(super) fn prove(&mut self, now: Instant, flow: &Flow) {
-        *self.proven.entry(flow.remote) = now;
+        if let Some(key) = flow.key() {
+            *self.proven.entry(key) = now;
+        }
     }
 
     pub(super) fn is_proven(&mut self, now: Instant, flow: &Flow) -> bool {
-        self.proven.find(&flow.remote).is_some_and(|at| now.since(*at) < Duration::from_secs(PROVEN_S))
+        let proven = flow.key().and_then(|key| self.proven.find(&key));
+        proven.is_some_and(|at| now.since(*at) < Duration::from_secs(PROVEN_S))
     }
 }
 

@@ -3,10 +3,12 @@
 //!
 //! One turn of the loop is: take everything that waits (at most `BATCH_MAX`), hand it to the core, collect its outputs, and let
 //! them go. Only what the core says in the same breath as it changes a binding is held until that change is on disk. So a phone
-//! is never told something that a crash could undo, and no call waits for a disk.
+//! is never told something that a crash could undo, and no call waits for a disk. Datagrams of senders that nobody knows wait
+//! for all others (`strangers`), a few in each turn.
 
 use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior},
@@ -16,11 +18,11 @@ use tracing::{error, info};
 use crate::{
     call::{
         BarredView, CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
-        Output, SyncRefusal, TestCall, TestRefusal, TrunkView, WorkerLoads,
+        Output, Standing, SyncRefusal, TestCall, TestRefusal, TrunkView, WorkerLoads,
     },
     media,
     sip::registrar::{Binding, Change},
-    types::{Flow, Instant},
+    types::{Flow, Instant, Transport},
 };
 
 use super::{
@@ -32,6 +34,7 @@ use super::{
     resolve::Resolver,
     stir::Certificates,
     store::thread::StoreHandle,
+    strangers::{Kind, Strangers},
     systemd,
     transport::Transports,
 };
@@ -40,6 +43,8 @@ use super::{
 pub const MAILBOX_MAX: usize = 4_096;
 /// Messages of one turn.
 const BATCH_MAX: usize = 256;
+/// Datagrams of strangers that are served in one turn: they must not keep everybody else waiting.
+const STRANGERS_PER_TURN: usize = 32;
 /// How often media workers are asked whether they turn, where no service manager says how often it wants to know.
 const PULSE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -122,6 +127,8 @@ pub struct CoreTask {
     mail: mpsc::Receiver<ToCore>,
     outside: Outside,
     batch: Batch,
+    /// Wait until nobody else does.
+    strangers: Strangers,
     /// Waits for the disk.
     held: Held,
     /// Who waits for what devices say, by number; the core answers each, and has a limit.
@@ -173,6 +180,7 @@ impl CoreTask {
             mail,
             outside,
             batch,
+            strangers: Strangers::default(),
             held,
             resyncs: HashMap::new(),
             inspections: HashMap::new(),
@@ -197,12 +205,14 @@ impl CoreTask {
                 () = sleep(self.wake_at.map(|at| at.since(now))) => self.input(Input::Timeout)?,
                 released = self.held.next() => self.batch.outgoing.extend(released),
                 _ = pulse.tick() => self.take_pulse(),
+                () = tokio::task::yield_now(), if !self.strangers.is_empty() => {}
             }
             for letter in letters.drain(..) {
                 if self.open(letter)? == Turn::Stop {
                     return self.end().await;
                 }
             }
+            self.serve_strangers()?;
         }
     }
 
@@ -226,6 +236,15 @@ impl CoreTask {
 
     fn open(&mut self, letter: ToCore) -> Result<Turn, Failure> {
         match letter {
+            ToCore::Input(Input::Received { flow, bytes }) if flow.transport == Transport::Udp => {
+                self.open_datagram(flow, bytes)?;
+            }
+            ToCore::Input(Input::Received { flow, bytes }) => {
+                self.input(Input::Received { flow, bytes })?;
+                if self.core.is_known(&flow) {
+                    self.outside.transports.prove(flow.connection);
+                }
+            }
             ToCore::Input(input) => self.input(input)?,
             ToCore::CloseFlow(flow) => {
                 self.batch.outgoing.push(Outgoing::Close(flow.connection));
@@ -235,6 +254,26 @@ impl CoreTask {
             ToCore::Stop => return Ok(Turn::Stop),
         }
         Ok(Turn::GoOn)
+    }
+
+    fn open_datagram(&mut self, flow: Flow, bytes: Bytes) -> Result<(), Failure> {
+        let kind = match self.core.standing(&flow, &bytes) {
+            Standing::Known => return self.input(Input::Received { flow, bytes }),
+            Standing::Emergency => Kind::Emergency,
+            Standing::Stranger => Kind::Other,
+        };
+        if self.strangers.push(kind, (flow, bytes)).is_some() {
+            self.core.note_overload();
+        }
+        Ok(())
+    }
+
+    fn serve_strangers(&mut self) -> Result<(), Failure> {
+        for _ in 0..STRANGERS_PER_TURN {
+            let Some((flow, bytes)) = self.strangers.pop() else { break };
+            self.input(Input::Received { flow, bytes })?;
+        }
+        Ok(())
     }
 
     fn input(&mut self, input: Input) -> Result<(), Failure> {

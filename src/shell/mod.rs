@@ -22,6 +22,7 @@ pub mod selftest;
 pub mod settings;
 pub mod stir;
 pub mod store;
+mod strangers;
 pub mod systemd;
 pub mod tls;
 pub mod toml_text;

@@ -26,6 +26,11 @@ pub const STREAM_READ_BYTES_MAX: usize = 4_096;
 pub const TRANSACTIONS_MAX: usize = 200_000;
 /// Refused emergency calls whose callers hear a tone at a time; a further one is answered at once.
 pub const REFUSAL_TONES_MAX: usize = 16;
+/// Datagrams of senders that nothing is known of, emergency calls and others apart, that wait for time; a further one displaces
+/// the oldest of whoever sends most.
+pub const STRANGERS_WAITING_MAX: usize = 4_096;
+/// ... and their bytes.
+pub const STRANGERS_BYTES_MAX: usize = 8 << 20;
 /// Emergency calls of one callback number that may be called back; the oldest is forgotten.
 pub const CALLBACKS_PER_NUMBER_MAX: usize = 16;
 /// Notices of which it is kept that a user has acknowledged them; the oldest is forgotten.
@@ -94,13 +99,14 @@ pub const SSRCS_MEASURED_MAX: usize = 4;
 pub const FORMATS_PER_SECTION_MAX: usize = 32;
 /// Largest media packet relayed; a larger one is dropped.
 pub const PACKET_BYTES_MAX: usize = 2_048;
-/// Open TCP and TLS connections; further ones are closed at once.
+/// Open TCP and TLS connections, and half of the process's descriptors. A further one takes the place of the one that has been open
+/// longest without its peer being known, or is closed at once where there is none.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
 /// Alternative names that are read from a peer's certificate; further ones are ignored.
 pub const CERTIFICATE_NAMES_MAX: usize = 128;
-/// TLS handshakes that peers have begun and not finished; a further connection is closed at once.
+/// TLS handshakes that peers have begun and not finished; a further connection takes the place of the oldest one.
 pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 /// ... of one source; a further connection is closed at once.
 pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;

@@ -17,6 +17,8 @@ pub enum DropReason {
     SipUnorderedProvisional,
     /// An answer to a datagram whose source may be forged, larger than what had come in its name.
     SipUnproven,
+    /// A datagram of a sender that nothing is known of, for which there was no time.
+    SipOverload,
     /// A request of ours that would have been larger than a message may be; its owner hears 513.
     SipUnsendable,
     // Media
@@ -45,7 +47,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -58,6 +60,7 @@ impl DropReason {
         Self::SipBarredUser,
         Self::SipUnorderedProvisional,
         Self::SipUnproven,
+        Self::SipOverload,
         Self::SipUnsendable,
         Self::PacketTruncated,
         Self::PacketOversized,
@@ -94,6 +97,7 @@ impl DropReason {
             Self::SipBarredUser => "sip_barred_user",
             Self::SipUnorderedProvisional => "sip_unordered_provisional",
             Self::SipUnproven => "sip_unproven",
+            Self::SipOverload => "sip_overload",
             Self::SipUnsendable => "sip_unsendable",
             Self::PacketTruncated => "packet_truncated",
             Self::PacketOversized => "packet_oversized",

@@ -23,8 +23,11 @@ use crate::{
         routing::{self, Target},
         security,
     },
-    sip::auth::{Role, Verdict},
-    types::{Flow, Transport, limits},
+    sip::{
+        auth::{Role, Verdict},
+        transaction,
+    },
+    types::{Flow, limits},
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
@@ -120,8 +123,9 @@ impl Core {
         let directory = Arc::clone(&self.ctx.directory);
         let lookup = |name: &str| directory.by_name(name).map(|user| &user.credential);
         let verdict = self.authenticator.check(self.ctx.now, role, &pending.request, lookup);
-        if pending.flow.transport == Transport::Udp && matches!(verdict, Verdict::Passed(_)) {
+        if matches!(verdict, Verdict::Passed(_)) {
             self.sources.prove(self.ctx.now, &pending.flow);
+            self.ctx.table.handle_input(self.ctx.now, transaction::Input::Identified { txn: pending.txn });
         }
         verdict
     }

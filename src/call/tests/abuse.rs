@@ -6,7 +6,7 @@ use super::bench::{ALICE, BOB, BOB_TOO, Bench, SDP, TRUNK, udp};
 use crate::{
     call::{Input, Output},
     types::{
-        DropReason, Duration, Flow,
+        DropReason, Flow,
         limits::{REFUSALS_PER_SOURCE_MAX, REFUSALS_PER_USER_MAX, REFUSALS_WINDOW_S},
     },
     wire::sip::{Message, Name, digest},
@@ -132,16 +132,15 @@ fn no_limit_and_no_name_stops_an_emergency_call() {
 /// Goal: a flood costs what its messages cost and leaves nothing. Method: every INVITE is challenged and nobody
 /// acknowledges; what is sent is counted, not kept.
 #[test]
-fn fifty_thousand_abandoned_invites_cost_the_same_each_and_are_gone_after_64_t1() {
+fn fifty_thousand_abandoned_invites_of_strangers_leave_nothing_once_they_are_answered() {
     const INVITES: u64 = 50_000;
-    const SIXTY_FOUR_T1: Duration = Duration::from_secs(32);
     let mut b = Bench::new();
     b.pass(1000);
     let (mut sent, mut received) = (0, 0);
     let mut drain = |b: &mut Bench| loop {
         match b.core.poll_output() {
             Output::Transmit { bytes, .. } => sent += bytes.len(),
-            Output::Timeout(at) => break at,
+            Output::Timeout(_) => break,
             other => panic!("{other:?}"),
         }
     };
@@ -155,14 +154,8 @@ fn fifty_thousand_abandoned_invites_cost_the_same_each_and_are_gone_after_64_t1(
         b.core.handle_input(b.now, Input::Received { flow: udp(STRANGER), bytes: Bytes::from(text) });
         drain(&mut b);
     }
-    assert!(!b.core.is_idle());
-    let end = b.now + SIXTY_FOUR_T1;
-    while let Some(at) = drain(&mut b).filter(|at| *at <= end) {
-        b.now = at;
-        b.core.handle_input(at, Input::Timeout);
-    }
-    assert!(b.core.is_idle(), "something is left after 64*T1");
-    assert!(sent > 0 && sent <= received, "{sent} bytes for {received}, with what timer G repeats");
+    assert!(b.core.is_idle(), "something is left of them");
+    assert!(sent > 0 && sent <= received, "{sent} bytes for {received}");
 }
 
 #[test]

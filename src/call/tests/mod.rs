@@ -30,6 +30,7 @@ mod refusal_tone;
 mod resync;
 mod sessions;
 mod shutdown;
+mod strangers;
 mod streams;
 mod subscription;
 mod transfer;

@@ -26,7 +26,7 @@ use crate::{
     wire::sip::frame::{Frame, FrameError, Framer, PONG},
 };
 
-use super::Shared;
+use super::{Shared, places::Place};
 
 /// A message must be complete this long after its first byte, and the first of an accepted connection this long after
 /// the connection: nobody holds a connection open by sending slowly or nothing.
@@ -52,10 +52,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
 /// A stream holds more than a kilobyte for TLS, and every function that waits with it would hold room for one.
 pub(super) type BoxedStream = Box<dyn Stream>;
 
-/// Who opened the connection. Only a peer's must prove itself by a first message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who opened the connection. Only a peer's must prove itself by a first message, and may lose its place.
+#[derive(Debug)]
 pub(super) enum Opened {
-    ByPeer,
+    ByPeer(Place),
     ByUs,
 }
 
@@ -75,16 +75,17 @@ pub(super) async fn run(
     queue: mpsc::Receiver<Bytes>,
     opened: Opened,
 ) {
-    let deadline = match opened {
-        Opened::ByPeer => Some(Instant::now() + MESSAGE_TIMEOUT),
-        Opened::ByUs => None,
+    let (place, deadline) = match opened {
+        Opened::ByPeer(place) => (Some(place), Some(Instant::now() + MESSAGE_TIMEOUT)),
+        Opened::ByUs => (None, None),
     };
     let connection = Connection {
         shared,
         flow,
         stream,
         framer: Framer::new(),
-        has_spoken: opened == Opened::ByUs,
+        has_spoken: place.is_none(),
+        place,
         deadline,
         alive_told_at: None,
         is_reading: true,
@@ -106,6 +107,8 @@ struct Connection<'a> {
     flow: Flow,
     stream: BoxedStream,
     framer: Framer,
+    /// `None`: we opened it.
+    place: Option<Place>,
     /// We opened it, or its peer has sent a message: pings alone hold no connection.
     has_spoken: bool,
     /// When an incomplete message (or a silent new connection) ends the connection.
@@ -130,6 +133,7 @@ impl Connection<'_> {
                     len => self.received(len).await?,
                 },
                 () = sleep_until(self.deadline), if self.is_reading => return Ok(()),
+                () = lost(&mut self.place) => return Ok(()),
             }
         }
     }
@@ -230,6 +234,13 @@ async fn read(stream: &mut BoxedStream, mut take: impl FnMut(&[u8])) -> io::Resu
         Poll::Ready(Ok(len))
     })
     .await
+}
+
+async fn lost(place: &mut Option<Place>) {
+    match place {
+        Some(place) => place.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

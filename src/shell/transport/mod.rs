@@ -14,9 +14,10 @@ use std::{
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinHandle,
 };
 
@@ -36,12 +37,14 @@ use super::{clock::Clock, core_task::ToCore, failure::Failure, tls::Tls};
 mod bind;
 mod connection;
 mod outbound;
+mod places;
 mod sources;
 mod tcp;
 mod tls;
 mod udp;
 
 pub use bind::explain_bind_failure;
+use places::Places;
 pub(super) use sources::Sources;
 pub(super) use tls::connect as connect_tls;
 
@@ -60,9 +63,9 @@ struct Shared {
     /// an entry closes the connection once its queue is written.
     connections: DashMap<ConnectionId, mpsc::Sender<Bytes>>,
     next_connection: AtomicU64,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     sources: Arc<Sources>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Places>,
     handshakes_of_sources: Arc<Sources>,
     /// Connections closed because one of the limits was reached.
     refused: AtomicU64,
@@ -93,9 +96,9 @@ impl Listeners {
             connections: DashMap::new(),
             // Ids of an earlier run, kept in stored bindings, must never name a connection of this one.
             next_connection: AtomicU64::new(clock.now().unix_ns()),
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places: Places::new(connections_max()),
             sources: Sources::new(CONNECTIONS_PER_SOURCE_MAX),
-            handshakes: Arc::new(Semaphore::new(TLS_HANDSHAKES_MAX)),
+            handshakes: Places::new(TLS_HANDSHAKES_MAX),
             handshakes_of_sources: Sources::new(TLS_HANDSHAKES_PER_SOURCE_MAX),
             refused: AtomicU64::new(0),
             to_core,
@@ -154,6 +157,11 @@ impl Transports {
         spawn(outbound::open(Arc::clone(&self.0), flow, server_name, trunk, queue));
     }
 
+    /// This connection is that of somebody whom the core knows: it does not make room for others.
+    pub fn prove(&self, connection: ConnectionId) {
+        self.0.places.prove(connection);
+    }
+
     /// Closes a connection after what is queued for it.
     pub fn close(&self, connection: ConnectionId) {
         self.0.connections.remove(&connection);
@@ -173,9 +181,7 @@ impl Transports {
 
     /// Waits until every accepted connection is closed.
     pub async fn closed(&self) {
-        let all = u32::try_from(CONNECTIONS_MAX).expect("fewer connections than 2^32");
-        // The semaphore is never closed, so this can only succeed.
-        let _ = self.0.permits.acquire_many(all).await;
+        self.0.places.emptied().await;
     }
 }
 
@@ -198,6 +204,12 @@ impl Shared {
     async fn tell_core(&self, message: ToCore) -> bool {
         self.to_core.send(message).await.is_ok()
     }
+}
+
+/// Calls need descriptors, too: two for each media section.
+fn connections_max() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors / 2).unwrap_or(usize::MAX).min(CONNECTIONS_MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the transports own the tasks of their sockets")]

@@ -4,19 +4,20 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 use tracing::warn;
 
 use crate::{
     call::Input,
     shell::core_task::ToCore,
-    types::{Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX},
+    types::{ConnectionId, Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX},
 };
 
 use super::{
     Shared,
-    connection::{self, BoxedStream},
+    connection::{self, BoxedStream, Opened},
+    places::Place,
     sources::Share,
     spawn, tls,
 };
@@ -43,45 +44,55 @@ pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: Soc
 
 /// Starts the connection's task, or closes it at once where a limit is reached.
 fn take(shared: &Arc<Shared>, transport: Transport, listening: SocketAddr, remote: SocketAddr, stream: TcpStream) {
-    let Some(place) = Place::take(shared, transport, remote) else {
-        shared.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        return;
-    };
+    let connection = shared.next_id();
+    let room = Room::take(shared, transport, remote, connection);
+    let closes_one = room.as_ref().is_none_or(Room::is_anothers);
+    shared.refused.fetch_add(closes_one.into(), std::sync::atomic::Ordering::Relaxed);
+    let Some(room) = room else { return };
     connection::tune(&stream);
     // Of a wildcard listener, the address that the peer really reached.
     let local = stream.local_addr().unwrap_or(listening);
-    let flow = Flow { transport, local, remote, connection: shared.next_id() };
-    spawn(run(Arc::clone(shared), flow, stream, place));
+    let flow = Flow { transport, local, remote, connection };
+    spawn(run(Arc::clone(shared), flow, stream, room));
 }
 
 /// What one accepted connection takes of the limits, until it is dropped.
-struct Place {
-    _connection: OwnedSemaphorePermit,
-    _of_source: Share,
+struct Room {
+    place: Place,
+    of_source: Share,
     /// Until the handshake is over; none for TCP.
-    handshake: Option<(OwnedSemaphorePermit, Share)>,
+    handshake: Option<(Place, Share)>,
 }
 
-impl Place {
-    fn take(shared: &Shared, transport: Transport, remote: SocketAddr) -> Option<Self> {
-        let permit = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
+impl Room {
+    fn take(shared: &Shared, transport: Transport, remote: SocketAddr, connection: ConnectionId) -> Option<Self> {
         let source = source_of(remote.ip());
-        Some(Self {
-            handshake: match transport {
-                Transport::Tls => Some((permit(&shared.handshakes)?, shared.handshakes_of_sources.take(source)?)),
-                Transport::Tcp | Transport::Udp => None,
-            },
-            _connection: permit(&shared.permits)?,
-            _of_source: shared.sources.take(source)?,
-        })
+        // What one source may have comes first: it must not take the places of others to no end.
+        let of_source = shared.sources.take(source)?;
+        let handshake = match transport {
+            Transport::Tls => {
+                let of_source = shared.handshakes_of_sources.take(source)?;
+                Some((shared.handshakes.take(connection)?, of_source))
+            }
+            Transport::Tcp | Transport::Udp => None,
+        };
+        Some(Self { place: shared.places.take(connection)?, of_source, handshake })
+    }
+
+    fn is_anothers(&self) -> bool {
+        self.place.is_anothers || self.handshake.as_ref().is_some_and(|(place, _)| place.is_anothers)
     }
 }
 
-async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, mut place: Place) {
-    let (stream, names): (BoxedStream, _) = if flow.transport == Transport::Tls {
-        // Boxed, so that its room is given back when it is over.
-        let stream = Box::pin(tls::accept(&shared.tls, stream, flow.remote)).await;
-        drop(place.handshake.take());
+async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, room: Room) {
+    let Room { mut place, of_source: _of_source, handshake } = room;
+    let (stream, names): (BoxedStream, _) = if let Some((mut handshake, _of_source)) = handshake {
+        let stream = tokio::select! {
+            // Boxed, so that its room is given back when it is over.
+            stream = Box::pin(tls::accept(&shared.tls, stream, flow.remote)) => stream,
+            () = handshake.lost() => None,
+            () = place.lost() => None,
+        };
         let Some(stream) = stream else { return };
         let names = tls::client_names(&stream);
         (stream, names)
@@ -93,6 +104,5 @@ async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, mut place: Plac
     if let Some(names) = names {
         shared.tell_core(ToCore::Input(Input::Certified { flow, names })).await;
     }
-    connection::run(&shared, flow, stream, queue, connection::Opened::ByPeer).await;
-    drop(place);
+    connection::run(&shared, flow, stream, queue, Opened::ByPeer(place)).await;
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     call::Input,
     shell::settings::Settings,
-    types::limits::{CONNECTIONS_PER_SOURCE_MAX, TLS_HANDSHAKES_PER_SOURCE_MAX},
+    types::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, TLS_HANDSHAKES_PER_SOURCE_MAX},
     wire::sip::frame::FrameError,
 };
 
@@ -317,14 +317,27 @@ async fn a_connection_that_cannot_be_opened_or_proven_fails_its_flow() {
     }
 }
 
+/// Takes all places but so many, for others whom the core knows or does not.
+fn fill(places: &Arc<Places>, but: usize, is_known: bool) -> Vec<places::Place> {
+    let take = |n: usize| {
+        let connection = ConnectionId(n as u64);
+        let place = places.take(connection).unwrap();
+        if is_known {
+            places.prove(connection);
+        }
+        place
+    };
+    (1..=places.max() - but).map(take).collect()
+}
+
 #[tokio::test]
-async fn above_the_limit_a_connection_is_closed_at_once() {
+async fn where_all_connections_are_of_peers_that_are_known_a_further_one_is_closed_at_once() {
     let mut fixture = Fixture::start();
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap();
-    let others = Arc::clone(&fixture.transports.0.permits).try_acquire_many_owned(all - 1).unwrap();
+    let others = fill(&fixture.transports.0.places, 1, true);
     let mut last = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     last.write_all(OPTIONS.as_bytes()).await.unwrap();
-    fixture.received().await;
+    let (flow, _) = fixture.received().await;
+    fixture.transports.prove(flow.connection);
     let mut above = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     assert_eq!(above.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(fixture.transports.connections_refused(), 1);
@@ -332,6 +345,40 @@ async fn above_the_limit_a_connection_is_closed_at_once() {
     let mut next = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     next.write_all(OPTIONS.as_bytes()).await.unwrap();
     fixture.received().await;
+}
+
+#[tokio::test]
+async fn the_oldest_connection_of_a_peer_that_nobody_knows_makes_room() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tcp);
+    let _others = fill(&fixture.transports.0.places, 3, true);
+    let mut streams = Vec::new();
+    let mut flows = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        stream.write_all(OPTIONS.as_bytes()).await.unwrap();
+        flows.push(fixture.received().await.0);
+        streams.push(stream);
+    }
+    fixture.transports.prove(flows[0].connection);
+    let mut next = TcpStream::connect(server).await.unwrap();
+    assert_eq!(fixture.failed().await, flows[1], "the core hears of it");
+    assert_eq!(streams[1].read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert_eq!(fixture.transports.connections_refused(), 1);
+    for stream in [&mut streams[0], &mut next] {
+        stream.write_all(OPTIONS.as_bytes()).await.unwrap();
+        fixture.received().await;
+    }
+    fixture.transports.transmit(&flows[2], Bytes::from_static(b"answer")).unwrap();
+    assert_eq!(read_some(&mut streams[2]).await, b"answer");
+}
+
+#[tokio::test]
+async fn calls_keep_half_of_the_descriptors() {
+    let fixture = Fixture::start();
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = fixture.transports.0.places.max();
+    assert!(places <= CONNECTIONS_MAX && u64::try_from(places).unwrap() <= limit / 2, "{places} of {limit}");
 }
 
 /// Opens a connection and tells whether the server closes it at once.
@@ -371,29 +418,26 @@ async fn one_source_cannot_take_all_handshakes() {
 }
 
 #[tokio::test]
-async fn handshakes_that_are_not_finished_are_limited_and_cut_off() {
+async fn handshakes_that_are_not_finished_are_cut_off_and_make_room() {
     let mut fixture = Fixture::start();
     let server = fixture.address(Transport::Tls);
-    let all = u32::try_from(TLS_HANDSHAKES_MAX).unwrap();
-    let handshakes = Arc::clone(&fixture.transports.0.handshakes);
-    let others = Arc::clone(&handshakes).try_acquire_many_owned(all - 2).unwrap();
+    let others = fill(&fixture.transports.0.handshakes, 2, true);
     // One that is finished counts no more.
     let stream = TcpStream::connect(server).await.unwrap();
     let mut phone = tls::connect(fixture.tls.client_config(0), stream, "127.0.0.1").await.unwrap();
     phone.write_all(OPTIONS.as_bytes()).await.unwrap();
     fixture.received().await;
     let mut silent = [TcpStream::connect(server).await.unwrap(), TcpStream::connect(server).await.unwrap()];
-    assert!(is_closed_at_once(server).await, "above the limit");
+    let stream = TcpStream::connect(server).await.unwrap();
+    tls::connect(fixture.tls.client_config(0), stream, "127.0.0.1").await.unwrap();
+    assert_eq!(silent[0].read(&mut [0; 8]).await.unwrap_or(0), 0, "the oldest has made room");
     assert_eq!(fixture.transports.connections_refused(), 1);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
-    for stream in &mut silent {
-        assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0, "a silent handshake is cut off");
-    }
+    assert_eq!(silent[1].read(&mut [0; 8]).await.unwrap_or(0), 0, "a silent handshake is cut off");
     drop(others);
     assert!(!is_closed_at_once(server).await);
-    fixture.no_mail();
 }
 
 #[tokio::test]

@@ -180,6 +180,11 @@ impl InviteServer {
         }
     }
 
+    /// Nothing has been answered yet, not even provisionally.
+    pub(super) const fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Proceeding { response: None, .. })
+    }
+
     /// The last response sent, if it is still kept.
     pub(super) const fn response(&self) -> Option<&Bytes> {
         match self {

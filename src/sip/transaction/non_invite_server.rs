@@ -52,6 +52,11 @@ impl NonInviteServer {
         Self::Trying { request, source }
     }
 
+    /// Nothing has been sent yet.
+    pub(super) const fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Trying { .. })
+    }
+
     pub(super) fn handle(&mut self, input: Input, transport: Transport, out: &mut Actions) {
         match self {
             Self::Trying { request, source } => match input {

@@ -36,6 +36,12 @@ pub enum Input {
     Received { flow: Flow, message: Message },
     /// The same for a request that is served even if the table is full: an emergency call, or the end of a call.
     Urgent { flow: Flow, message: Message },
+    /// The same for a message whose sender has proven nothing. Where the first answer to it is a final one that makes no
+    /// dialog, its transaction ends with it, as that of a stateless server does (RFC 3261 section 8.2.7): strangers take no
+    /// memory. The request repeated is judged anew.
+    Stranger { flow: Flow, message: Message },
+    /// The sender of this request has proven itself since.
+    Identified { txn: TxnId },
     /// Start a client transaction. `request` is complete; its top Via carries the branch of [`Table::reserve`]. An ACK for
     /// a 2xx is no transaction: it is transmitted without the table.
     Send { txn: TxnId, flow: Flow, request: Message },
@@ -124,6 +130,8 @@ impl fmt::Debug for Input {
         match self {
             Self::Received { message, .. } => write!(f, "Received({message:?})"),
             Self::Urgent { message, .. } => write!(f, "Urgent({message:?})"),
+            Self::Stranger { message, .. } => write!(f, "Stranger({message:?})"),
+            Self::Identified { txn } => write!(f, "Identified({txn:?})"),
             Self::Send { txn, request, .. } => write!(f, "Send({txn:?}, {request:?})"),
             Self::Cancel { txn, .. } => write!(f, "Cancel({txn:?})"),
             Self::Respond { txn, status, .. } => write!(f, "Respond({txn:?}, {status})"),
@@ -181,10 +189,18 @@ impl Table {
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::Received { flow, message } if message.is_request() => {
-                self.receive_request(now, flow, message, self.is_full());
+                self.receive_request(now, flow, message, Sender::Known);
             }
-            Input::Urgent { flow, message } => self.receive_request(now, flow, message, false),
-            Input::Received { message, .. } => self.receive_response(now, message),
+            Input::Stranger { flow, message } if message.is_request() => {
+                self.receive_request(now, flow, message, Sender::Stranger);
+            }
+            Input::Urgent { flow, message } => self.receive_request(now, flow, message, Sender::Urgent),
+            Input::Received { message, .. } | Input::Stranger { message, .. } => self.receive_response(now, message),
+            Input::Identified { txn } => {
+                if let Some(Side::Server { is_strangers }) = self.transactions.get_mut(&txn).map(|it| &mut it.side) {
+                    *is_strangers = false;
+                }
+            }
             Input::Send { txn, flow, request } => self.send(now, txn, flow, request),
             Input::Cancel { txn, reason } => self.step_client(now, txn, Stimulus::Cancel(reason)),
             Input::Respond { txn, status, response } => self.step(now, txn, Stimulus::Respond { status, response }),
@@ -231,33 +247,42 @@ impl Table {
         self.timers.operations
     }
 
-    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message, is_full: bool) {
+    /// The To tag of an answer to this request that makes no dialog: the same whenever it is answered, and for its CANCEL and ACK.
+    pub fn tag_of_refusal(&self, request: &Message) -> String {
+        let top_via = request.values(Name::Via).next().unwrap_or_default();
+        let tag = keyed::tag(self.tag_key.expose(), [top_via, request.call_id()].join("\n").as_bytes());
+        format!("{:032x}", u128::from_be_bytes(tag))
+    }
+
+    fn receive_request(&mut self, now: Instant, flow: Flow, message: Message, sender: Sender) {
         let Some(key) = Key::server(&self.hashes, &message) else {
             return self.outputs.push_back(Output::Dropped(DropReason::SipUnanswerable));
         };
         match (message.method(), self.servers.get(&key).copied()) {
             (Some(Method::Cancel), _) => self.receive_cancel(now, flow, key, &message),
             (Some(Method::Ack), Some(txn)) => self.step(now, txn, Stimulus::Ack { flow, message }),
+            // For a refusal whose transaction is over.
+            (Some(Method::Ack), None) if message.to_tag().is_some_and(|tag| tag == self.tag_of_refusal(&message)) => {}
             (Some(Method::Ack), None) => self.outputs.push_back(Output::Event(Event::Ack { flow, message })),
             (_, Some(txn)) => self.step(now, txn, Stimulus::Request),
-            (_, None) if is_full => self.refuse(flow, &message),
-            (_, None) => self.serve(now, flow, key, message),
+            (_, None) if self.is_full() && sender != Sender::Urgent => self.refuse(flow, &message),
+            (_, None) => self.serve(now, flow, key, message, sender),
         }
     }
 
     /// A CANCEL needs no state of its own: each copy of it meets the same INVITE and gets the same answer (section 9.2).
     fn receive_cancel(&mut self, now: Instant, flow: Flow, key: Key, cancel: &Message) {
         let Some(&invite) = self.servers.get(&key.with_method(Method::Invite)) else {
-            return self.answer(flow, cancel, 481, &self.own_tag(cancel));
+            return self.answer(flow, cancel, 481, &self.tag_of_refusal(cancel));
         };
         // The tags of both answers should agree (section 9.2).
-        let tag = self.response_tag(invite).unwrap_or_else(|| self.own_tag(cancel));
+        let tag = self.response_tag(invite).unwrap_or_else(|| self.tag_of_refusal(cancel));
         self.answer(flow, cancel, 200, &tag);
         self.step(now, invite, Stimulus::Cancel(reason::passed_on(cancel).unwrap_or_default()));
     }
 
     fn refuse(&mut self, flow: Flow, request: &Message) {
-        let tag = self.own_tag(request);
+        let tag = self.tag_of_refusal(request);
         let bytes = ResponseBuilder::to(request, 503, reason_phrase(503), &tag, flow.remote)
             .header("Retry-After", RETRY_AFTER_S)
             .finish();
@@ -270,7 +295,7 @@ impl Table {
         self.outputs.push_back(Output::Transmit { flow, bytes });
     }
 
-    fn serve(&mut self, now: Instant, flow: Flow, key: Key, message: Message) {
+    fn serve(&mut self, now: Instant, flow: Flow, key: Key, message: Message, sender: Sender) {
         let txn = self.next_id();
         let (request, out) = (message.bytes().clone(), &mut self.actions);
         let machine = if message.method() == Some(Method::Invite) {
@@ -280,7 +305,7 @@ impl Table {
         };
         self.servers.insert(key, txn);
         self.outputs.push_back(Output::Event(Event::Request { txn, flow, message }));
-        self.begin(now, txn, machine, flow, key, Side::Server);
+        self.begin(now, txn, machine, flow, key, Side::Server { is_strangers: sender == Sender::Stranger });
     }
 
     fn receive_response(&mut self, now: Instant, message: Message) {
@@ -352,9 +377,10 @@ impl Table {
         if let Stimulus::Timer(timer) = stimulus {
             self.timers.clear(txn, &mut transaction.running, timer);
         }
+        let is_forgotten = matches!(stimulus, Stimulus::Respond { status, .. } if transaction.is_over_with(status));
         transaction.machine.handle(stimulus, transaction.flow.transport, &mut self.actions);
         self.perform(now, txn, &mut transaction);
-        if transaction.machine.is_terminated() {
+        if transaction.machine.is_terminated() || is_forgotten {
             self.forget(txn, *transaction);
         } else {
             self.transactions.insert(txn, transaction);
@@ -386,7 +412,7 @@ impl Table {
 
     fn tell(&mut self, transaction: &Transaction, event: Event) {
         match transaction.side {
-            Side::Client | Side::Server => self.outputs.push_back(Output::Event(event)),
+            Side::Client | Side::Server { .. } => self.outputs.push_back(Output::Event(event)),
             Side::OwnClient => {}
         }
     }
@@ -397,7 +423,7 @@ impl Table {
         let Transaction { flow, key, side, .. } = transaction;
         match side {
             Side::Client | Side::OwnClient => self.clients.remove(&key),
-            Side::Server => self.servers.remove(&key),
+            Side::Server { .. } => self.servers.remove(&key),
         };
         if let Some(hash) = self.hashes.of_flow(&flow) {
             self.by_flow.remove(&(hash, txn));
@@ -415,12 +441,6 @@ impl Table {
         let response = Message::parse(machine.response()?.clone()).ok()?;
         response.to_tag().map(str::to_owned)
     }
-
-    fn own_tag(&self, request: &Message) -> String {
-        let via = request.header(Name::Via).unwrap_or_default();
-        let tag = keyed::tag(self.tag_key.expose(), [via, request.call_id()].join("\n").as_bytes());
-        format!("{:032x}", u128::from_be_bytes(tag))
-    }
 }
 
 #[derive(Debug)]
@@ -432,12 +452,36 @@ struct Transaction {
     running: Running,
 }
 
+impl Transaction {
+    /// Whether nothing is left to do after this answer, because the sender repeats its request until it has one.
+    const fn is_over_with(&self, status: u16) -> bool {
+        let is_final = match &self.machine {
+            Machine::InviteServer(machine) => machine.is_unanswered() && status >= 300,
+            Machine::NonInviteServer(machine) => machine.is_unanswered() && status >= 200,
+            Machine::InviteClient(_) | Machine::NonInviteClient(_) => false,
+        };
+        is_final && matches!(self.side, Side::Server { is_strangers: true })
+    }
+}
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Known,
+    Stranger,
+    /// Whoever is served even if the table is full.
+    Urgent,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Client,
     /// A CANCEL of the layer's own.
     OwnClient,
-    Server,
+    /// `is_strangers`: of a sender that has proven nothing.
+    Server {
+        is_strangers: bool,
+    },
 }
 
 /// Two keyed hash functions. Together they give 128 bits: no two texts have the same by chance, and nobody outside can make

@@ -555,3 +555,65 @@ fn a_request_for_a_connection_that_is_gone_fails_at_once() {
         assert!(layer.table.holds_nothing());
     }
 }
+
+/// Hands in a message of a sender that has proven nothing.
+fn from_stranger(layer: &mut Layer, message: &Message) -> Vec<String> {
+    let flow = layer.flow();
+    layer.feed(Input::Stranger { flow, message: message.clone() })
+}
+
+#[test]
+fn a_stranger_who_is_answered_at_once_leaves_nothing_and_is_judged_anew_when_he_asks_again() {
+    for transport in [Transport::Udp, Transport::Tls] {
+        for (message, status) in [(invite(), 407), (options(), 200), (options(), 401)] {
+            let mut layer = Layer::new(transport);
+            let request = format!("Request {}", message.method_text());
+            for _ in 0..2 {
+                assert_eq!(from_stranger(&mut layer, &message), [&*request]);
+                let answered = [format!("send {status}"), "Terminated".to_owned()];
+                assert_eq!(layer.respond(&message, status), answered, "{transport}");
+                assert!(layer.table.holds_nothing());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_ack_for_a_forgotten_refusal_is_absorbed_and_any_other_is_passed_on() {
+    let mut layer = Layer::new(Transport::Udp);
+    from_stranger(&mut layer, &invite());
+    let tag = layer.table.tag_of_refusal(&invite());
+    layer.respond(&invite(), 407);
+    let ack = |tag: &str| {
+        let text = String::from_utf8(request("ACK", "z9hG4bKone", "1 ACK").bytes().to_vec()).unwrap();
+        let text = text.replace("\r\n", "\n");
+        let to = text.lines().find(|line| line.starts_with("To:")).unwrap().to_owned();
+        let bare = to.split(";tag=").next().unwrap();
+        parse(&text.replace(&to, &format!("{bare};tag={tag}")))
+    };
+    assert_eq!(from_stranger(&mut layer, &ack(&tag)), Vec::<String>::new());
+    assert_eq!(from_stranger(&mut layer, &ack("another")), ["Ack"]);
+}
+
+#[test]
+fn a_stranger_who_has_proven_himself_or_waits_for_an_answer_keeps_his_transaction() {
+    let mut layer = Layer::new(Transport::Udp);
+    from_stranger(&mut layer, &invite());
+    let txn = layer.txn;
+    layer.feed(Input::Identified { txn });
+    assert_eq!(layer.respond(&invite(), 403), ["send 403"]);
+    assert_eq!(layer.run(600), ["500 send 403"]);
+    layer.run_out();
+    // Whoever has heard 100 does not ask again.
+    let mut layer = Layer::new(Transport::Udp);
+    from_stranger(&mut layer, &invite());
+    assert_eq!(layer.run(250), ["200 send 100"]);
+    assert_eq!(layer.respond(&invite(), 486), ["send 486"]);
+    assert_eq!(layer.run(800), ["750 send 486"]);
+    layer.run_out();
+    // A 200 makes a dialog.
+    let mut layer = Layer::new(Transport::Udp);
+    from_stranger(&mut layer, &invite());
+    assert_eq!(layer.respond(&invite(), 200), ["send 200"]);
+    assert!(!layer.table.is_empty());
+}

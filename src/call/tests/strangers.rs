@@ -1,0 +1,102 @@
+//! What senders that nobody knows take of the server: nothing that outlives the answer, and no turn before those who are known.
+
+use super::bench::*;
+use crate::{
+    call::{Input, Standing},
+    types::{ConnectionId, Flow, Transport},
+    wire::sip::Name,
+};
+
+const STRANGER: &str = "203.0.113.77:5060";
+const FROM: &str = "<sip:x@example.net>;tag=x";
+
+fn over_tcp() -> Flow {
+    Flow { transport: Transport::Tcp, connection: ConnectionId(77), ..udp(STRANGER) }
+}
+
+fn asks(b: &mut Bench, flow: Flow, method: &str, uri: &str) -> u16 {
+    b.request(
+        flow,
+        (method, uri),
+        (FROM, &format!("<{uri}>")),
+        (&format!("stranger-{method}"), 1),
+        ("Event: dialog\n", ""),
+    );
+    b.take_response(method, STRANGER, 200).status()
+}
+
+#[test]
+fn nothing_is_left_of_a_stranger_who_has_his_answer() {
+    let mut b = Bench::new();
+    for flow in [udp(STRANGER), over_tcp()] {
+        for (method, uri, status) in [
+            ("INVITE", "sip:1001@pbx.example.com", 407),
+            ("INVITE", "sip:911@pbx.example.com", 407),
+            ("REGISTER", "sip:pbx.example.com", 401),
+            ("OPTIONS", "sip:pbx.example.com", 200),
+            ("SUBSCRIBE", "sip:1001@pbx.example.com", 407),
+            ("BYE", "sip:1001@pbx.example.com", 481),
+            ("PUBLISH", "sip:1001@pbx.example.com", 405),
+        ] {
+            assert_eq!(asks(&mut b, flow, method, uri), status, "{method} {uri}");
+            assert!(b.core.is_idle(), "{method} {uri}");
+        }
+    }
+    // A telephone that is registered may lose its answer, and is sent it again.
+    b.request(udp(ALICE), ("OPTIONS", "sip:pbx.example.com"), (FROM, "<sip:pbx.example.com>"), ("alice", 1), ("", ""));
+    assert!(!b.core.is_idle());
+    b.finish();
+}
+
+#[test]
+fn the_ack_for_a_strangers_refusal_is_no_stray_one() {
+    let mut b = Bench::new();
+    let uri = "sip:1001@pbx.example.com";
+    let branch = b.request(udp(STRANGER), ("INVITE", uri), (FROM, &format!("<{uri}>")), ("one", 1), ("", SDP));
+    let refusal = b.take_response("INVITE", STRANGER, 200);
+    let before = b.core.counters().drops;
+    let to = refusal.header(Name::To).unwrap();
+    let ack = format!(
+        "ACK {uri} SIP/2.0\nVia: SIP/2.0/UDP {STRANGER};branch={branch}\nMax-Forwards: 70\nFrom: {FROM}\nTo: {to}\n\
+         Call-ID: one\nCSeq: 1 ACK\n"
+    );
+    b.receive(udp(STRANGER), &ack, "");
+    assert_eq!(b.core.counters().drops, before);
+    b.finish();
+}
+
+#[test]
+fn a_datagram_is_known_by_its_sender_and_an_emergency_by_its_first_line() {
+    let mut b = Bench::new();
+    let invite = |user: &str| format!("INVITE sip:{user}@pbx.example.com SIP/2.0\r\n");
+    let long = invite(&"9".repeat(3_000));
+    for (from, bytes, standing) in [
+        (ALICE, invite("1002"), Standing::Known),
+        (TRUNK, "junk".to_owned(), Standing::Known),
+        (STRANGER, invite("1002"), Standing::Stranger),
+        (STRANGER, invite("911"), Standing::Emergency),
+        (STRANGER, invite("9-1-1"), Standing::Emergency),
+        (STRANGER, "INVITE urn:service:sos SIP/2.0\r\n".to_owned(), Standing::Emergency),
+        (STRANGER, "INVITE sip:911@pbx.example.com".to_owned(), Standing::Emergency),
+        (STRANGER, "REGISTER sip:911@pbx.example.com SIP/2.0\r\n".to_owned(), Standing::Stranger),
+        (STRANGER, "INVITE \u{1}".to_owned(), Standing::Stranger),
+        (STRANGER, "INVITE".to_owned(), Standing::Stranger),
+        (STRANGER, String::new(), Standing::Stranger),
+        (STRANGER, long, Standing::Stranger),
+    ] {
+        assert_eq!(b.core.standing(&udp(from), bytes.as_bytes()), standing, "{from} {bytes:.60}");
+    }
+    assert_eq!(b.core.standing(&udp(STRANGER), &[0xff; 20]), Standing::Stranger);
+}
+
+#[test]
+fn who_has_shown_a_password_or_registers_is_known_on_that_connection() {
+    let mut b = Bench::new();
+    let flow = over_tcp();
+    assert!(!b.core.is_known(&flow));
+    b.register(flow, "alice");
+    assert!(b.core.is_known(&flow));
+    let other = Flow { connection: ConnectionId(78), ..flow };
+    assert!(!b.core.is_known(&other), "the same address over another connection");
+    b.input(Input::FlowFailed { flow });
+}
