@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::types::{DropReason, Instant};
+use crate::types::{DropReason, Instant, secret::wipe_stack};
 
 use super::{
     command::Event,
@@ -59,6 +59,10 @@ pub fn relay_round(now: Instant, worker: &mut Worker, io: &mut impl PacketIo, to
     for number in 0..count {
         let Received { port, source, buffer, len } = io.received(number);
         to_send.extend(worker.receive(now, port, source, buffer, len).map(|send| (number, send)));
+    }
+    // Without optimisation, functions that decrypt leave copies on the stack.
+    if cfg!(debug_assertions) && count > 0 {
+        wipe_stack();
     }
     for (number, send) in to_send.drain(..) {
         if let Err(reason) = io.send(number, &send) {

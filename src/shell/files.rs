@@ -77,7 +77,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-fn temporary_beside(path: &Path) -> PathBuf {
+/// Where [`write()`] puts the content first; a crash may leave it there.
+pub fn temporary_beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     path.with_file_name(name)

@@ -24,6 +24,7 @@ mod privacy;
 mod prove;
 mod reach;
 mod resync;
+mod rotation;
 mod sandbox;
 mod selftest;
 mod service;

@@ -18,7 +18,7 @@ use std::{
 use crate::{
     phone::{Event, Media},
     types::Rng,
-    wire::srtp::Suite,
+    wire::srtp::{SessionSecret, Suite, session_secrets},
 };
 
 use self::{
@@ -59,6 +59,12 @@ const MEDIA_PORTS: u16 = 8;
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 const PAGES: [&str; 7] =
     ["/health", "/ready", "/metrics", "/v1/calls", "/v1/registrations", "/v1/cdrs", "/v1/emergency"];
+/// What a server cannot do without while it relays: as it came, and what it works with. An authentication key it can, and an
+/// encryption key lies as it is only where the processor has instructions for AES.
+const HELD_IN_CALLS: [&str; 3] = [MASTER_KEY, SALT, HMAC_STATE];
+const MASTER_KEY: &str = "a master key";
+const SALT: &str = "a session's salt";
+const HMAC_STATE: &str = "a session's HMAC state";
 /// Where a program that may writes besides its own folder.
 const TEMPORARY_FOLDERS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 /// Further ones are not looked at, and the claim says so.
@@ -186,10 +192,14 @@ impl Call {
         needles
     }
 
+    /// Master keys and all that is derived from them.
     fn keys(&self) -> Needles {
         let mut needles = Needles::new();
-        for key in self.media.iter().flat_map(|media| [&media.send, &media.receive]) {
-            needles.add("an SRTP key", key.expose());
+        for media in &self.media {
+            for key in [&media.send, &media.receive] {
+                needles.add(MASTER_KEY, key.expose());
+                session_secrets(media.suite, key, |kind, bytes| needles.add(name_of(kind), bytes));
+            }
         }
         needles
     }
@@ -212,6 +222,15 @@ impl Call {
         let mut needles = self.payloads();
         needles.extend(self.keys());
         needles
+    }
+}
+
+const fn name_of(secret: SessionSecret) -> &'static str {
+    match secret {
+        SessionSecret::EncryptionKey => "a session's encryption key",
+        SessionSecret::Salt => SALT,
+        SessionSecret::AuthenticationKey => "a session's authentication key",
+        SessionSecret::HmacState => HMAC_STATE,
     }
 }
 
@@ -333,7 +352,7 @@ async fn plaintext(process: &Process, call: &Call, speech: &Speech) -> Claim {
             bytes = nothing(&searched(process, &payloads)?)?;
         }
         // The keys of a call must be there while it lasts.
-        control_found(&searched(process, &call.keys())?, "the call's keys")?;
+        held(&searched(process, &call.keys())?)?;
         Ok(Verdict::Shown(format!(
             "{LOOKS} looks at {bytes} MB each found no payload, and the call's keys where they must be"
         )))
@@ -349,7 +368,7 @@ async fn plaintext(process: &Process, call: &Call, speech: &Speech) -> Claim {
 fn plaintext_at_rest(process: &Process, call: &Call, sent: u64, intact: u64) -> Claim {
     let look = || {
         let bytes = nothing(&searched(process, &call.payloads())?)?;
-        control_found(&searched(process, &call.keys())?, "the call's keys")?;
+        held(&searched(process, &call.keys())?)?;
         Ok(Verdict::Shown(format!("{intact} of {sent} payloads came through, and {bytes} MB of memory held none")))
     };
     Claim {
@@ -375,14 +394,14 @@ async fn residue(process: &Process, kept: &Needles) -> Claim {
         domain.add("the domain", DOMAIN.as_bytes());
         control_found(&searched(process, &domain)?, "the server's domain")?;
         let seconds = clock.now().since(began).as_secs();
-        Ok(Verdict::Shown(format!("{seconds} s after the last call {bytes} MB of memory held neither")))
+        Ok(Verdict::Shown(format!("{seconds} s after the last call {bytes} MB of memory held none")))
     };
     Claim {
         name: "residue",
-        claim: "after a call, when its transactions have ended and its connections are closed, neither payloads nor keys are \
-                left in the server's memory",
+        claim: "after a call, when its transactions have ended and its connections are closed, neither payloads nor master keys \
+                nor session keys, salts, authentication keys and HMAC states are left in the server's memory",
         verdict: either(look.await),
-        how: "searching /proc/PID/mem for both, raw, in hexadecimal and in base64",
+        how: "searching /proc/PID/mem for each, raw, backwards, in hexadecimal and in base64",
     }
 }
 
@@ -603,6 +622,15 @@ fn nothing(searched: &Searched) -> Result<u64, Verdict> {
     match &searched.found[..] {
         [] => Ok(searched.bytes >> 20),
         found => Err(Verdict::Failed(joined(found.iter().map(String::as_str)))),
+    }
+}
+
+/// The keys of a call while it lasts, of each kind.
+fn held(searched: &Searched) -> Result<(), Verdict> {
+    let is_found = |name: &&str| searched.found.iter().any(|found| found.starts_with(*name));
+    match HELD_IN_CALLS.iter().find(|name| !is_found(name)) {
+        None => Ok(()),
+        Some(name) => Err(Verdict::NotShown(format!("the search does not even find {name}"))),
     }
 }
 

@@ -1,59 +1,93 @@
 //! What is looked for: secrets in each form in which they could have been kept.
 
+use std::collections::HashMap;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use memchr::memmem::Finder;
 
 /// Of a longer secret, its ends are looked for apart: one may have been overwritten.
 const PIECE_BYTES: usize = 16;
+/// By so many bytes at its beginning a needle is told from others.
+const START_BYTES: usize = 8;
 
-/// Secrets with a name each, ready to be found in anything.
-pub(super) struct Needles(Vec<Needle>);
+/// Secrets with a name each, ready to be found in anything. There are hundreds, so that a text is gone through once for all.
+pub(super) struct Needles {
+    needles: Vec<Needle>,
+    by_start: HashMap<[u8; START_BYTES], Vec<usize>>,
+    /// Whether a needle begins with these two bytes.
+    has_start: Box<[bool]>,
+}
 
 struct Needle {
     name: &'static str,
     form: &'static str,
-    finder: Finder<'static>,
+    text: Vec<u8>,
 }
 
 impl Needles {
-    pub(super) const fn new() -> Self {
-        Self(Vec::new())
+    pub(super) fn new() -> Self {
+        let has_start = vec![false; 1 << u16::BITS].into_boxed_slice();
+        Self { needles: Vec::new(), by_start: HashMap::new(), has_start }
     }
 
-    /// Adds a secret as it is, in hexadecimal and in base64. At least 12 bytes, or chance would find it, too.
+    /// Adds a secret as it is, backwards, as in a register of many bytes, in hexadecimal and in base64. At least 12 bytes, or
+    /// chance would find it, too.
     pub(super) fn add(&mut self, name: &'static str, secret: &[u8]) {
-        let mut push = |form, text: &[u8]| {
-            let finder = Finder::new(text).into_owned();
-            self.0.push(Needle { name, form, finder });
-        };
         for piece in pieces(secret) {
-            push("raw", piece);
             let hexadecimal: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
-            push("hexadecimal", hexadecimal.to_ascii_uppercase().as_bytes());
-            push("hexadecimal", hexadecimal.as_bytes());
+            let backwards = piece.iter().rev().copied().collect();
+            for (form, text) in [
+                ("raw", piece.to_vec()),
+                ("backwards", backwards),
+                ("hexadecimal", hexadecimal.to_ascii_uppercase().into_bytes()),
+                ("hexadecimal", hexadecimal.into_bytes()),
+            ] {
+                self.push(Needle { name, form, text });
+            }
             for text in base64_forms(piece) {
-                push("base64", text.as_bytes());
+                self.push(Needle { name, form: "base64", text: text.into_bytes() });
             }
         }
     }
 
+    fn push(&mut self, needle: Needle) {
+        let start = needle.text.first_chunk().expect("needles are longer");
+        self.by_start.entry(*start).or_default().push(self.needles.len());
+        self.has_start[first_two(start)] = true;
+        self.needles.push(needle);
+    }
+
     pub(super) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        others.needles.into_iter().for_each(|needle| self.push(needle));
     }
 
     /// How many bytes two pieces of what is searched must share, so that nothing between them is missed.
     pub(super) fn overlap(&self) -> usize {
-        self.0.iter().map(|needle| needle.finder.needle().len()).max().map_or(0, |longest| longest - 1)
+        self.needles.iter().map(|needle| needle.text.len()).max().map_or(0, |longest| longest - 1)
     }
 
     /// Name and form of each secret that stands in `text`, once.
     pub(super) fn find_in(&self, text: &[u8]) -> Vec<String> {
-        let found = self.0.iter().filter(|needle| needle.finder.find(text).is_some());
-        let mut found: Vec<_> = found.map(|Needle { name, form, .. }| format!("{name} ({form})")).collect();
+        let mut found: Vec<_> =
+            self.found_in(text).map(|Needle { name, form, .. }| format!("{name} ({form})")).collect();
         found.sort();
         found.dedup();
         found
     }
+
+    fn found_in<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a Needle> {
+        let starts = text.windows(START_BYTES).enumerate().filter(|(_, start)| self.has_start[first_two(start)]);
+        let candidates = starts.filter_map(|(at, start)| Some((at, self.by_start.get(start)?)));
+        candidates.flat_map(move |(at, numbers)| {
+            numbers
+                .iter()
+                .map(|number| &self.needles[*number])
+                .filter(move |needle| text[at..].starts_with(&needle.text))
+        })
+    }
+}
+
+fn first_two(start: &[u8]) -> usize {
+    usize::from(u16::from_be_bytes([start[0], start[1]]))
 }
 
 fn pieces(secret: &[u8]) -> Vec<&[u8]> {
@@ -87,6 +121,8 @@ mod tests {
     fn a_secret_is_found_in_every_form_and_at_every_place() {
         let hexadecimal: String = SECRET.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(found(&[b"x", SECRET].concat()), ["payload (raw)"]);
+        let backwards: Vec<u8> = SECRET.iter().rev().copied().collect();
+        assert_eq!(found(&[b"x", &backwards[..]].concat()), ["payload (backwards)"]);
         assert_eq!(found(hexadecimal.as_bytes()), ["payload (hexadecimal)"]);
         assert_eq!(found(hexadecimal.to_ascii_uppercase().as_bytes()), ["payload (hexadecimal)"]);
         for before in ["", "a", "ab", "abc"] {

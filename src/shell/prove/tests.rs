@@ -122,8 +122,15 @@ fn a_payload_in_memory_fails_the_claim_and_a_blind_search_shows_nothing() {
     let searched = |found: &[&str]| Searched { bytes: 5 << 20, found: found.iter().map(|f| (*f).to_owned()).collect() };
     assert_eq!(nothing(&searched(&[])), Ok(5));
     assert_failed(&nothing(&searched(&["a payload (raw) in [heap]"])).unwrap_err(), "[heap]");
-    assert_eq!(control_found(&searched(&["an SRTP key (raw) in [heap]"]), "its keys"), Ok(()));
-    assert_not_shown(&control_found(&searched(&[]), "its keys").unwrap_err());
+    assert_eq!(control_found(&searched(&["the domain (raw) in [heap]"]), "the domain"), Ok(()));
+    assert_not_shown(&control_found(&searched(&[]), "the domain").unwrap_err());
+    let all = HELD_IN_CALLS.map(|name| format!("{name} (raw) in [heap]"));
+    let all = all.each_ref().map(String::as_str);
+    assert_eq!(held(&searched(&all)), Ok(()));
+    for missing in 0..all.len() {
+        let others: Vec<_> = all.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, name)| *name).collect();
+        assert_not_shown(&held(&searched(&others)).unwrap_err());
+    }
     assert_not_shown(&not_readable(io::ErrorKind::PermissionDenied));
 }
 

@@ -169,7 +169,7 @@ impl Store {
     /// Writes the database anew, without a byte of what was deleted, and empties its journal.
     pub fn compact(&self) -> Result<(), StoreError> {
         self.connection.execute_batch("VACUUM")?;
-        self.forget_old_pages()
+        self.forget_old_pages().map(drop)
     }
 
     /// Deletes some of what is older than it may be; see [`Expired::is_partial`].

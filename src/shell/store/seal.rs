@@ -3,7 +3,8 @@
 //! A digest credential is as good as the password for this server, so a copied database file must not give it away. Every
 //! sealed value begins with the id of its key. A rotation writes the new key beside the old one before anything is sealed
 //! with it, and the old one goes only when the database is on disk under the new: there is no moment at which a crash
-//! leaves a database without its key.
+//! leaves a database without its key. What it has put beside goes last, so that whoever opens the database next sees that
+//! it was cut short, and ends it.
 
 use std::{
     fs,
@@ -31,6 +32,8 @@ pub(super) const SYSTEMD_CREDENTIAL: &str = "ringdown-seal-key";
 const KEY_FILE: &str = "seal.key";
 /// The key that takes the place of the present one.
 const NEXT_KEY_FILE: &str = "seal.key.next";
+/// The present one meanwhile, if it lay there itself: it does until the systemd credential holds it.
+const LAST_KEY_FILE: &str = "seal.key.last";
 const KEY_BYTES: usize = 32;
 const MD5_BYTES: usize = 16;
 const SHA256_BYTES: usize = 32;
@@ -50,6 +53,7 @@ pub(super) struct KeyFiles {
     credential: Option<PathBuf>,
     own: PathBuf,
     next: PathBuf,
+    last: PathBuf,
 }
 
 impl KeyFiles {
@@ -61,7 +65,8 @@ impl KeyFiles {
     }
 
     fn new(state_dir: &Path, credential: Option<PathBuf>) -> Self {
-        Self { credential, own: state_dir.join(KEY_FILE), next: state_dir.join(NEXT_KEY_FILE) }
+        let [own, next, last] = [KEY_FILE, NEXT_KEY_FILE, LAST_KEY_FILE].map(|name| state_dir.join(name));
+        Self { credential, own, next, last }
     }
 
     /// The key of a database in which nothing is sealed yet; made where there is none.
@@ -75,11 +80,11 @@ impl KeyFiles {
         self.read(&self.own)
     }
 
-    /// The key that `fits`, wherever it lies. The next one is looked for before the own: where it is gone, it has just
-    /// become that.
+    /// The key that `fits`, wherever it lies. The next one is looked for before the own and the last: where it is gone, it
+    /// has just become one of them.
     pub(super) fn find(&self, fits: impl Fn(&SealKey) -> bool) -> Result<SealKey, StoreError> {
         let mut has_others = false;
-        for path in self.credential.iter().chain([&self.next, &self.own]) {
+        for path in self.credential.iter().chain([&self.next, &self.own, &self.last]) {
             match self.read(path) {
                 Ok(key) if fits(&key) => return Ok(key),
                 Ok(_) => has_others = true,
@@ -90,34 +95,53 @@ impl KeyFiles {
         Err(if has_others { StoreError::WrongKey } else { StoreError::KeyMissing { path: self.own.clone() } })
     }
 
-    /// Makes the key that takes the place of the present one.
-    pub(super) fn make_next(&self) -> Result<SealKey, StoreError> {
+    /// Makes the key that takes the place of `present`, which stays where it can be found.
+    pub(super) fn make_next(&self, present: &SealKey) -> Result<SealKey, StoreError> {
+        if self.place_of(present)? == self.next {
+            copy(&self.next, &self.last)?;
+        }
         make(&self.next)?;
         self.read(&self.next)
     }
 
-    /// Puts the key of the database where it belongs, and removes what a rotation that was cut short has left. Only under
-    /// the database's lock: a rotation of another process must not lose its key.
+    /// Puts the key of the database where it belongs. Only under the database's lock, as [`Self::clear`]: a rotation of another
+    /// process must not lose its key.
     pub(super) fn settle(&self, key: &SealKey) -> Result<(), StoreError> {
+        // Only the operator can put it into the credential.
+        let home = if self.credential.is_some() { &self.next } else { &self.own };
         match self.place_of(key)? {
-            place if place != self.next => {}
-            // Only the operator can put it into the credential.
-            _ if self.credential.is_some() => return Ok(()),
-            _ => {
-                let bytes = Secret::new(fs::read(&self.next).map_err(|e| StoreError::file(&self.next, &e))?);
-                files::write(&self.own, bytes.expose()).map_err(|e| StoreError::file(&self.own, &e))?;
+            place if place != home && (place == self.next || place == self.last) => copy(place, home),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a rotation has left something: it was cut short, or the credential does not hold its key yet.
+    pub(super) fn is_rotation_left(&self) -> bool {
+        self.left_over().iter().any(|path| path.exists())
+    }
+
+    /// Removes what a rotation has left, but for the key of the database.
+    pub(super) fn clear(&self, key: &SealKey) -> Result<(), StoreError> {
+        let place = self.place_of(key)?;
+        for path in self.left_over().iter().filter(|path| *path != place) {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(StoreError::file(path, &error)),
+                Ok(()) | Err(_) => {}
             }
         }
-        match fs::remove_file(&self.next) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::file(&self.next, &error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Files of a rotation, and those in which a key may have been written by half.
+    fn left_over(&self) -> [PathBuf; 5] {
+        let [own, next, last] = [&self.own, &self.next, &self.last].map(|path| files::temporary_beside(path));
+        [self.next.clone(), self.last.clone(), own, next, last]
     }
 
     /// The file that holds this key.
     pub(super) fn place_of(&self, key: &SealKey) -> Result<&Path, StoreError> {
         let holds = |path: &&PathBuf| self.read(path).is_ok_and(|held| held.id == key.id);
-        let place = self.credential.iter().chain([&self.own, &self.next]).find(holds);
+        let place = self.credential.iter().chain([&self.own, &self.next, &self.last]).find(holds);
         place.map(PathBuf::as_path).ok_or_else(|| StoreError::KeyMissing { path: self.own.clone() })
     }
 
@@ -142,6 +166,11 @@ impl KeyFiles {
 fn make(path: &Path) -> Result<(), StoreError> {
     let key = Secret::new(entropy::rng().bytes::<KEY_BYTES>());
     files::write(path, key.expose()).map_err(|e| StoreError::file(path, &e))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let key = Secret::new(fs::read(from).map_err(|e| StoreError::file(from, &e))?);
+    files::write(to, key.expose()).map_err(|e| StoreError::file(to, &e))
 }
 
 /// The sealing key. A sealed value is the key's id, a fresh random nonce, the ciphertext and its tag.
@@ -353,7 +382,9 @@ mod tests {
             let of_database = if next == settled { key(settled) } else { key(1) };
             files.settle(&of_database).unwrap();
             assert_eq!(files.first().unwrap().id(), of_database.id());
-            assert!(!files.next.exists());
+            assert!(files.is_rotation_left());
+            files.clear(&of_database).unwrap();
+            assert!(!files.is_rotation_left() && !files.next.exists());
         }
     }
 
@@ -364,13 +395,39 @@ mod tests {
         write(&credential, 1, 0o400);
         let files = KeyFiles::new(dir.path(), Some(credential.clone()));
         write(&files.next, 2, 0o600);
-        files.settle(&key(2)).unwrap();
+        let settle = |of_database: &SealKey| {
+            files.settle(of_database).unwrap();
+            files.clear(of_database).unwrap();
+        };
+        settle(&key(2));
         assert_eq!(files.place_of(&key(2)).unwrap(), files.next);
         assert!(!files.own.exists());
         write(&credential, 2, 0o400);
-        files.settle(&key(2)).unwrap();
-        assert!(!files.next.exists());
+        settle(&key(2));
+        assert!(!files.is_rotation_left());
         assert_eq!(files.place_of(&key(2)).unwrap(), credential);
+    }
+
+    /// Goal: who rotates again before the credential holds the first new key loses neither, whether the second comes to its end
+    /// or not.
+    #[test]
+    fn a_key_that_waits_for_the_credential_is_kept_until_the_database_has_the_one_after_it() {
+        for is_rotated in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let credential = dir.path().join(SYSTEMD_CREDENTIAL);
+            write(&credential, 1, 0o400);
+            let files = KeyFiles::new(dir.path(), Some(credential));
+            write(&files.next, 2, 0o600);
+            let keys = [key(2), files.make_next(&key(2)).unwrap()];
+            for wanted in &keys {
+                files.find(|found| found.id() == wanted.id()).unwrap();
+            }
+            let of_database = &keys[usize::from(is_rotated)];
+            files.settle(of_database).unwrap();
+            files.clear(of_database).unwrap();
+            assert_eq!(files.place_of(of_database).unwrap(), files.next);
+            assert!(files.awaits_credential(of_database).unwrap() && !files.last.exists() && !files.own.exists());
+        }
     }
 
     #[test]

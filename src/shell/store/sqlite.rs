@@ -175,7 +175,9 @@ impl Store {
         migrate(&mut connection)?;
         let key_files = KeyFiles::of(state_dir);
         let key = prove_key(&mut connection, &key_files)?;
-        Ok(Self { connection, key_files, key, read_version: None })
+        let mut store = Self { connection, key_files, key, read_version: None };
+        store.end_rotation()?;
+        Ok(store)
     }
 
     /// Whether a state folder has a database.
@@ -325,13 +327,25 @@ impl Store {
     pub fn rotate_key(&mut self) -> Result<Sealing, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let old = current_key(&mut self.key, &self.key_files, &transaction)?;
-        let new = self.key_files.make_next()?;
+        let new = self.key_files.make_next(old)?;
         change_sealed(&transaction, |owner, sealed| old.reseal(owner, sealed, &new))?;
         set_meta(&transaction, "seal_proof", new.proof())?;
         transaction.commit()?;
         self.key = prove_key(&mut self.connection, &self.key_files)?;
-        self.forget_old_pages()?;
+        self.end_rotation()?;
         self.sealing()
+    }
+
+    /// Removes what the key before has sealed, and then what the rotation has put beside: as long as that is there, whoever
+    /// opens the database comes here.
+    fn end_rotation(&mut self) -> Result<(), StoreError> {
+        if !self.key_files.is_rotation_left() || !self.forget_old_pages()? {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let key = current_key(&mut self.key, &self.key_files, &transaction)?;
+        self.key_files.clear(key)?;
+        Ok(transaction.commit()?)
     }
 
     /// By which key the secrets are sealed.
@@ -352,9 +366,11 @@ impl Store {
         })
     }
 
-    /// The journal still holds pages as they were before their last changes; it is written back and cut to nothing.
-    pub(super) fn forget_old_pages(&self) -> Result<(), StoreError> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    /// The journal still holds pages as they were before their last changes; it is written back and cut to nothing. `false`:
+    /// somebody is still reading there.
+    pub(super) fn forget_old_pages(&self) -> Result<bool, StoreError> {
+        let is_busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        Ok(!is_busy)
     }
 
     /// Whether anybody was ever added: a store that an operator has emptied is not a new one.

@@ -32,6 +32,11 @@ impl HmacSha1 {
         Self { inner: state_after(0x36), outer: state_after(0x5c) }
     }
 
+    /// After the inner and after the outer key block.
+    pub(super) const fn states(&self) -> [&Secret<[u32; 5]>; 2] {
+        [&self.inner, &self.outer]
+    }
+
     /// The full digest of `message` followed by `suffix` (at most 4 bytes). `message` is only read; it is mutable
     /// because that is how its blocks are viewed without a copy.
     pub(super) fn digest(&self, message: &mut [u8], suffix: &[u8]) -> [u8; DIGEST_BYTES] {

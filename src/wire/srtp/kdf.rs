@@ -38,11 +38,15 @@ impl SessionKeys {
     pub(super) fn derive(suite: Suite, master: &MasterKey) -> Self {
         let prf = Prf::new(suite, master);
         Self {
-            rtp: prf.cipher(suite, &[0, 1, 2], rtp_tag_bytes(suite)),
-            rtcp: prf.cipher(suite, &[3, 4, 5], RTCP_HMAC_TAG_BYTES),
+            rtp: prf.cipher(suite, RTP_LABELS, rtp_tag_bytes(suite)),
+            rtcp: prf.cipher(suite, RTCP_LABELS, RTCP_HMAC_TAG_BYTES),
         }
     }
 }
+
+/// Encryption key, authentication key, salt (RFC 3711 sections 4.3.1 and 4.3.2).
+pub(super) const RTP_LABELS: [u8; 3] = [0, 1, 2];
+pub(super) const RTCP_LABELS: [u8; 3] = [3, 4, 5];
 
 /// Tags of SRTCP stay 80 bits long for the `_32` suites (RFC 3711 section 5.2, RFC 4568 section 6.2.2).
 const RTCP_HMAC_TAG_BYTES: usize = 10;
@@ -56,14 +60,14 @@ const fn rtp_tag_bytes(suite: Suite) -> usize {
 }
 
 /// The AES-CM pseudo-random function under one master key (RFC 3711 section 4.3.3).
-struct Prf {
+pub(super) struct Prf {
     aes: Aes,
     salt: Zeroizing<u128>,
     key_bytes: usize,
 }
 
 impl Prf {
-    fn new(suite: Suite, master: &MasterKey) -> Self {
+    pub(super) fn new(suite: Suite, master: &MasterKey) -> Self {
         let (key, master_salt) = master.expose().split_at(suite.key_bytes());
         // RFC 7714 section 11: a 12-byte salt is filled up with zeros on the right.
         let mut salt = Zeroizing::new([0; cm::SALT_BYTES]);
@@ -71,8 +75,7 @@ impl Prf {
         Self { aes: Aes::new(key), salt: Zeroizing::new(counter_salt(&salt)), key_bytes: key.len() }
     }
 
-    /// `labels`: encryption key, authentication key, salt (RFC 3711 sections 4.3.1 and 4.3.2).
-    fn cipher<K: KeyStream>(&self, suite: Suite, labels: &[u8; 3], tag_bytes: usize) -> Cipher<K> {
+    fn cipher<K: KeyStream>(&self, suite: Suite, labels: [u8; 3], tag_bytes: usize) -> Cipher<K> {
         let key = self.derive::<32>(labels[0]);
         let key = &key[..self.key_bytes];
         match suite {
@@ -89,7 +92,7 @@ impl Prf {
         }
     }
 
-    fn derive<const N: usize>(&self, label: u8) -> Zeroizing<[u8; N]> {
+    pub(super) fn derive<const N: usize>(&self, label: u8) -> Zeroizing<[u8; N]> {
         let mut out = Zeroizing::new([0; N]);
         // RFC 3711 section 4.3.1: the label stands left of the 48-bit index, which is 0.
         self.aes.xor_key_stream(*self.salt ^ (u128::from(label) << 64), &mut out[..]);

@@ -24,6 +24,7 @@ mod inbound;
 mod kdf;
 mod outbound;
 mod replay;
+mod secrets;
 mod srtcp;
 mod streams;
 mod suite;
@@ -33,6 +34,7 @@ mod transcrypt;
 
 pub use inbound::Inbound;
 pub use outbound::Outbound;
+pub use secrets::{SessionSecret, session_secrets};
 pub use streams::Position;
 pub use suite::{MasterKey, Suite};
 pub use transcrypt::transcrypt_rtp;
