@@ -474,6 +474,9 @@ impl Call {
         let late: Vec<u32> =
             self.branches.iter().filter(|(_, b)| b.deadline.is_some_and(|d| d <= ctx.now)).map(|(n, _)| *n).collect();
         for number in late {
+            if self.waits_on(ctx, number) {
+                continue;
+            }
             self.note_server_silence(ctx, number);
             self.stop_waiting(ctx, number);
             self.note_failure(Failure::new(408, "Trunk Does Not Answer"));

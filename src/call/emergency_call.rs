@@ -27,6 +27,9 @@ use crate::{
 pub(super) const NO_RESPONSE: Duration = Duration::from_secs(2);
 /// ... and one that says nothing but 100 after this (5.3).
 pub(super) const NO_PROGRESS: Duration = Duration::from_secs(4);
+/// ... but where nothing else is left to try, only after this: to give it up would be to fail for certain. By then it has been asked
+/// five times over UDP, and some carriers say nothing but 100 until the answering point rings.
+pub(super) const LAST_CHANCE: Duration = Duration::from_secs(12);
 
 /// A test call without a telephone lasts so long: the carrier begins to read the address back.
 pub(super) const TEST_TALK: Duration = Duration::from_secs(10);

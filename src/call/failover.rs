@@ -53,6 +53,22 @@ impl Call {
         }
     }
 
+    /// Whether the trunk of an emergency call whose time is up has some more, because there is nothing else to try.
+    pub(super) fn waits_on(&mut self, ctx: &Context, number: u32) -> bool {
+        let Some(branch) = self.branches.get(&number).filter(|_| self.emergency.is_some()) else { return false };
+        let until = branch.sent_at + emergency_call::LAST_CHANCE;
+        let has_other_server = branch.trunk().is_some_and(|trunk| {
+            let mut failed = self.failover.of(trunk);
+            failed.push(target_of(&branch.leg.flow));
+            self.may_go_on(ctx, trunk, &failed)
+        });
+        let is_last = self.plan.is_empty() && !has_other_server && ctx.now < until;
+        if let Some(branch) = self.branches.get_mut(&number).filter(|_| is_last) {
+            branch.deadline = Some(until);
+        }
+        is_last
+    }
+
     /// A branch whose deadline has come is given up in favour of whatever is next.
     pub(super) fn note_server_silence(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get(&number) else { return };

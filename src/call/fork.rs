@@ -133,6 +133,11 @@ impl Plan {
         self.waves.push_back(vec![attempt]);
     }
 
+    /// Nothing is left that was planned; a hunt may find more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waves.is_empty()
+    }
+
     pub(super) fn give_up(&mut self) {
         self.waves.clear();
         self.hunt.give_up();

@@ -180,6 +180,32 @@ fn a8_a_dead_trunk_and_a_busy_one_cost_less_than_eight_seconds() {
 }
 
 #[test]
+fn where_nothing_else_is_left_a_silent_trunk_has_more_time_and_then_the_call_fails() {
+    for says_trying in [false, true] {
+        let mut b = bench(CONFIG, Transport::Udp);
+        send(&mut b, udp(ALICE), "INVITE", "911", "");
+        let sent = b.take_request("INVITE", TRUNK);
+        if says_trying {
+            b.pass(3_000);
+            b.answer(&sent, 100, "", "", "");
+        }
+        b.pass(if says_trying { 8_900 } else { 11_900 });
+        assert!(!b.told().contains("CANCEL") && !b.told().contains(" 503 "), "{}", b.told());
+        b.pass(200);
+        assert_eq!(b.take_response("INVITE", ALICE, 200).status(), 503);
+    }
+    let mut b = bench(CONFIG, Transport::Udp);
+    send(&mut b, udp(ALICE), "INVITE", "911", "");
+    let sent = b.take_request("INVITE", TRUNK);
+    b.pass(7_000);
+    b.answer(&sent, 180, "psap", "", "");
+    // From now on it is not timed: the answering point may queue the call.
+    b.pass(60_000);
+    b.accept(&sent, "psap", SDP);
+    assert_eq!(b.take_response("INVITE", ALICE, 200).status(), 200);
+}
+
+#[test]
 fn a_trunk_that_is_believed_down_is_tried_after_those_that_are_up() {
     let second = "[trunk.second]\nhost = \"203.0.113.8\"\nport = 5060\ntransport = \"udp\"\nencryption = \"off\"\n\
                   numbers = [\"+12025550100\"]\n";
