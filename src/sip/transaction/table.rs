@@ -249,8 +249,11 @@ impl Table {
 
     /// The To tag of an answer to this request that makes no dialog: the same whenever it is answered, and for its CANCEL and ACK.
     pub fn tag_of_refusal(&self, request: &Message) -> String {
-        let top_via = request.values(Name::Via).next().unwrap_or_default();
-        let tag = keyed::tag(self.tag_key.expose(), [top_via, request.call_id()].join("\n").as_bytes());
+        let via = request.via();
+        let branch = via.as_ref().and_then(|via| via.branch()).unwrap_or_default();
+        let sent_by = via.as_ref().map_or_else(Cow::default, |via| lower_case(via.host));
+        let text = [branch, &*sent_by, request.call_id()].join("\n");
+        let tag = keyed::tag(self.tag_key.expose(), text.as_bytes());
         format!("{:032x}", u128::from_be_bytes(tag))
     }
 
