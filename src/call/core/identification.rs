@@ -143,7 +143,7 @@ impl Core {
         let answers = registered.or_else(|| pending.request.header(Name::UserAgent)).unwrap_or_default();
         let algorithms = security::digest_algorithms(answers);
         let challenge = self.authenticator.challenge(self.ctx.now, *verdict == Verdict::Stale);
-        let tag = self.ctx.tag();
+        let tag = self.ctx.table.tag_of_refusal(&pending.request);
         let mut response = self.ctx.response(pending, status, "", &tag);
         for value in challenge.values(algorithms) {
             response = response.header(header, value);
