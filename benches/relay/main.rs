@@ -1,6 +1,5 @@
 //! CPU time per relayed packet: ringdown's media worker with SRTP on both legs, beside a bare `recvfrom` + `sendto` loop
-//! and a naive tokio relay (one task per socket), which forward the same packets unchanged, and beside Debian's rtpengine
-//! (`rtpengine-daemon`; left out where it is not installed), which re-encrypts as ringdown does.
+//! and a naive tokio relay (one task per socket), which forward the same packets unchanged.
 //!
 //! 1000 legs in 500 calls each get a 172-byte RTP packet every 20 ms over loopback, from a load generator on another core.
 //! The relays take turns, so that whatever else the machine does hits all of them; each runs in one thread pinned to the
@@ -8,6 +7,9 @@
 //!
 //! `cargo bench --bench relay` takes under a minute, `cargo bench --bench relay -- --quick` a few seconds. As root, `-- --veth`
 //! compares ringdown's two backends instead, over virtual cards: there AF_XDP copies each packet, and no driver saves an interrupt.
+//! `-- --rtpengine` adds Debian's rtpengine (`rtpengine-daemon`), which re-encrypts as ringdown does. Version 10.5 does not pass the
+//! check of a sample: the packet does not open with the key that rtpengine has offered, which is not yet understood, so that
+//! run stops there and gives no figure.
 
 #![allow(
     clippy::disallowed_macros,
@@ -94,6 +96,9 @@ fn contenders(devices: &Arc<Devices>) -> Vec<(Box<dyn Relay>, Sealed)> {
         (Box::new(Ringdown::start(devices, gcm)), Sealed::new(devices, gcm)),
         (Box::new(Ringdown::start(devices, rtpengine::SUITES)), Sealed::new(devices, rtpengine::SUITES)),
     ];
+    if !std::env::args().any(|argument| argument == "--rtpengine") {
+        return all;
+    }
     match Rtpengine::start(devices) {
         Some(relay) => all.push((Box::new(relay), Sealed::new(devices, rtpengine::SUITES))),
         None => println!("rtpengine is not installed: apt-get install --no-install-recommends rtpengine-daemon"),

@@ -83,10 +83,10 @@ impl Rtpengine {
                 bencode(sdp),
             )
         };
-        let to_callee = ask(control, &question("offer", &self.sdp(caller, "1")));
+        let to_callee = ask(control, &format!("offer-{caller}"), &question("offer", &self.sdp(caller, "1")));
         let line = crypto_line(&to_callee, SUITES[1]);
         let tag = line.split([':', ' ']).nth(1).expect("a tag");
-        let to_caller = ask(control, &question("answer", &self.sdp(callee, tag)));
+        let to_caller = ask(control, &format!("answer-{caller}"), &question("answer", &self.sdp(callee, tag)));
         if callee == SAMPLED {
             self.sample_key = key_of(line, SUITES[1]);
         }
@@ -144,9 +144,9 @@ fn bencode(text: &str) -> String {
     format!("{}:{text}", text.len())
 }
 
-/// The session description of the reply.
-fn ask(control: &UdpSocket, question: &str) -> String {
-    control.send(format!("{} {question}", question.len()).as_bytes()).unwrap();
+/// The session description of the reply. A second question with the same cookie would get the reply to the first.
+fn ask(control: &UdpSocket, cookie: &str, question: &str) -> String {
+    control.send(format!("{cookie} {question}").as_bytes()).unwrap();
     let mut reply = vec![0; 65_536];
     let len = control.recv(&mut reply).expect("rtpengine answers");
     let text = String::from_utf8_lossy(&reply[..len]).into_owned();
