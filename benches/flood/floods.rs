@@ -254,27 +254,33 @@ impl Datagrams {
 /// Begins handshakes; goes through with some of them, and then leaves.
 fn handshakes(target: &Target, sender: usize, rate: u32, time: Duration) -> Sent {
     let client = tls::client_of(&target.ca).unwrap();
-    let (mut pace, mut n, mut of) = (Pace::new(rate, time), 0, Sent::default());
-    let mut held = VecDeque::new();
+    let (mut answered, mut held) = (0, VecDeque::new());
+    let sent = each_connection(target.tls, sender, Pace::new(rate, time), |n, mut stream| {
+        if n % COMPLETED_EACH == 0 {
+            answered += u64::from(shake_hands(&client, &mut stream, target.tls).is_ok());
+        } else if stream.write_all(&BEGUN_HANDSHAKE).is_ok() {
+            hold(&mut held, stream);
+        }
+    });
+    Sent { sent, answered }
+}
+
+/// Opens one connection after the other and hands each over with its number. Returns how many there were.
+fn each_connection(to: SocketAddr, sender: usize, mut pace: Pace, mut with: impl FnMut(u64, TcpStream)) -> u64 {
+    let (mut n, mut sent) = (0, 0);
     while let Some(count) = pace.next() {
         for _ in 0..count {
             if pace.is_over() {
                 break;
             }
             n += 1;
-            let Ok(mut stream) = open(address(sender, usize::try_from(n).unwrap() % CALLING_SOURCES), target.tls)
-            else {
-                continue;
-            };
-            of.sent += 1;
-            if n % COMPLETED_EACH == 0 {
-                of.answered += u64::from(shake_hands(&client, &mut stream, target.tls).is_ok());
-            } else if stream.write_all(&BEGUN_HANDSHAKE).is_ok() {
-                hold(&mut held, stream);
+            if let Ok(stream) = open(address(sender, usize::try_from(n).unwrap() % CALLING_SOURCES), to) {
+                sent += 1;
+                with(n, stream);
             }
         }
     }
-    of
+    sent
 }
 
 fn shake_hands(client: &Arc<ClientConfig>, stream: &mut TcpStream, server: SocketAddr) -> io::Result<()> {
@@ -291,29 +297,16 @@ fn shake_hands(client: &Arc<ClientConfig>, stream: &mut TcpStream, server: Socke
 
 /// Opens connections and says nothing, or no more than half a line.
 fn connections(target: &Target, sender: usize, rate: u32, time: Duration) -> Sent {
-    let (mut pace, mut n, mut of) = (Pace::new(rate, time), 0, Sent::default());
     let mut held = VecDeque::new();
-    while let Some(count) = pace.next() {
-        for _ in 0..count {
-            if pace.is_over() {
-                break;
-            }
-            n += 1;
-            let Ok(mut stream) = open(address(sender, usize::try_from(n).unwrap() % CALLING_SOURCES), target.sip)
-            else {
-                continue;
-            };
-            of.sent += 1;
-            if n % 2 == 0 {
-                let _ = stream.write_all(b"OPTIONS sip:x SIP/2.0\r\nVia: ");
-            }
-            hold(&mut held, stream);
+    let sent = each_connection(target.sip, sender, Pace::new(rate, time), |n, mut stream| {
+        if n % 2 == 0 {
+            let _ = stream.write_all(b"OPTIONS sip:x SIP/2.0\r\nVia: ");
         }
-    }
+        hold(&mut held, stream);
+    });
     // Of those that are still held, whether the server has them, too.
     let is_open = |stream: &mut TcpStream| matches!(stream.read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-    of.answered = held.iter_mut().filter_map(|stream| is_open(stream).then_some(1)).sum();
-    of
+    Sent { sent, answered: held.iter_mut().filter_map(|stream| is_open(stream).then_some(1)).sum() }
 }
 
 fn hold(held: &mut VecDeque<TcpStream>, stream: TcpStream) {

@@ -58,7 +58,7 @@ impl Core {
         } else {
             refused
         };
-        let tag = self.ctx.tag();
+        let tag = self.ctx.table.tag_of_refusal(&refused.pending.request);
         refused.answer(&mut self.ctx, &tag);
     }
 

@@ -50,8 +50,16 @@ fn nothing_is_left_of_a_stranger_who_has_his_answer() {
 
 #[test]
 fn the_ack_for_a_strangers_refusal_is_no_stray_one() {
-    let mut b = Bench::new();
-    let uri = "sip:1001@pbx.example.com";
+    let (without_trunk, _) = CONFIG.split_once("[trunk.carrier]").unwrap();
+    for config in [CONFIG, without_trunk] {
+        for uri in ["sip:1001@pbx.example.com", "sip:911@pbx.example.com"] {
+            the_ack_is_known(config, uri);
+        }
+    }
+}
+
+fn the_ack_is_known(config: &str, uri: &str) {
+    let mut b = Bench::with(config);
     let branch = b.request(udp(STRANGER), ("INVITE", uri), (FROM, &format!("<{uri}>")), ("one", 1), ("", SDP));
     let refusal = b.take_response("INVITE", STRANGER, 200);
     let before = b.core.counters().drops;
@@ -61,7 +69,7 @@ fn the_ack_for_a_strangers_refusal_is_no_stray_one() {
          Call-ID: one\nCSeq: 1 ACK\n"
     );
     b.receive(udp(STRANGER), &ack, "");
-    assert_eq!(b.core.counters().drops, before);
+    assert_eq!(b.core.counters().drops, before, "{}", refusal.status());
     b.finish();
 }
 
