@@ -72,11 +72,11 @@ impl Room {
         let handshake = match transport {
             Transport::Tls => {
                 let of_source = shared.handshakes_of_sources.take(source)?;
-                Some((shared.handshakes.take(connection)?, of_source))
+                Some((shared.handshakes.take(source, connection)?, of_source))
             }
             Transport::Tcp | Transport::Udp => None,
         };
-        Some(Self { place: shared.places.take(connection)?, of_source, handshake })
+        Some(Self { place: shared.places.take(source, connection)?, of_source, handshake })
     }
 
     fn is_anothers(&self) -> bool {

@@ -1,10 +1,13 @@
 //! Real sockets on loopback against the transports, with the test in the core's place.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::*;
@@ -317,13 +320,15 @@ async fn a_connection_that_cannot_be_opened_or_proven_fails_its_flow() {
     }
 }
 
+const OTHER_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
 /// Takes all places but so many, for others whom the core knows or does not.
 fn fill(places: &Arc<Places>, but: usize, is_known: bool) -> Vec<places::Place> {
     let take = |n: usize| {
-        let connection = ConnectionId(n as u64);
-        let place = places.take(connection).unwrap();
+        let (source, connection) = (OTHER_SOURCE, ConnectionId(n as u64));
+        let place = places.take(source, connection).unwrap();
         if is_known {
-            places.prove(connection);
+            places.prove(source, connection);
         }
         place
     };
@@ -337,7 +342,7 @@ async fn where_all_connections_are_of_peers_that_are_known_a_further_one_is_clos
     let mut last = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     last.write_all(OPTIONS.as_bytes()).await.unwrap();
     let (flow, _) = fixture.received().await;
-    fixture.transports.prove(flow.connection);
+    fixture.transports.prove(&flow);
     let mut above = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     assert_eq!(above.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(fixture.transports.connections_refused(), 1);
@@ -347,30 +352,37 @@ async fn where_all_connections_are_of_peers_that_are_known_a_further_one_is_clos
     fixture.received().await;
 }
 
+async fn connect_from(ip: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((ip, 0))).unwrap();
+    socket.connect(server).await.unwrap()
+}
+
 #[tokio::test]
-async fn the_oldest_connection_of_a_peer_that_nobody_knows_makes_room() {
+async fn the_oldest_connection_makes_room_of_the_source_with_most_whose_peers_nobody_knows() {
     let mut fixture = Fixture::start();
     let server = fixture.address(Transport::Tcp);
-    let _others = fill(&fixture.transports.0.places, 3, true);
+    let _others = fill(&fixture.transports.0.places, 4, true);
     let mut streams = Vec::new();
     let mut flows = Vec::new();
-    for _ in 0..3 {
-        let mut stream = TcpStream::connect(server).await.unwrap();
+    for last in [2, 1, 1, 1] {
+        let mut stream = connect_from([127, 0, 0, last], server).await;
         stream.write_all(OPTIONS.as_bytes()).await.unwrap();
         flows.push(fixture.received().await.0);
         streams.push(stream);
     }
-    fixture.transports.prove(flows[0].connection);
-    let mut next = TcpStream::connect(server).await.unwrap();
-    assert_eq!(fixture.failed().await, flows[1], "the core hears of it");
-    assert_eq!(streams[1].read(&mut [0; 8]).await.unwrap_or(0), 0);
+    fixture.transports.prove(&flows[1]);
+    let mut next = connect_from([127, 0, 0, 3], server).await;
+    assert_eq!(fixture.failed().await, flows[2], "the core hears of it");
+    assert_eq!(streams[2].read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(fixture.transports.connections_refused(), 1);
-    for stream in [&mut streams[0], &mut next] {
+    let [alone, known, _, last] = &mut streams[..] else { unreachable!("four have connected") };
+    for stream in [alone, known, &mut next] {
         stream.write_all(OPTIONS.as_bytes()).await.unwrap();
         fixture.received().await;
     }
-    fixture.transports.transmit(&flows[2], Bytes::from_static(b"answer")).unwrap();
-    assert_eq!(read_some(&mut streams[2]).await, b"answer");
+    fixture.transports.transmit(&flows[3], Bytes::from_static(b"answer")).unwrap();
+    assert_eq!(read_some(last).await, b"answer");
 }
 
 #[tokio::test]
