@@ -22,6 +22,9 @@ const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0
     From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
     Content-Length: 4\r\n\r\nbody";
 
+/// Messages that wait for the test.
+const MAILBOX: usize = 64;
+
 struct Fixture {
     transports: Transports,
     mail: mpsc::Receiver<ToCore>,
@@ -41,7 +44,7 @@ impl Fixture {
         let settings = Settings::from_text(&text).unwrap();
         let clock = Clock::start();
         let tls = Arc::new(Tls::load(clock.now(), &settings.config).unwrap());
-        let (to_core, mail) = mpsc::channel(64);
+        let (to_core, mail) = mpsc::channel(MAILBOX);
         let listeners = Listeners::bind(&settings.config.sip, Arc::clone(&tls), clock, to_core).unwrap();
         let (transports, addresses) = (listeners.transports(), listeners.addresses());
         listeners.serve();
@@ -227,9 +230,9 @@ async fn a_silent_or_slow_sender_is_cut_off_and_a_finished_one_is_not() {
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
     assert_eq!(fixture.failed().await, slow_flow);
-    let silent_flow = fixture.failed().await;
-    assert_ne!(silent_flow, idle_flow);
     assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    fixture.no_mail();
+    assert_eq!(fixture.transports.connections(), 1, "the core has never heard of the silent one");
     fixture.transports.transmit(&idle_flow, Bytes::from_static(b"still here")).unwrap();
     assert_eq!(read_some(&mut idle).await, b"still here");
 }
@@ -383,6 +386,31 @@ async fn the_oldest_connection_makes_room_of_the_source_with_most_whose_peers_no
     }
     fixture.transports.transmit(&flows[3], Bytes::from_static(b"answer")).unwrap();
     assert_eq!(read_some(last).await, b"answer");
+}
+
+#[tokio::test]
+async fn while_the_core_is_busy_who_makes_room_is_closed_all_the_same_and_nobody_more_is_accepted() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tcp);
+    let _others = fill(&fixture.transports.0.places, 1, true);
+    let mut eager = connect_from([127, 0, 0, 2], server).await;
+    eager.write_all(OPTIONS.repeat(MAILBOX + 1).as_bytes()).await.unwrap();
+    while fixture.transports.0.to_core.capacity() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let _next = connect_from([127, 0, 0, 3], server).await;
+    assert_eq!(eager.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    let mut third = connect_from([127, 0, 0, 4], server).await;
+    third.write_all(OPTIONS.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(fixture.transports.connections_refused(), 1, "the third is still to come, and would close the next");
+    for _ in 0..MAILBOX {
+        fixture.received().await;
+    }
+    let last = [fixture.mail().await, fixture.mail().await];
+    let is_failure = |mail: &ToCore| matches!(mail, ToCore::Input(Input::FlowFailed { .. }));
+    assert_eq!(last.iter().filter(|mail| is_failure(mail)).count(), 1, "{last:?}");
+    assert_eq!(fixture.transports.connections_refused(), 2);
 }
 
 #[tokio::test]
