@@ -18,14 +18,53 @@ const OPTIONS: &[u8] = b"OPTIONS sip:localhost SIP/2.0\r\nVia: SIP/2.0/TLS 127.0
 const ARGUMENT: &str = "--clients";
 const READY: &str = "ready";
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tls,
+    Tcp,
+    /// Over TCP, and not even asking.
+    Silent,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Tls, Self::Tcp, Self::Silent];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+            Self::Silent => "TCP without a word",
+        }
+    }
+
+    pub(crate) const fn transport(self) -> Transport {
+        match self {
+            Self::Tls => Transport::Tls,
+            Self::Tcp | Self::Silent => Transport::Tcp,
+        }
+    }
+
+    /// What is promised.
+    pub(crate) const fn bytes_max(self) -> u64 {
+        match self {
+            Self::Tls => 24_000,
+            Self::Tcp | Self::Silent => 6_144,
+        }
+    }
+}
+
 /// The process, as long as it is wanted.
 pub(crate) struct Clients(Child);
 
 impl Clients {
-    /// Returns when each has had its answer.
-    pub(crate) fn start(transport: Transport, server: SocketAddr, ca: &Path, count: u32) -> Self {
+    /// Returns when each is connected, and has had its answer if it has asked.
+    pub(crate) fn start(kind: Kind, server: SocketAddr, ca: &Path, count: u32) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args([ARGUMENT, transport.uri_token(), &server.to_string(), &count.to_string()])
+            .args([ARGUMENT, kind.name(), &server.to_string(), &count.to_string()])
             .arg(ca)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -47,8 +86,7 @@ impl Clients {
 /// In the clients' process: opens the connections and holds them. `false` in any other.
 pub(crate) fn play() -> bool {
     let arguments: Vec<String> = env::args().collect();
-    let [_, ARGUMENT, transport, server, count, ca] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
-    else {
+    let [_, ARGUMENT, kind, server, count, ca] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
         return false;
     };
     let (server, count): (SocketAddr, usize) = (server.parse().unwrap(), count.parse().unwrap());
@@ -58,10 +96,10 @@ pub(crate) fn play() -> bool {
         let name = ServerName::from(server.ip());
         StreamOwned::new(ClientConnection::new(Arc::clone(&config), name).unwrap(), connect())
     };
-    match Transport::from_token(transport) {
-        Some(Transport::Tls) => hold((0..count).map(|_| ask(secure())).collect()),
-        Some(Transport::Tcp) => hold((0..count).map(|_| ask(connect())).collect()),
-        Some(Transport::Udp) | None => panic!("{transport} has no connections"),
+    match Kind::named(kind).unwrap() {
+        Kind::Tls => hold((0..count).map(|_| ask(secure())).collect()),
+        Kind::Tcp => hold((0..count).map(|_| ask(connect())).collect()),
+        Kind::Silent => hold((0..count).map(|_| connect()).collect()),
     }
     true
 }

@@ -1,8 +1,9 @@
 //! What an idle connection costs the server in memory.
 //!
 //! The server runs in this process as `ringdown run` runs it; the clients are a process of their own, this program again.
-//! Each client connects over loopback, finishes the handshake, asks OPTIONS, reads the answer and says nothing more. The
-//! first tenth of the connections is there before the count begins, so that what is needed once does not count.
+//! Each client connects over loopback, finishes the handshake, asks OPTIONS, reads the answer and says nothing more; or, of TCP
+//! once more, says nothing at all. The first tenth of the connections is there before the count begins, so that what is needed
+//! once does not count.
 //!
 //! Resident memory is the kernel's count for the process (`VmRSS`), with all that the allocator keeps or wastes; heap is
 //! what was asked of the allocator. What the kernel keeps for a socket is in neither.
@@ -23,7 +24,7 @@ mod heap;
 
 use std::{env, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
-use clients::Clients;
+use clients::{Clients, Kind};
 use ringdown::{
     shell::{run::Server, settings::Settings, udp_errors::UdpErrors},
     types::Transport,
@@ -33,8 +34,6 @@ use tokio::runtime::Runtime;
 /// So that transactions end and timers that nobody needs go away.
 const SETTLE: Duration = Duration::from_secs(2);
 const ARGUMENT: &str = "--server";
-/// What is promised of an idle TLS connection.
-const BYTES_MAX: u64 = 24_000;
 
 fn main() {
     if clients::play() {
@@ -42,34 +41,35 @@ fn main() {
     }
     let arguments: Vec<String> = env::args().collect();
     let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    if let [_, first, transport, count] = &arguments[..]
+    if let [_, first, kind, count] = &arguments[..]
         && first == ARGUMENT
     {
-        return measure(Transport::from_token(transport).unwrap(), count.parse().unwrap());
+        return measure(Kind::named(kind).unwrap(), count.parse().unwrap());
     }
     // `cargo bench` says so; `cargo test --all-targets` only wants to see it work. 2000 are what one source may have.
     let count = if has("--quick") || !has("--bench") { "100" } else { "2000" };
-    for transport in [Transport::Tls, Transport::Tcp] {
+    for kind in Kind::ALL {
         // A server of its own, because memory that was used once would not be counted again.
-        let arguments = [ARGUMENT, transport.uri_token(), count];
+        let arguments = [ARGUMENT, kind.name(), count];
         assert!(Command::new(env::current_exe().unwrap()).args(arguments).status().unwrap().success());
     }
 }
 
-fn measure(transport: Transport, count: u32) {
+fn measure(kind: Kind, count: u32) {
     let folder = tempfile::tempdir().unwrap();
     let runtime = Runtime::new().unwrap();
     let server = runtime.block_on(Server::start(settings(folder.path()), Vec::new(), UdpErrors::default())).unwrap();
-    let (address, ca) = (address(&server, transport), server.facts.ca_file.clone().unwrap());
-    let first = Clients::start(transport, address, &ca, count / 10);
+    let (address, ca) = (address(&server, kind.transport()), server.facts.ca_file.clone().unwrap());
+    let first = Clients::start(kind, address, &ca, count / 10);
     let before = Memory::now();
     let counted = count - count / 10;
-    let rest = Clients::start(transport, address, &ca, counted);
+    let rest = Clients::start(kind, address, &ca, counted);
     let after = Memory::now();
     let each = |before: u64, after: u64| after.saturating_sub(before) / u64::from(counted);
     let (resident, heap) = (each(before.resident, after.resident), each(before.heap, after.heap));
-    println!("{counted} idle connections over {transport}: {resident} bytes of memory each, {heap} of them heap");
-    assert!(heap <= BYTES_MAX, "more than {BYTES_MAX}");
+    let (name, max) = (kind.name(), kind.bytes_max());
+    println!("{counted} idle connections, {name}: {resident} bytes of memory each, {heap} of them heap");
+    assert!(heap <= max, "more than {max}");
     first.end();
     rest.end();
     runtime.block_on(server.end()).unwrap();

@@ -1,4 +1,5 @@
-//! Telephones of users that call for help, each over a transport of its own, one call a second each.
+//! Telephones that call for help, each in a way of its own: of users, one call a second each, to be connected; or of users and
+//! of strangers, twenty a second each, to be refused.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,8 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{phones::Wire, spread::Spread};
 
-/// Between the beginnings of two calls.
-const PACE: Duration = Duration::from_secs(1);
+/// A refusal that comes in this time is counted as prompt.
+pub(crate) const PROMPT: Duration = Duration::from_millis(100);
 /// 64*T1 and some more: by then a telephone has given up by itself.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -30,29 +31,72 @@ pub(crate) enum Way {
     Registered(Transport),
     /// Over a connection that is opened for each call, with its password.
     Anew,
+    /// Of nobody whom the server knows, from a port or over a connection that is opened for each call.
+    Stranger(Transport),
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Registered(Transport::Tls),
-        Self::Registered(Transport::Tcp),
-        Self::Registered(Transport::Udp),
-        Self::Anew,
-    ];
-
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Registered(Transport::Tls) => "TLS",
             Self::Registered(Transport::Tcp) => "TCP",
             Self::Registered(Transport::Udp) => "UDP",
             Self::Anew => "TLS anew",
+            Self::Stranger(Transport::Tls) => "TLS stranger",
+            Self::Stranger(Transport::Tcp) => "TCP stranger",
+            Self::Stranger(Transport::Udp) => "UDP stranger",
         }
     }
 
     const fn transport(self) -> Transport {
         match self {
-            Self::Registered(transport) => transport,
+            Self::Registered(transport) | Self::Stranger(transport) => transport,
             Self::Anew => Transport::Tls,
+        }
+    }
+
+    const fn is_registered(self) -> bool {
+        matches!(self, Self::Registered(_))
+    }
+}
+
+/// What is to come of a call for help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// With a PSTN trunk.
+    Connected,
+    /// Without.
+    Refused,
+}
+
+impl Goal {
+    pub(crate) const fn ways(self) -> &'static [Way] {
+        use Transport::{Tcp, Tls, Udp};
+        match self {
+            Self::Connected => &[Way::Registered(Tls), Way::Registered(Tcp), Way::Registered(Udp), Way::Anew],
+            Self::Refused => &[
+                Way::Registered(Tls),
+                Way::Registered(Tcp),
+                Way::Registered(Udp),
+                Way::Stranger(Tls),
+                Way::Stranger(Tcp),
+                Way::Stranger(Udp),
+            ],
+        }
+    }
+
+    /// Between the beginnings of two calls: a hundredth of the refusals of ten seconds is to be more than none.
+    const fn pace(self) -> Duration {
+        match self {
+            Self::Connected => Duration::from_secs(1),
+            Self::Refused => Duration::from_millis(50),
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Refused => "refused",
         }
     }
 }
@@ -61,10 +105,13 @@ impl Way {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) placed: usize,
-    pub(crate) connected: usize,
+    /// Came to their goal.
+    pub(crate) met: usize,
+    /// Of them, within [`PROMPT`].
+    pub(crate) prompt: usize,
     /// Why not: a status, or what happened instead.
     pub(crate) failures: BTreeMap<String, usize>,
-    /// From the INVITE, or the beginning of its connection, to the ACK.
+    /// To the ACK, from the INVITE; of a call that is to be connected over a connection of its own, from that one's beginning.
     pub(crate) time: Spread,
 }
 
@@ -81,6 +128,7 @@ pub(crate) struct Place {
 
 pub(crate) struct Caller {
     pub(crate) way: Way,
+    goal: Goal,
     place: Place,
     account: (String, String),
     rng: Rng,
@@ -98,17 +146,23 @@ struct Line {
 
 impl Caller {
     /// Registered, where its way is to be.
-    pub(crate) fn start(way: Way, place: Place, account: (String, String), mut rng: Rng) -> Result<Self, String> {
+    pub(crate) fn start(
+        way: Way,
+        goal: Goal,
+        place: Place,
+        account: (String, String),
+        mut rng: Rng,
+    ) -> Result<Self, String> {
         let media = UdpSocket::bind((place.local, 0)).map_err(|error| error.to_string())?;
         let rng = rng.fork();
-        let mut caller = Self { way, place, account, rng, media, line: None };
-        if way != Way::Anew {
+        let mut caller = Self { way, goal, place, account, rng, media, line: None };
+        if way.is_registered() {
             caller.connect().map_err(|error| format!("{}: {error}", way.name()))?;
         }
         Ok(caller)
     }
 
-    /// Calls 911 each second until then.
+    /// Calls 911 at the pace of its goal until then.
     pub(crate) fn call_until(&mut self, end: Instant) -> Tally {
         let mut tally = Tally::default();
         let clock = self.place.clock;
@@ -118,13 +172,14 @@ impl Caller {
             tally.placed += 1;
             let begun = clock.now();
             match self.call() {
-                Ok(established) => {
-                    tally.connected += 1;
-                    tally.time.add(established.since(begun));
+                Ok(time) => {
+                    tally.met += 1;
+                    tally.prompt += usize::from(time <= PROMPT);
+                    tally.time.add(time);
                 }
                 Err(why) => *tally.failures.entry(why).or_default() += 1,
             }
-            next = (begun + PACE).max(clock.now());
+            next = (begun + self.goal.pace()).max(clock.now());
         }
         tally
     }
@@ -136,17 +191,20 @@ impl Caller {
         }
     }
 
-    /// When it was established.
-    fn call(&mut self) -> Result<Instant, String> {
+    /// How long it took to come to its goal.
+    fn call(&mut self) -> Result<Duration, String> {
+        let clock = self.place.clock;
+        let begun = clock.now();
         if self.line.is_none() {
             self.connect().map_err(|error| format!("no connection: {error}"))?;
         }
+        let begun = if self.way == Way::Anew { begun } else { clock.now() };
         let line = self.line.as_mut().expect("it was connected");
-        let result = line.call();
-        if self.way == Way::Anew || result.is_err() && self.way != Way::Registered(Transport::Udp) {
+        let result = line.call(self.goal);
+        if !self.way.is_registered() || result.is_err() && self.way != Way::Registered(Transport::Udp) {
             self.line = None;
         }
-        result
+        Ok(result?.since(begun))
     }
 
     fn connect(&mut self) -> io::Result<()> {
@@ -165,7 +223,7 @@ impl Caller {
         };
         let phone = Phone::new(config, self.rng.fork());
         let mut line = Line { clock: *clock, phone, wire, events: VecDeque::new(), wake_at: None };
-        if self.way != Way::Anew {
+        if self.way.is_registered() {
             line.input(Input::Register);
             let is_over = |event: &Event| matches!(event, Event::Registered | Event::Refused(_));
             match line.wait(clock.now() + PATIENCE, is_over) {
@@ -179,22 +237,27 @@ impl Caller {
 }
 
 impl Line {
-    fn call(&mut self) -> Result<Instant, String> {
+    /// When it came to its goal.
+    fn call(&mut self, goal: Goal) -> Result<Instant, String> {
         self.events.clear();
         self.input(Input::Dial { user: "911".to_owned() });
         let is_over = |event: &Event| matches!(event, Event::Established(_) | Event::Refused(_) | Event::Ended);
         let end = self.clock.now() + PATIENCE;
-        match self.wait(end, is_over).map_err(|error| error.to_string())? {
-            Some(Event::Established(_)) => {}
-            Some(Event::Refused(refusal)) => return Err(refusal.status.to_string()),
-            Some(_) => return Err("ended".to_owned()),
-            None => return Err("no answer".to_owned()),
+        let outcome = self.wait(end, is_over).map_err(|error| error.to_string())?;
+        let met = self.clock.now();
+        if matches!(outcome, Some(Event::Established(_))) {
+            self.input(Input::HangUp);
+            // How it ends is not what is measured.
+            let _ = self.wait(self.clock.now() + PATIENCE, |event| matches!(event, Event::Ended));
         }
-        let established = self.clock.now();
-        self.input(Input::HangUp);
-        // How it ends is not what is measured.
-        let _ = self.wait(self.clock.now() + PATIENCE, |event| matches!(event, Event::Ended));
-        Ok(established)
+        match (outcome, goal) {
+            (Some(Event::Established(_)), Goal::Connected) => Ok(met),
+            (Some(Event::Established(_)), Goal::Refused) => Err("connected".to_owned()),
+            (Some(Event::Refused(refusal)), Goal::Refused) if refusal.is_explained() => Ok(met),
+            (Some(Event::Refused(refusal)), _) => Err(refusal.status.to_string()),
+            (Some(_), _) => Err("ended".to_owned()),
+            (None, _) => Err("no answer".to_owned()),
+        }
     }
 
     /// Drives the telephone until it says what is waited for, or until `end`.

@@ -8,6 +8,10 @@
 //! four telephones call 911 through a trunk that this program plays: over TLS, TCP and UDP, and over a TLS connection opened
 //! for the call. Right after a flood a telephone that was not there before registers and is called.
 //!
+//! With `-- --refused` there is no trunk, so that emergency calls are refused with a 403 that says why: of telephones registered
+//! over TLS, TCP and UDP, and of strangers over a connection, or from a port, opened for each call; twenty a second each, with the
+//! time from INVITE to ACK, and how many had their refusal within 100 ms.
+//!
 //! `cargo bench --bench flood` takes some two minutes, with `-- --quick` half a minute; `-- --kind invites` takes one flood only.
 //!
 //! All of it shares one machine. On two cores the flood, the telephones and the server take the processor from each other, so the rate that
@@ -60,7 +64,7 @@ use ringdown::{
     wire::srtp::Suite,
 };
 
-use callers::{Caller, Place, Way};
+use callers::{Caller, Goal, Place, Way};
 use carrier::Carrier;
 use floods::{Kind, Sent, Target};
 use forwarder::Forwarder;
@@ -97,6 +101,9 @@ struct Options {
     /// Only floods whose name holds this
     #[arg(long, default_value = "")]
     kind: String,
+    /// Without a trunk: how soon emergency calls of telephones and of strangers are refused
+    #[arg(long)]
+    refused: bool,
     /// Program to start instead of the one that was built along
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -152,11 +159,12 @@ struct Bench<'a> {
     options: &'a Options,
     phones: Phones,
     newcomers: Phones,
+    goal: Goal,
     callers: Vec<Caller>,
     voices: Arc<Voices>,
     forwarder_voices: Voices,
     _forwarder: Forwarder,
-    _carrier: Carrier,
+    _carrier: Option<Carrier>,
     target: Target,
     process: Process,
     _server: Server,
@@ -168,14 +176,19 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn start(options: &'a Options) -> Result<Self, String> {
         let clock = Clock::start();
-        let ways = Way::ALL.len();
+        let goal = if options.refused { Goal::Refused } else { Goal::Connected };
+        let ways = goal.ways();
         // Telephones in calls, those that call for help, and two for each flood that come anew.
-        let users = 2 * options.calls + ways + 2 * (Kind::ALL.len() + 1);
-        let server = Server::start(options.binary.as_deref(), users, &trunk())?;
-        let carrier = Carrier::start((CARRIER, CARRIER_PORT).into()).map_err(|error| error.to_string())?;
+        let users = 2 * options.calls + ways.len() + 2 * (Kind::ALL.len() + 1);
+        let (carrier, trunk) = match goal {
+            Goal::Connected => (Some(Carrier::start((CARRIER, CARRIER_PORT).into())), trunk()),
+            Goal::Refused => (None, String::new()),
+        };
+        let carrier = carrier.transpose().map_err(|error| error.to_string())?;
+        let server = Server::start(options.binary.as_deref(), users, &trunk)?;
         let accounts = process::accounts(users);
         let (in_calls, rest) = accounts.split_at(2 * options.calls);
-        let (calling, new) = rest.split_at(ways);
+        let (calling, new) = rest.split_at(ways.len());
         let place = Place {
             clock,
             server: process::OWN,
@@ -186,8 +199,12 @@ impl<'a> Bench<'a> {
         };
         let mut rng = Rng::from_small_seed(clock.now().unix_ns());
         let mut callers = Vec::new();
-        for (way, account) in Way::ALL.into_iter().zip(calling) {
-            callers.push(Caller::start(way, place.clone(), account.clone(), rng.fork())?);
+        for (way, account) in ways.iter().zip(calling) {
+            let account = match way {
+                Way::Stranger(_) => ("stranger".to_owned(), String::new()),
+                Way::Registered(_) | Way::Anew => account.clone(),
+            };
+            callers.push(Caller::start(*way, goal, place.clone(), account, rng.fork())?);
         }
         let voices = Arc::new(Voices::start(clock, PTIME_MS));
         let forwarder_voices = Voices::start(clock, PTIME_MS);
@@ -221,6 +238,7 @@ impl<'a> Bench<'a> {
             options,
             phones,
             newcomers,
+            goal,
             callers,
             voices,
             forwarder_voices,
@@ -271,7 +289,8 @@ impl<'a> Bench<'a> {
         self.phones.run(STRAGGLERS)?;
         let memory = Memory { before, peak: peak.into_inner(), after: self.process.resident_bytes() };
         let (calls, forwarder) = (self.voices.heard(time), self.forwarder_voices.heard(time_beside));
-        Ok(Outcome { kind, sent, calls, forwarder, tallies, memory, cpu, recovery })
+        let goal = self.goal;
+        Ok(Outcome { kind, goal, sent, calls, forwarder, tallies, memory, cpu, recovery })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use crate::{
-    callers::{Tally, Way},
+    callers::{Goal, PROMPT, Tally, Way},
     floods::{Kind, Sent},
     voices::Heard,
 };
@@ -11,6 +11,7 @@ use crate::{
 /// One flood and what it did.
 pub(crate) struct Outcome {
     pub(crate) kind: Option<Kind>,
+    pub(crate) goal: Goal,
     pub(crate) sent: Sent,
     pub(crate) calls: Heard,
     pub(crate) forwarder: Heard,
@@ -31,10 +32,10 @@ pub(crate) struct Memory {
 }
 
 impl Outcome {
-    /// Calls lose no packet that the forwarder would not lose, whoever calls for help is connected, and afterwards all is as before.
+    /// Calls lose no packet that the forwarder would not lose, calls for help come to their goal, and afterwards all is as before.
     pub(crate) fn is_kept(&self) -> bool {
         let is_heard = self.loss() <= self.forwarder_loss();
-        let is_helped = self.tallies.iter().all(|(_, tally)| tally.connected == tally.placed);
+        let is_helped = self.tallies.iter().all(|(_, tally)| tally.met == tally.placed);
         is_heard && is_helped && self.recovery.is_ok()
     }
 
@@ -71,10 +72,18 @@ impl Outcome {
             )
             .unwrap();
         }
-        for (way, Tally { placed, connected, failures, time }) in &self.tallies {
-            write!(out, "  emergency calls  {:<9} {connected} of {placed} connected", way.name()).unwrap();
-            if *connected > 0 {
-                write!(out, ", {:.0} ms p50, {:.0} ms at most", time.per_mille_ms(500), time.max_ms()).unwrap();
+        for (way, Tally { placed, met, prompt, failures, time }) in &self.tallies {
+            write!(out, "  emergency calls  {:<12} {met} of {placed} {}", way.name(), self.goal.name()).unwrap();
+            match self.goal {
+                Goal::Connected if *met > 0 => {
+                    write!(out, ", {:.0} ms p50, {:.0} ms at most", time.per_mille_ms(500), time.max_ms()).unwrap();
+                }
+                Goal::Refused if *met > 0 => {
+                    let [p50, p99] = [500, 990].map(|per_mille| time.per_mille_ms(per_mille));
+                    write!(out, ", {p50:.1} ms p50, {p99:.1} ms p99, {:.0} ms at most; ", time.max_ms()).unwrap();
+                    write!(out, "{prompt} within {} ms", PROMPT.as_millis()).unwrap();
+                }
+                Goal::Connected | Goal::Refused => {}
             }
             failures.iter().for_each(|(why, count)| write!(out, "; {count} {why}").unwrap());
             out.push('\n');

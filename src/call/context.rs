@@ -19,7 +19,7 @@ use crate::{
     config::{Config, Directory},
     media::{Command, ports::Ports},
     sip::transaction::{self, Table},
-    types::{CallId, DropReason, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
+    types::{CallId, DropReason, Duration, Flow, Instant, LegId, Rng, Transport, TxnId, limits},
     wire::passport::Signer,
     wire::sip::{Message, RequestBuilder, ResponseBuilder, build::reason_phrase},
 };
@@ -27,6 +27,9 @@ use crate::{
 /// Methods this server answers other than with 405 (RFC 3261 section 20.5).
 pub(super) const ALLOW: &str =
     "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER, PRACK, UPDATE, MESSAGE, SUBSCRIBE, NOTIFY, REFER";
+
+/// How often the log says that a media thread is behind.
+const OVERRUN_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Stands for a request that was not sent. No dialog comes of it.
 const UNSENT: &[u8] = b"OPTIONS sip:unsent.invalid SIP/2.0\r\n\r\n";
@@ -100,6 +103,8 @@ pub(super) struct Context {
     pub counters: Counters,
     /// What upstream servers are asked to send less (RFC 7339).
     pub loss_percent: u8,
+    /// When the log last said that a media thread is behind.
+    pub overrun_told_at: Option<Instant>,
     pub outputs: VecDeque<Output>,
     /// Requests that could not be sent; their owners are to hear so.
     pub unsendable: VecDeque<TxnId>,
@@ -276,6 +281,18 @@ impl Context {
             error!(
                 port,
                 "This media port or the one above it cannot be bound; no call takes them for a minute, while others are free."
+            );
+        }
+    }
+
+    /// A media thread has more to do than it comes to. The ports of the leg are as good as others.
+    pub(super) fn worker_overrun(&mut self, worker: u16) {
+        self.counters.media_legs_refused += 1;
+        if self.overrun_told_at.is_none_or(|at| self.now.since(at) >= OVERRUN_TOLD_EVERY) {
+            self.overrun_told_at = Some(self.now);
+            error!(
+                worker,
+                "Too many commands wait for a media thread: it is asked to open no further ports until it has caught up."
             );
         }
     }

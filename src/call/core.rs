@@ -167,6 +167,7 @@ impl Core {
             rng,
             counters: Counters::default(),
             loss_percent: 0,
+            overrun_told_at: None,
             outputs: VecDeque::new(),
             unsendable: VecDeque::new(),
             owners: HashMap::new(),
@@ -895,11 +896,13 @@ impl Core {
 
     fn media_event(&mut self, event: &media::Event) {
         let Some(leg) = event.leg() else { return };
-        if matches!(event, media::Event::OpenFailed { .. }) {
-            self.ctx.port_failed(leg);
+        match event {
+            media::Event::OpenFailed { .. } => self.ctx.port_failed(leg),
+            media::Event::Overrun { .. } => self.ctx.worker_overrun(leg.worker),
+            _ => {}
         }
         let Some(&(id, side)) = self.ctx.media.get(&leg) else { return };
-        if matches!(event, media::Event::OpenFailed { .. }) {
+        if matches!(event, media::Event::OpenFailed { .. } | media::Event::Overrun { .. }) {
             self.refusal_tones.end(&mut self.ctx, id);
         }
         if matches!(event, media::Event::Closed { .. }) {

@@ -435,6 +435,8 @@ pub struct Counters {
     pub contacts_displaced: u64,
     /// Media ports that could not be bound: another program has them.
     pub media_ports_occupied: u64,
+    /// Media legs whose worker was too far behind to be asked to open them.
+    pub media_legs_refused: u64,
     pub emergency_refused: u64,
     pub emergency_routed: u64,
     pub emergency_failed: u64,

@@ -80,6 +80,8 @@ pub enum Protection {
 pub enum Event {
     /// The ports could not be bound, ahead or for the leg.
     OpenFailed { leg: LegId },
+    /// Too many commands wait for the worker: it was not even handed the one that opens this leg.
+    Overrun { leg: LegId },
     /// First authenticated (or, for plain legs, accepted) packet.
     Flowing { leg: LegId },
     /// Nothing that its peer could play has come from a watched leg for almost two seconds. Once for each silence.
@@ -99,6 +101,7 @@ impl Event {
     pub const fn leg(&self) -> Option<LegId> {
         match self {
             Self::OpenFailed { leg }
+            | Self::Overrun { leg }
             | Self::Flowing { leg }
             | Self::Silent { leg, .. }
             | Self::Heard { leg }

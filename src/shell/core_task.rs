@@ -242,7 +242,7 @@ impl CoreTask {
             ToCore::Input(Input::Received { flow, bytes }) => {
                 self.input(Input::Received { flow, bytes })?;
                 if self.core.is_known(&flow) {
-                    self.outside.transports.prove(flow.connection);
+                    self.outside.transports.prove(&flow);
                 }
             }
             ToCore::Input(input) => self.input(input)?,

@@ -99,14 +99,14 @@ pub const SSRCS_MEASURED_MAX: usize = 4;
 pub const FORMATS_PER_SECTION_MAX: usize = 32;
 /// Largest media packet relayed; a larger one is dropped.
 pub const PACKET_BYTES_MAX: usize = 2_048;
-/// Open TCP and TLS connections, and half of the process's descriptors. A further one takes the place of the one that has been open
-/// longest without its peer being known, or is closed at once where there is none.
+/// Open TCP and TLS connections, and half of the process's descriptors. Where all are taken, of the source that has most whose peers are
+/// not known the oldest makes room for a further one, which is closed at once where there is none.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
 /// Alternative names that are read from a peer's certificate; further ones are ignored.
 pub const CERTIFICATE_NAMES_MAX: usize = 128;
-/// TLS handshakes that peers have begun and not finished; a further connection takes the place of the oldest one.
+/// TLS handshakes that peers have begun and not finished; for a further one the oldest of the source that has most makes room.
 pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 /// ... of one source; a further connection is closed at once.
 pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;

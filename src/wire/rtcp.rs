@@ -16,6 +16,9 @@ const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
+/// RFC 3550 section 6.5.
+const END_OF_ITEMS: u8 = 0;
+const CNAME: u8 = 1;
 /// RFC 3611 section 2.
 const EXTENDED_REPORT: u8 = 207;
 /// RFC 3611 section 4.7: block type, and length of what follows its first word.
@@ -60,7 +63,7 @@ pub struct ReceiverReport<'a> {
 }
 
 /// The report blocks of one SR or RR: an iterator of [`ReportBlock`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reports<'a>(&'a [u8]);
 
 /// RFC 3550 section 6.4.1: what its sender received from one SSRC.
@@ -215,6 +218,27 @@ fn sender_report(count: u8, body: &[u8]) -> Option<SenderReport<'_>> {
     Some(SenderReport { ssrc, ntp: u64::from_be_bytes(*ntp), rtp_timestamp, packets, octets, reports })
 }
 
+impl SenderReport<'_> {
+    /// The smallest compound that may be sent: this report, and a source description with its sender's canonical name (RFC 3550
+    /// section 6.1). `None`: the name is longer than 255 bytes.
+    pub fn with_cname(&self, cname: &[u8]) -> Option<Vec<u8>> {
+        let name_bytes = u8::try_from(cname.len()).ok()?;
+        let blocks = self.reports.0;
+        let count = u8::try_from(blocks.len() / REPORT_BLOCK_BYTES).expect("five bits, as they were read");
+        let info = [self.rtp_timestamp, self.packets, self.octets].map(u32::to_be_bytes).concat();
+        let report = [&self.ssrc.to_be_bytes(), &self.ntp.to_be_bytes()[..], &info, blocks].concat();
+        let mut chunk = [&self.ssrc.to_be_bytes()[..], &[CNAME, name_bytes], cname, &[END_OF_ITEMS]].concat();
+        chunk.resize(chunk.len().next_multiple_of(4), END_OF_ITEMS);
+        Some([print(count, SENDER_REPORT, &report), print(1, SOURCE_DESCRIPTION, &chunk)].concat())
+    }
+}
+
+/// A packet with this body, whose length is a multiple of four (RFC 3550 section 6.4.1).
+fn print(count: u8, packet_type: u8, body: &[u8]) -> Vec<u8> {
+    let words = u16::try_from(body.len() / 4).expect("a report of 31 blocks, or a short name");
+    [&[VERSION << 6 | count, packet_type][..], &words.to_be_bytes(), body].concat()
+}
+
 fn goodbye(count: u8, body: &[u8]) -> Option<Goodbye<'_>> {
     let (ssrcs, rest) = body.split_at_checked(usize::from(count) * SSRC_BYTES)?;
     let reason = match rest.split_first() {
@@ -308,13 +332,11 @@ impl<'a> SourceDescription<'a> {
 
 /// RFC 3550 section 6.5: items end with a zero byte, and a chunk at a multiple of four.
 fn split_chunk(chunks: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
-    const END: u8 = 0;
-    const CNAME: u8 = 1;
     let (ssrc, mut items) = split_u32(chunks)?;
     let mut cname = None;
     loop {
         let (&kind, after_kind) = items.split_first()?;
-        if kind == END {
+        if kind == END_OF_ITEMS {
             let used = chunks.len() - after_kind.len();
             let rest = chunks.get(used.next_multiple_of(4)..)?;
             return Some((Chunk { ssrc, cname }, rest));
@@ -484,6 +506,30 @@ mod tests {
         let mut bytes = packet(1, RECEIVER_REPORT, &words(&[7]));
         bytes.extend(packet(0, RECEIVER_REPORT, &words(&[7])));
         assert_eq!(packets(&bytes).collect::<Vec<_>>(), [Err(DropReason::RtcpMalformed)]);
+    }
+
+    #[test]
+    fn a_report_with_a_name_is_the_smallest_compound_and_is_read_as_it_was_written() {
+        let block = words(&[7, 8, 9, 10, 11, 12]);
+        for (blocks, name) in [(&[][..], "a"), (&block, "user@192.0.2.1"), (&[&block[..], &block].concat(), "")] {
+            let report = SenderReport {
+                ssrc: 7,
+                ntp: 8 << 32,
+                rtp_timestamp: 9,
+                packets: 10,
+                octets: 11,
+                reports: Reports(blocks),
+            };
+            let compound = report.with_cname(name.as_bytes()).unwrap();
+            let read: Vec<_> = packets(&compound).map(Result::unwrap).collect();
+            let [Packet::SenderReport(first), Packet::SourceDescription(second)] = read[..] else { panic!("{read:?}") };
+            assert_eq!(first, report);
+            let chunks: Vec<_> = second.chunks().collect();
+            assert_eq!(chunks, [Chunk { ssrc: 7, cname: Some(name.as_bytes()) }]);
+        }
+        let nobody =
+            SenderReport { ssrc: 7, ntp: 0, rtp_timestamp: 0, packets: 0, octets: 0, reports: Reports::default() };
+        assert!(nobody.with_cname(&[b'x'; 255]).is_some() && nobody.with_cname(&[b'x'; 256]).is_none());
     }
 
     proptest! {

@@ -5,19 +5,22 @@
 
 use std::{
     io::Write,
-    net::{IpAddr, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    process::Command,
     thread,
     time::Duration,
 };
 
-use ringdown::wire::sip::{Message, Method};
+use ringdown::wire::sip::{Message, Method, frame::Framer};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::{
     common::{
         process::{fresh_ip, wait_for},
-        server::{ALICE, Account, BOB, Ringdown, TLS_PORT},
+        server::{ALICE, Account, BINARY, BOB, Ringdown, TLS_PORT},
     },
     phone::Phone,
+    torture::Wire,
 };
 
 const CARRIER: Account = Account { user: "carrier", extension: "", direct_line: "", password: "" };
@@ -55,7 +58,7 @@ fn request(method: &str, uri: &str, from: &UdpSocket, n: usize, lines: &str) -> 
 }
 
 /// Sends what `make` says from several sources at once.
-fn datagrams(make: impl Fn(&UdpSocket, usize) -> (Vec<u8>, std::net::SocketAddr) + Sync) {
+fn datagrams(make: impl Fn(&UdpSocket, usize) -> (Vec<u8>, SocketAddr) + Sync) {
     thread::scope(|scope| {
         for stranger in 0..STRANGERS {
             let make = &make;
@@ -190,4 +193,40 @@ fn connections_and_handshakes_that_nobody_finishes_end_no_call_and_stop_no_emerg
         }
         thread::sleep(Duration::from_secs(1));
     });
+}
+
+/// Goal: idle connections of one address close each other, and not that of a stranger who has connected before and calls for
+/// help only now.
+/// Method: a limit of descriptors that leaves few places, each of which is taken twice after the stranger's.
+#[test]
+fn idle_connections_of_one_address_leave_a_stranger_his_who_then_calls_for_help() {
+    const PLACES: usize = 400;
+    let mut server = Ringdown::configured("preferred", crate::COMPANY);
+    let mut command = Command::new("prlimit");
+    command.args([&format!("--nofile={}", 2 * PLACES), BINARY, "run", "--config", "ringdown.toml"]);
+    server.start_by(command);
+    let stream = connect_from(fresh_ip(), server.sip());
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a valid timeout");
+    let mut stranger = Wire::Tcp(stream, Framer::new());
+    let idle: Vec<_> = (0..2 * PLACES).map(|_| TcpStream::connect(server.sip()).expect("it listens")).collect();
+    let closed = format!("ringdown_connections_refused_total {}\n", idle.len() + 1 - PLACES);
+    wait_for("every place to be taken", Duration::from_secs(20), || {
+        server.get("/metrics")?.1.contains(&closed).then_some(())
+    });
+    let invite = format!(
+        "INVITE sip:911@{ip} SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.9;branch=z9hG4bK-help\r\nMax-Forwards: 70\r\n\
+         From: <sip:x@192.0.2.9>;tag=1\r\nTo: <sip:911@{ip}>\r\nCall-ID: help\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:x@192.0.2.9>\r\nContent-Length: 0\r\n\r\n",
+        ip = server.ip
+    );
+    stranger.send(invite.as_bytes());
+    let mut statuses = std::iter::from_fn(|| stranger.hear()).map(|answer| answer.status());
+    assert_eq!(statuses.find(|status| *status > 100), Some(403));
+}
+
+fn connect_from(ip: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::new(ip, 0)).expect("a fresh address");
+    connect(&socket, &to).expect("it listens");
+    socket.into()
 }

@@ -19,9 +19,10 @@ fn every_claim_about_audio_is_shown_or_said_not_to_be() {
     let claims = report["claims"].as_array().expect("a list");
     let with = |verdict: &str| claims.iter().filter(|claim| claim["verdict"] == verdict).count();
     assert_eq!(with("failed"), 0, "{text}");
-    assert!(claims.len() >= 14 && claims.iter().all(|claim| claim["how"].as_str().is_some_and(|how| !how.is_empty())));
+    assert!(claims.len() >= 15 && claims.iter().all(|claim| claim["how"].as_str().is_some_and(|how| !how.is_empty())));
     let code = if with("not-shown") == 0 { 0 } else { 69 };
     assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(claims.iter().any(|claim| claim["name"] == "rtcp"), "{text}");
     if rustix::process::geteuid().is_root() {
         // A container may keep even root from locking memory; whatever it allows, this process could look into the other.
         let not_shown: Vec<_> = claims.iter().filter(|claim| claim["verdict"] == "not-shown").collect();

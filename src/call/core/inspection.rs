@@ -27,6 +27,7 @@ impl Core {
             media::Event::Report { report, .. } => Some(&**report),
             media::Event::Closed { .. } => None,
             media::Event::OpenFailed { .. }
+            | media::Event::Overrun { .. }
             | media::Event::Flowing { .. }
             | media::Event::Silent { .. }
             | media::Event::Heard { .. }

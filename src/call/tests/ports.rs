@@ -138,6 +138,19 @@ fn an_answered_call_is_offered_other_ports() {
     b.finish();
 }
 
+/// A media thread that hangs, or has too much to do, says nothing of the ports.
+#[test]
+fn a_call_whose_worker_is_behind_is_offered_other_ports_and_none_is_taken_for_occupied() {
+    let mut b = Bench::new();
+    b.trunk_talks_to_bob();
+    let bobs = b.open_legs[1];
+    b.input(Input::Media(media::Event::Overrun { leg: bobs }));
+    let reoffer = b.take_request("INVITE", BOB);
+    assert_eq!(port(&reoffer.1), port_of(*b.open_legs.last().unwrap()));
+    let counters = b.core.counters();
+    assert_eq!((counters.media_legs_refused, counters.media_ports_occupied), (1, 0));
+}
+
 #[test]
 fn as_many_occupied_ports_as_a_call_gets_past_end_nothing_and_one_more_ends_it() {
     let mut b = Bench::new();

@@ -4,7 +4,7 @@ use super::bench::*;
 use crate::{
     call::{Input, Standing},
     types::{ConnectionId, Flow, Transport},
-    wire::sip::Name,
+    wire::sip::{Name, digest},
 };
 
 const STRANGER: &str = "203.0.113.77:5060";
@@ -107,4 +107,41 @@ fn who_has_shown_a_password_or_registers_is_known_on_that_connection() {
     let other = Flow { connection: ConnectionId(78), ..flow };
     assert!(!b.core.is_known(&other), "the same address over another connection");
     b.input(Input::FlowFailed { flow });
+}
+
+/// A connection that carries an emergency call does not make room for others, whoever calls: the shell asks after each message
+/// whether its sender is known.
+#[test]
+fn whose_emergency_call_is_taken_is_known_on_that_connection_and_who_is_refused_is_not() {
+    let of_the_company = CONFIG.replace("[trunk.carrier]", "site_networks = [\"203.0.113.64/26\"]\n[trunk.carrier]");
+    let (without_trunk, _) = CONFIG.split_once("[trunk.carrier]").unwrap();
+    for (config, password, status, is_taken) in [
+        (CONFIG, Some("secret"), 100, true),
+        (&of_the_company, None, 100, true),
+        (CONFIG, None, 407, false),
+        (CONFIG, Some("guess"), 403, false),
+        (without_trunk, None, 403, false),
+    ] {
+        let mut b = Bench::with(config);
+        let flow = over_tcp();
+        assert_eq!(calls_for_help(&mut b, flow, password), status, "{password:?}");
+        assert_eq!((b.core.emergency_calls() == 1, b.core.is_known(&flow)), (is_taken, is_taken), "{status}");
+    }
+}
+
+/// How a new connection's INVITE is answered; with a password, after the challenge.
+fn calls_for_help(b: &mut Bench, flow: Flow, password: Option<&str>) -> u16 {
+    let uri = "sip:911@pbx.example.com";
+    let ask = |b: &mut Bench, cseq, credentials: &str| {
+        let (from, to) = ("<sip:alice@pbx.example.com>;tag=x", format!("<{uri}>"));
+        b.request(flow, ("INVITE", uri), (from, &to), ("help", cseq), (credentials, SDP));
+        // The 100 comes after 200 ms.
+        b.pass(250);
+        b.take_response("INVITE", STRANGER, 100)
+    };
+    let answer = ask(b, 1, "");
+    let Some(password) = password else { return answer.status() };
+    let challenges = answer.lines(Name::ProxyAuthenticate);
+    let proof = digest::answer(challenges, "alice", password, "INVITE", uri, SDP.as_bytes(), "cnonce", 1).unwrap();
+    ask(b, 2, &format!("Proxy-Authorization: {proof}\n")).status()
 }

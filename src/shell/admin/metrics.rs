@@ -55,6 +55,11 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
             "Media ports that could not be bound, as other programs had them",
             c.media_ports_occupied,
         ),
+        (
+            "media_legs_refused",
+            "Media legs that were not opened, as too many commands waited for their thread",
+            c.media_legs_refused,
+        ),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

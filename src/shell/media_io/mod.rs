@@ -148,14 +148,13 @@ impl MediaPlane {
 
     /// Hands a command to its worker, which takes it after the next [`MediaPlane::wake`] at the latest.
     ///
-    /// An `Open` that finds [`MEDIA_COMMANDS_MAX`] commands waiting is answered with `OpenFailed`, and its `Close` with
-    /// `Closed`, as if its ports had been in use.
+    /// An `Open` that finds [`MEDIA_COMMANDS_MAX`] commands waiting is answered with `Overrun`, and its `Close` with `Closed`.
     pub fn send(&mut self, worker: u16, command: Command) -> Result<(), Full> {
         let thread = &mut self.threads[usize::from(worker)];
         match command {
             Command::Open { leg, .. } if thread.waiting() >= MEDIA_COMMANDS_MAX => {
                 self.refused.insert(leg);
-                self.own_events.push_back(Event::OpenFailed { leg });
+                self.own_events.push_back(Event::Overrun { leg });
                 Ok(())
             }
             Command::Close { leg } if self.refused.remove(&leg) => {
@@ -696,7 +695,7 @@ mod tests {
             plane.send(0, Command::Open { leg: leg(slot), address: LOCALHOST, dscp: 46 }).unwrap();
         }
         assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX);
-        assert_eq!(event(&mut plane).await, Event::OpenFailed { leg: leg(MEDIA_COMMANDS_MAX) });
+        assert_eq!(event(&mut plane).await, Event::Overrun { leg: leg(MEDIA_COMMANDS_MAX) });
         for slot in 0..=MEDIA_COMMANDS_MAX {
             plane.send(0, Command::Close { leg: leg(slot) }).unwrap();
         }

@@ -29,7 +29,7 @@ pub(super) struct Claim {
 /// What nothing here can show, in both formats.
 pub(super) const OUT_OF_REACH: &str = "Out of reach of this and of any such proof: packets in the kernel's buffers; whoever rules the kernel (root) or the \
      machine beneath it (a hypervisor); the phones; and, while a packet is on its way, the payload of plain RTP legs and of \
-     legs with AES-GCM, which passes through the server's memory.";
+     legs with AES-GCM, and RTCP of any leg, which pass through the server's memory.";
 
 impl Claim {
     fn line(&self) -> String {

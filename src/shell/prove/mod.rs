@@ -26,7 +26,7 @@ use self::{
     needles::Needles,
     process::{Process, Searched, Thread},
     server::{DOMAIN, Server, wait_for},
-    speech::{SECRET_BYTES, Speech},
+    speech::{Said, Secrets, Speech},
 };
 use super::{
     clock::Clock,
@@ -125,8 +125,9 @@ async fn claims(folder: &Path, rng: &mut Rng) -> Result<Vec<Claim>, Failure> {
     let mut call = Call::start(&server, GCM_SUITES, rng).await.map_err(broken)?;
     let speech = call.speak(rng).map_err(|e| broken(e.to_string()))?;
     talk(&speech, PAYLOADS_PER_LOOK * LOOKS).await.map_err(broken)?;
-    let (sent, intact) = speech.end().map_err(|e| broken(e.to_string()))?;
-    claims.push(plaintext_at_rest(&process, &call, sent, intact));
+    let said = speech.end().map_err(|e| broken(e.to_string()))?;
+    claims.push(plaintext_at_rest(&process, &call, said));
+    claims.push(reports_at_rest(&process, &call, said));
     call.hang_up().await.map_err(broken)?;
     kept.extend(call.into_secrets());
 
@@ -158,7 +159,7 @@ fn began(folder: &Path) -> Result<SystemTime, Failure> {
 struct Call {
     devices: [Device; 2],
     media: [Media; 2],
-    payloads: [[u8; SECRET_BYTES]; 2],
+    said: [Secrets; 2],
 }
 
 impl Call {
@@ -178,17 +179,23 @@ impl Call {
             }
         };
         let (from_a, from_b) = tokio::try_join!(caller, b.established())?;
-        Ok(Self { devices: [a, b], media: [from_a, from_b], payloads: [rng.bytes(), rng.bytes()] })
+        Ok(Self { devices: [a, b], media: [from_a, from_b], said: [Secrets::new(rng), Secrets::new(rng)] })
     }
 
     fn speak(&self, rng: &mut Rng) -> io::Result<Speech> {
         let sockets: [Arc<UdpSocket>; 2] = std::array::from_fn(|index| self.devices[index].media_socket());
-        Speech::start(sockets, &self.media, &self.payloads, rng)
+        Speech::start(Clock::start(), sockets, &self.media, &self.said, rng)
     }
 
     fn payloads(&self) -> Needles {
         let mut needles = Needles::new();
-        self.payloads.iter().for_each(|payload| needles.add("a payload", payload));
+        self.said.iter().for_each(|said| needles.add("a payload", &said.payload));
+        needles
+    }
+
+    fn cnames(&self) -> Needles {
+        let mut needles = Needles::new();
+        self.said.iter().for_each(|said| needles.add("a name in RTCP", said.cname.as_bytes()));
         needles
     }
 
@@ -205,9 +212,9 @@ impl Call {
     }
 
     async fn end(&mut self, speech: Speech) -> Result<(), String> {
-        let (sent, intact) = speech.end().map_err(|e| e.to_string())?;
-        if intact == 0 {
-            return Err(format!("none of {sent} payloads came through"));
+        let Said { sent, intact, reports, intact_reports } = speech.end().map_err(|e| e.to_string())?;
+        if intact == 0 || intact_reports == 0 {
+            return Err(format!("{intact} of {sent} payloads and {intact_reports} of {reports} reports came through"));
         }
         self.hang_up().await
     }
@@ -220,6 +227,7 @@ impl Call {
     /// Closes the phones' connections.
     fn into_secrets(self) -> Needles {
         let mut needles = self.payloads();
+        needles.extend(self.cnames());
         needles.extend(self.keys());
         needles
     }
@@ -365,7 +373,7 @@ async fn plaintext(process: &Process, call: &Call, speech: &Speech) -> Claim {
     }
 }
 
-fn plaintext_at_rest(process: &Process, call: &Call, sent: u64, intact: u64) -> Claim {
+fn plaintext_at_rest(process: &Process, call: &Call, Said { sent, intact, .. }: Said) -> Claim {
     let look = || {
         let bytes = nothing(&searched(process, &call.payloads())?)?;
         held(&searched(process, &call.keys())?)?;
@@ -376,6 +384,31 @@ fn plaintext_at_rest(process: &Process, call: &Call, sent: u64, intact: u64) -> 
         claim: "between an AES-CM and an AES-GCM leg no payload stays in the server's memory once it was sent on",
         verdict: either(look()),
         how: "searching /proc/PID/mem during the call, when the phones are silent",
+    }
+}
+
+/// The server reads reports, whatever the suites: what it must not do is keep them.
+fn reports_at_rest(process: &Process, call: &Call, said: Said) -> Claim {
+    let look = || {
+        let bytes = nothing(&searched(process, &call.cnames())?)?;
+        held(&searched(process, &call.keys())?)?;
+        Ok(reported(said, bytes))
+    };
+    Claim {
+        name: "rtcp",
+        claim: "nothing by which a telephone names itself in RTCP stays in the server's memory once the report was sent on, encrypted anew",
+        verdict: either(look()),
+        how: "searching /proc/PID/mem for the names (SDES CNAME) during the call, when the phones are silent",
+    }
+}
+
+/// `bytes`: megabytes that held nothing.
+fn reported(Said { reports, intact_reports, .. }: Said, bytes: u64) -> Verdict {
+    match intact_reports {
+        0 => Verdict::NotShown(format!("none of {reports} reports came through")),
+        _ => Verdict::Shown(format!(
+            "{intact_reports} of {reports} reports came through under SRTCP, and {bytes} MB of memory held no name"
+        )),
     }
 }
 
@@ -398,8 +431,9 @@ async fn residue(process: &Process, kept: &Needles) -> Claim {
     };
     Claim {
         name: "residue",
-        claim: "after a call, when its transactions have ended and its connections are closed, neither payloads nor master keys \
-                nor session keys, salts, authentication keys and HMAC states are left in the server's memory",
+        claim: "after a call, when its transactions have ended and its connections are closed, neither payloads, names in RTCP nor \
+                master keys, and of neither SRTP nor SRTCP session keys, salts, authentication keys and HMAC states are left in \
+                the server's memory",
         verdict: either(look.await),
         how: "searching /proc/PID/mem for each, raw, backwards, in hexadecimal and in base64",
     }
@@ -456,7 +490,7 @@ fn records(server: &Server, kept: &Needles) -> Claim {
     };
     Claim {
         name: "records",
-        claim: "call records, metrics and every other page of the admin API hold neither payloads nor keys",
+        claim: "call records, metrics and every other page of the admin API hold neither payloads, names in RTCP nor keys",
         verdict,
         how: "fetching each page and searching it",
     }
@@ -465,7 +499,7 @@ fn records(server: &Server, kept: &Needles) -> Claim {
 fn log(server: &Server, kept: &Needles) -> Claim {
     Claim {
         name: "log",
-        claim: "the log, at level trace, holds neither payloads nor keys",
+        claim: "the log, at level trace, holds neither payloads, names in RTCP nor keys",
         verdict: in_text(&server.log(), kept, "ringdown"),
         how: "searching it, raw, in hexadecimal and in base64",
     }
@@ -524,8 +558,8 @@ fn written(folder: &Path, began: SystemTime, kept: &Needles) -> Claim {
     roots.iter().for_each(|root| search.folder(root));
     Claim {
         name: "files-written",
-        claim: "no file that changed during the calls, in the server's folders or in those for temporary files, holds payloads \
-                or keys",
+        claim: "no file that changed during the calls, in the server's folders or in those for temporary files, holds payloads, \
+                names in RTCP or keys",
         verdict: search.verdict(),
         how: "searching each, after the server's end, raw, in hexadecimal and in base64",
     }

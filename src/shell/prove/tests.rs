@@ -135,6 +135,20 @@ fn a_payload_in_memory_fails_the_claim_and_a_blind_search_shows_nothing() {
 }
 
 #[test]
+fn a_name_in_memory_fails_the_claim_and_calls_without_reports_show_nothing() {
+    let said = Said { reports: 8, intact_reports: 7, ..Said::default() };
+    assert!(matches!(reported(said, 5), Verdict::Shown(seen) if seen.contains("7 of 8")));
+    assert_not_shown(&reported(Said { intact_reports: 0, ..said }, 5));
+    let mut rng = Rng::from_small_seed(1);
+    let [one, other] = [Secrets::new(&mut rng), Secrets::new(&mut rng)];
+    assert_ne!((&one.cname, one.payload), (&other.cname, other.payload));
+    let mut needles = Needles::new();
+    needles.add("a name in RTCP", one.cname.as_bytes());
+    assert_eq!(needles.find_in(&[b"x", one.cname.as_bytes()].concat()), ["a name in RTCP (raw)"]);
+    assert!(needles.find_in(other.cname.as_bytes()).is_empty());
+}
+
+#[test]
 fn a_server_that_reads_a_foreign_file_fails_the_claim() {
     let refused = "ERROR The certificates cannot be reloaded; failure=x: Permission denied (os error 13)";
     assert!(matches!(led_astray(Some(refused)), Verdict::Shown(_)));

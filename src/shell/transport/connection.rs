@@ -55,7 +55,11 @@ pub(super) type BoxedStream = Box<dyn Stream>;
 /// Who opened the connection. Only a peer's must prove itself by a first message, and may lose its place.
 #[derive(Debug)]
 pub(super) enum Opened {
-    ByPeer(Place),
+    ByPeer {
+        place: Place,
+        /// The core has been told what the peer's certificate names.
+        is_certified: bool,
+    },
     ByUs,
 }
 
@@ -67,7 +71,7 @@ pub(super) fn tune(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_INTERVAL);
 }
 
-/// Serves a connection to its end. The core is told unless it asked for the end itself.
+/// Serves a connection to its end. The core is told, unless it asked for the end itself or has never heard of the connection.
 pub(super) async fn run(
     shared: &Shared,
     flow: Flow,
@@ -75,24 +79,35 @@ pub(super) async fn run(
     queue: mpsc::Receiver<Bytes>,
     opened: Opened,
 ) {
-    let (place, deadline) = match opened {
-        Opened::ByPeer(place) => (Some(place), Some(Instant::now() + MESSAGE_TIMEOUT)),
-        Opened::ByUs => (None, None),
+    let (mut place, deadline, is_heard_of) = match opened {
+        Opened::ByPeer { place, is_certified } => (Some(place), Some(Instant::now() + MESSAGE_TIMEOUT), is_certified),
+        Opened::ByUs => (None, None, true),
     };
-    let connection = Connection {
+    let mut connection = Connection {
         shared,
         flow,
         stream,
         framer: Framer::new(),
         has_spoken: place.is_none(),
-        place,
         deadline,
         alive_told_at: None,
         is_reading: true,
+        is_heard_of,
     };
-    // The error of a broken connection says nothing that its end does not.
-    let _ = connection.serve(queue).await;
-    fail(shared, flow).await;
+    tokio::select! {
+        // The error of a broken connection says nothing that its end does not.
+        _ = connection.serve(queue) => {}
+        // At once, even while it waits for the core to take a message or for its peer to take an answer.
+        () = lost(&mut place) => {}
+    }
+    let is_heard_of = connection.is_heard_of;
+    // Its socket and its place are not kept until the core has time.
+    drop((connection, place));
+    if is_heard_of {
+        fail(shared, flow).await;
+    } else {
+        shared.connections.remove(&flow.connection);
+    }
 }
 
 /// Forgets the connection and tells the core, if the core does not know yet.
@@ -107,8 +122,6 @@ struct Connection<'a> {
     flow: Flow,
     stream: BoxedStream,
     framer: Framer,
-    /// `None`: we opened it.
-    place: Option<Place>,
     /// We opened it, or its peer has sent a message: pings alone hold no connection.
     has_spoken: bool,
     /// When an incomplete message (or a silent new connection) ends the connection.
@@ -117,10 +130,12 @@ struct Connection<'a> {
     alive_told_at: Option<Instant>,
     /// `false` after a framing error: what follows cannot be understood.
     is_reading: bool,
+    /// By the core. A flood of connections that say nothing is none of its business.
+    is_heard_of: bool,
 }
 
 impl Connection<'_> {
-    async fn serve(mut self, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    async fn serve(&mut self, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
         loop {
             tokio::select! {
                 queued = queue.recv() => match queued {
@@ -133,7 +148,6 @@ impl Connection<'_> {
                     len => self.received(len).await?,
                 },
                 () = sleep_until(self.deadline), if self.is_reading => return Ok(()),
-                () = lost(&mut self.place) => return Ok(()),
             }
         }
     }
@@ -187,11 +201,12 @@ impl Connection<'_> {
         self.send(ToCore::CloseFlow(self.flow)).await
     }
 
-    async fn tell(&self, input: Input) -> io::Result<()> {
+    async fn tell(&mut self, input: Input) -> io::Result<()> {
         self.send(ToCore::Input(input)).await
     }
 
-    async fn send(&self, message: ToCore) -> io::Result<()> {
+    async fn send(&mut self, message: ToCore) -> io::Result<()> {
+        self.is_heard_of = true;
         if self.shared.tell_core(message).await { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
@@ -204,7 +219,7 @@ impl Connection<'_> {
     }
 
     /// Nobody can queue any more: writes the rest and closes in an orderly way.
-    async fn finish(mut self, first: Bytes, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    async fn finish(&mut self, first: Bytes, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
         timeout_at(Instant::now() + FLUSH_TIMEOUT, async {
             self.stream.write_all(&first).await?;
             while let Some(bytes) = queue.recv().await {
@@ -236,6 +251,7 @@ async fn read(stream: &mut BoxedStream, mut take: impl FnMut(&[u8])) -> io::Resu
     .await
 }
 
+/// Never returns for a connection of our own.
 async fn lost(place: &mut Option<Place>) {
     match place {
         Some(place) => place.lost().await,

@@ -158,8 +158,8 @@ impl Transports {
     }
 
     /// This connection is that of somebody whom the core knows: it does not make room for others.
-    pub fn prove(&self, connection: ConnectionId) {
-        self.0.places.prove(connection);
+    pub fn prove(&self, flow: &Flow) {
+        self.0.places.prove(flow.source(), flow.connection);
     }
 
     /// Closes a connection after what is queued for it.

@@ -25,7 +25,8 @@ use super::{
 /// After a failed `accept` (usually no file descriptors left): not in a tight loop.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Accepts until the server ends.
+/// Accepts until the server ends, and no faster than the core takes messages: connections whose end it must still be told take memory, and
+/// there is no other limit to them.
 pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: SocketAddr, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
@@ -33,7 +34,13 @@ pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: Soc
             () = shared.to_core.closed() => return,
         };
         match accepted {
-            Ok((stream, remote)) => take(&shared, transport, local, remote, stream),
+            Ok((stream, remote)) => {
+                take(&shared, transport, local, remote, stream);
+                // A turn in the queue of all that wait for the core.
+                if shared.to_core.reserve().await.is_err() {
+                    return;
+                }
+            }
             Err(error) => {
                 warn!(%local, %error, "A connection cannot be accepted.");
                 tokio::time::sleep(RETRY_AFTER).await;
@@ -72,11 +79,11 @@ impl Room {
         let handshake = match transport {
             Transport::Tls => {
                 let of_source = shared.handshakes_of_sources.take(source)?;
-                Some((shared.handshakes.take(connection)?, of_source))
+                Some((shared.handshakes.take(source, connection)?, of_source))
             }
             Transport::Tcp | Transport::Udp => None,
         };
-        Some(Self { place: shared.places.take(connection)?, of_source, handshake })
+        Some(Self { place: shared.places.take(source, connection)?, of_source, handshake })
     }
 
     fn is_anothers(&self) -> bool {
@@ -101,8 +108,9 @@ async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, room: Room) {
     };
     let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
     shared.connections.insert(flow.connection, sender);
+    let is_certified = names.is_some();
     if let Some(names) = names {
         shared.tell_core(ToCore::Input(Input::Certified { flow, names })).await;
     }
-    connection::run(&shared, flow, stream, queue, Opened::ByPeer(place)).await;
+    connection::run(&shared, flow, stream, queue, Opened::ByPeer { place, is_certified }).await;
 }

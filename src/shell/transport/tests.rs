@@ -1,10 +1,13 @@
 //! Real sockets on loopback against the transports, with the test in the core's place.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::*;
@@ -18,6 +21,9 @@ use crate::{
 const OPTIONS: &str = "OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
     From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\
     Content-Length: 4\r\n\r\nbody";
+
+/// Messages that wait for the test.
+const MAILBOX: usize = 64;
 
 struct Fixture {
     transports: Transports,
@@ -38,7 +44,7 @@ impl Fixture {
         let settings = Settings::from_text(&text).unwrap();
         let clock = Clock::start();
         let tls = Arc::new(Tls::load(clock.now(), &settings.config).unwrap());
-        let (to_core, mail) = mpsc::channel(64);
+        let (to_core, mail) = mpsc::channel(MAILBOX);
         let listeners = Listeners::bind(&settings.config.sip, Arc::clone(&tls), clock, to_core).unwrap();
         let (transports, addresses) = (listeners.transports(), listeners.addresses());
         listeners.serve();
@@ -224,9 +230,9 @@ async fn a_silent_or_slow_sender_is_cut_off_and_a_finished_one_is_not() {
     tokio::time::advance(Duration::from_secs(31)).await;
     tokio::time::resume();
     assert_eq!(fixture.failed().await, slow_flow);
-    let silent_flow = fixture.failed().await;
-    assert_ne!(silent_flow, idle_flow);
     assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    fixture.no_mail();
+    assert_eq!(fixture.transports.connections(), 1, "the core has never heard of the silent one");
     fixture.transports.transmit(&idle_flow, Bytes::from_static(b"still here")).unwrap();
     assert_eq!(read_some(&mut idle).await, b"still here");
 }
@@ -317,13 +323,15 @@ async fn a_connection_that_cannot_be_opened_or_proven_fails_its_flow() {
     }
 }
 
+const OTHER_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
 /// Takes all places but so many, for others whom the core knows or does not.
 fn fill(places: &Arc<Places>, but: usize, is_known: bool) -> Vec<places::Place> {
     let take = |n: usize| {
-        let connection = ConnectionId(n as u64);
-        let place = places.take(connection).unwrap();
+        let (source, connection) = (OTHER_SOURCE, ConnectionId(n as u64));
+        let place = places.take(source, connection).unwrap();
         if is_known {
-            places.prove(connection);
+            places.prove(source, connection);
         }
         place
     };
@@ -337,7 +345,7 @@ async fn where_all_connections_are_of_peers_that_are_known_a_further_one_is_clos
     let mut last = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     last.write_all(OPTIONS.as_bytes()).await.unwrap();
     let (flow, _) = fixture.received().await;
-    fixture.transports.prove(flow.connection);
+    fixture.transports.prove(&flow);
     let mut above = TcpStream::connect(fixture.address(Transport::Tcp)).await.unwrap();
     assert_eq!(above.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(fixture.transports.connections_refused(), 1);
@@ -347,30 +355,62 @@ async fn where_all_connections_are_of_peers_that_are_known_a_further_one_is_clos
     fixture.received().await;
 }
 
+async fn connect_from(ip: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((ip, 0))).unwrap();
+    socket.connect(server).await.unwrap()
+}
+
 #[tokio::test]
-async fn the_oldest_connection_of_a_peer_that_nobody_knows_makes_room() {
+async fn the_oldest_connection_makes_room_of_the_source_with_most_whose_peers_nobody_knows() {
     let mut fixture = Fixture::start();
     let server = fixture.address(Transport::Tcp);
-    let _others = fill(&fixture.transports.0.places, 3, true);
+    let _others = fill(&fixture.transports.0.places, 4, true);
     let mut streams = Vec::new();
     let mut flows = Vec::new();
-    for _ in 0..3 {
-        let mut stream = TcpStream::connect(server).await.unwrap();
+    for last in [2, 1, 1, 1] {
+        let mut stream = connect_from([127, 0, 0, last], server).await;
         stream.write_all(OPTIONS.as_bytes()).await.unwrap();
         flows.push(fixture.received().await.0);
         streams.push(stream);
     }
-    fixture.transports.prove(flows[0].connection);
-    let mut next = TcpStream::connect(server).await.unwrap();
-    assert_eq!(fixture.failed().await, flows[1], "the core hears of it");
-    assert_eq!(streams[1].read(&mut [0; 8]).await.unwrap_or(0), 0);
+    fixture.transports.prove(&flows[1]);
+    let mut next = connect_from([127, 0, 0, 3], server).await;
+    assert_eq!(fixture.failed().await, flows[2], "the core hears of it");
+    assert_eq!(streams[2].read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(fixture.transports.connections_refused(), 1);
-    for stream in [&mut streams[0], &mut next] {
+    let [alone, known, _, last] = &mut streams[..] else { unreachable!("four have connected") };
+    for stream in [alone, known, &mut next] {
         stream.write_all(OPTIONS.as_bytes()).await.unwrap();
         fixture.received().await;
     }
-    fixture.transports.transmit(&flows[2], Bytes::from_static(b"answer")).unwrap();
-    assert_eq!(read_some(&mut streams[2]).await, b"answer");
+    fixture.transports.transmit(&flows[3], Bytes::from_static(b"answer")).unwrap();
+    assert_eq!(read_some(last).await, b"answer");
+}
+
+#[tokio::test]
+async fn while_the_core_is_busy_who_makes_room_is_closed_all_the_same_and_nobody_more_is_accepted() {
+    let mut fixture = Fixture::start();
+    let server = fixture.address(Transport::Tcp);
+    let _others = fill(&fixture.transports.0.places, 1, true);
+    let mut eager = connect_from([127, 0, 0, 2], server).await;
+    eager.write_all(OPTIONS.repeat(MAILBOX + 1).as_bytes()).await.unwrap();
+    while fixture.transports.0.to_core.capacity() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let _next = connect_from([127, 0, 0, 3], server).await;
+    assert_eq!(eager.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    let mut third = connect_from([127, 0, 0, 4], server).await;
+    third.write_all(OPTIONS.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(fixture.transports.connections_refused(), 1, "the third is still to come, and would close the next");
+    for _ in 0..MAILBOX {
+        fixture.received().await;
+    }
+    let last = [fixture.mail().await, fixture.mail().await];
+    let is_failure = |mail: &ToCore| matches!(mail, ToCore::Input(Input::FlowFailed { .. }));
+    assert_eq!(last.iter().filter(|mail| is_failure(mail)).count(), 1, "{last:?}");
+    assert_eq!(fixture.transports.connections_refused(), 2);
 }
 
 #[tokio::test]
