@@ -75,7 +75,6 @@ use crate::{
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
-        passport::Signer,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
         stun,
     },
@@ -218,11 +217,6 @@ impl Core {
         core
     }
 
-    /// Signs calls to carriers from now on.
-    pub fn sign_with(&mut self, signer: Signer) {
-        self.ctx.signer = Some(signer);
-    }
-
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
         let transactions = (self.ctx.table.len(), limits::TRANSACTIONS_MAX);
@@ -242,6 +236,8 @@ impl Core {
                 }
             }
             Input::Certificate { query, reply } => self.certificate_arrived(query, reply),
+            Input::AnchorsChanged => self.verifications.forget(),
+            Input::Signer(signer) => self.ctx.signer = Some(signer),
             Input::Media(media::Event::Load { worker, busy_permille }) => self.capacity.measured(worker, busy_permille),
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),

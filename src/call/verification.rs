@@ -125,6 +125,11 @@ impl Verifications {
         }
     }
 
+    /// What was said of certificates holds no longer. Answers that are on their way are those of the new authorities.
+    pub(super) fn forget(&mut self) {
+        self.certificates.retain(|_, known| matches!(known, Known::Asked(_)));
+    }
+
     /// Takes the answer to a question. Returns the calls that waited for it, and may go on.
     pub(super) fn arrived(&mut self, now: Instant, query: u64, reply: CertificateReply) -> Vec<Waiting> {
         let asked = self.certificates.iter_mut().find(|(_, known)| matches!(known, Known::Asked(q) if *q == query));

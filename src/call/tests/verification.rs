@@ -168,6 +168,25 @@ fn a_certificate_that_does_not_come_in_time_delays_a_call_by_so_much_and_no_more
 }
 
 #[test]
+fn a_certificate_is_asked_for_again_when_other_authorities_vouch() {
+    let (mut b, key) = (bench(""), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    arrives(&mut b, certificate_of(&key));
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+    b.input(Input::AnchorsChanged);
+    trunk_calls(&mut b, "two", &identity(&key, CALLER, BOBS, NOW_S));
+    // One that is being fetched is judged by the new authorities, and not asked for twice.
+    b.input(Input::AnchorsChanged);
+    arrives(&mut b, CertificateReply::Unusable("no authority that is believed vouches for the certificate"));
+    assert_eq!(verstat(&mut b), "No-TN-Validation");
+    b.input(Input::AnchorsChanged);
+    trunk_calls(&mut b, "three", &identity(&key, CALLER, BOBS, NOW_S));
+    arrives(&mut b, certificate_of(&key));
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+    b.finish();
+}
+
+#[test]
 fn only_the_operators_servers_are_asked() {
     let (mut b, key) = (bench("hosts = [\"other.example.com\"]\n"), signer(URL));
     trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
@@ -235,7 +254,7 @@ fn signed(sent: &Message) -> Passport {
 fn signing(config: &str) -> (Bench, [u8; 65]) {
     let (mut b, key) = (Bench::with(config), signer(URL));
     let public = key.public_key();
-    b.core.sign_with(key);
+    b.input(Input::Signer(key));
     (b, public)
 }
 
@@ -258,6 +277,23 @@ fn a_users_call_to_a_carrier_is_signed_in_full() {
     let origination = claims.origid.unwrap();
     assert_eq!(origination.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{origination}");
     assert_eq!(sent.header(Name::Date), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
+}
+
+#[test]
+fn a_renewed_key_signs_the_next_call_and_the_last_goes_on() {
+    let (mut b, _) = signing(&format!("{CONFIG}[dialing]\noutside_prefixes = [\"9\"]\n"));
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    invite(&mut b, alice, "sip:92025550177@pbx.example.com", super::ALICE_FROM, "");
+    let first = b.take_request("INVITE", TRUNK);
+    let renewed = signer(URL);
+    let public = renewed.public_key();
+    b.input(Input::Signer(renewed));
+    assert!(b.find_request("CANCEL", TRUNK).is_none());
+    b.answer(&first, 180, "carrier", "", "");
+    assert_eq!(b.take_response("INVITE", "198.51.100.77:1000", 101).status(), 180);
+    invite(&mut b, alice, "sip:92025550177@pbx.example.com", super::ALICE_FROM, "");
+    assert!(signed(&b.take_request("INVITE", TRUNK).1).is_signed_by(&public));
 }
 
 #[test]
