@@ -595,7 +595,7 @@ impl Core {
             None => (dialled, pending.request.request_uri().to_owned()),
         };
         match self.verify(&pending, &mut caller, dialled) {
-            Some(passport) => self.await_certificate(pending, caller, uri, passport),
+            Some(signature) => self.await_certificate(pending, caller, uri, signature),
             None => self.admitted(pending, caller, dialled, &uri),
         }
     }

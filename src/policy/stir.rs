@@ -71,22 +71,22 @@ pub struct Facts<'c> {
     pub was_diverted: bool,
 }
 
-/// What does not need the certificate; `None`: it decides.
-pub fn judge_claims(passport: &Passport, facts: &Facts<'_>) -> Option<Verification> {
+/// What does not need the certificate. `Ok`: that decides; which of the numbers that are signed for was called, in digits.
+pub fn judge_claims<'p>(passport: &'p Passport, facts: &Facts<'_>) -> Result<&'p str, Verification> {
     let claims = &passport.claims;
-    let is_named = |tn: &String, forms: &[String]| forms.iter().any(|form| form.trim_start_matches('+') == digits(tn));
+    let is_named = |tn: &str, forms: &[String]| forms.iter().any(|form| form.trim_start_matches('+') == digits(tn));
     if facts.now_s.abs_diff(claims.iat) > PASSPORT_AGE_S_MAX {
-        return Some(Verification::failed("the signature is not of this minute"));
+        return Err(Verification::failed("the signature is not of this minute"));
     }
-    let Some(orig) = &claims.orig.tn else { return Some(Verification::unknown("the signature is for no number")) };
+    let Some(orig) = &claims.orig.tn else { return Err(Verification::unknown("the signature is for no number")) };
     if !is_named(orig, facts.caller) {
-        return Some(Verification::failed("the signature is for another caller"));
+        return Err(Verification::failed("the signature is for another caller"));
     }
-    if !claims.dest.tn.iter().any(|tn| is_named(tn, facts.called)) {
+    let Some(called) = claims.dest.tn.iter().find(|tn| is_named(tn, facts.called)) else {
         let reason = "the signature is for another callee";
-        return Some(if facts.was_diverted { Verification::unknown(reason) } else { Verification::failed(reason) });
-    }
-    None
+        return Err(if facts.was_diverted { Verification::unknown(reason) } else { Verification::failed(reason) });
+    };
+    Ok(digits(called))
 }
 
 /// What the certificate makes of a PASSporT whose claims fit the call.
@@ -193,7 +193,7 @@ mod tests {
         let (caller, called) = ([format!("+{CALLER}")], ["+2025551002".to_owned(), format!("+{CALLED}")]);
         let facts = Facts { now_s: NOW_S, caller: &caller, called: &called, was_diverted };
         let certificate = Certificate { key: signer.public_key(), authority, ends_at_s: NOW_S + 1 };
-        judge_claims(passport, &facts).unwrap_or_else(|| judge(passport, &certificate, NOW_S))
+        judge_claims(passport, &facts).map_or_else(|verdict| verdict, |_| judge(passport, &certificate, NOW_S))
     }
 
     /// As an extension: of one number.

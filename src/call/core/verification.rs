@@ -2,8 +2,12 @@
 
 use crate::{
     call::{
-        admission::invite_key, call::Caller, context::Pending, interface::CertificateReply, leg::Peer,
-        verification::Waiting,
+        admission::invite_key,
+        call::Caller,
+        context::Pending,
+        interface::CertificateReply,
+        leg::Peer,
+        verification::{Arrival, Signature, Waiting},
     },
     policy::{
         emergency::{self, Dialled, Ordinary},
@@ -21,18 +25,18 @@ use super::Core;
 
 impl Core {
     /// Notes what is known of a trunk's caller. `Some`: the certificate of this signature is on its way, and the call waits.
-    pub(super) fn verify(&mut self, pending: &Pending, caller: &mut Caller, called: &Ordinary) -> Option<Passport> {
-        if !self.ctx.config.stir.verifies() || !matches!(caller.peer, Peer::Trunk(_)) {
+    pub(super) fn verify(&mut self, pending: &Pending, caller: &mut Caller, called: &Ordinary) -> Option<Signature> {
+        let Peer::Trunk(trunk) = caller.peer else { return None };
+        if !self.ctx.config.stir.verifies() {
             return None;
         }
-        let found = self.signature(&pending.request, caller, called);
-        let verification = match found {
+        let verification = match self.signature(&pending.request, (trunk, caller), called) {
             Err(verification) => verification,
-            Ok(passport) => match self.verifications.judge(&mut self.ctx, &passport, pending.request.call_id()) {
+            Ok(signature) => match self.verifications.judge(&mut self.ctx, &signature) {
                 Some(verification) => verification,
                 // Answering points that call back wait for nothing, and a full server holds no call.
                 None if self.rejection(&pending.request).is_some() || self.calls_back(&pending.request, called) => LATE,
-                None => return Some(*passport),
+                None => return Some(signature),
             },
         };
         self.note_verification(caller, verification);
@@ -40,7 +44,12 @@ impl Core {
     }
 
     /// The one signature that can be verified, its claims being true, or why there is none.
-    fn signature(&self, request: &Message, caller: &Caller, called: &Ordinary) -> Result<Box<Passport>, Verification> {
+    fn signature(
+        &self,
+        request: &Message,
+        (trunk, caller): (usize, &Caller),
+        called: &Ordinary,
+    ) -> Result<Signature, Verification> {
         let values: Vec<_> = request.lines_text("Identity").collect();
         if values.is_empty() {
             return Err(Verification::unknown("the call is not signed"));
@@ -59,10 +68,9 @@ impl Core {
         let (caller, called) = (is_number.then(|| forms(&caller.user)), forms(called.dialled()));
         let caller = caller.as_ref().map_or(&[][..], |forms| &forms[..]);
         let facts = Facts { now_s: self.ctx.now.unix_s(), caller, called: &called, was_diverted };
-        match stir::judge_claims(&passport, &facts) {
-            Some(verification) => Err(verification),
-            None => Ok(Box::new(passport)),
-        }
+        let called = stir::judge_claims(&passport, &facts)?.to_owned();
+        let arrival = Arrival { trunk, call_id: request.call_id().to_owned(), called };
+        Ok(Signature { passport, arrival })
     }
 
     fn note_verification(&mut self, caller: &mut Caller, verification: Verification) {
@@ -73,19 +81,18 @@ impl Core {
     }
 
     /// Holds a call until the certificate is here, for so long as is configured.
-    pub(super) fn await_certificate(&mut self, pending: Pending, caller: Caller, uri: String, passport: Passport) {
+    pub(super) fn await_certificate(&mut self, pending: Pending, caller: Caller, uri: String, signature: Signature) {
         let key = invite_key(&pending.request);
         let until = self.ctx.now + Duration::from_millis(self.ctx.config.stir.wait_ms.into());
         self.invite_keys.insert(key.clone());
-        if let Err(waiting) = self.verifications.wait(Waiting { pending, caller, uri, key, passport, until }) {
+        if let Err(waiting) = self.verifications.wait(Waiting { pending, caller, uri, key, signature, until }) {
             self.go_on(*waiting, LATE);
         }
     }
 
     pub(super) fn certificate_arrived(&mut self, query: u64, reply: CertificateReply) {
         for waiting in self.verifications.arrived(self.ctx.now, query, reply) {
-            let call_id = waiting.pending.request.call_id().to_owned();
-            let verification = self.verifications.judge(&mut self.ctx, &waiting.passport, &call_id);
+            let verification = self.verifications.judge(&mut self.ctx, &waiting.signature);
             self.go_on(waiting, verification.unwrap_or(LATE));
         }
     }

@@ -1,7 +1,7 @@
 //! Signed callers' numbers, message by message: what waits for a certificate, what telephones are told, what is signed.
 
 use super::{
-    bench::{BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp},
+    bench::{ALICE, BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp},
     from_alice, from_stream, invite,
 };
 use crate::{
@@ -96,17 +96,49 @@ fn a_signed_call_waits_for_the_certificate_once_and_the_telephone_is_told() {
     b.finish();
 }
 
+/// What is recorded of a call to one of our numbers.
+fn result(b: &mut Bench, from: Flow, (call_id, called): (&str, &str), extra: &str) -> String {
+    let before = b.cdrs.len();
+    let uri = format!("sip:+{called}@pbx.example.com");
+    let (from_address, to) = (format!("<sip:+{CALLER}@203.0.113.5>;tag={call_id}"), format!("<{uri}>"));
+    b.request(from, ("INVITE", &uri), (&from_address, &to), (call_id, 1), (extra, SDP));
+    for telephone in [ALICE, BOB, BOB_TOO] {
+        if let Some(sent) = b.find_request("INVITE", telephone) {
+            b.answer(&sent, 486, "busy", "", "");
+        }
+    }
+    assert!(b.cdrs.len() > before, "{}", b.told());
+    recorded(b)
+}
+
+/// RFC 8224 section 12.1.
 #[test]
-fn a_signature_is_good_for_one_call() {
-    let (mut b, key) = (bench(""), signer(URL));
-    let signed = identity(&key, CALLER, BOBS, NOW_S);
-    trunk_calls(&mut b, "one", &signed);
-    arrives(&mut b, certificate_of(&key));
-    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
-    trunk_calls(&mut b, "two", &signed);
-    assert_eq!(verstat(&mut b), "TN-Validation-Failed");
-    assert_eq!(recorded(&b), "TN-Validation-Failed -: the signature came with another call before");
-    b.finish();
+fn a_signature_is_good_for_one_call_which_its_trunk_may_bring_again() {
+    const ALICES: &str = "12025551001";
+    let (trunk, other_trunk) = (udp(TRUNK), from_stream(2));
+    let (good, replayed) = (
+        "TN-Validation-Passed A: the signature is good",
+        "TN-Validation-Failed -: the signature came with another call before",
+    );
+    for (what, from, call_id, called, expected) in [
+        ("the same INVITE from another server", trunk, "one", BOBS, good),
+        ("tried again with a new Call-ID", trunk, "two", BOBS, good),
+        ("forked to another number", trunk, "one", ALICES, good),
+        ("another call to another number", trunk, "two", ALICES, replayed),
+        ("by another trunk", other_trunk, "two", BOBS, replayed),
+        ("by another trunk with a copied Call-ID", other_trunk, "one", BOBS, replayed),
+    ] {
+        let (mut b, key) = (bench(""), signer(URL));
+        let mut claims = claims(CALLER, BOBS, NOW_S);
+        claims.dest.tn.push(ALICES.to_owned());
+        let signed = format!("Identity: {}\n", key.sign(&claims).unwrap());
+        trunk_calls(&mut b, "one", &signed);
+        arrives(&mut b, certificate_of(&key));
+        assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+        assert_eq!(result(&mut b, from, (call_id, called), &signed), expected, "{what}");
+        // Which way it came first does not change.
+        assert_eq!(result(&mut b, trunk, ("three", BOBS), &signed), good, "after: {what}");
+    }
 }
 
 #[test]
