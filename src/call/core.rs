@@ -595,7 +595,7 @@ impl Core {
             None => (dialled, pending.request.request_uri().to_owned()),
         };
         match self.verify(&pending, &mut caller, dialled) {
-            Some(signature) => self.await_certificate(pending, caller, uri, signature),
+            Some(signatures) => self.await_certificates(pending, caller, uri, signatures),
             None => self.admitted(pending, caller, dialled, &uri),
         }
     }

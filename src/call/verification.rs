@@ -55,23 +55,24 @@ pub(super) struct Waiting {
     pub uri: String,
     /// Tells its INVITE from others.
     pub key: String,
-    pub signature: Signature,
+    pub signatures: Signatures,
     pub until: Instant,
 }
 
-/// A PASSporT whose claims fit its call.
+/// PASSporTs whose claims fit their call.
 #[derive(Debug)]
-pub(super) struct Signature {
-    pub passport: Passport,
+pub(super) struct Signatures {
+    /// As `policy::stir` has found them: the caller's own first.
+    pub chain: Vec<Passport>,
     pub arrival: Arrival,
 }
 
-/// By which way a signature came, and what it came with.
+/// By which way signatures came, and what they came with.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
     pub trunk: usize,
     pub call_id: String,
-    /// Which of the numbers that it is signed for was called: digits.
+    /// Which of the numbers that the last of them is for was called: digits.
     pub called: String,
 }
 
@@ -86,14 +87,26 @@ impl Arrival {
 }
 
 impl Verifications {
-    /// What the certificate makes of a signature. `None`: it is being fetched.
-    pub(super) fn judge(&mut self, ctx: &mut Context, signature: &Signature) -> Option<Verification> {
-        let (now, passport) = (ctx.now, &signature.passport);
+    /// What the certificates make of a call's signatures. `None`: one is being fetched.
+    pub(super) fn judge(&mut self, ctx: &mut Context, signatures: &Signatures) -> Option<Verification> {
+        let verdicts: Vec<_> = signatures.chain.iter().map(|passport| self.verdict(ctx, passport)).collect();
+        let failed = |verdict: &&Verification| verdict.verstat == Verstat::Failed;
+        if let Some(verdict) = verdicts.iter().flatten().find(failed) {
+            return Some(*verdict);
+        }
+        let verdicts = verdicts.into_iter().collect::<Option<Vec<_>>>()?;
+        if let Some(unknown) = verdicts.iter().find(|verdict| verdict.verstat == Verstat::NoValidation) {
+            return Some(*unknown);
+        }
+        let good = stir::all_good(*verdicts.first()?, verdicts.len() - 1);
+        Some(self.once(ctx.now, signatures, good))
+    }
+
+    fn verdict(&mut self, ctx: &mut Context, passport: &Passport) -> Option<Verification> {
+        let now = ctx.now;
         match self.certificates.get(&passport.url) {
             Some(Known::Good(certificate, until)) if *until > now => {
-                let verification = stir::judge(passport, certificate, now.unix_s());
-                let is_good = verification.verstat == Verstat::Passed;
-                Some(if is_good { self.once(now, signature, verification) } else { verification })
+                Some(stir::judge(passport, certificate, now.unix_s()))
             }
             Some(Known::Unusable(reason, until)) if *until > now => Some(Verification::unknown(reason)),
             Some(Known::Asked(_)) => None,
@@ -102,8 +115,10 @@ impl Verifications {
     }
 
     /// A signature is good for one call: whoever records it cannot call with it (RFC 8224 section 12.1).
-    fn once(&mut self, now: Instant, signature: &Signature, good: Verification) -> Verification {
-        let (fingerprint, arrival) = (signature.passport.fingerprint(), &signature.arrival);
+    /// The last counts: those before it lead elsewhere, too, if their call was sent on to several numbers.
+    fn once(&mut self, now: Instant, signatures: &Signatures, good: Verification) -> Verification {
+        let Signatures { chain, arrival } = signatures;
+        let Some(fingerprint) = chain.last().map(Passport::fingerprint) else { return good };
         while let Some(&(since, oldest)) = self.seen_since.front()
             && (now.since(since) > SEEN_FOR || self.seen_since.len() >= SIGNATURES_SEEN_MAX)
         {
@@ -166,7 +181,8 @@ impl Verifications {
             CertificateReply::Unusable(reason) => Known::Unusable(reason, now + UNUSABLE_FOR),
         };
         let url = url.clone();
-        let meant = self.waiting.iter().filter(|(_, waiting)| waiting.signature.passport.url == url);
+        let is_meant = |waiting: &Waiting| waiting.signatures.chain.iter().any(|passport| passport.url == url);
+        let meant = self.waiting.iter().filter(|(_, waiting)| is_meant(waiting));
         let meant: Vec<TxnId> = meant.map(|(txn, _)| *txn).collect();
         meant.into_iter().filter_map(|txn| self.waiting.remove(&txn)).collect()
     }

@@ -1,4 +1,5 @@
-//! Signed callers' numbers between two real servers: one signs, the other fetches the certificate over HTTPS and verifies.
+//! Signed callers' numbers between real servers: one signs, another fetches the certificate over HTTPS and verifies, and one
+//! between them forwards.
 
 use std::{
     fs,
@@ -92,45 +93,62 @@ struct Pair {
     verifier: Ringdown,
     signer: Ringdown,
     stranger: IpAddr,
+    /// What is signed with, and where others find the certificate.
+    signing: (String, String),
+    url: String,
     published: Arc<Mutex<String>>,
 }
 
 impl Pair {
     fn start(ca: &Ca) -> Self {
-        let (web, stranger) = (fresh_ip(), fresh_ip());
-        let (certificate, key) = signing_pair(ca);
-        let published = Arc::new(Mutex::new(certificate.clone()));
-        web_server(web, ca, &published);
-        let trunk = |name: &str, ip: &str, pstn| {
-            format!("[trunk.{name}]\nhost = \"{ip}\"\nport = 5060\ntransport = \"udp\"\npstn = {pstn}\n")
-        };
-        let company = "[company]\nname = \"Example Corp\"\nregion = \"US\"\naddress = { country = \"US\", A1 = \"DC\", \
-                       A3 = \"Washington\", RD = \"Example\", HNO = \"500\", PC = \"20001\", ROOM = \"Reception\" }\n";
-        let verifies = "[stir]\nanchors = \"FOLDER/authorities.pem\"\nca = \"FOLDER/test-ca.pem\"\nwait_ms = 5000\n\
-                        private_networks = [\"127.0.0.0/8\"]\n";
-        let trunks = trunk("signer", "SIGNER", false) + &trunk("stranger", &stranger.to_string(), false);
-        let verifier = Ringdown::configured("preferred", &format!("{company}{trunks}{verifies}"));
-        let signs = format!(
-            "numbers = [\"{}\"]\n[emergency]\ncallback_numbers = [\"{}\"]\n[stir]\ncertificate = \"FOLDER/own.pem\"\n\
-             key = \"FOLDER/own.key\"\ncertificate_url = \"https://{web}:{HTTPS_PORT}{PATH}\"\n",
-            ALICE.direct_line, ALICE.direct_line
-        );
-        let to_verifier = trunk("carrier", &verifier.ip.to_string(), true);
-        let signer = Ringdown::configured("preferred", &format!("{company}{to_verifier}{signs}"));
-        replace(&verifier, "SIGNER", &signer.ip.to_string());
-        for server in [&verifier, &signer] {
-            replace(server, "FOLDER", &server.dir().display().to_string());
-        }
-        ca.write(verifier.dir());
-        let mut pair = Self { verifier, signer, stranger, published };
-        believe(&pair.verifier, ca);
-        sign_with(&pair.signer, &certificate, &key);
-        pair.verifier.add_user(&BOB);
-        pair.signer.add_user(&ALICE);
-        pair.verifier.start();
-        pair.signer.start();
+        let mut pair = Self::configured(ca, "", "");
+        pair.start_both();
         pair
     }
+
+    /// `tables` and `keys`: what the configuration of the verifying server holds besides, the latter of `[stir]`.
+    fn configured(ca: &Ca, tables: &str, keys: &str) -> Self {
+        let (web, stranger, signing) = (fresh_ip(), fresh_ip(), signing_pair(ca));
+        let (url, published) = (format!("https://{web}:{HTTPS_PORT}{PATH}"), Arc::new(Mutex::new(signing.0.clone())));
+        web_server(web, ca, &published);
+        let trunks = trunk("signer", "SIGNER", false) + &trunk("stranger", &stranger.to_string(), false);
+        let verifier = Ringdown::configured("preferred", &format!("{COMPANY}{trunks}{tables}{VERIFIES}{keys}"));
+        let lines = format!("numbers = [\"{0}\"]\n[emergency]\ncallback_numbers = [\"{0}\"]\n", ALICE.direct_line);
+        let to_verifier = trunk("carrier", &verifier.ip.to_string(), true);
+        let signer = Ringdown::configured("preferred", &format!("{COMPANY}{to_verifier}{lines}[stir]\n{SIGNS}"));
+        replace(&verifier, "SIGNER", &signer.ip.to_string());
+        let pair = Self { verifier, signer, stranger, signing, url, published };
+        for server in [&pair.verifier, &pair.signer] {
+            pair.settle(server, ca);
+        }
+        pair.verifier.add_user(&BOB);
+        pair.signer.add_user(&ALICE);
+        pair
+    }
+
+    /// Puts files where a configuration looks for them.
+    fn settle(&self, server: &Ringdown, ca: &Ca) {
+        replace(server, "FOLDER", &server.dir().display().to_string());
+        replace(server, "URL", &self.url);
+        ca.write(server.dir());
+        believe(server, ca);
+        sign_with(server, &self.signing.0, &self.signing.1);
+    }
+
+    fn start_both(&mut self) {
+        self.verifier.start();
+        self.signer.start();
+    }
+}
+
+const COMPANY: &str = "[company]\nname = \"Example Corp\"\nregion = \"US\"\naddress = { country = \"US\", A1 = \"DC\", \
+                       A3 = \"Washington\", RD = \"Example\", HNO = \"500\", PC = \"20001\", ROOM = \"Reception\" }\n";
+const VERIFIES: &str = "[stir]\nanchors = \"FOLDER/authorities.pem\"\nca = \"FOLDER/test-ca.pem\"\nwait_ms = 5000\n\
+                        private_networks = [\"127.0.0.0/8\"]\n";
+const SIGNS: &str = "certificate = \"FOLDER/own.pem\"\nkey = \"FOLDER/own.key\"\ncertificate_url = \"URL\"\n";
+
+fn trunk(name: &str, ip: &str, reaches_pstn: bool) -> String {
+    format!("[trunk.{name}]\nhost = \"{ip}\"\nport = 5060\ntransport = \"udp\"\npstn = {reaches_pstn}\n")
 }
 
 fn believe(verifier: &Ringdown, ca: &Ca) {
@@ -202,4 +220,37 @@ fn renewed_files_are_taken_into_use_and_broken_ones_are_not() {
     let line = log.lines().find(|line| line.contains(complaint)).expect("it was waited for");
     assert!(line.contains("the old ones stay in use") && line.contains("ringdown check"), "{line}");
     assert_eq!(call(), passed);
+}
+
+/// Bob's calls go to a number behind a third server, which is shown Alice's number and the signatures of both.
+#[test]
+fn a_forwarded_call_is_verified_behind_the_server_that_forwards() {
+    const DORA: Account =
+        Account { user: "dora", extension: "2003", direct_line: "+12025553001", password: "dora-password-canary-2b8e" };
+    let ca = Ca::new();
+    let mut far =
+        Ringdown::configured("preferred", &format!("{COMPANY}{}{VERIFIES}", trunk("middle", "MIDDLE", false)));
+    let map = "[inbound.far]\nnumbers = [\"+12025553*\"]\nto = \"trunk:far\"\n";
+    let tables = trunk("far", &far.ip.to_string(), false) + map;
+    let mut pair = Pair::configured(&ca, &tables, SIGNS);
+    replace(&far, "MIDDLE", &pair.verifier.ip.to_string());
+    pair.settle(&far, &ca);
+    far.add_user(&DORA);
+    let output = pair.verifier.command(&["user", "forward", BOB.user, "--always", DORA.direct_line], "");
+    assert!(output.status.success(), "{output:?}");
+    far.start();
+    pair.start_both();
+
+    let (mut alice, mut dora) = (Phone::new(&pair.signer, ALICE), Phone::new(&far, DORA));
+    assert_eq!((alice.register(), dora.register()), (200, 200));
+    alice.invite(BOB.direct_line);
+    assert_eq!(verified(&dora, &far), "<tel:+12025550101;verstat=TN-Validation-Passed>");
+    let recorded = |server: &Ringdown, reason: &str| {
+        wait_for(reason, Duration::from_secs(10), || {
+            let output = server.command(&["cdr", "list", "--format", "jsonl"], "");
+            String::from_utf8_lossy(&output.stdout).contains(reason).then_some(())
+        });
+    };
+    recorded(&pair.verifier, "the signature is good");
+    recorded(&far, "the signatures of the caller and of those who sent the call on are good");
 }
