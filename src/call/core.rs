@@ -837,15 +837,15 @@ impl Core {
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
 
-    /// A request with a fault is answered without a transaction: the same bytes get the same answer again. What cannot
-    /// be answered is counted.
+    /// A request with a fault is answered without a transaction: the same bytes get the same answer again, whose ACK is known by
+    /// its tag. What cannot be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
             let is_oversized = fault.status == 513;
             let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
             return self.ctx.counters.drops.count(reason);
         };
-        let tag = self.ctx.tag();
+        let tag = self.ctx.table.tag_of_refusal(&request);
         let pending = Pending { txn: TxnId(0), flow, request };
         let bytes = self.ctx.response(&pending, fault.status, fault.reason, &tag).finish();
         self.ctx.counters.responses += 1;
