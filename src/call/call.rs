@@ -23,6 +23,7 @@ use super::{
     outgoing,
     passed_headers::PassedHeaders,
     provisional::Provisionals,
+    signature::Signed,
 };
 use crate::{
     media::{self, LegReport, Silence},
@@ -50,6 +51,8 @@ pub(super) struct Caller {
     pub is_private: bool,
     /// Whether the number is the caller's own, as far as this server has found out.
     pub verification: Option<Verification>,
+    /// What a trunk's call was signed with, for where it goes on to.
+    pub signed: Option<Arc<Signed>>,
 }
 
 impl Caller {

@@ -104,7 +104,7 @@ impl Call {
             (None, Some(device)) => Peer::Device(device.user.clone()),
             (None, None) => Peer::Unknown,
         };
-        Caller { peer, user, display: String::new(), direct_line: None, is_private, verification: None }
+        Caller { peer, user, display: String::new(), direct_line: None, is_private, verification: None, signed: None }
     }
 
     /// A call to the target of a REFER on behalf of a party that is still in the call `from`.
