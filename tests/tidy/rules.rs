@@ -272,7 +272,7 @@ pub(crate) fn leftovers(files: &Files) -> Vec<String> {
 }
 
 /// Which modules may name each third-party crate; paths are beginnings of file names under `src/`.
-const WRAPPERS: [(&str, &[&str]); 51] = [
+const WRAPPERS: [(&str, &[&str]); 52] = [
     // Values and formats that every floor may hold.
     ("bytes", &["wire/sip", "sip", "call", "phone", "shell"]),
     ("serde", &["call", "shell", "wire/passport.rs"]),
@@ -280,6 +280,7 @@ const WRAPPERS: [(&str, &[&str]); 51] = [
     // Formats.
     ("smallvec", &["wire/sip", "wire/srtp", "media/quality.rs", "policy/emergency/dial_string.rs"]),
     ("memchr", &["wire/sip", "shell/prove"]),
+    ("wide", &["wire/sip/scan.rs", "wire/sip/usual_lines.rs"]),
     ("base64", &["wire", "shell/prove/needles.rs"]),
     ("sdp_types", &["wire/sdp"]),
     ("toml", &["config"]),

@@ -76,7 +76,7 @@ pub(super) fn is_param_list_of(text: &[u8], is_good: impl Fn(&[u8], &[u8]) -> bo
             value.start = blanks(at + 1);
             let value_end = match text.get(value.start) {
                 Some(b'"') => scan::quoted_len(&text[value.start..]).map(|len| value.start + len),
-                Some(_) | None => Some(scan::skip(text, value.start, scan::PARAM)),
+                Some(_) | None => Some(scan::skip_long(text, value.start, scan::PARAM)),
             };
             match value_end {
                 Some(end) if end > value.start || !name.eq_ignore_ascii_case(b"tag") => value.end = end,

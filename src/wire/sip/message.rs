@@ -12,6 +12,7 @@ use super::{
     headers::{CSeq, NameAddr, Via, split_values},
     name::expand_compact,
     scan,
+    usual_lines::{self, Head},
 };
 use crate::types::limits::{SIP_BODY_BYTES_MAX, SIP_HEADER_BYTES_MAX, SIP_HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
 
@@ -35,7 +36,7 @@ const FIELDS_INLINE: usize = 32;
 
 /// A range of a message's bytes.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+pub(super) struct Span {
     at: u16,
     len: u16,
 }
@@ -50,10 +51,24 @@ enum Start {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Field {
-    name: Name,
-    name_text: Span,
-    value: Span,
+pub(super) struct Field {
+    pub(super) name: Name,
+    pub(super) name_text: Span,
+    pub(super) value: Span,
+}
+
+/// A value, and whatever follows it in its message, so that it can be read in blocks of more bytes than it has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Excerpt<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Of the value.
+    pub(super) len: usize,
+}
+
+impl<'a> Excerpt<'a> {
+    pub(super) fn text(self) -> &'a [u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// What kind of message and how long: its text may hold credentials and keys.
@@ -157,9 +172,10 @@ impl Message {
         self.fields.iter().map(|field| (self.text(field.name_text), field.name, self.text(field.value)))
     }
 
-    /// All header lines as `(known name, value)` in order, the values as bytes, for a reader that needs few of them as text.
-    pub(super) fn known(&self) -> impl Iterator<Item = (Name, &[u8])> {
-        self.fields.iter().map(move |field| (field.name, &self.bytes[field.value.range()]))
+    /// All header lines as `(known name, value)` in order, for a reader that needs few of them as text.
+    pub(super) fn known(&self) -> impl Iterator<Item = (Name, Excerpt<'_>)> {
+        let bytes: &[u8] = &self.bytes;
+        self.fields.iter().map(move |field| (field.name, field.value.excerpt(bytes)))
     }
 
     /// A header the server has no [`Name`] for, by case-insensitive text. A compact form on the wire matches its long name.
@@ -234,10 +250,10 @@ impl Message {
     }
 
     /// Method and Request-URI as they stand on the request line; `None` for a response.
-    pub(super) fn request_line(&self) -> Option<(&[u8], &[u8])> {
+    pub(super) fn request_line(&self) -> Option<(&[u8], Excerpt<'_>)> {
         match self.start {
             Start::Request { method_text, uri, .. } => {
-                Some((&self.bytes[method_text.range()], &self.bytes[uri.range()]))
+                Some((&self.bytes[method_text.range()], uri.excerpt(&self.bytes)))
             }
             Start::Response { .. } => None,
         }
@@ -260,13 +276,21 @@ impl Message {
 }
 
 impl Span {
-    fn new(range: Range<usize>) -> Self {
-        let bound = |at| u16::try_from(at).expect("a message has at most SIP_MESSAGE_BYTES_MAX bytes");
-        Self { at: bound(range.start), len: bound(range.end - range.start) }
+    const EMPTY: Self = Self { at: 0, len: 0 };
+
+    /// Within a message.
+    #[expect(clippy::cast_possible_truncation, reason = "a message has at most SIP_MESSAGE_BYTES_MAX bytes")]
+    pub(super) fn new(range: Range<usize>) -> Self {
+        debug_assert!(range.start <= range.end && range.end <= SIP_MESSAGE_BYTES_MAX, "{range:?}");
+        Self { at: range.start as u16, len: (range.end - range.start) as u16 }
     }
 
-    fn range(self) -> Range<usize> {
+    pub(super) fn range(self) -> Range<usize> {
         usize::from(self.at)..usize::from(self.at) + usize::from(self.len)
+    }
+
+    fn excerpt(self, bytes: &[u8]) -> Excerpt<'_> {
+        Excerpt { bytes: &bytes[usize::from(self.at)..], len: usize::from(self.len) }
     }
 
     /// Without blanks at either end.
@@ -299,7 +323,20 @@ struct Index {
 }
 
 impl Index {
+    #[inline(always)]
     fn build(bytes: Bytes) -> Result<Message, Fault> {
+        let mut fields = [Field { name: Name::Other, name_text: Span::EMPTY, value: Span::EMPTY }; FIELDS_INLINE];
+        match usual_lines::read(&bytes, &mut fields) {
+            Some(Head { start_line_len, count, length, body_at }) => {
+                let index = Self { fields: SmallVec::from_buf_and_len(fields, count), length, fault: None };
+                Ok(index.into_message(bytes, 0..start_line_len, body_at))
+            }
+            None => Self::build_in_full(bytes),
+        }
+    }
+
+    #[cold]
+    fn build_in_full(bytes: Bytes) -> Result<Message, Fault> {
         let mut index = Self { fields: SmallVec::new(), length: ContentLength::default(), fault: None };
         let mut start_line = 0..0;
         let (mut is_ascii, mut has_bare_nul) = (true, false);
@@ -313,7 +350,7 @@ impl Index {
                 break line.next;
             }
             if scan::is_folded(&bytes, line.next) {
-                return Self::build(unfold(&bytes));
+                return Self::build_in_full(unfold(&bytes));
             }
             is_ascii &= line.is_ascii;
             has_bare_nul |= line.has_bare_nul;
@@ -330,10 +367,15 @@ impl Index {
         if has_bare_nul {
             index.note(Fault::new(400, "NUL in header section"));
         }
+        Ok(index.into_message(bytes, start_line, body_at))
+    }
+
+    #[inline(always)]
+    fn into_message(mut self, bytes: Bytes, start_line: Range<usize>, body_at: usize) -> Message {
         let start = start_of(&bytes, start_line.clone());
-        let body = index.body(body_at..bytes.len());
-        let (fields, index_fault) = (index.fields, index.fault);
-        Ok(Message { bytes, start_line: Span::new(start_line), start, fields, body, index_fault })
+        let body = self.body(body_at..bytes.len());
+        let (fields, index_fault) = (self.fields, self.fault);
+        Message { bytes, start_line: Span::new(start_line), start, fields, body, index_fault }
     }
 
     /// `line` starts at `at`.
@@ -391,9 +433,10 @@ impl Index {
 }
 
 /// Takes the start line apart at its first and last space, so that even a malformed one can be answered.
+#[inline(always)]
 fn start_of(text: &[u8], line: Range<usize>) -> Start {
     let bytes = &text[line.clone()];
-    let first = scan::find(bytes, [b' ']).unwrap_or(bytes.len());
+    let first = bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len());
     let rest = line.start + first..line.end;
     if bytes.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/")) {
         let rest = Span::trimmed(text, rest).range();
@@ -406,10 +449,10 @@ fn start_of(text: &[u8], line: Range<usize>) -> Start {
         };
     }
     let method_text = Span::new(line.start..line.start + first);
-    let rest = Span::trimmed(text, rest).range();
+    let rest = scan::trimmed(text, rest);
     let last = text[rest.clone()].iter().rposition(|byte| *byte == b' ').map_or(rest.end, |at| rest.start + at);
     Start::Request {
-        method: Method::from_bytes(&text[method_text.range()]),
+        method: Method::from_bytes(&bytes[..first]),
         method_text,
         uri: Span::trimmed(text, rest.start..last),
         version: Span::trimmed(text, last..rest.end),
@@ -418,6 +461,8 @@ fn start_of(text: &[u8], line: Range<usize>) -> Start {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     fn parse(text: &str) -> Message {
@@ -574,5 +619,69 @@ mod tests {
         assert_eq!(sdp.as_ptr(), message.bytes()[text.find("v=0").unwrap()..].as_ptr());
         assert_eq!(parse("A b SIP/2.0\r\nc: text/plain\r\n\r\nv=0").sdp(), None);
         assert_eq!(parse("A b SIP/2.0\r\n\r\nv=0").sdp(), None);
+    }
+
+    /// Messages of lines that the quick reader of `usual_lines` knows, and some that it must leave to the full one.
+    fn lines() -> impl Strategy<Value = String> {
+        let start = select(vec![
+            "INVITE sip:a@b SIP/2.0",
+            "SIP/2.0 180 Ringing",
+            "A b SIP/2.0 ",
+            "",
+            " A b SIP/2.0",
+            "A\u{e9} b",
+        ]);
+        let name = select(vec![
+            "Via",
+            "v",
+            "VIA",
+            "X-New-Header-With-A-Name-Of-Length",
+            "l",
+            "Content-Length",
+            "P-Access-Network-Info",
+            "a b",
+            "",
+        ]);
+        let colon = select(vec![": ", ": ", ": ", ":", " : ", ":  ", "\t:\t", ""]);
+        let value = prop_oneof![
+            select(vec!["", "3", "a:b", "two words", "\"\\\0\"", "\u{e9}", "a\tb", "a\rb"]).prop_map(str::to_owned),
+            (0..70_usize).prop_map(|len| "v".repeat(len)),
+        ];
+        let end = select(vec!["\r\n", "\r\n", "\r\n", "\r\n", " \r\n", "\n", "\r\n ", "\r\n\t"]);
+        let odd = (name, colon, value, end).prop_map(|(name, colon, value, end)| [name, colon, &value, end].concat());
+        let usual = select(vec![
+            "Via: x\r\n",
+            "CSeq: 1 INVITE\r\n",
+            "X-New: y\r\n",
+            "Content-Length: 3\r\n",
+            "m: <sip:a@b>\r\n",
+        ]);
+        let line = prop_oneof![15 => usual.prop_map(str::to_owned), 1 => odd];
+        let tail = select(vec!["\r\n", "\r\nbody", "\r\nv=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n", "\r", ""]);
+        (start, vec(line, 0..40), tail).prop_map(|(start, lines, tail)| format!("{start}\r\n{}{tail}", lines.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_the_same_for_the_quick_reader_and_for_the_full_one(text in lines()) {
+            let found = |message: Result<Message, Fault>| {
+                let message = message?;
+                let fields: Vec<_> = message.all().map(|(written, name, value)| (written.to_owned(), name, value.to_owned())).collect();
+                let start = format!("{:?} {:?}", message.start_line, message.start);
+                Ok::<_, Fault>((start, fields, message.body(), message.index_fault))
+            };
+            let bytes = Bytes::from(text);
+            prop_assert_eq!(found(Index::build(bytes.clone())), found(Index::build_in_full(bytes)));
+        }
+    }
+
+    #[test]
+    fn the_quick_reader_knows_ordinary_messages() {
+        for bytes in
+            [&include_bytes!("../../../tests/vectors/invite.sip")[..], include_bytes!("../../../tests/vectors/ok.sip")]
+        {
+            let mut fields = [Field { name: Name::Other, name_text: Span::EMPTY, value: Span::EMPTY }; FIELDS_INLINE];
+            assert!(usual_lines::read(bytes, &mut fields).is_some());
+        }
     }
 }

@@ -32,6 +32,7 @@ mod salvage;
 mod scan;
 pub mod uri;
 mod usual;
+mod usual_lines;
 pub mod validate;
 
 pub use build::{RequestBuilder, ResponseBuilder};

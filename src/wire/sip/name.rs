@@ -136,18 +136,33 @@ pub enum Name {
 
 impl Name {
     /// [`Name::Other`] for a header the server does not look at.
-    #[inline]
     pub fn from_bytes(text: &[u8]) -> Self {
-        let (Some(first), Some(last)) = (text.first(), text.last()) else { return Self::Other };
-        let (name, known) = NAMES[SLOTS[slot(text.len(), *first, *last)] as usize];
-        if name == text || is_same(name, text) { known } else { Self::Other }
+        let Some((known, written)) = Self::candidate(text) else { return Self::Other };
+        let is_it = written[text.len()] == b':' && written[..text.len()].eq_ignore_ascii_case(text);
+        if is_it { known } else { Self::Other }
+    }
+
+    /// The only name that `text` may be, and how RFCs write it.
+    #[inline(always)]
+    pub(super) fn candidate(text: &[u8]) -> Option<(Self, &'static Written)> {
+        let (first, last) = (text.first()?, text.last()?);
+        let (written, known) = &NAMES[SLOTS[slot(text.len(), *first, *last)] as usize];
+        (text.len() < written.len()).then_some((*known, written))
     }
 }
 
-/// Kept out of the way of the names that are written as RFCs write them.
-#[cold]
-fn is_same(name: &[u8], text: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(text)
+/// A name, a colon, and zeros.
+pub(super) type Written = [u8; 32];
+
+const fn written(name: &[u8]) -> Written {
+    let mut written = [0; 32];
+    let mut at = 0;
+    while at < name.len() {
+        written[at] = name[at];
+        at += 1;
+    }
+    written[at] = b':';
+    written
 }
 
 /// Length, first and last letter tell all names apart, so one look-up and one comparison find a name; the factors give
@@ -165,7 +180,11 @@ static SLOTS: [u8; SLOTS_LEN] = {
     assert!(NAMES.len() < u8::MAX as usize, "an index must fit a slot");
     while at < NAMES.len() {
         let name = NAMES[at].0;
-        let slot = slot(name.len(), name[0], name[name.len() - 1]);
+        let mut len = 0;
+        while name[len] != b':' {
+            len += 1;
+        }
+        let slot = slot(len, name[0], name[len - 1]);
         assert!(slots[slot] == u8::MAX, "two names share a slot: choose other factors");
         #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
         let index = at as u8;
@@ -183,80 +202,80 @@ static SLOTS: [u8; SLOTS_LEN] = {
 };
 
 /// Every name and compact form, as RFCs write them, which is how most senders do: the comparison then ends at once.
-static NAMES: [(&[u8], Name); 73] = [
-    (b"Accept", Name::Accept),
-    (b"Alert-Info", Name::AlertInfo),
-    (b"Allow", Name::Allow),
-    (b"Authentication-Info", Name::AuthenticationInfo),
-    (b"Authorization", Name::Authorization),
-    (b"Call-ID", Name::CallId),
-    (b"i", Name::CallId),
-    (b"Call-Info", Name::CallInfo),
-    (b"Contact", Name::Contact),
-    (b"m", Name::Contact),
-    (b"Content-Disposition", Name::ContentDisposition),
-    (b"Content-Encoding", Name::ContentEncoding),
-    (b"e", Name::ContentEncoding),
-    (b"Content-Language", Name::ContentLanguage),
-    (b"Content-Length", Name::ContentLength),
-    (b"l", Name::ContentLength),
-    (b"Content-Type", Name::ContentType),
-    (b"c", Name::ContentType),
-    (b"CSeq", Name::CSeq),
-    (b"Date", Name::Date),
-    (b"Diversion", Name::Diversion),
-    (b"Event", Name::Event),
-    (b"o", Name::Event),
-    (b"Expires", Name::Expires),
-    (b"From", Name::From),
-    (b"f", Name::From),
-    (b"Geolocation", Name::Geolocation),
-    (b"Geolocation-Error", Name::GeolocationError),
-    (b"Geolocation-Routing", Name::GeolocationRouting),
-    (b"History-Info", Name::HistoryInfo),
-    (b"Max-Forwards", Name::MaxForwards),
-    (b"MIME-Version", Name::MimeVersion),
-    (b"Min-Expires", Name::MinExpires),
-    (b"Min-SE", Name::MinSe),
-    (b"P-Access-Network-Info", Name::PAccessNetworkInfo),
-    (b"P-Asserted-Identity", Name::PAssertedIdentity),
-    (b"P-Preferred-Identity", Name::PPreferredIdentity),
-    (b"Path", Name::Path),
-    (b"Priority", Name::Priority),
-    (b"Privacy", Name::Privacy),
-    (b"Proxy-Authenticate", Name::ProxyAuthenticate),
-    (b"Proxy-Authorization", Name::ProxyAuthorization),
-    (b"Proxy-Require", Name::ProxyRequire),
-    (b"RAck", Name::RAck),
-    (b"RSeq", Name::RSeq),
-    (b"Reason", Name::Reason),
-    (b"Record-Route", Name::RecordRoute),
-    (b"Refer-To", Name::ReferTo),
-    (b"r", Name::ReferTo),
-    (b"Referred-By", Name::ReferredBy),
-    (b"b", Name::ReferredBy),
-    (b"Remote-Party-ID", Name::RemotePartyId),
-    (b"Replaces", Name::Replaces),
-    (b"Require", Name::Require),
-    (b"Retry-After", Name::RetryAfter),
-    (b"Route", Name::Route),
-    (b"Server", Name::Server),
-    (b"Service-Route", Name::ServiceRoute),
-    (b"Session-Expires", Name::SessionExpires),
-    (b"x", Name::SessionExpires),
-    (b"Subject", Name::Subject),
-    (b"s", Name::Subject),
-    (b"Subscription-State", Name::SubscriptionState),
-    (b"Supported", Name::Supported),
-    (b"k", Name::Supported),
-    (b"To", Name::To),
-    (b"t", Name::To),
-    (b"Unsupported", Name::Unsupported),
-    (b"User-Agent", Name::UserAgent),
-    (b"Via", Name::Via),
-    (b"v", Name::Via),
-    (b"Warning", Name::Warning),
-    (b"WWW-Authenticate", Name::WwwAuthenticate),
+static NAMES: [(Written, Name); 73] = [
+    (written(b"Accept"), Name::Accept),
+    (written(b"Alert-Info"), Name::AlertInfo),
+    (written(b"Allow"), Name::Allow),
+    (written(b"Authentication-Info"), Name::AuthenticationInfo),
+    (written(b"Authorization"), Name::Authorization),
+    (written(b"Call-ID"), Name::CallId),
+    (written(b"i"), Name::CallId),
+    (written(b"Call-Info"), Name::CallInfo),
+    (written(b"Contact"), Name::Contact),
+    (written(b"m"), Name::Contact),
+    (written(b"Content-Disposition"), Name::ContentDisposition),
+    (written(b"Content-Encoding"), Name::ContentEncoding),
+    (written(b"e"), Name::ContentEncoding),
+    (written(b"Content-Language"), Name::ContentLanguage),
+    (written(b"Content-Length"), Name::ContentLength),
+    (written(b"l"), Name::ContentLength),
+    (written(b"Content-Type"), Name::ContentType),
+    (written(b"c"), Name::ContentType),
+    (written(b"CSeq"), Name::CSeq),
+    (written(b"Date"), Name::Date),
+    (written(b"Diversion"), Name::Diversion),
+    (written(b"Event"), Name::Event),
+    (written(b"o"), Name::Event),
+    (written(b"Expires"), Name::Expires),
+    (written(b"From"), Name::From),
+    (written(b"f"), Name::From),
+    (written(b"Geolocation"), Name::Geolocation),
+    (written(b"Geolocation-Error"), Name::GeolocationError),
+    (written(b"Geolocation-Routing"), Name::GeolocationRouting),
+    (written(b"History-Info"), Name::HistoryInfo),
+    (written(b"Max-Forwards"), Name::MaxForwards),
+    (written(b"MIME-Version"), Name::MimeVersion),
+    (written(b"Min-Expires"), Name::MinExpires),
+    (written(b"Min-SE"), Name::MinSe),
+    (written(b"P-Access-Network-Info"), Name::PAccessNetworkInfo),
+    (written(b"P-Asserted-Identity"), Name::PAssertedIdentity),
+    (written(b"P-Preferred-Identity"), Name::PPreferredIdentity),
+    (written(b"Path"), Name::Path),
+    (written(b"Priority"), Name::Priority),
+    (written(b"Privacy"), Name::Privacy),
+    (written(b"Proxy-Authenticate"), Name::ProxyAuthenticate),
+    (written(b"Proxy-Authorization"), Name::ProxyAuthorization),
+    (written(b"Proxy-Require"), Name::ProxyRequire),
+    (written(b"RAck"), Name::RAck),
+    (written(b"RSeq"), Name::RSeq),
+    (written(b"Reason"), Name::Reason),
+    (written(b"Record-Route"), Name::RecordRoute),
+    (written(b"Refer-To"), Name::ReferTo),
+    (written(b"r"), Name::ReferTo),
+    (written(b"Referred-By"), Name::ReferredBy),
+    (written(b"b"), Name::ReferredBy),
+    (written(b"Remote-Party-ID"), Name::RemotePartyId),
+    (written(b"Replaces"), Name::Replaces),
+    (written(b"Require"), Name::Require),
+    (written(b"Retry-After"), Name::RetryAfter),
+    (written(b"Route"), Name::Route),
+    (written(b"Server"), Name::Server),
+    (written(b"Service-Route"), Name::ServiceRoute),
+    (written(b"Session-Expires"), Name::SessionExpires),
+    (written(b"x"), Name::SessionExpires),
+    (written(b"Subject"), Name::Subject),
+    (written(b"s"), Name::Subject),
+    (written(b"Subscription-State"), Name::SubscriptionState),
+    (written(b"Supported"), Name::Supported),
+    (written(b"k"), Name::Supported),
+    (written(b"To"), Name::To),
+    (written(b"t"), Name::To),
+    (written(b"Unsupported"), Name::Unsupported),
+    (written(b"User-Agent"), Name::UserAgent),
+    (written(b"Via"), Name::Via),
+    (written(b"v"), Name::Via),
+    (written(b"Warning"), Name::Warning),
+    (written(b"WWW-Authenticate"), Name::WwwAuthenticate),
 ];
 
 /// The long name of a compact form that has no [`Name`] of its own; any other text as it is.

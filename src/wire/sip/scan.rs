@@ -3,6 +3,10 @@
 
 use std::ops::Range;
 
+use wide::u8x16;
+
+use super::usual_lines::printable_end;
+
 /// A physical line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line {
@@ -21,7 +25,7 @@ pub(super) struct Line {
 /// The line that starts at `from`, or `None` while its end is not there. A bare LF ends a line too, but not a clean one.
 #[inline(always)]
 pub(super) fn line(bytes: &[u8], from: usize) -> Option<Line> {
-    let end = from + printable_len(&bytes[from..]);
+    let end = printable_end(bytes, from);
     match bytes[end..] {
         [b'\r', b'\n', ..] => Some(Line { end, next: end + 2, is_clean: true, is_ascii: true, has_bare_nul: false }),
         _ => odd_line(bytes, from),
@@ -32,7 +36,7 @@ pub(super) fn line(bytes: &[u8], from: usize) -> Option<Line> {
 fn odd_line(bytes: &[u8], from: usize) -> Option<Line> {
     let mut line = Line { end: from, next: from, is_clean: true, is_ascii: true, has_bare_nul: false };
     loop {
-        line.end += printable_len(&bytes[line.end..]);
+        line.end = printable_end(bytes, line.end);
         match (*bytes.get(line.end)?, bytes.get(line.end + 1)) {
             (b'\r', Some(b'\n')) => return Some(Line { next: line.end + 2, ..line }),
             (b'\n', _) => return Some(Line { next: line.end + 1, is_clean: false, ..line }),
@@ -42,27 +46,6 @@ fn odd_line(bytes: &[u8], from: usize) -> Option<Line> {
         }
         line.end += 1;
     }
-}
-
-/// Length of the printable ASCII that `text` starts with, which is all that most lines hold.
-#[inline]
-fn printable_len(text: &[u8]) -> usize {
-    // As signed numbers, control characters and bytes beyond ASCII are the small ones. No early end within a chunk, so
-    // that the compiler compares its bytes at once.
-    let is_printable = |byte: &u8| byte.cast_signed() >= 0x20;
-    let (chunks, _) = text.as_chunks::<32>();
-    let is_whole = |chunk: &&[u8; 32]| chunk.iter().fold(true, |all, byte| all & is_printable(byte));
-    let whole = chunks.iter().take_while(is_whole).count() * 32;
-    let (words, rest) = text[whole..].as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
-        // Sets the highest bit of the first byte that is below the space or beyond ASCII, and none before it.
-        let word = u64::from_le_bytes(*word);
-        let hits = (word.wrapping_sub(u64::from_le_bytes([b' '; 8])) | word) & u64::from_le_bytes([0x80; 8]);
-        if hits != 0 {
-            return whole + i * 8 + (hits.trailing_zeros() / 8) as usize;
-        }
-    }
-    whole + words.len() * 8 + rest.iter().take_while(|byte| is_printable(byte)).count()
 }
 
 /// The first index of any of `wanted`. As `memchr`, but quicker where the next few bytes hold one, as in parts of values.
@@ -158,11 +141,15 @@ pub(super) fn trim_end(mut text: &[u8]) -> &[u8] {
 }
 
 /// Shortens a range of `text` by the blanks at either end.
-#[inline]
-pub(super) fn trimmed(text: &[u8], range: Range<usize>) -> Range<usize> {
-    let rest = trim_start(&text[range.clone()]);
-    let start = range.end - rest.len();
-    start..start + trim_end(rest).len()
+#[inline(always)]
+pub(super) fn trimmed(text: &[u8], Range { mut start, mut end }: Range<usize>) -> Range<usize> {
+    while start < end && matches!(text[start], b' ' | b'\t') {
+        start += 1;
+    }
+    while start < end && matches!(text[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    start..end
 }
 
 /// The text before and after the first `delimiter`, an ASCII character.
@@ -221,6 +208,39 @@ fn is_of(byte: u8, class: u8) -> bool {
 pub(super) fn skip(text: &[u8], at: usize, class: u8) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| !is_of(*byte, class)).unwrap_or(rest.len())
+}
+
+/// As [`skip`], for what has some length and is followed by more text; of [`HOST`], [`PARAM`] or [`URI_REST`].
+#[inline(always)]
+pub(super) fn skip_long(text: &[u8], mut at: usize, class: u8) -> usize {
+    while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
+        let strange = (!members(u8x16::new(*block), class)).to_bitmask();
+        if strange != 0 {
+            return at + strange.trailing_zeros() as usize;
+        }
+        at += block.len();
+    }
+    skip(text, at, class)
+}
+
+/// Which bytes are of `class`, as [`CLASSES`] has it.
+#[inline(always)]
+fn members(block: u8x16, class: u8) -> u8x16 {
+    let is = |byte| block.simd_eq(u8x16::splat(byte));
+    let is_any = |bytes: &[u8]| bytes.iter().fold(u8x16::ZERO, |found, byte| found | is(*byte));
+    let is_within = |block: u8x16, first, last: u8| {
+        let above = block - u8x16::splat(first);
+        above.min(u8x16::splat(last - first)).simd_eq(above)
+    };
+    match class {
+        HOST => {
+            let is_letter = is_within(block | u8x16::splat(0x20), b'a', b'z');
+            is_letter | (is_within(block, b'-', b'9') & !is(b'/')) | is(b'_')
+        }
+        PARAM => is_within(block, b'!', 0xff) & !is_any(b"\"<>\\,;\x7f"),
+        URI_REST => is_within(block, b'!', b'~') & !is_any(b"\"<>\\@?"),
+        _ => unreachable!("no caller skips others"),
+    }
 }
 
 /// What may stand in a URI: anything but white space, control characters, quotes and angle brackets.
@@ -283,7 +303,27 @@ mod tests {
         assert_eq!(found("a\0\r\n"), Some((true, true, true)));
     }
 
+    #[test]
+    fn a_class_is_the_same_for_one_byte_and_for_sixteen() {
+        for (class, byte) in
+            [HOST, PARAM, URI_REST].into_iter().flat_map(|class| (0..=u8::MAX).map(move |b| (class, b)))
+        {
+            let found = members(u8x16::splat(byte), class).to_bitmask();
+            assert_eq!(found, if is_of(byte, class) { 0xffff } else { 0 }, "{class} {byte:#x}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_skipped_in_blocks_is_what_is_skipped_byte_by_byte(
+            text in vec(prop_oneof![9 => Just(b'a'), 1 => any::<u8>()], 0..60),
+            at in 0..70_usize,
+        ) {
+            for class in [HOST, PARAM, URI_REST] {
+                prop_assert_eq!(skip_long(&text, at, class), skip(&text, at, class));
+            }
+        }
+
         #[test]
         fn a_line_ends_where_reading_byte_by_byte_finds_its_end(
             text in vec(prop_oneof![20 => Just(b'a'), 1 => select(b"\r\n\t\0\\ \x7f\x80\xff".to_vec())], 0..200),

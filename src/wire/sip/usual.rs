@@ -5,29 +5,36 @@
 
 use super::{
     headers::{is_param_list, is_param_list_of},
+    message::Excerpt,
     scan,
 };
 
 /// One Via value with a branch, if any, that has more than the magic cookie: `SIP/2.0/UDP host:port;params`.
-pub(super) fn is_via(value: &[u8]) -> bool {
-    let Some(rest) = value.strip_prefix(b"SIP/2.0/") else { return false };
+pub(super) fn is_via(value: Excerpt<'_>) -> bool {
+    let Some(rest) = value.bytes.strip_prefix(b"SIP/2.0/") else { return false };
     let (transport, rest) = rest.split_at(scan::skip(rest, 0, scan::TOKEN));
     let [b' ', rest @ ..] = rest else { return false };
     let is_good_branch = |value: &[u8]| value.strip_prefix(b"z9hG4bK").is_some_and(|rest| !rest.is_empty());
     let is_good = |name: &[u8], value: &[u8]| !name.eq_ignore_ascii_case(b"branch") || is_good_branch(value);
-    !transport.is_empty()
-        && after_host(rest).and_then(after_port).is_some_and(|params| is_param_list_of(params, is_good))
+    let params = after_host(rest).and_then(after_port).and_then(|rest| within(value, rest));
+    !transport.is_empty() && params.is_some_and(|params| is_param_list_of(params, is_good))
 }
 
 /// One address, display name in quotes or none, SIP URI in angle brackets: `"Display" <sip:user@host>;params`.
-pub(super) fn is_address(value: &[u8]) -> bool {
-    let Some(rest) = after_display(value) else { return false };
-    matches!(after_uri(rest), Some([b'>', params @ ..]) if is_param_list(params))
+pub(super) fn is_address(value: Excerpt<'_>) -> bool {
+    let Some(addr) = after_display(value.text()) else { return false };
+    let Some([b'>', rest @ ..]) = after_uri(&value.bytes[value.len - addr.len()..]) else { return false };
+    within(value, rest).is_some_and(is_param_list)
 }
 
 /// A SIP URI without headers.
-pub(super) fn is_uri(text: &[u8]) -> bool {
-    after_uri(text) == Some(b"")
+pub(super) fn is_uri(text: Excerpt<'_>) -> bool {
+    after_uri(text.bytes).and_then(|rest| within(text, rest)) == Some(b"")
+}
+
+/// What of `rest`, with which the message ends, is of the value. `None`: the value ends before.
+fn within<'a>(value: Excerpt<'_>, rest: &'a [u8]) -> Option<&'a [u8]> {
+    rest.get(..(value.len + rest.len()).checked_sub(value.bytes.len())?)
 }
 
 /// What follows the opening angle bracket.
@@ -42,21 +49,20 @@ fn after_display(value: &[u8]) -> Option<&[u8]> {
 /// What follows `sip:[user@]host[:port][;params]`.
 fn after_uri(text: &[u8]) -> Option<&[u8]> {
     let text = text.strip_prefix(b"sip:")?;
-    let host_len = scan::skip(text, 0, scan::HOST);
-    let user_len = scan::skip(text, host_len, scan::USER);
+    let user_len = scan::skip(text, 0, scan::USER);
     let rest = match text.get(user_len) {
         Some(b'@') if user_len > 0 => after_host(&text[user_len + 1..])?,
-        _ if host_len > 0 && host_len == user_len => &text[host_len..],
-        _ => return None,
+        Some(b'@') => return None,
+        _ => after_host(text)?,
     };
     match after_port(rest)? {
-        [b';', params @ ..] => Some(&params[scan::skip(params, 0, scan::URI_REST)..]),
+        [b';', params @ ..] => Some(&params[scan::skip_long(params, 0, scan::URI_REST)..]),
         rest => Some(rest),
     }
 }
 
 fn after_host(text: &[u8]) -> Option<&[u8]> {
-    let len = scan::skip(text, 0, scan::HOST);
+    let len = scan::skip_long(text, 0, scan::HOST);
     (len > 0).then(|| &text[len..])
 }
 
@@ -79,16 +85,25 @@ mod tests {
         *,
     };
 
+    fn alone(text: &str) -> Excerpt<'_> {
+        Excerpt { bytes: text.as_bytes(), len: text.len() }
+    }
+
     #[test]
     fn ordinary_messages_need_no_full_reader() {
         for bytes in
             [&include_bytes!("../../../tests/vectors/invite.sip")[..], include_bytes!("../../../tests/vectors/ok.sip")]
         {
             let message = Message::parse(bytes.into()).unwrap();
-            assert!(!message.is_request() || is_uri(message.request_uri().as_bytes()));
-            assert!(message.lines(Name::Via).all(|line| is_via(line.as_bytes())));
-            for name in [Name::From, Name::To, Name::Contact, Name::Route, Name::RecordRoute] {
-                assert!(message.lines(name).all(|line| is_address(line.as_bytes())), "{name:?}");
+            assert!(message.request_line().is_none_or(|(_, uri)| is_uri(uri)));
+            for (name, value) in message.known() {
+                match name {
+                    Name::Via => assert!(is_via(value)),
+                    Name::From | Name::To | Name::Contact | Name::Route | Name::RecordRoute => {
+                        assert!(is_address(value), "{name:?}");
+                    }
+                    _ => {}
+                }
             }
         }
     }
@@ -96,7 +111,7 @@ mod tests {
     #[test]
     fn a_user_may_be_a_number_with_a_plus_and_may_be_absent() {
         for address in ["<sip:+41445550100@h>", "\"A, \\\"B\\\"\"<sip:a+b%20@h:5060;lr> ;tag=1", "<sip:h>"] {
-            assert!(is_address(address.as_bytes()), "{address}");
+            assert!(is_address(alone(address)), "{address}");
         }
     }
 
@@ -111,17 +126,17 @@ mod tests {
             "SIP/2.0/UDP h;branch=\"z9hG4bK1\"",
             "SIP/2.0/UDP h, SIP/2.0/UDP i",
         ] {
-            assert!(!is_via(via.as_bytes()), "{via}");
+            assert!(!is_via(alone(via)), "{via}");
         }
         for address in
             ["", "*", "<sip:>", "<sip:@h>", "<sip:a@>", "<sip:a@b@c>", "<sip:a@b?c=d>", "<tel:1>", "Ann <sip:a@b>"]
         {
-            assert!(!is_address(address.as_bytes()), "{address}");
+            assert!(!is_address(alone(address)), "{address}");
         }
         for address in
             ["<sip:a@b>, <sip:c@d>", "<sip:a@b", "\"a <sip:a@b>", "<sip:a@b>;tag=", "<sip:a@b>;;", "<sip:a@b:>"]
         {
-            assert!(!is_address(address.as_bytes()), "{address}");
+            assert!(!is_address(alone(address)), "{address}");
         }
     }
 
@@ -159,14 +174,26 @@ mod tests {
         vec(piece, 0..10).prop_map(move |pieces| format!("{start}{}", pieces.concat()))
     }
 
+    /// What may stand behind it.
+    fn after() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "",
+            "\r\nTo: <sip:a@host.example>;tag=1\r\nCSeq: 1 INVITE\r\n",
+            " \t\r\nMax-Forwards: 70\r\n\r\nv=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n",
+            "host.example:5060;branch=z9hG4bK1>;tag=1, <sip:a@b>",
+        ])
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
         fn a_usual_via_is_one_that_the_full_reader_accepts(
             text in prop_oneof![pieces(""), pieces("SIP/2.0/UDP host"), pieces("SIP/2.0/UDP a;branch=z9hG4bK")],
+            after in after(),
         ) {
-            if is_via(text.as_bytes()) {
+            let bytes = [&text, after].concat();
+            if is_via(Excerpt { bytes: bytes.as_bytes(), len: text.len() }) {
                 let values: Vec<_> = split_values(&text).map(Via::parse).collect();
                 prop_assert!(matches!(values[..], [Some(via)] if via.branch() != Some("z9hG4bK")), "{text}: {values:?}");
             }
@@ -175,14 +202,17 @@ mod tests {
         #[test]
         fn a_usual_address_is_one_that_the_full_reader_accepts(
             text in prop_oneof![pieces(""), pieces("<sip:a"), pieces("\"a\" <sip:host>;"), pieces("sip:a@b")],
+            after in after(),
         ) {
-            if is_address(text.as_bytes()) {
+            let bytes = [&text, after].concat();
+            let excerpt = Excerpt { bytes: bytes.as_bytes(), len: text.len() };
+            if is_address(excerpt) {
                 let values: Vec<_> = split_values(&text).collect();
                 prop_assert_eq!(&values[..], [text.trim_matches([' ', '\t'])]);
                 let uri = NameAddr::parse(&text).and_then(|address| Uri::parse(address.uri));
                 prop_assert!(uri.is_some_and(|uri| uri.is_sip() && uri.headers.is_empty()), "{text}");
             }
-            if is_uri(text.as_bytes()) {
+            if is_uri(excerpt) {
                 prop_assert!(Uri::parse(&text).is_some_and(|uri| uri.is_sip() && uri.headers.is_empty()), "{text}");
             }
         }

@@ -3,7 +3,7 @@
 use super::{
     Uri,
     headers::{CSeq, NameAddr, Via, split_values},
-    message::{Message, Name},
+    message::{Excerpt, Message, Name},
     scan, usual,
 };
 use crate::types::limits::{SIP_REQUEST_URI_BYTES_MAX, SIP_VIAS_MAX};
@@ -51,20 +51,20 @@ pub fn validate(message: &Message) -> Result<(), Fault> {
 }
 
 /// `Method SP Request-URI SP SIP-Version` (RFC 3261 section 7.1).
-fn check_request_line(message: &Message, method: &[u8], uri: &[u8]) -> Result<(), Fault> {
+fn check_request_line(message: &Message, method: &[u8], uri: Excerpt<'_>) -> Result<(), Fault> {
     let version = message.version();
     check_version(version)?;
     // The parts were cut at the outermost spaces, so any space too many is missing from their sum.
-    if !scan::is_token(method) || method.len() + uri.len() + version.len() + 2 != message.start_line_len() {
+    if !scan::is_token(method) || method.len() + uri.len + version.len() + 2 != message.start_line_len() {
         return Err(Fault::bad("Malformed request line"));
     }
-    if uri.len() > SIP_REQUEST_URI_BYTES_MAX {
+    if uri.len > SIP_REQUEST_URI_BYTES_MAX {
         return Err(Fault::new(414, "Request-URI Too Long"));
     }
     if usual::is_uri(uri) {
         return Ok(());
     }
-    let uri = Uri::parse(text(uri)).ok_or(Fault::bad("Malformed Request-URI"))?;
+    let uri = Uri::parse(text(uri.text())).ok_or(Fault::bad("Malformed Request-URI"))?;
     // RFC 3261 section 19.1.1, table 1: no headers in a Request-URI.
     if uri.is_sip() && !uri.headers.is_empty() { Err(Fault::bad("Headers in Request-URI")) } else { Ok(()) }
 }
@@ -80,7 +80,7 @@ fn check_status_line(message: &Message) -> Result<(), Fault> {
 
 /// RFC 3261 section 7.1: the version compares without case. Only a well-formed other version deserves a 505.
 fn check_version(version: &[u8]) -> Result<(), Fault> {
-    if version.eq_ignore_ascii_case(b"SIP/2.0") {
+    if version == b"SIP/2.0" || version.eq_ignore_ascii_case(b"SIP/2.0") {
         return Ok(());
     }
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -121,19 +121,20 @@ impl Singular<'_> {
 }
 
 /// Checks one header line alone and against an earlier one of the same name.
-fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a [u8]) -> Result<(), Fault> {
+fn check_header<'a>(seen: &mut Singular<'a>, name: Name, excerpt: Excerpt<'a>) -> Result<(), Fault> {
+    let value = excerpt.text();
     match name {
         Name::Via => {
-            seen.vias += check_vias(value, seen.vias == 0)?;
+            seen.vias += check_vias(excerpt, seen.vias == 0)?;
             if seen.vias > SIP_VIAS_MAX { Err(Fault::new(483, "Too Many Hops")) } else { Ok(()) }
         }
         Name::From => {
             once(&mut seen.from, value, Fault::bad("Multiple From headers"))?;
-            check_address(value, Fault::bad("Malformed From header"))
+            check_address(excerpt, Fault::bad("Malformed From header"))
         }
         Name::To => {
             once(&mut seen.to, value, Fault::bad("Multiple To headers"))?;
-            check_address(value, Fault::bad("Malformed To header"))
+            check_address(excerpt, Fault::bad("Malformed To header"))
         }
         Name::CallId => {
             once(&mut seen.call_id, value, Fault::bad("Multiple Call-ID headers"))?;
@@ -150,9 +151,9 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, value: &'a [u8]) -> Res
             if scan::find(value, [b'/']).is_some() { Ok(()) } else { Err(Fault::bad("Malformed Content-Type header")) }
         }
         Name::Contact if value == b"*" => Ok(()),
-        Name::Contact => check_addresses(value, Fault::bad("Malformed Contact header")),
-        Name::Route => check_addresses(value, Fault::bad("Malformed Route header")),
-        Name::RecordRoute => check_addresses(value, Fault::bad("Malformed Record-Route header")),
+        Name::Contact => check_addresses(excerpt, Fault::bad("Malformed Contact header")),
+        Name::Route => check_addresses(excerpt, Fault::bad("Malformed Route header")),
+        Name::RecordRoute => check_addresses(excerpt, Fault::bad("Malformed Record-Route header")),
         // RFC 3261 section 20.17.
         Name::Date if !value.ends_with(b"GMT") => Err(Fault::bad("Date is not in GMT")),
         _ => Ok(()),
@@ -168,12 +169,12 @@ fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], fault: Fault) -> Resul
 }
 
 /// How many values the line has.
-fn check_vias(line: &[u8], is_first: bool) -> Result<usize, Fault> {
+fn check_vias(line: Excerpt<'_>, is_first: bool) -> Result<usize, Fault> {
     if usual::is_via(line) {
         return Ok(1);
     }
     let mut count = 0;
-    for (i, value) in split_values(text(line)).enumerate() {
+    for (i, value) in split_values(text(line.text())).enumerate() {
         let via = Via::parse(value).ok_or(Fault::bad("Malformed Via header"))?;
         // A magic cookie with nothing behind it would make one transaction of all such requests (RFC 4475 section 3.2.1).
         if is_first && i == 0 && via.branch() == Some("z9hG4bK") {
@@ -184,15 +185,15 @@ fn check_vias(line: &[u8], is_first: bool) -> Result<usize, Fault> {
     Ok(count)
 }
 
-fn check_addresses(line: &[u8], fault: Fault) -> Result<(), Fault> {
+fn check_addresses(line: Excerpt<'_>, fault: Fault) -> Result<(), Fault> {
     if usual::is_address(line) {
         return Ok(());
     }
-    split_values(text(line)).try_for_each(|value| read_address(value, fault))
+    split_values(text(line.text())).try_for_each(|value| read_address(value, fault))
 }
 
-fn check_address(value: &[u8], fault: Fault) -> Result<(), Fault> {
-    if usual::is_address(value) { Ok(()) } else { read_address(text(value), fault) }
+fn check_address(value: Excerpt<'_>, fault: Fault) -> Result<(), Fault> {
+    if usual::is_address(value) { Ok(()) } else { read_address(text(value.text()), fault) }
 }
 
 fn read_address(value: &str, fault: Fault) -> Result<(), Fault> {
