@@ -57,6 +57,10 @@ pub(super) struct Field {
     pub(super) value: Span,
 }
 
+impl Field {
+    const EMPTY: Self = Self { name: Name::Other, name_text: Span::EMPTY, value: Span::EMPTY };
+}
+
 /// A value, and whatever follows it in its message, so that it can be read in blocks of more bytes than it has left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Excerpt<'a> {
@@ -325,7 +329,7 @@ struct Index {
 impl Index {
     #[inline(always)]
     fn build(bytes: Bytes) -> Result<Message, Fault> {
-        let mut fields = [Field { name: Name::Other, name_text: Span::EMPTY, value: Span::EMPTY }; FIELDS_INLINE];
+        let mut fields = [Field::EMPTY; FIELDS_INLINE];
         match usual_lines::read(&bytes, &mut fields) {
             Some(Head { start_line_len, count, length, body_at }) => {
                 let index = Self { fields: SmallVec::from_buf_and_len(fields, count), length, fault: None };
@@ -680,7 +684,7 @@ mod tests {
         for bytes in
             [&include_bytes!("../../../tests/vectors/invite.sip")[..], include_bytes!("../../../tests/vectors/ok.sip")]
         {
-            let mut fields = [Field { name: Name::Other, name_text: Span::EMPTY, value: Span::EMPTY }; FIELDS_INLINE];
+            let mut fields = [Field::EMPTY; FIELDS_INLINE];
             assert!(usual_lines::read(bytes, &mut fields).is_some());
         }
     }

@@ -66,6 +66,24 @@ pub(super) fn find<const N: usize>(text: &[u8], wanted: [u8; N]) -> Option<usize
     rest.iter().position(|byte| wanted.contains(byte)).map(|at| chunks.len() * 8 + at)
 }
 
+/// As [`find`], where the text before the first is of some length.
+#[inline]
+pub(super) fn find_far<const N: usize>(text: &[u8], wanted: [u8; N]) -> Option<usize> {
+    let (blocks, rest) = text.as_chunks();
+    for (i, block) in blocks.iter().enumerate() {
+        let hits = is_any_of(u8x16::new(*block), wanted).to_bitmask();
+        if hits != 0 {
+            return Some(i * block.len() + hits.trailing_zeros() as usize);
+        }
+    }
+    find(rest, wanted).map(|at| text.len() - rest.len() + at)
+}
+
+#[inline(always)]
+fn is_any_of<const N: usize>(block: u8x16, bytes: [u8; N]) -> u8x16 {
+    bytes.iter().fold(u8x16::ZERO, |found, byte| found | block.simd_eq(u8x16::splat(*byte)))
+}
+
 /// Whether the line that starts at `next` continues the one before it (RFC 3261 section 7.3.1).
 pub(super) fn is_folded(bytes: &[u8], next: usize) -> bool {
     matches!(bytes.get(next), Some(b' ' | b'\t'))
@@ -227,7 +245,6 @@ pub(super) fn skip_long(text: &[u8], mut at: usize, class: u8) -> usize {
 #[inline(always)]
 fn members(block: u8x16, class: u8) -> u8x16 {
     let is = |byte| block.simd_eq(u8x16::splat(byte));
-    let is_any = |bytes: &[u8]| bytes.iter().fold(u8x16::ZERO, |found, byte| found | is(*byte));
     let is_within = |block: u8x16, first, last: u8| {
         let above = block - u8x16::splat(first);
         above.min(u8x16::splat(last - first)).simd_eq(above)
@@ -237,8 +254,8 @@ fn members(block: u8x16, class: u8) -> u8x16 {
             let is_letter = is_within(block | u8x16::splat(0x20), b'a', b'z');
             is_letter | (is_within(block, b'-', b'9') & !is(b'/')) | is(b'_')
         }
-        PARAM => is_within(block, b'!', 0xff) & !is_any(b"\"<>\\,;\x7f"),
-        URI_REST => is_within(block, b'!', b'~') & !is_any(b"\"<>\\@?"),
+        PARAM => is_within(block, b'!', 0xff) & !is_any_of(block, *b"\"<>\\,;\x7f"),
+        URI_REST => is_within(block, b'!', b'~') & !is_any_of(block, *b"\"<>\\@?"),
         _ => unreachable!("no caller skips others"),
     }
 }
@@ -269,7 +286,7 @@ pub(super) fn quoted_len(text: &[u8]) -> Option<usize> {
     debug_assert_eq!(text.first(), Some(&b'"'), "callers look for the opening quote");
     let mut at = 1;
     loop {
-        at += find(text.get(at..)?, [b'"', b'\\'])?;
+        at += find_far(text.get(at..)?, [b'"', b'\\'])?;
         if text[at] == b'"' {
             return Some(at + 1);
         }
@@ -349,6 +366,7 @@ mod tests {
             let text = &text[start.min(text.len())..];
             prop_assert_eq!(find(text, [b':']), text.iter().position(|byte| *byte == b':'));
             prop_assert_eq!(find(text, [b'9', b';']), text.iter().position(|byte| matches!(byte, b'9' | b';')));
+            prop_assert_eq!(find_far(text, [b':']), find(text, [b':']));
         }
     }
 

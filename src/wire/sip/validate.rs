@@ -138,7 +138,7 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, excerpt: Excerpt<'a>) -
         }
         Name::CallId => {
             once(&mut seen.call_id, value, Fault::bad("Multiple Call-ID headers"))?;
-            let is_word = !value.is_empty() && scan::find(value, [b' ', b'\t', b',']).is_none();
+            let is_word = !value.is_empty() && scan::find_far(value, [b' ', b'\t', b',']).is_none();
             if is_word { Ok(()) } else { Err(Fault::bad("Malformed Call-ID header")) }
         }
         Name::CSeq => once(&mut seen.cseq, value, Fault::bad("Multiple CSeq headers")),
