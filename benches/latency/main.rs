@@ -31,7 +31,14 @@ mod report;
 mod spread;
 mod voices;
 
-use std::{fs, net::UdpSocket, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::UdpSocket,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Parser as _;
 use ringdown::{shell::clock::Clock, types::Rng};
@@ -39,7 +46,7 @@ use ringdown::{shell::clock::Clock, types::Rng};
 use options::{Options, Way};
 use phones::{Exchange, Phones};
 use process::{Held, Process, Server};
-use report::{Report, Step};
+use report::{Ramp, RampEnd, Report, Step};
 use voices::{STRAGGLERS, Voices};
 
 /// Packets of a call that is being set up, and the first look at tables and caches, do not count.
@@ -54,6 +61,8 @@ const CALLS_WEIGHED_MIN: usize = 100;
 const OTHER_DESCRIPTORS: u64 = 100;
 /// Steps of a ramp: it ends when two are so close.
 const RAMP_STEP: f64 = 1.1;
+/// No step begins later: registrations and sessions would end.
+const RAMP_MAX: Duration = Duration::from_secs(12 * 60);
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
@@ -98,11 +107,13 @@ fn measure(options: &Options) -> Result<Report, String> {
         bench.warm_up(&mut report)?;
     }
     match options.ramp {
-        true => bench.ramp(&mut report)?,
+        true => report.ramp = Some(bench.ramp(&mut report.steps)),
         false => report.steps.push(bench.step(options.calls)?),
     }
     match options.leak_check {
         true => bench.check_leaks(&mut report)?,
+        // After a ramp that has met the server's end there may be nobody to hang up with.
+        false if options.ramp => _ = bench.phones.hold(0, options.rate),
         false => _ = bench.phones.hold(0, options.rate)?,
     }
     if started.is_some() {
@@ -176,27 +187,42 @@ impl<'a> Bench<'a> {
         Ok(Step { wanted: calls, calls: up, set_ups, heard: self.voices.heard(time), cpu, bytes_per_call })
     }
 
-    /// Doubles until it is not clean any more, and then halves the distance.
-    fn ramp(&mut self, report: &mut Report) -> Result<(), String> {
-        let (mut clean, mut unclean) = (0, None);
+    /// Doubles until it is not clean any more, and then halves the distance. Whatever ends it, what was found until then stays.
+    fn ramp(&mut self, steps: &mut Vec<Step>) -> Ramp {
+        let (began, calls_max) = (Instant::now(), self.phones.calls_max());
+        let (mut highest_clean, mut unclean) = (0, None);
         let mut calls = self.options.calls;
-        loop {
-            let step = self.step(calls)?;
-            let is_clean = step.is_clean();
-            report.steps.push(step);
-            match is_clean {
-                true => clean = clean.max(calls),
-                false => unclean = Some(calls),
+        let end = loop {
+            match self.is_clean(calls, steps) {
+                Ok(true) => highest_clean = calls,
+                Ok(false) => unclean = Some(calls),
+                Err(error) => break RampEnd::Stopped(format!("at {calls} calls, {error}")),
             }
             calls = match unclean {
-                None if clean == self.phones.calls_max() => break,
-                None => (2 * clean).min(self.phones.calls_max()),
-                Some(unclean) if (unclean as f64) < RAMP_STEP * clean.max(1) as f64 || unclean - clean <= 1 => break,
-                Some(unclean) => usize::midpoint(clean, unclean),
+                None if highest_clean == calls_max => break RampEnd::NoMore,
+                None => (2 * highest_clean).min(calls_max),
+                Some(unclean) if unclean as f64 <= RAMP_STEP * highest_clean as f64 || unclean - highest_clean <= 1 => {
+                    break RampEnd::Unclean(unclean);
+                }
+                Some(unclean) => usize::midpoint(highest_clean, unclean),
             };
+            if began.elapsed() > RAMP_MAX {
+                break RampEnd::Stopped(format!("{RAMP_MAX:?} are over, and {calls} calls were not tried"));
+            }
+        };
+        Ramp { highest_clean, end }
+    }
+
+    /// Once more, if not at the first try: something else on the machine may have had its moment.
+    fn is_clean(&mut self, calls: usize, steps: &mut Vec<Step>) -> Result<bool, String> {
+        for _ in 0..2 {
+            let step = self.step(calls)?;
+            steps.push(step);
+            if steps.last().is_some_and(Step::is_clean) {
+                return Ok(true);
+            }
         }
-        report.highest_clean = Some(clean);
-        Ok(())
+        Ok(false)
     }
 
     /// What a server takes once, and keeps, does not count as left behind.

@@ -50,7 +50,8 @@ pub(crate) struct Options {
     pub(crate) ptime: u16,
     #[arg(long, value_parser = suite, default_value = "AES_CM_128_HMAC_SHA1_80")]
     pub(crate) suite: Suite,
-    /// Finds the highest load that is clean: no call fails, at most one packet of 10000 is lost, p99 is below 20 ms
+    /// Finds the highest load that is clean: no call fails, at most one packet of 10000 is lost, p99 is below 20 ms; each load has
+    /// two tries, and no step begins after 12 minutes
     #[arg(long)]
     pub(crate) ramp: bool,
     /// Fails unless the process has as many descriptors and ports as before and no more memory; a first round of calls, which

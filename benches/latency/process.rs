@@ -89,6 +89,10 @@ impl Server {
     pub(crate) fn start(binary: Option<&Path>, users: usize, more: &str) -> Result<Self, String> {
         let binary = binary.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_ringdown")));
         let binary = fs::canonicalize(binary).map_err(|error| format!("{}: {error}", binary.display()))?;
+        // Its answers would be taken for those of the one that is started.
+        if page("/ready").is_some() {
+            return Err(format!("another server runs on {OWN}; its measurement must end first"));
+        }
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         fs::write(folder.path().join("ringdown.toml"), config(more)).map_err(|error| error.to_string())?;
         fs::write(folder.path().join("users.csv"), csv(users)).map_err(|error| error.to_string())?;

@@ -33,13 +33,38 @@ pub(crate) struct Report {
     options: Options,
     pub(crate) limit: Limit,
     pub(crate) steps: Vec<Step>,
-    /// Calls, of a ramp.
-    pub(crate) highest_clean: Option<usize>,
+    pub(crate) ramp: Option<Ramp>,
     /// At rest, before and after.
     pub(crate) held_before: Option<Held>,
     pub(crate) held_after: Option<Held>,
     /// By reason, as the server that was started counts them.
     pub(crate) drops: Vec<(String, u64)>,
+}
+
+/// The highest load that was clean, in calls, and why none above it is known to be.
+#[derive(Debug)]
+pub(crate) struct Ramp {
+    pub(crate) highest_clean: usize,
+    pub(crate) end: RampEnd,
+}
+
+#[derive(Debug)]
+pub(crate) enum RampEnd {
+    /// So many calls were not clean, twice.
+    Unclean(usize),
+    /// More are beyond this tool's own limit, its users or its descriptors.
+    NoMore,
+    Stopped(String),
+}
+
+impl RampEnd {
+    fn sentence(&self) -> String {
+        match self {
+            Self::Unclean(calls) => format!("{calls} calls were not clean, twice."),
+            Self::NoMore => "More were not tried: this tool cannot do more, or has no more users.".to_owned(),
+            Self::Stopped(why) => format!("It stopped there: {why}."),
+        }
+    }
 }
 
 impl Step {
@@ -129,19 +154,16 @@ impl Limit {
 
 impl Report {
     pub(crate) const fn new(options: Options, limit: Limit) -> Self {
-        Self {
-            options,
-            limit,
-            steps: Vec::new(),
-            highest_clean: None,
-            held_before: None,
-            held_after: None,
-            drops: Vec::new(),
-        }
+        Self { options, limit, steps: Vec::new(), ramp: None, held_before: None, held_after: None, drops: Vec::new() }
     }
 
-    /// Nothing was left behind, where that was asked.
+    /// Nothing was left behind, where that was asked, and a ramp came to its end.
     pub(crate) fn is_good(&self) -> bool {
+        let was_stopped = self.ramp.as_ref().is_some_and(|ramp| matches!(ramp.end, RampEnd::Stopped(_)));
+        !was_stopped && self.left_nothing()
+    }
+
+    fn left_nothing(&self) -> bool {
         self.held_before.zip(self.held_after).is_none_or(|(before, after)| is_same(before, after))
     }
 
@@ -170,10 +192,11 @@ impl Report {
             "suite": self.options.suite.name(),
             "own_limit": { "calls": self.limit.calls(), "is_reached": self.limit.is_reached(), "steps": steps(&self.limit.steps) },
             "steps": steps(&self.steps),
-            "highest_clean_calls": self.highest_clean,
+            "highest_clean_calls": self.ramp.as_ref().map(|ramp| ramp.highest_clean),
+            "ramp_end": self.ramp.as_ref().map(|ramp| ramp.end.sentence()),
             "held_before": held(self.held_before),
             "held_after": held(self.held_after),
-            "nothing_left": self.held_after.map(|_| self.is_good()),
+            "nothing_left": self.held_after.map(|_| self.left_nothing()),
             "server_dropped": dropped,
         })
     }
@@ -210,9 +233,9 @@ impl Report {
         }
         out += &self.limit.sentence(&self.options);
         out.push('\n');
-        if let Some(calls) = self.highest_clean {
-            writeln!(out, "Highest clean load: {calls} calls, {} packets/s.", self.options.packets_per_s(calls))
-                .unwrap();
+        if let Some(Ramp { highest_clean: calls, end }) = &self.ramp {
+            let packets = self.options.packets_per_s(*calls);
+            writeln!(out, "Highest clean load: {calls} calls, {packets} packets/s. {}", end.sentence()).unwrap();
         }
         for (when, held) in [("before", self.held_before), ("after", self.held_after)] {
             let Some(Held { descriptors, ports, resident_bytes }) = held else { continue };
@@ -221,7 +244,7 @@ impl Report {
                 .unwrap();
         }
         if self.held_after.is_some() {
-            out += if self.is_good() { "Nothing was left.\n" } else { "SOMETHING WAS LEFT.\n" };
+            out += if self.left_nothing() { "Nothing was left.\n" } else { "SOMETHING WAS LEFT.\n" };
         }
         for (reason, count) in self.drops.iter().filter(|(_, count)| *count > 0) {
             writeln!(out, "the server dropped: {count} {reason}").unwrap();

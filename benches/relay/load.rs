@@ -25,8 +25,12 @@ use rustix::{
 const PACKET_BYTES: usize = 172;
 /// Each leg gets one packet in this many ticks of a millisecond: 50 a second.
 const TICKS_PER_PACKET: usize = 20;
-/// The device whose last packet is opened after each turn.
-pub(crate) const SAMPLED: usize = 1;
+/// The devices whose last packets are opened after each turn, to be sure that the relay did what it is measured for: both sides
+/// of a call.
+pub(crate) const SAMPLED: [usize; 2] = [0, 1];
+
+pub(crate) type SampleKeys = [(Suite, MasterKey); SAMPLED.len()];
+type Samples = Arc<Mutex<[Vec<u8>; SAMPLED.len()]>>;
 
 /// The keys of a leg: what its device sends under, and what it receives under.
 pub(crate) fn keys(suite: Suite, leg: usize) -> (MasterKey, MasterKey) {
@@ -38,17 +42,17 @@ pub(crate) fn keys(suite: Suite, leg: usize) -> (MasterKey, MasterKey) {
 pub(crate) struct Devices {
     sockets: Arc<Vec<UdpSocket>>,
     received: Arc<AtomicU64>,
-    sample: Arc<Mutex<Vec<u8>>>,
+    samples: Samples,
 }
 
 impl Devices {
     pub(crate) fn start(legs: usize, ip: IpAddr) -> Self {
         let bind = || UdpSocket::bind((ip, 0)).unwrap();
         let sockets: Arc<Vec<_>> = Arc::new((0..legs).map(|_| bind()).collect());
-        let (received, sample) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (received, samples) = (Arc::new(AtomicU64::new(0)), Samples::default());
         let devices =
-            Self { sockets: Arc::clone(&sockets), received: Arc::clone(&received), sample: Arc::clone(&sample) };
-        std::thread::spawn(move || receive(&sockets, &received, &sample));
+            Self { sockets: Arc::clone(&sockets), received: Arc::clone(&received), samples: Arc::clone(&samples) };
+        std::thread::spawn(move || receive(&sockets, &received, &samples));
         devices
     }
 
@@ -83,17 +87,18 @@ impl Devices {
         sent
     }
 
-    /// Opens the last packet relayed to one device, to be sure that the relay did what it is measured for.
-    pub(crate) fn check_sample(&self, suite: Suite, key: &MasterKey) {
-        let mut packet = self.sample.lock().unwrap().clone();
-        let len = Inbound::new(suite, key, 0).unprotect_rtp(&mut packet).expect("sealed for this device");
-        assert_eq!(packet[12..len], [0x55; PACKET_BYTES - 12], "the payload came through");
+    /// Opens the last packet relayed to each of them.
+    pub(crate) fn check_samples(&self, keys: &SampleKeys) {
+        for (mut packet, (suite, key)) in self.samples.lock().unwrap().clone().into_iter().zip(keys) {
+            let len = Inbound::new(*suite, key, 0).unprotect_rtp(&mut packet).expect("sealed for this device");
+            assert_eq!(packet[12..len], [0x55; PACKET_BYTES - 12], "the payload came through");
+        }
     }
 }
 
 /// Takes what has come once a millisecond, and never blocks on a socket: a relay's real receivers are other machines, so
 /// its `send` must not have to wake anyone.
-fn receive(sockets: &[UdpSocket], received: &AtomicU64, sample: &Mutex<Vec<u8>>) {
+fn receive(sockets: &[UdpSocket], received: &AtomicU64, samples: &Samples) {
     crate::relays::pin(1);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
     for (index, socket) in sockets.iter().enumerate() {
@@ -110,8 +115,8 @@ fn receive(sockets: &[UdpSocket], received: &AtomicU64, sample: &Mutex<Vec<u8>>)
             let index = usize::try_from(event.data.u64()).unwrap();
             let Ok(len) = sockets[index].recv(&mut buffer) else { continue };
             received.fetch_add(1, Ordering::Relaxed);
-            if index == SAMPLED {
-                buffer[..len].clone_into(&mut sample.lock().unwrap());
+            if let Some(sampled) = SAMPLED.iter().position(|sampled| *sampled == index) {
+                buffer[..len].clone_into(&mut samples.lock().unwrap()[sampled]);
             }
         }
     }

@@ -17,10 +17,7 @@ use ringdown::{
         media_io::{Backend, MediaCounters, MediaPlane},
     },
     types::limits::PACKET_BYTES_MAX,
-    wire::{
-        classify::Traffic,
-        srtp::{MasterKey, Suite},
-    },
+    wire::{classify::Traffic, srtp::Suite},
 };
 use rustix::{
     buffer::spare_capacity,
@@ -31,7 +28,7 @@ use rustix::{
 };
 use tokio::runtime::Runtime;
 
-use crate::load::{Devices, SAMPLED, keys};
+use crate::load::{Devices, SAMPLED, SampleKeys, keys};
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const BATCH_EVENTS_MAX: usize = 64;
@@ -43,14 +40,14 @@ pub(crate) trait Relay {
     fn relayed(&self) -> u64;
     /// CPU time of the relay's thread, up to a tenth of a second old.
     fn cpu_ns(&self) -> u64;
-    /// What the sampled device gets its packets under, where the relay terminates SRTP.
-    fn sample_key(&self) -> Option<(Suite, &MasterKey)>;
+    /// What the sampled devices get their packets under, where the relay terminates SRTP.
+    fn sample_keys(&self) -> Option<&SampleKeys>;
 }
 
 /// The worker of ringdown, as the server runs it.
 pub(crate) struct Ringdown {
     name: String,
-    sample_key: (Suite, MasterKey),
+    sample_keys: SampleKeys,
     ports: Vec<SocketAddr>,
     counters: MediaCounters,
     /// Keeps the thread.
@@ -100,8 +97,8 @@ impl Ringdown {
         let ports = legs.iter().map(|leg| SocketAddr::new(ip, slots.rtp_port(*leg))).collect();
         // The commands need no answer; the first packets must not come before they are carried out.
         std::thread::sleep(Duration::from_millis(500));
-        let sample_key = (suites[1], keys(suites[1], SAMPLED).1);
-        Self { name, sample_key, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
+        let sample_keys = SAMPLED.map(|leg| (suites[leg % 2], keys(suites[leg % 2], leg).1));
+        Self { name, sample_keys, ports, counters: plane.counters(), _plane: plane, _runtime: runtime }
     }
 }
 
@@ -130,8 +127,8 @@ impl Relay for Ringdown {
         self.counters.totals().cpu_ns
     }
 
-    fn sample_key(&self) -> Option<(Suite, &MasterKey)> {
-        Some((self.sample_key.0, &self.sample_key.1))
+    fn sample_keys(&self) -> Option<&SampleKeys> {
+        Some(&self.sample_keys)
     }
 }
 
@@ -200,7 +197,7 @@ impl Relay for Simple {
         self.counts.cpu_ns.load(Ordering::Relaxed)
     }
 
-    fn sample_key(&self) -> Option<(Suite, &MasterKey)> {
+    fn sample_keys(&self) -> Option<&SampleKeys> {
         None
     }
 }

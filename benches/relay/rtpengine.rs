@@ -1,5 +1,7 @@
 //! Debian's rtpengine, in user space, as one contender: AES-CM with long tags on one leg and short ones on the other, because with
-//! equal suites it hands the keys through and re-encrypts nothing.
+//! equal suites it hands the keys through and re-encrypts nothing. It offers the callee the caller's suite with the caller's key,
+//! and every other suite it knows with a key of its own; the callee takes that with short tags. The suite that the callee does not
+//! take must not be excluded (`SDES-no-...`): it would be taken from the caller's offer as well, and the caller's leg be plain.
 
 use std::{
     fs,
@@ -16,10 +18,11 @@ use ringdown::wire::{
 };
 
 use crate::{
-    load::{Devices, SAMPLED, keys},
+    load::{Devices, SAMPLED, SampleKeys, keys},
     relays::{LOCALHOST, Relay, free_ports, pin},
 };
 
+pub(crate) const NAME: &str = "rtpengine, AES-CM-128/80 to AES-CM-128/32";
 /// Of the caller's and of the callee's leg.
 pub(crate) const SUITES: [Suite; 2] = [Suite::AesCm128HmacSha1_80, Suite::AesCm128HmacSha1_32];
 
@@ -27,7 +30,8 @@ pub(crate) struct Rtpengine {
     process: Child,
     devices: Arc<Devices>,
     ports: Vec<SocketAddr>,
-    sample_key: MasterKey,
+    /// Those that it has offered.
+    sample_keys: Option<SampleKeys>,
 }
 
 impl Rtpengine {
@@ -45,10 +49,9 @@ impl Rtpengine {
         command.args(["--config-file=none", "--config-section=none"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().ok()?;
-        let sample_key = keys(SUITES[1], SAMPLED).1;
-        let mut started = Self { process, devices: Arc::clone(devices), ports: Vec::new(), sample_key };
+        let mut started = Self { process, devices: Arc::clone(devices), ports: Vec::new(), sample_keys: None };
         control.connect(listens).unwrap();
-        control.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        control.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         started.wait_for_control(&control);
         for caller in (0..devices.len()).step_by(2) {
             started.connect(&control, caller);
@@ -69,11 +72,9 @@ impl Rtpengine {
     /// Sets up the call of the devices `caller` and `caller + 1`.
     fn connect(&mut self, control: &UdpSocket, caller: usize) {
         let callee = caller + 1;
-        let without_long_tags = format!("no-{}", SUITES[0].name());
         let question = |command: &str, sdp: &str| {
             format!(
-                "d4:DTLS3:off3:ICE6:remove4:SDESl{}e{}{}{}{}{}{}{}18:transport-protocol8:RTP/SAVPe",
-                bencode(&without_long_tags),
+                "d4:DTLS3:off3:ICE6:remove{}{}{}{}{}{}{}18:transport-protocol8:RTP/SAVPe",
                 "7:call-id",
                 bencode(&format!("call-{caller}")),
                 "7:command",
@@ -87,8 +88,9 @@ impl Rtpengine {
         let line = crypto_line(&to_callee, SUITES[1]);
         let tag = line.split([':', ' ']).nth(1).expect("a tag");
         let to_caller = ask(control, &format!("answer-{caller}"), &question("answer", &self.sdp(callee, tag)));
-        if callee == SAMPLED {
-            self.sample_key = key_of(line, SUITES[1]);
+        if [caller, callee] == SAMPLED {
+            let lines = [crypto_line(&to_caller, SUITES[0]), line];
+            self.sample_keys = Some([0, 1].map(|side| (SUITES[side], key_of(lines[side], SUITES[side]))));
         }
         // Where the caller sends to is in what the caller is told, and so for the callee.
         self.ports.extend([port_in(&to_caller), port_in(&to_callee)]);
@@ -117,7 +119,7 @@ impl Drop for Rtpengine {
 
 impl Relay for Rtpengine {
     fn name(&self) -> &str {
-        "rtpengine, AES-CM long to short tags"
+        NAME
     }
 
     fn ports(&self) -> &[SocketAddr] {
@@ -135,8 +137,8 @@ impl Relay for Rtpengine {
         tasks.filter_map(|task| spent(fs::read_to_string(task.path().join("schedstat")).ok()?)).sum()
     }
 
-    fn sample_key(&self) -> Option<(Suite, &MasterKey)> {
-        Some((SUITES[1], &self.sample_key))
+    fn sample_keys(&self) -> Option<&SampleKeys> {
+        self.sample_keys.as_ref()
     }
 }
 

@@ -19,6 +19,7 @@ use ringdown::{
     types::{self, LegId, Rng, limits::PACKET_BYTES_MAX},
     wire::{
         classify::Traffic,
+        sdp,
         srtp::{MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
     },
 };
@@ -30,6 +31,9 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const FIRST_PORT: u16 = 10_000;
 const HEADER_BYTES: usize = 12;
 const PACKET_BYTES: usize = 172;
+/// What a telephone offers.
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.18.0.1\r\nc=IN IP4 198.18.0.1\r\nm=audio 4000 RTP/SAVP 9 0 8 18 101\r\n\
+                   a=rtpmap:101 telephone-event/8000\r\n";
 
 /// Bytes for each of so many legs with SRTP, joined in pairs, each of which has had a packet; the table of slots included.
 pub(crate) fn heap_each(legs: u32) -> u64 {
@@ -67,7 +71,8 @@ fn drain(worker: &mut Worker) {
 fn configure(leg: LegId, receive: MasterKey, send: MasterKey) -> Command {
     let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite: SUITE, key, mki_bytes: 0 });
     let remote = Remote { rtp: Some(device(leg.slot)), rtcp: None, host: None, wants_media: true, may_send: true };
-    Command::Configure { leg, traffic: Traffic::Rtp, remote, formats: Formats::default(), receive, send }
+    let sections = sdp::parse(SDP.as_bytes()).unwrap().media;
+    Command::Configure { leg, traffic: Traffic::Rtp, remote, formats: Formats::of(&sections), receive, send }
 }
 
 fn device(slot: u32) -> SocketAddr {

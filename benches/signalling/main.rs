@@ -33,6 +33,8 @@ const REFRESH_ALLOCATIONS_MAX: u64 = 35;
 const CALL_ALLOCATIONS_MAX: u64 = 420;
 /// The answer, and what it takes to find and to forget it.
 const ANSWERED_REQUEST_BYTES_MAX: u64 = 1_200;
+/// With AES-CM both ways.
+const LEG_BYTES_MAX: u64 = 2_048;
 
 struct Plan {
     contacts: u32,
@@ -55,7 +57,9 @@ fn main() {
     answered_requests(plan.contacts);
     calls(&plan);
     let Plan { legs, .. } = plan;
-    println!("{legs} media legs: {} bytes of heap each", legs::heap_each(legs.into()));
+    let each = legs::heap_each(legs.into());
+    println!("{legs} media legs: {each} bytes of heap each");
+    assert!(each <= LEG_BYTES_MAX, "more than {LEG_BYTES_MAX}");
     println!("{legs} media legs: {} bytes of the kernel each, nothing received", legs::kernel_each(legs));
 }
 

@@ -175,6 +175,7 @@ pub(super) fn device_caller(user: &User) -> Caller {
         direct_line: user.direct_line.clone(),
         is_private: false,
         verification: None,
+        signed: None,
     }
 }
 
@@ -193,6 +194,7 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
         direct_line: None,
         is_private,
         verification: None,
+        signed: None,
     }
 }
 

@@ -99,7 +99,7 @@ impl Call {
             (self.id, Side::B(number)),
             attempt,
             &self.caller,
-            self.emergency.as_ref(),
+            self.emergency.as_deref(),
             &self.failover,
         )?;
         leg.is_urgent = self.is_urgent();

@@ -38,9 +38,9 @@ pub struct Cdr {
     pub trunk: Option<String>,
     /// What is known of the caller's number; absent where nobody has asked, and from records of earlier versions.
     #[serde(default)]
-    pub verification: Option<VerificationRecord>,
-    pub a: Option<LegRecord>,
-    pub b: Option<LegRecord>,
+    pub verification: Option<Box<VerificationRecord>>,
+    pub a: Option<Box<LegRecord>>,
+    pub b: Option<Box<LegRecord>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,13 +91,13 @@ pub struct LegRecord {
     pub codec: Option<String>,
     /// How what came from the peer was lost; absent if nothing was.
     #[serde(default)]
-    pub bursts: Option<BurstRecord>,
+    pub bursts: Option<Box<BurstRecord>>,
     /// Mean opinion score of what came from the peer (ITU-T G.107), 1 to 4.5; absent where it would have to be guessed.
     #[serde(default)]
     pub mos: Option<f64>,
     /// What the peer reported of what was sent to it.
     #[serde(default)]
-    pub far: Option<FarRecord>,
+    pub far: Option<Box<FarRecord>>,
     /// Times the peer was not heard though it was expected to be, and how long altogether.
     #[serde(default)]
     pub silences: u32,
@@ -116,7 +116,7 @@ pub struct LegRecord {
 pub struct FarRecord {
     pub packets_lost: u64,
     pub jitter_ms: f64,
-    pub bursts: Option<BurstRecord>,
+    pub bursts: Option<Box<BurstRecord>>,
     pub mos: Option<f64>,
 }
 
@@ -161,12 +161,12 @@ impl FarRecord {
 }
 
 /// Keeps what lost more in its bursts.
-fn worst_bursts(kept: &mut Option<BurstRecord>, new: Option<BurstLoss>) {
+fn worst_bursts(kept: &mut Option<Box<BurstRecord>>, new: Option<BurstLoss>) {
     let Some(BurstLoss { burst_loss, burst_ms, gap_loss, gap_ms }) = new else { return };
     let burst_loss_percent = hundredths(burst_loss * 100.0);
     if kept.as_ref().is_none_or(|kept| burst_loss_percent > kept.burst_loss_percent) {
         let [burst_ms, gap_loss_percent, gap_ms] = [burst_ms, gap_loss * 100.0, gap_ms].map(hundredths);
-        *kept = Some(BurstRecord { burst_loss_percent, burst_ms, gap_loss_percent, gap_ms });
+        *kept = Some(Box::new(BurstRecord { burst_loss_percent, burst_ms, gap_loss_percent, gap_ms }));
     }
 }
 
@@ -195,7 +195,7 @@ impl Cdr {
             emergency,
             transferred_by: None,
             trunk: None,
-            verification: caller.verification.as_ref().map(VerificationRecord::of),
+            verification: caller.verification.as_ref().map(VerificationRecord::of).map(Box::new),
             a: None,
             b: None,
         }

@@ -1,7 +1,7 @@
 //! What every call needs and no call owns: the transaction table, the ports, the queues, and who owns what.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     fmt::Display,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -112,7 +112,7 @@ pub(super) struct Context {
     /// By our own tag of a dialog: where an in-dialog request belongs.
     pub dialogs: HashMap<String, (CallId, Side)>,
     /// By user: the legs of their devices, which follow a device to its new connection.
-    pub device_legs: HashMap<String, BTreeSet<(CallId, Side)>>,
+    pub device_legs: HashMap<String, Vec<(CallId, Side)>>,
     /// Media legs in use, until their worker has reported them closed.
     pub media: HashMap<LegId, (CallId, Side)>,
 }
@@ -136,7 +136,11 @@ impl Context {
     pub(super) fn enter_dialog(&mut self, tag: &str, user: Option<&str>, leg: (CallId, Side)) {
         self.dialogs.insert(tag.to_owned(), leg);
         if let Some(user) = user {
-            self.device_legs.entry(user.to_owned()).or_default().insert(leg);
+            // A telephone is mostly in one call.
+            let legs = self.device_legs.entry(user.to_owned()).or_insert_with(|| Vec::with_capacity(1));
+            if let Err(place) = legs.binary_search(&leg) {
+                legs.insert(place, leg);
+            }
         }
     }
 
@@ -144,7 +148,7 @@ impl Context {
         let Some(leg) = self.dialogs.remove(tag) else { return };
         let Some(user) = user else { return };
         if let Some(legs) = self.device_legs.get_mut(user) {
-            legs.remove(&leg);
+            legs.retain(|other| *other != leg);
             if legs.is_empty() {
                 self.device_legs.remove(user);
             }

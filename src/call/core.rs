@@ -75,7 +75,6 @@ use crate::{
     types::{CallId, ConnectionId, DropReason, Flow, Instant, Transport, TxnId, limits},
     wire::{
         message_summary::MessageSummary,
-        passport::Signer,
         sip::{Fault, Message, Method, Name, Uri, build::reason_phrase, salvage, validate},
         stun,
     },
@@ -219,11 +218,6 @@ impl Core {
         core
     }
 
-    /// Signs calls to carriers from now on.
-    pub fn sign_with(&mut self, signer: Signer) {
-        self.ctx.signer = Some(signer);
-    }
-
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.ctx.now = now;
         let transactions = (self.ctx.table.len(), limits::TRANSACTIONS_MAX);
@@ -243,6 +237,8 @@ impl Core {
                 }
             }
             Input::Certificate { query, reply } => self.certificate_arrived(query, reply),
+            Input::AnchorsChanged => self.verifications.forget(),
+            Input::Signer(signer) => self.ctx.signer = Some(signer),
             Input::Media(media::Event::Load { worker, busy_permille }) => self.capacity.measured(worker, busy_permille),
             Input::Media(event) => self.media_event(&event),
             Input::Directory(directory) => self.directory_changed(directory),
@@ -600,7 +596,7 @@ impl Core {
             None => (dialled, pending.request.request_uri().to_owned()),
         };
         match self.verify(&pending, &mut caller, dialled) {
-            Some(passport) => self.await_certificate(pending, caller, uri, passport),
+            Some(signatures) => self.await_certificates(pending, caller, uri, signatures),
             None => self.admitted(pending, caller, dialled, &uri),
         }
     }
@@ -842,15 +838,15 @@ impl Core {
         self.ctx.refuse_with(pending, 200, "", &headers);
     }
 
-    /// A request with a fault is answered without a transaction: the same bytes get the same answer again. What cannot
-    /// be answered is counted.
+    /// A request with a fault is answered without a transaction: the same bytes get the same answer again, whose ACK is known by
+    /// its tag. What cannot be answered is counted.
     fn invalid(&mut self, flow: Flow, message: Option<Message>, fault: Fault) {
         let Some(request) = message.filter(Message::is_answerable) else {
             let is_oversized = fault.status == 513;
             let reason = if is_oversized { DropReason::SipOversized } else { DropReason::SipMalformed };
             return self.ctx.counters.drops.count(reason);
         };
-        let tag = self.ctx.tag();
+        let tag = self.ctx.table.tag_of_refusal(&request);
         let pending = Pending { txn: TxnId(0), flow, request };
         let bytes = self.ctx.response(&pending, fault.status, fault.reason, &tag).finish();
         self.ctx.counters.responses += 1;

@@ -20,7 +20,7 @@ impl Leg {
         let Some(challenge) = self.trunk.and_then(|_| Challenge::read(response)) else { return false };
         let is_new = challenge.deserves_answer(answers);
         if is_new {
-            self.challenge = Some(challenge);
+            self.challenge = Some(Box::new(challenge));
         }
         is_new
     }
@@ -39,7 +39,7 @@ impl Leg {
         let password = ctx.trunks.password(trunk)?;
         let authorization = challenge.answer((user, password), (method.as_str(), uri, body), &mut ctx.rng)?;
         if method == Method::Invite {
-            self.invite_authorization = Some(authorization.clone());
+            self.invite_authorization = Some(Box::new(authorization.clone()));
         }
         Some(authorization)
     }

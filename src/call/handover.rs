@@ -104,7 +104,7 @@ impl Call {
             (None, Some(device)) => Peer::Device(device.user.clone()),
             (None, None) => Peer::Unknown,
         };
-        Caller { peer, user, display: String::new(), direct_line: None, is_private, verification: None }
+        Caller { peer, user, display: String::new(), direct_line: None, is_private, verification: None, signed: None }
     }
 
     /// A call to the target of a REFER on behalf of a party that is still in the call `from`.
@@ -144,7 +144,7 @@ impl Call {
 
     /// Offers a leg the media of its new partner.
     pub(super) fn hand_over(&mut self, ctx: &mut Context, side: Side, offer: Session, worker: u16) {
-        self.handover = Some(Handover { side, phase: Phase::Offered, offer, worker, offers: 0 });
+        self.handover = Some(Box::new(Handover { side, phase: Phase::Offered, offer, worker, offers: 0 }));
         self.offer_handover(ctx);
     }
 
@@ -159,7 +159,7 @@ impl Call {
     fn offer_handover(&mut self, ctx: &mut Context) {
         let Some(mut handover) = self.handover.take() else { return };
         let call = self.id;
-        let Handover { side, worker, ref offer, .. } = handover;
+        let Handover { side, worker, ref offer, .. } = *handover;
         if let Some(leg) = self.leg_mut(side) {
             leg.renew_media(worker);
             handover.phase = match leg.offer_partner(ctx, (call, side), worker, offer) {
@@ -289,7 +289,7 @@ impl Call {
         };
         let is_trunk = self.leg(side).is_some_and(|leg| leg.trunk.is_some());
         let outside = match side {
-            Side::A => self.a_outside.clone(),
+            Side::A => self.a_outside.as_deref().cloned(),
             Side::B(_) => self.plan.outside.clone().filter(|_| is_trunk),
         };
         let is_callback = is_trunk && self.plan.hunt.is_callback;
@@ -302,7 +302,7 @@ impl Call {
             }
             Side::B(number) => {
                 let Branch { leg, txn, .. } = *self.branches.remove(&number)?;
-                self.cdr.b = Some(record(&leg));
+                self.cdr.b = Some(Box::new(record(&leg)));
                 Some(Moved { invite: leg.last_invite.or(Some(txn)), leg, outside, is_callback })
             }
         }
@@ -312,7 +312,7 @@ impl Call {
     pub(super) fn adopt(&mut self, ctx: &mut Context, side: Side, moved: Moved) {
         let Moved { mut leg, invite, outside, is_callback } = moved;
         match side {
-            Side::A => self.a_outside = outside,
+            Side::A => self.a_outside = outside.map(Box::new),
             Side::B(_) => self.plan.outside = outside,
         }
         self.plan.hunt.is_callback |= is_callback;

@@ -28,7 +28,10 @@ use crate::{
         Duration, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram,
         reason::DropCounters,
     },
-    wire::{passport::Certificate, sip::frame::FrameError},
+    wire::{
+        passport::{Certificate, Signer},
+        sip::frame::FrameError,
+    },
 };
 
 /// What the core needs to know of the machine it runs on; all decided before it starts.
@@ -94,6 +97,10 @@ pub enum Input {
         query: u64,
         reply: CertificateReply,
     },
+    /// Other authorities vouch for certificates of signed calls from now on.
+    AnchorsChanged,
+    /// Calls to carriers are signed with this from now on.
+    Signer(Signer),
     Media(media::Event),
     /// Users were added or removed.
     Directory(Arc<Directory>),
@@ -202,6 +209,8 @@ impl fmt::Debug for Input {
             Self::Certified { flow, names } => write!(f, "Certified({flow:?}, {names:?})"),
             Self::Resolved { query, question, reply } => write!(f, "Resolved({query}, {question:?}, {reply:?})"),
             Self::Certificate { query, reply } => write!(f, "Certificate({query}, {reply:?})"),
+            Self::AnchorsChanged => f.write_str("AnchorsChanged"),
+            Self::Signer(signer) => write!(f, "{signer:?}"),
             Self::Media(event) => write!(f, "Media({event:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),

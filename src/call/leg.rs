@@ -78,11 +78,11 @@ pub(super) struct Leg {
     pub flow: Flow,
     /// Whose password is shown; `None` for devices and callers.
     pub trunk: Option<usize>,
-    pub challenge: Option<Challenge>,
+    pub challenge: Option<Box<Challenge>>,
     /// How many challenges to the request on its way were answered.
     pub answers: u8,
     /// Of our last INVITE; its ACK carries the same (RFC 3261 section 22.1).
-    pub invite_authorization: Option<Authorization>,
+    pub invite_authorization: Option<Box<Authorization>>,
     /// `None` for trunks and unknown callers.
     pub device: Option<Device>,
     /// Our own tag of the dialog.
@@ -221,7 +221,10 @@ impl Leg {
         offer: &Session,
     ) -> bool {
         let address = ctx.media_address(self.flow.remote.ip());
-        self.media.resize(offer.media.len().max(self.media.len()), None);
+        let sections = offer.media.len().max(self.media.len());
+        self.media.reserve_exact(sections - self.media.len());
+        self.media.resize(sections, None);
+        self.open_media.reserve_exact(offer.media.len());
         for (slot, section) in self.media.iter_mut().zip(&offer.media) {
             if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
@@ -526,7 +529,7 @@ impl Leg {
         if let Some(answer) = answer {
             ack = ack.body("application/sdp", answer.as_bytes());
         }
-        if let Some((name, value)) = &self.invite_authorization {
+        if let Some((name, value)) = self.invite_authorization.as_deref() {
             ack = ack.header(name, value.expose());
         }
         let bytes = ack.finish();

@@ -11,7 +11,7 @@ use super::{
     fork::{Attempt, Failure},
     identity::Identity,
     interface::Output,
-    leg::{Device, Leg},
+    leg::{Device, Leg, Peer},
     passed_headers::PassedHeaders,
     pbx,
     provisional::RELIABLE,
@@ -113,8 +113,12 @@ pub(super) fn stream_for_large(
     reach_one_of(ctx, trunk, will_do)
 }
 
-/// The identity shown to a trunk: the caller's direct line, else the trunk's first number.
+/// The identity shown to a trunk: the caller's direct line, else the trunk's first number. What is behind a trunk of our own is
+/// shown the number that another trunk has shown, whether the call goes straight there, is forwarded or transferred.
 pub(super) fn caller_number(trunk: &Trunk, caller: &Caller) -> String {
+    if !trunk.reaches_pstn && matches!(caller.peer, Peer::Trunk(_)) {
+        return caller.user.clone();
+    }
     caller.direct_line.clone().or_else(|| trunk.numbers.first().cloned()).unwrap_or_else(|| caller.user.clone())
 }
 

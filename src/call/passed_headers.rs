@@ -173,7 +173,15 @@ mod tests {
     use super::*;
 
     fn caller(peer: Peer, is_private: bool) -> Caller {
-        Caller { peer, user: String::new(), display: String::new(), direct_line: None, is_private, verification: None }
+        Caller {
+            peer,
+            user: String::new(),
+            display: String::new(),
+            direct_line: None,
+            is_private,
+            verification: None,
+            signed: None,
+        }
     }
 
     /// What passes of an INVITE with these header lines, as lines.

@@ -75,5 +75,6 @@ fn as_number(user: &User, number: &str) -> Caller {
         direct_line: Some(number.to_owned()),
         is_private: false,
         verification: None,
+        signed: None,
     }
 }

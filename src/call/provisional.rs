@@ -93,7 +93,7 @@ pub(super) struct Provisionals {
     rseq: u32,
     /// A reliable one had a session description: no later response repeats it.
     pub has_settled: bool,
-    unacknowledged: Option<Unacknowledged>,
+    unacknowledged: Option<Box<Unacknowledged>>,
     /// Status, the branch whose early media comes with it, and headers of the branch's own.
     waiting: VecDeque<(u16, Option<u32>, PassedHeaders)>,
     /// Callees' 200s that wait for the PRACK, first come first.
@@ -198,7 +198,7 @@ impl Call {
         ctx.respond(txn, status, response.clone());
         self.provisionals.rseq = rseq;
         self.provisionals.has_settled |= sdp.is_some();
-        self.provisionals.unacknowledged = Some(Unacknowledged {
+        self.provisionals.unacknowledged = Some(Box::new(Unacknowledged {
             rseq,
             txn,
             status,
@@ -207,7 +207,7 @@ impl Call {
             interval: T1,
             repeat_at: ctx.now + T1,
             give_up_at: ctx.now + T1_64,
-        });
+        }));
     }
 
     /// Repeats what has no PRACK yet, at doubling intervals; after 64*T1 the call fails (section 3).

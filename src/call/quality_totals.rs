@@ -112,7 +112,7 @@ mod tests {
             transferred_by: None,
             trunk: None,
             verification: None,
-            a: Some(a),
+            a: Some(Box::new(a)),
             b: None,
         }
     }
@@ -122,7 +122,12 @@ mod tests {
         let mut totals = QualityTotals::default();
         let heard = LegRecord { packets_received: 90, packets_lost: 10, mos: Some(3.0), ..LegRecord::default() };
         let far = FarRecord { packets_lost: 1, jitter_ms: 20.0, ..FarRecord::default() };
-        let told = LegRecord { packets_sent: 100, far: Some(far), round_trip_ms: Some(50.0), ..LegRecord::default() };
+        let told = LegRecord {
+            packets_sent: 100,
+            far: Some(Box::new(far)),
+            round_trip_ms: Some(50.0),
+            ..LegRecord::default()
+        };
         totals.observe(&cdr(None, heard.clone()));
         assert_eq!(totals.received.loss_ratio.count(), 0, "nobody answered");
         totals.observe(&cdr(Some(1), heard));

@@ -31,8 +31,8 @@ pub(super) struct Verifications {
     certificates: HashMap<String, Known>,
     /// Calls that wait, by the transaction of their INVITE.
     waiting: BTreeMap<TxnId, Waiting>,
-    /// Good signatures and the calls that they came with.
-    seen: HashMap<[u8; 32], String>,
+    /// Good signatures and how they came first.
+    seen: HashMap<[u8; 32], Arrival>,
     seen_since: VecDeque<(Instant, [u8; 32])>,
     last_query: u64,
 }
@@ -55,19 +55,58 @@ pub(super) struct Waiting {
     pub uri: String,
     /// Tells its INVITE from others.
     pub key: String,
-    pub passport: Passport,
+    pub signatures: Signatures,
     pub until: Instant,
 }
 
+/// PASSporTs whose claims fit their call.
+#[derive(Debug)]
+pub(super) struct Signatures {
+    /// As `policy::stir` has found them: the caller's own first.
+    pub chain: Vec<Passport>,
+    pub arrival: Arrival,
+}
+
+/// By which way signatures came, and what they came with.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub trunk: usize,
+    pub call_id: String,
+    /// Which of the numbers that the last of them is for was called: digits.
+    pub called: String,
+}
+
+impl Arrival {
+    /// Whether it is the same call. A carrier whose INVITE was not answered, or with 503, sends it again from another of its
+    /// servers, often with a new Call-ID, and a proxy that forks a call to several of our numbers keeps the Call-ID. Neither is
+    /// of use to who has recorded a signature, which is bound to caller, numbers and minute: this trunk has brought it anyway.
+    /// By another trunk nothing tells a copy from the call, for a Call-ID is not signed.
+    fn is_again(&self, earlier: &Self) -> bool {
+        self.trunk == earlier.trunk && (self.call_id == earlier.call_id || self.called == earlier.called)
+    }
+}
+
 impl Verifications {
-    /// What the certificate makes of a PASSporT whose claims fit its call. `None`: it is being fetched.
-    pub(super) fn judge(&mut self, ctx: &mut Context, passport: &Passport, call_id: &str) -> Option<Verification> {
+    /// What the certificates make of a call's signatures. `None`: one is being fetched.
+    pub(super) fn judge(&mut self, ctx: &mut Context, signatures: &Signatures) -> Option<Verification> {
+        let verdicts: Vec<_> = signatures.chain.iter().map(|passport| self.verdict(ctx, passport)).collect();
+        let failed = |verdict: &&Verification| verdict.verstat == Verstat::Failed;
+        if let Some(verdict) = verdicts.iter().flatten().find(failed) {
+            return Some(*verdict);
+        }
+        let verdicts = verdicts.into_iter().collect::<Option<Vec<_>>>()?;
+        if let Some(unknown) = verdicts.iter().find(|verdict| verdict.verstat == Verstat::NoValidation) {
+            return Some(*unknown);
+        }
+        let good = stir::all_good(*verdicts.first()?, verdicts.len() - 1);
+        Some(self.once(ctx.now, signatures, good))
+    }
+
+    fn verdict(&mut self, ctx: &mut Context, passport: &Passport) -> Option<Verification> {
         let now = ctx.now;
         match self.certificates.get(&passport.url) {
             Some(Known::Good(certificate, until)) if *until > now => {
-                let verification = stir::judge(passport, certificate, now.unix_s());
-                let is_good = verification.verstat == Verstat::Passed;
-                Some(if is_good { self.once(now, passport, call_id, verification) } else { verification })
+                Some(stir::judge(passport, certificate, now.unix_s()))
             }
             Some(Known::Unusable(reason, until)) if *until > now => Some(Verification::unknown(reason)),
             Some(Known::Asked(_)) => None,
@@ -76,19 +115,22 @@ impl Verifications {
     }
 
     /// A signature is good for one call: whoever records it cannot call with it (RFC 8224 section 12.1).
-    fn once(&mut self, now: Instant, passport: &Passport, call_id: &str, good: Verification) -> Verification {
-        while let Some(&(since, fingerprint)) = self.seen_since.front()
+    /// The last counts: those before it lead elsewhere, too, if their call was sent on to several numbers.
+    fn once(&mut self, now: Instant, signatures: &Signatures, good: Verification) -> Verification {
+        let Signatures { chain, arrival } = signatures;
+        let Some(fingerprint) = chain.last().map(Passport::fingerprint) else { return good };
+        while let Some(&(since, oldest)) = self.seen_since.front()
             && (now.since(since) > SEEN_FOR || self.seen_since.len() >= SIGNATURES_SEEN_MAX)
         {
             self.seen_since.pop_front();
-            self.seen.remove(&fingerprint);
+            self.seen.remove(&oldest);
         }
-        match self.seen.get(&passport.fingerprint()) {
-            Some(earlier) if earlier == call_id => good,
+        match self.seen.get(&fingerprint) {
+            Some(earlier) if arrival.is_again(earlier) => good,
             Some(_) => Verification::failed("the signature came with another call before"),
             None => {
-                self.seen.insert(passport.fingerprint(), call_id.to_owned());
-                self.seen_since.push_back((now, passport.fingerprint()));
+                self.seen.insert(fingerprint, arrival.clone());
+                self.seen_since.push_back((now, fingerprint));
                 good
             }
         }
@@ -125,6 +167,11 @@ impl Verifications {
         }
     }
 
+    /// What was said of certificates holds no longer. Answers that are on their way are those of the new authorities.
+    pub(super) fn forget(&mut self) {
+        self.certificates.retain(|_, known| matches!(known, Known::Asked(_)));
+    }
+
     /// Takes the answer to a question. Returns the calls that waited for it, and may go on.
     pub(super) fn arrived(&mut self, now: Instant, query: u64, reply: CertificateReply) -> Vec<Waiting> {
         let asked = self.certificates.iter_mut().find(|(_, known)| matches!(known, Known::Asked(q) if *q == query));
@@ -134,7 +181,8 @@ impl Verifications {
             CertificateReply::Unusable(reason) => Known::Unusable(reason, now + UNUSABLE_FOR),
         };
         let url = url.clone();
-        let meant = self.waiting.iter().filter(|(_, waiting)| waiting.passport.url == url);
+        let is_meant = |waiting: &Waiting| waiting.signatures.chain.iter().any(|passport| passport.url == url);
+        let meant = self.waiting.iter().filter(|(_, waiting)| is_meant(waiting));
         let meant: Vec<TxnId> = meant.map(|(txn, _)| *txn).collect();
         meant.into_iter().filter_map(|txn| self.waiting.remove(&txn)).collect()
     }

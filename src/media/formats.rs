@@ -106,7 +106,15 @@ pub(super) struct Format {
 
 /// The payload types of one media section. Of more than [`FORMATS_PER_SECTION_MAX`] the rest is not told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Formats(Box<[(u8, Format)]>);
+pub struct Formats(Box<[Entry]>);
+
+/// Eight bytes: most legs have half a dozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    payload_type: u8,
+    codec: Codec,
+    clock_hz: u32,
+}
 
 /// Stands at the end for all that there was no room for.
 const ANY_OTHER: u8 = 0xff;
@@ -114,14 +122,16 @@ const ANY_OTHER: u8 = 0xff;
 impl Formats {
     /// What the sections on either side of one leg name. Where they give one number two meanings, the first section counts.
     pub fn of<'a>(sections: impl IntoIterator<Item = &'a MediaSection>) -> Self {
-        let mut entries: Vec<(u8, Format)> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         for section in sections {
             for (payload_type, format) in section.formats.iter().filter_map(|text| read(section, text)) {
                 if find(&entries, payload_type).is_some() {
                     continue;
                 }
                 let has_room = entries.len() < FORMATS_PER_SECTION_MAX;
-                entries.push(if has_room { (payload_type, format) } else { (ANY_OTHER, Format::default()) });
+                let (payload_type, Format { codec, clock_hz }) =
+                    if has_room { (payload_type, format) } else { (ANY_OTHER, Format::default()) };
+                entries.push(Entry { payload_type, codec, clock_hz });
             }
         }
         Self(entries.into_boxed_slice())
@@ -151,8 +161,9 @@ pub fn g711(section: &MediaSection) -> Option<(u8, Law)> {
     section.formats.iter().find_map(g711)
 }
 
-fn find(entries: &[(u8, Format)], payload_type: u8) -> Option<Format> {
-    entries.iter().find(|(known, _)| [payload_type, ANY_OTHER].contains(known)).map(|(_, format)| *format)
+fn find(entries: &[Entry], payload_type: u8) -> Option<Format> {
+    let entry = entries.iter().find(|entry| [payload_type, ANY_OTHER].contains(&entry.payload_type))?;
+    Some(Format { codec: entry.codec, clock_hz: entry.clock_hz })
 }
 
 /// One format of an m-line; `None` if it is no payload type.

@@ -17,7 +17,12 @@ const MOVE_PACKETS: u8 = 3;
 pub(super) struct Latch {
     remote: Option<SocketAddr>,
     trust: Trust,
-    candidate: Option<Candidate>,
+    /// From the candidate, in a row.
+    candidate_packets: u8,
+    /// A source that may become the remote.
+    candidate: Option<SocketAddr>,
+    /// Where the SDP says that the peer hears.
+    signalled: Option<SocketAddr>,
 }
 
 /// Whose packets may pass to the tag check or, without SRTP, at all.
@@ -25,28 +30,21 @@ pub(super) struct Latch {
 enum Trust {
     /// Everyone's: the tag decides.
     Tag,
-    /// Only this host's, those from this very port before all others.
-    Host(SocketAddr),
-    /// The first one's of these two hosts: the SDP names an address behind a NAT, or of this very network, and signalling comes
-    /// from the other.
-    Near(IpAddr, IpAddr),
+    /// Only those of the signalled host, and from the very port before all others.
+    Host,
+    /// The first one's of the signalled host and this one: the SDP names an address behind a NAT, or of this very network, and
+    /// signalling comes from the other.
+    Near(IpAddr),
     /// The first one's of all, where a proxy stands between: nobody can tell from where a peer behind a NAT will send.
     First,
     /// Nobody's: the SDP names no address.
     Nobody,
 }
 
-/// A source that may become the remote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Candidate {
-    source: SocketAddr,
-    packets: u8,
-}
-
 impl Latch {
     /// For SRTP.
-    pub(super) const fn by_tag() -> Self {
-        Self { trust: Trust::Tag, remote: None, candidate: None }
+    pub(super) const fn by_tag(signalled: Option<SocketAddr>) -> Self {
+        Self::new(Trust::Tag, signalled)
     }
 
     /// For plain RTP, from the address in the SDP, and the host that signalling comes from where no proxy stands between.
@@ -54,28 +52,32 @@ impl Latch {
         let trust = match signalled {
             None => Trust::Nobody,
             Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => Trust::Nobody,
-            Some(address) if is_private(address.ip()) => {
-                host.map_or(Trust::First, |host| Trust::Near(address.ip(), host))
-            }
-            Some(address) => Trust::Host(address),
+            Some(address) if is_private(address.ip()) => host.map_or(Trust::First, Trust::Near),
+            Some(_) => Trust::Host,
         };
-        Self { trust, remote: None, candidate: None }
+        Self::new(trust, signalled)
+    }
+
+    const fn new(trust: Trust, signalled: Option<SocketAddr>) -> Self {
+        Self { remote: None, trust, candidate_packets: 0, candidate: None, signalled }
+    }
+
+    /// Whether it was made for the same address and trusts the same sources.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        (self.trust, self.signalled) == (other.trust, other.signalled)
     }
 
     /// Whether a packet from `source` may go on to the tag check.
     pub(super) fn admits(&self, source: SocketAddr) -> bool {
-        match self.trust {
-            Trust::Tag => true,
-            Trust::Host(signalled) => match self.remote {
-                Some(remote) => source == remote || source == signalled,
-                None => source.ip() == signalled.ip(),
-            },
-            Trust::Near(signalled, host) => match self.remote {
-                Some(remote) => source == remote,
-                None => source.ip() == signalled || source.ip() == host,
-            },
-            Trust::First => self.remote.is_none_or(|remote| remote == source),
-            Trust::Nobody => false,
+        let is_signalled_host = || self.signalled.is_some_and(|signalled| signalled.ip() == source.ip());
+        match (self.trust, self.remote) {
+            (Trust::Tag, _) => true,
+            (Trust::Host, Some(remote)) => source == remote || Some(source) == self.signalled,
+            (Trust::Host, None) => is_signalled_host(),
+            (Trust::Near(_) | Trust::First, Some(remote)) => source == remote,
+            (Trust::Near(host), None) => source.ip() == host || is_signalled_host(),
+            (Trust::First, None) => true,
+            (Trust::Nobody, _) => false,
         }
     }
 
@@ -85,18 +87,24 @@ impl Latch {
             self.candidate = None;
             return false;
         }
-        let packets = match self.candidate {
-            Some(candidate) if candidate.source == source => candidate.packets + 1,
-            Some(_) | None => 1,
-        };
-        let is_signalled = self.trust == Trust::Host(source);
+        let packets = if self.candidate == Some(source) { self.candidate_packets + 1 } else { 1 };
+        let is_signalled = self.trust == Trust::Host && self.signalled == Some(source);
         let moves = self.remote.is_none() || is_signalled || packets >= MOVE_PACKETS;
         if moves {
-            *self = Self { trust: self.trust, remote: Some(source), candidate: None };
+            (self.remote, self.candidate) = (Some(source), None);
         } else {
-            self.candidate = Some(Candidate { source, packets });
+            (self.candidate, self.candidate_packets) = (Some(source), packets);
         }
         moves
+    }
+
+    /// Where the peer hears: where it is heard from, and before that where it said.
+    pub(super) fn destination(&self) -> Option<SocketAddr> {
+        self.remote.or(self.signalled)
+    }
+
+    pub(super) const fn signalled(&self) -> Option<SocketAddr> {
+        self.signalled
     }
 
     /// The latched source; `None` before the first accepted packet.
@@ -107,8 +115,8 @@ impl Latch {
     /// Whether nobody else needs to be heard while the latched source speaks.
     pub(super) fn is_exclusive(&self) -> bool {
         match self.trust {
-            Trust::Tag | Trust::Near(..) | Trust::First | Trust::Nobody => true,
-            Trust::Host(signalled) => self.remote == Some(signalled),
+            Trust::Tag | Trust::Near(_) | Trust::First | Trust::Nobody => true,
+            Trust::Host => self.remote == self.signalled,
         }
     }
 }
@@ -135,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_first_authenticated_packet_latches() {
-        let mut latch = Latch::by_tag();
+        let mut latch = Latch::by_tag(None);
         assert_eq!(latch.remote(), None);
         assert!(latch.admits(at("203.0.113.1:4000")));
         latch.accepted(at("203.0.113.1:4000"));
@@ -145,7 +153,7 @@ mod tests {
     #[test]
     fn three_packets_in_a_row_move_the_latch_and_two_do_not() {
         let (old, new) = (at("203.0.113.1:4000"), at("198.51.100.7:9"));
-        let mut latch = Latch::by_tag();
+        let mut latch = Latch::by_tag(None);
         latch.accepted(old);
         for source in [new, new, old, new, new] {
             latch.accepted(source);
@@ -158,7 +166,7 @@ mod tests {
     #[test]
     fn packets_of_two_strangers_do_not_add_up() {
         let old = at("203.0.113.1:4000");
-        let mut latch = Latch::by_tag();
+        let mut latch = Latch::by_tag(None);
         latch.accepted(old);
         for port in [1, 2, 1, 2, 1, 2, 1, 2] {
             latch.accepted(SocketAddr::new(old.ip(), port));

@@ -34,7 +34,6 @@ pub(super) struct Leg {
     is_connected: bool,
     is_flowing: bool,
     pub(super) traffic: Traffic,
-    /// The directions of `remote`, again.
     pub(super) may_send: bool,
     wants_media: bool,
     last_accepted: Instant,
@@ -48,8 +47,7 @@ pub(super) struct Leg {
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) quality: Quality,
-    /// `None` before `Configure`.
-    pub(super) remote: Option<Remote>,
+    /// Names no address where RTCP is multiplexed on the RTP port.
     rtcp: Latch,
     packets_refused: u64,
 }
@@ -74,7 +72,6 @@ impl Leg {
             sending: Sending::default(),
             receiving: Receiving::default(),
             quality: Quality::default(),
-            remote: None,
             rtcp: Latch::by_address(None, None),
             packets_refused: 0,
         }
@@ -98,22 +95,22 @@ impl Leg {
             self.formats = formats;
             self.quality.formats_changed();
         }
-        let was_srtp = self.receiving.is_srtp();
         let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
         self.receiving.configure(now, receive);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
-        let old = self.remote.replace(remote);
         let is_srtp = self.receiving.is_srtp();
-        let latch = |signalled| if is_srtp { Latch::by_tag() } else { Latch::by_address(signalled, remote.host) };
-        let is_trust_kept =
-            was_srtp == is_srtp && is_traffic_kept && old.is_some_and(|old| is_srtp || old.host == remote.host);
-        if !is_trust_kept || old.is_some_and(|old| old.rtp != remote.rtp) {
-            self.rtp = latch(remote.rtp);
+        let latch = |signalled| match is_srtp {
+            true => Latch::by_tag(signalled),
+            false => Latch::by_address(signalled, remote.host),
+        };
+        let [rtp, rtcp] = [remote.rtp, remote.rtcp].map(latch);
+        if !is_traffic_kept || !self.rtp.agrees(&rtp) {
+            self.rtp = rtp;
             self.disconnect(outputs);
         }
-        if !is_trust_kept || old.is_some_and(|old| old.rtcp != remote.rtcp) {
-            self.rtcp = latch(remote.rtcp);
+        if !is_traffic_kept || !self.rtcp.agrees(&rtcp) {
+            self.rtcp = rtcp;
         }
         let change = self.watch.expect(now, self.is_expected());
         self.tell(change, outputs);
@@ -257,7 +254,7 @@ impl Leg {
         };
         match latch.admits(source) {
             true => Ok(()),
-            false if self.remote.is_none() => Err(DropReason::PacketNoLeg),
+            false if !self.receiving.is_configured() => Err(DropReason::PacketNoLeg),
             false => Err(DropReason::PacketForeignSource),
         }
     }
@@ -265,21 +262,20 @@ impl Leg {
     /// Where the peer hears RTP, or datagrams.
     pub(super) fn rtp_destination(&self) -> Result<SocketAddr, DropReason> {
         if !self.wants_media {
-            return Err(self.remote.map_or(DropReason::PacketNoPeer, |_| DropReason::PacketOnHold));
+            let is_held = self.receiving.is_configured();
+            return Err(if is_held { DropReason::PacketOnHold } else { DropReason::PacketNoPeer });
         }
-        let signalled = || self.remote.and_then(|remote| remote.rtp);
-        self.rtp.remote().or_else(signalled).ok_or(DropReason::PacketNoPeer)
+        self.rtp.destination().ok_or(DropReason::PacketNoPeer)
     }
 
     /// Where the peer hears RTCP, and from which of our ports. RTCP goes on while media is on hold (RFC 3264 section
     /// 8.4).
     pub(super) fn rtcp_destination(&self) -> Result<(Port, SocketAddr), DropReason> {
-        let remote = self.remote.ok_or(DropReason::PacketNoPeer)?;
-        let (channel, address) = match remote.rtcp {
-            Some(signalled) => (Channel::Rtcp, Some(self.rtcp.remote().unwrap_or(signalled))),
-            None => (Channel::Rtp, self.rtp.remote().or(remote.rtp)),
+        let (channel, latch) = match self.rtcp.signalled() {
+            Some(_) => (Channel::Rtcp, &self.rtcp),
+            None => (Channel::Rtp, &self.rtp),
         };
-        address.map(|address| (self.port(channel), address)).ok_or(DropReason::PacketNoPeer)
+        latch.destination().map(|address| (self.port(channel), address)).ok_or(DropReason::PacketNoPeer)
     }
 
     pub(super) const fn port(&self, channel: Channel) -> Port {
@@ -308,7 +304,7 @@ impl Leg {
 }
 
 /// What a leg costs while nobody speaks, but for its keys' cipher tables and its sockets.
-const _: () = assert!(size_of::<Leg>() <= 1_408);
+const _: () = assert!(size_of::<Leg>() <= 1_024);
 
 /// Legs by slot.
 #[derive(Default)]

@@ -127,6 +127,10 @@ impl Receiving {
         }
     }
 
+    pub(super) const fn is_configured(&self) -> bool {
+        self.mode.is_some()
+    }
+
     pub(super) const fn is_srtp(&self) -> bool {
         matches!(self.mode, Some(Mode::Srtp(_)))
     }

@@ -2,10 +2,12 @@
 //! (`bursts`), round trip (section 6.4.1), and what the peer says of what was delivered to it. Numbers only; no packet
 //! content is kept. What each packet costs is integer arithmetic; what is made of it is worked out when somebody asks.
 
+use std::mem;
+
 use smallvec::SmallVec;
 
 use crate::{
-    types::{Duration, Instant, limits::SSRCS_MEASURED_MAX},
+    types::{Instant, limits::SSRCS_MEASURED_MAX},
     wire::{
         rtcp::{ReportBlock, VoipMetrics},
         rtp::Header,
@@ -27,6 +29,9 @@ const MISORDER_MAX: u16 = 100;
 const SENDER_REPORTS_MAX: usize = 8;
 /// More time between two packets says nothing of jitter, and would not fit its arithmetic.
 const ARRIVALS_APART_NS_MAX: u64 = 60_000_000_000;
+const NS_PER_S: u64 = 1_000_000_000;
+/// Of the clock that dates reports, the middle 32 bits of an NTP timestamp (RFC 3550 section 4).
+const REPORT_CLOCK_HZ: u32 = 1 << 16;
 
 /// One leg's quality in both directions.
 ///
@@ -35,13 +40,14 @@ const ARRIVALS_APART_NS_MAX: u64 = 60_000_000_000;
 #[repr(C)]
 pub(super) struct Quality {
     /// The stream heard last, where the next packet most likely belongs.
-    recent: usize,
+    recent: u8,
+    /// In units of the report clock.
+    round_trip: Option<u32>,
     streams: SmallVec<[Stream; 1]>,
     /// Of streams that made room for others.
     former: Sums,
+    /// The last first.
     sender_reports: [SenderReport; SENDER_REPORTS_MAX],
-    sender_reports_next: usize,
-    round_trip: Option<Duration>,
     far: Far,
 }
 
@@ -60,8 +66,9 @@ struct Stream {
     /// The payload type heard last, and what it stands for; looked up when another is heard.
     payload_type: Option<u8>,
     format: Option<Format>,
-    /// Arrival and timestamp of the last packet whose clock ticks.
-    last: Option<(Instant, u32)>,
+    /// Arrival and timestamp of the last packet whose clock ticks; `Instant::default()`: there is none.
+    last: Instant,
+    last_timestamp: u32,
     /// Sixteen times the jitter, in units of the clock, as in RFC 3550 appendix A.8.
     jitter_16: u32,
     /// Units of the clock from one packet to the next, where nothing is between them.
@@ -81,7 +88,8 @@ struct Sums {
 #[derive(Clone, Copy, Debug, Default)]
 struct SenderReport {
     ntp_middle: u32,
-    sent: Instant,
+    /// On the report clock.
+    sent: u32,
 }
 
 /// What the peer reports of the stream that it receives.
@@ -145,8 +153,8 @@ impl Quality {
 
     /// Remembers a sender report that was forwarded to the peer, unchanged, so that its report blocks can be dated.
     pub(super) fn sender_report_sent(&mut self, now: Instant, ntp_middle: u32) {
-        self.sender_reports[self.sender_reports_next] = SenderReport { ntp_middle, sent: now };
-        self.sender_reports_next = (self.sender_reports_next + 1) % SENDER_REPORTS_MAX;
+        self.sender_reports.rotate_right(1);
+        self.sender_reports[0] = SenderReport { ntp_middle, sent: report_clock(now) };
     }
 
     /// Reads a report block of the peer (RFC 3550 section 6.4.1). The round trip is between this relay and the peer, since the
@@ -155,8 +163,8 @@ impl Quality {
     pub(super) fn report_block_received(&mut self, now: Instant, block: &ReportBlock, sent: Option<u32>) {
         let known = self.sender_reports.iter().find(|report| report.ntp_middle == block.last_sr);
         if let Some(report) = known.filter(|_| block.last_sr != 0) {
-            let held = Duration::from_nanos(u64::from(block.delay_since_last_sr) * 1_000_000_000 / 65_536);
-            self.round_trip = Some(now.since(report.sent).saturating_sub(held));
+            let back_after = report_clock(now).wrapping_sub(report.sent);
+            self.round_trip = Some(back_after.saturating_sub(block.delay_since_last_sr));
         }
         if sent == Some(block.ssrc) {
             let lost = u32::try_from(block.cumulative_lost).unwrap_or(0);
@@ -175,14 +183,14 @@ impl Quality {
 
     /// The stream heard last.
     pub(super) fn recent_ssrc(&self) -> Option<u32> {
-        self.streams.get(self.recent).map(|stream| stream.ssrc)
+        self.streams.get(usize::from(self.recent)).map(|stream| stream.ssrc)
     }
 
     /// What came from the peer.
     pub(super) fn received(&self) -> Delivery {
         let mut sums = self.former;
         self.streams.iter().for_each(|stream| sums.add(&stream.sums()));
-        let stream = self.streams.get(self.recent).copied().unwrap_or_default();
+        let stream = self.streams.get(usize::from(self.recent)).copied().unwrap_or_default();
         let codec = stream.format.map(|format| format.codec);
         let loss = ratio(sums.lost, sums.expected);
         let listening = Listening {
@@ -222,27 +230,28 @@ impl Quality {
             packets_lost,
             jitter_ms,
             bursts: voip.map(|voip| BurstLoss {
-                burst_loss: voip.burst_density,
+                burst_loss: f64::from(voip.burst_density) / 256.0,
                 burst_ms: f64::from(voip.burst_duration_ms),
-                gap_loss: voip.gap_density,
+                gap_loss: f64::from(voip.gap_density) / 256.0,
                 gap_ms: f64::from(voip.gap_duration_ms),
             }),
             // Who plays the stream knows more than can be worked out here.
-            mos: voip.and_then(|voip| voip.mos_conversation.or(voip.mos_listening)).or_else(estimate),
+            mos: voip.and_then(|voip| voip.mos_conversation.or(voip.mos_listening)).map(tenths).or_else(estimate),
             codec,
         })
     }
 
     pub(super) fn round_trip_ms(&self) -> Option<f64> {
-        self.round_trip.map(|time| time.as_secs_f64() * 1_000.0)
+        self.round_trip.map(|units| ticks_ms(units, REPORT_CLOCK_HZ))
     }
 
     fn stream(&mut self, header: &Header) -> &mut Stream {
         if self.recent_ssrc() != Some(header.ssrc) {
             let known = self.streams.iter().position(|stream| stream.ssrc == header.ssrc);
-            self.recent = known.unwrap_or_else(|| self.start(header));
+            let at = known.unwrap_or_else(|| self.start(header));
+            self.recent = u8::try_from(at).expect("few streams are measured at a time");
         }
-        &mut self.streams[self.recent]
+        &mut self.streams[usize::from(self.recent)]
     }
 
     /// Makes room for a new stream; where there is none, the one after the last heard gives way.
@@ -255,7 +264,7 @@ impl Quality {
             self.streams.push(Stream::starting(header));
             return self.streams.len() - 1;
         }
-        let next = (self.recent + 1) % SSRCS_MEASURED_MAX;
+        let next = (usize::from(self.recent) + 1) % SSRCS_MEASURED_MAX;
         self.former.add(&self.streams[next].sums());
         self.streams[next] = Stream::starting(header);
         next
@@ -303,21 +312,21 @@ impl Stream {
         let clock_hz = |format: Option<Format>| format.map_or(0, |format| format.clock_hz);
         if clock_hz(format) != clock_hz(self.format) {
             // Timestamps of two clocks cannot be compared (RFC 7160), nor can what was measured by one.
-            (self.last, self.jitter_16, self.packet_ticks) = (None, 0, 0);
+            (self.last, self.jitter_16, self.packet_ticks) = (Instant::default(), 0, 0);
         }
         (self.payload_type, self.format) = (Some(payload_type), format);
     }
 
     /// RFC 3550 appendix A.8, in its integer form.
     fn measure_jitter(&mut self, now: Instant, header: &Header, clock_hz: u32, is_next: bool) {
-        let last = self.last.replace((now, header.timestamp));
-        let Some((last_arrival, last_timestamp)) = last else { return };
-        let arrived_ns = now.unix_ns().saturating_sub(last_arrival.unix_ns());
-        if arrived_ns > ARRIVALS_APART_NS_MAX {
+        let last = mem::replace(&mut self.last, now);
+        let last_timestamp = mem::replace(&mut self.last_timestamp, header.timestamp);
+        let arrived_ns = now.unix_ns().saturating_sub(last.unix_ns());
+        if last == Instant::default() || arrived_ns > ARRIVALS_APART_NS_MAX {
             return;
         }
         // Whoever writes the session description chooses the clock.
-        let arrived = (arrived_ns.saturating_mul(clock_hz.into()) / 1_000_000_000).cast_signed();
+        let arrived = (arrived_ns.saturating_mul(clock_hz.into()) / NS_PER_S).cast_signed();
         let sampled = header.timestamp.wrapping_sub(last_timestamp).cast_signed();
         if is_next && sampled > 0 && !header.marker {
             self.packet_ticks = sampled.cast_unsigned();
@@ -394,6 +403,17 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 fn ticks_ms(ticks: u32, clock_hz: u32) -> f64 {
     if clock_hz == 0 { 0.0 } else { f64::from(ticks) * 1_000.0 / f64::from(clock_hz) }
+}
+
+fn tenths(score: u8) -> f64 {
+    f64::from(score) / 10.0
+}
+
+/// Wraps after 18 hours, as what is reported on this clock does.
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is asked for")]
+const fn report_clock(now: Instant) -> u32 {
+    let ns = now.unix_ns();
+    (((ns / NS_PER_S) << 16) + ((ns % NS_PER_S) << 16) / NS_PER_S) as u32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is asked for")]
@@ -649,11 +669,11 @@ mod tests {
         let mut quality = Quality::default();
         let metrics = VoipMetrics {
             ssrc: 9,
-            burst_density: 0.5,
-            gap_density: 0.25,
+            burst_density: 128,
+            gap_density: 64,
             burst_duration_ms: 120,
             gap_duration_ms: 9_000,
-            mos_listening: Some(4.1),
+            mos_listening: Some(41),
             mos_conversation: None,
         };
         quality.voip_metrics_received(metrics, Some(8));

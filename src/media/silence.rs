@@ -25,10 +25,11 @@ pub(super) struct Watch {
     /// The last packet said that silence follows.
     is_quiet: bool,
     is_watched: bool,
-    rtcp: Instant,
+    /// Since `heard`.
     refused: Refused,
+    rtcp: Instant,
+    silent_ns: u64,
     silences: u32,
-    silent: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,10 +41,9 @@ enum State {
     Silent,
 }
 
-/// Packets that came and could not be used since somebody was heard last.
+/// Packets that came and could not be used.
 #[derive(Clone, Copy, Debug, Default)]
 struct Refused {
-    since: Instant,
     not_authentic: u32,
     wrong_payload_type: u32,
     wrong_source: u32,
@@ -67,7 +67,8 @@ impl Watch {
     pub(super) fn expect(&mut self, now: Instant, is_expected: bool) -> Option<Change> {
         match (self.state, is_expected && self.is_watched) {
             (State::Idle, true) => {
-                (self.heard, self.state, self.is_quiet) = (now, State::Expected, false);
+                self.state = State::Expected;
+                self.last_heard(now, false);
                 None
             }
             (State::Expected, false) => {
@@ -90,7 +91,7 @@ impl Watch {
             self.state = State::Expected;
             Change::Heard
         });
-        (self.heard, self.is_quiet) = (now, is_quiet);
+        self.last_heard(now, is_quiet);
         change
     }
 
@@ -100,13 +101,13 @@ impl Watch {
 
     /// A packet of a payload type that nobody has settled.
     pub(super) fn unsettled(&mut self) {
-        count(&mut self.refused().wrong_payload_type);
+        count(&mut self.refused.wrong_payload_type);
     }
 
     pub(super) fn dropped(&mut self, reason: DropReason) {
         match reason {
-            DropReason::SrtpBadTag => count(&mut self.refused().not_authentic),
-            DropReason::PacketForeignSource => count(&mut self.refused().wrong_source),
+            DropReason::SrtpBadTag => count(&mut self.refused.not_authentic),
+            DropReason::PacketForeignSource => count(&mut self.refused.wrong_source),
             _ => {}
         }
     }
@@ -133,8 +134,8 @@ impl Watch {
 
     /// All silences, one that has not ended included.
     pub(super) fn silent_ms(&self, now: Instant) -> u64 {
-        let running = if self.state == State::Silent { now.since(self.heard) } else { Duration::ZERO };
-        u64::try_from((self.silent + running).as_millis()).unwrap_or(u64::MAX)
+        let running = if self.state == State::Silent { self.unheard_ns(now) } else { 0 };
+        (self.silent_ns + running) / 1_000_000
     }
 
     fn patience(&self) -> Duration {
@@ -146,19 +147,20 @@ impl Watch {
     }
 
     fn end_silence(&mut self, now: Instant) {
-        self.silent += now.since(self.heard);
+        self.silent_ns += self.unheard_ns(now);
     }
 
-    fn refused(&mut self) -> &mut Refused {
-        if self.refused.since != self.heard {
-            self.refused = Refused { since: self.heard, ..Refused::default() };
-        }
-        &mut self.refused
+    const fn unheard_ns(&self, now: Instant) -> u64 {
+        now.unix_ns().saturating_sub(self.heard.unix_ns())
+    }
+
+    fn last_heard(&mut self, now: Instant, is_quiet: bool) {
+        (self.heard, self.is_quiet, self.refused) = (now, is_quiet, Refused::default());
     }
 
     /// What most of the packets that came suffered from.
-    fn cause(&mut self) -> SilenceCause {
-        let Refused { not_authentic, wrong_payload_type, wrong_source, .. } = *self.refused();
+    fn cause(&self) -> SilenceCause {
+        let Refused { not_authentic, wrong_payload_type, wrong_source } = self.refused;
         let causes = [
             (wrong_source, SilenceCause::WrongSource),
             (wrong_payload_type, SilenceCause::WrongPayloadType),

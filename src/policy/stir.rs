@@ -1,11 +1,11 @@
-//! Whether a caller's number is the caller's own, as far as a signature tells (RFC 8224 section 6.2, ATIS-1000074).
+//! Whether a caller's number is the caller's own, as far as signatures tell (RFC 8224 section 6.2, RFC 8946, ATIS-1000074).
 
 use std::net::IpAddr;
 
 use super::number;
 use crate::{
     types::limits::{PASSPORT_AGE_S_MAX, PASSPORT_URL_BYTES_MAX},
-    wire::passport::{Attestation, Authority, Certificate, Passport},
+    wire::passport::{Attestation, Authority, Certificate, Kind, Passport},
 };
 
 /// What the callee is told (3GPP TS 24.229 section 7.2A.20).
@@ -62,41 +62,97 @@ impl Verification {
 /// What this server knows of the call itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'c> {
-    pub now_s: u64,
     /// Every E.164 form that the caller's number may have; empty: it is none.
     pub caller: &'c [String],
     /// The same of the number that was called.
     pub called: &'c [String],
-    /// The call was forwarded before it came here, as a signature of another kind says.
-    pub was_diverted: bool,
 }
 
-/// What does not need the certificate; `None`: it decides.
-pub fn judge_claims(passport: &Passport, facts: &Facts<'_>) -> Option<Verification> {
-    let claims = &passport.claims;
-    let is_named = |tn: &String, forms: &[String]| forms.iter().any(|form| form.trim_start_matches('+') == digits(tn));
-    if facts.now_s.abs_diff(claims.iat) > PASSPORT_AGE_S_MAX {
-        return Some(Verification::failed("the signature is not of this minute"));
-    }
-    let Some(orig) = &claims.orig.tn else { return Some(Verification::unknown("the signature is for no number")) };
-    if !is_named(orig, facts.caller) {
-        return Some(Verification::failed("the signature is for another caller"));
-    }
-    if !claims.dest.tn.iter().any(|tn| is_named(tn, facts.called)) {
-        let reason = "the signature is for another callee";
-        return Some(if facts.was_diverted { Verification::unknown(reason) } else { Verification::failed(reason) });
-    }
-    None
+/// Signatures that lead from a caller to the number that was called.
+#[derive(Clone, Debug)]
+pub struct Chain<'p> {
+    /// The caller's own, then those of the numbers that have sent the call on, in their order.
+    pub passports: Vec<&'p Passport>,
+    /// Which of the numbers that the last is for was called: digits.
+    pub called: &'p str,
 }
 
-/// What the certificate makes of a PASSporT whose claims fit the call.
+impl<'p> Chain<'p> {
+    /// Finds the signatures among those of a call, beginning at the number that was called (RFC 8946 section 4): each must be
+    /// for whom the one after it has sent the call on from, and all for the same caller.
+    pub fn find(passports: &'p [Passport], facts: &Facts<'_>) -> Result<Self, Verification> {
+        let own = passports.iter().find(|passport| passport.kind == Kind::Caller);
+        let own = own.ok_or(Verification::unknown("the caller's own signature is missing"))?;
+        let caller = own.claims.orig.tn.as_deref().ok_or(Verification::unknown("the signature is for no number"))?;
+        if !is_one_of(caller, facts.caller) {
+            return Err(Verification::failed("the signature is for another caller"));
+        }
+        let mut left: Vec<_> = passports.iter().filter(|passport| passport.kind == Kind::Diversion).collect();
+        let (mut links, mut called, mut last) = (Vec::new(), facts.called.to_vec(), None);
+        loop {
+            let named = |passport: &'p Passport| passport.claims.dest.tn.iter().find(|tn| is_one_of(tn, &called));
+            if let Some(named) = named(own) {
+                links.push(own);
+                links.reverse();
+                return Ok(Self { passports: links, called: digits(last.unwrap_or(named)) });
+            }
+            let Some((at, named)) = left.iter().enumerate().find_map(|(at, link)| Some((at, named(link)?))) else {
+                let reason = if links.is_empty() && left.is_empty() { ANOTHER_CALLEE } else { NO_WAY };
+                return Err(Verification::failed(reason));
+            };
+            let link = left.swap_remove(at);
+            if link.claims.orig.tn.as_deref().map(digits) != Some(digits(caller)) {
+                return Err(Verification::failed("the call of another caller was sent on"));
+            }
+            last = last.or(Some(named));
+            called = vec![link.signed_for().to_owned()];
+            links.push(link);
+        }
+    }
+
+    /// What does not need a certificate. `None`: it decides.
+    ///
+    /// A call that was sent on after a minute, because nobody answered or by a transfer, is no copy, but nor is it proven: RFC
+    /// 8946 leaves the age of the caller's own signature to RFC 8224, by which it is not good any more.
+    pub fn judge(&self, now_s: u64) -> Option<Verification> {
+        let is_fresh = |passport: &&Passport| now_s.abs_diff(passport.claims.iat) <= PASSPORT_AGE_S_MAX;
+        let (own, diversions) = self.passports.split_first()?;
+        if is_fresh(own) && diversions.iter().all(is_fresh) {
+            return None;
+        }
+        let is_sent_on = !diversions.is_empty() && diversions.iter().all(is_fresh) && own.claims.iat < now_s;
+        Some(if is_sent_on {
+            Verification::unknown("the call was sent on more than a minute after it was signed")
+        } else {
+            Verification::failed("the signature is not of this minute")
+        })
+    }
+}
+
+/// Why a signature that leads to no number of ours is not good.
+pub const ANOTHER_CALLEE: &str = "the signature is for another callee";
+const NO_WAY: &str = "the signatures of those who sent the call on do not lead here";
+
+/// Whether a number as it is signed is one of these E.164 forms.
+fn is_one_of(tn: &str, forms: &[String]) -> bool {
+    forms.iter().any(|form| digits(form) == digits(tn))
+}
+
+/// Of a call whose signatures are all good; `own`: what the caller's is.
+pub const fn all_good(own: Verification, diversions: usize) -> Verification {
+    if diversions == 0 {
+        return own;
+    }
+    Verification { reason: "the signatures of the caller and of those who sent the call on are good", ..own }
+}
+
+/// What the certificate makes of one signature whose claims fit the call.
 pub fn judge(passport: &Passport, certificate: &Certificate, now_s: u64) -> Verification {
     let Certificate { key, authority, ends_at_s } = certificate;
     if *ends_at_s <= now_s {
         return Verification::failed("the certificate has ended");
     }
-    let tn = passport.claims.orig.tn.as_deref().unwrap_or_default();
-    if !Authority::covers(authority, digits(tn)) {
+    if !Authority::covers(authority, digits(passport.signed_for())) {
         return Verification::failed("the certificate is for other numbers");
     }
     if !passport.is_signed_by(key) {
@@ -176,8 +232,8 @@ pub const fn attestation(is_own_user: bool) -> Attestation {
 mod tests {
     use super::*;
     use crate::wire::passport::{
-        Signer,
-        testing::{claims, signer},
+        Claims, Party, Signer,
+        testing::{claims, diversion, signer},
     };
 
     const NOW_S: u64 = 1_700_000_000;
@@ -189,11 +245,21 @@ mod tests {
     }
 
     /// Of a call of [`CALLER`] to [`CALLED`] that carries this.
-    fn judged(passport: &Passport, signer: &Signer, authority: Authority, was_diverted: bool) -> Verification {
+    fn judged(passport: &Passport, signer: &Signer, authority: Authority) -> Verification {
+        match claims_of(std::slice::from_ref(passport)) {
+            Err(verification) => verification,
+            Ok(_) => {
+                let certificate = Certificate { key: signer.public_key(), authority, ends_at_s: NOW_S + 1 };
+                judge(passport, &certificate, NOW_S)
+            }
+        }
+    }
+
+    /// How many signatures lead to [`CALLED`], and for which number the last is.
+    fn claims_of(passports: &[Passport]) -> Result<(usize, String), Verification> {
         let (caller, called) = ([format!("+{CALLER}")], ["+2025551002".to_owned(), format!("+{CALLED}")]);
-        let facts = Facts { now_s: NOW_S, caller: &caller, called: &called, was_diverted };
-        let certificate = Certificate { key: signer.public_key(), authority, ends_at_s: NOW_S + 1 };
-        judge_claims(passport, &facts).unwrap_or_else(|| judge(passport, &certificate, NOW_S))
+        let chain = Chain::find(passports, &Facts { caller: &caller, called: &called })?;
+        chain.judge(NOW_S).map_or_else(|| Ok((chain.passports.len(), chain.called.to_owned())), Err)
     }
 
     /// As an extension: of one number.
@@ -220,7 +286,7 @@ mod tests {
             ("14155550124", CALLED, NOW_S, Verstat::Failed, "the signature is for another caller"),
             (CALLER, "12025551003", NOW_S, Verstat::Failed, "the signature is for another callee"),
         ] {
-            let found = judged(&passport(&key, orig, dest, iat), &key, of_provider(), false);
+            let found = judged(&passport(&key, orig, dest, iat), &key, of_provider());
             assert_eq!((found.verstat, found.reason), (verstat, reason), "{orig} {dest} {iat}");
             assert_eq!(found.attest.is_some(), verstat == Verstat::Passed);
         }
@@ -230,22 +296,90 @@ mod tests {
     fn another_key_or_a_certificate_for_other_numbers_fails() {
         let (key, other) = (signer("https://c.example/c"), signer("https://c.example/c"));
         let good = passport(&key, CALLER, CALLED, NOW_S);
-        assert_eq!(judged(&good, &other, of_provider(), false).reason, "the signature is wrong");
-        assert_eq!(
-            judged(&good, &key, for_number("14155550124"), false).reason,
-            "the certificate is for other numbers"
-        );
-        assert_eq!(judged(&good, &key, for_number(CALLER), false).verstat, Verstat::Passed);
+        assert_eq!(judged(&good, &other, of_provider()).reason, "the signature is wrong");
+        assert_eq!(judged(&good, &key, for_number("14155550124")).reason, "the certificate is for other numbers");
+        assert_eq!(judged(&good, &key, for_number(CALLER)).verstat, Verstat::Passed);
         let ended = Certificate { key: key.public_key(), authority: of_provider(), ends_at_s: NOW_S };
         assert_eq!(judge(&good, &ended, NOW_S).reason, "the certificate has ended");
     }
 
     #[test]
-    fn a_call_that_was_forwarded_before_may_be_signed_for_another_callee() {
+    fn the_signatures_of_a_diverted_call_must_lead_from_its_caller_to_the_callee() {
+        const FIRST: &str = "12025550001";
+        const SECOND: &str = "12025550002";
         let key = signer("https://c.example/c");
-        let diverted = passport(&key, CALLER, "12025550000", NOW_S);
-        assert_eq!(judged(&diverted, &key, of_provider(), true).verstat, Verstat::NoValidation);
-        assert_eq!(judged(&diverted, &key, of_provider(), false).verstat, Verstat::Failed);
+        let of = |claims: &Claims| Passport::parse(&key.sign(claims).unwrap()).unwrap();
+        let own = |dest: &str, iat| of(&claims(CALLER, dest, iat));
+        let sent_on = |from: &str, dest: &str, iat| of(&diversion(CALLER, from, dest, iat));
+        let way = || vec![sent_on(SECOND, CALLED, NOW_S), own(FIRST, NOW_S - 40), sent_on(FIRST, SECOND, NOW_S - 20)];
+        let mut of_many = diversion(CALLER, SECOND, CALLED, NOW_S);
+        of_many.dest.tn.insert(0, FIRST.to_owned());
+        let plus = of(&diversion(&format!("+{CALLER}"), &format!("+{SECOND}"), &format!("+{CALLED}"), NOW_S));
+        let address = |mut claims: Claims| {
+            claims.div = Some(Party { tn: None, uri: Some("sip:a@b.example".to_owned()) });
+            of(&claims)
+        };
+        let [failed, unknown] = [Verification::failed, Verification::unknown];
+        for (what, passports, expected) in [
+            ("no diversion", vec![own(CALLED, NOW_S)], Ok(1)),
+            ("one", vec![own(FIRST, NOW_S), sent_on(FIRST, CALLED, NOW_S)], Ok(2)),
+            ("two, in any order", way(), Ok(3)),
+            ("with a plus", vec![own(SECOND, NOW_S), plus], Ok(2)),
+            ("one of several", vec![own(SECOND, NOW_S), of(&of_many)], Ok(2)),
+            ("back to where it has been", [way(), vec![sent_on(CALLED, FIRST, NOW_S)]].concat(), Ok(3)),
+            ("a gap", way().into_iter().take(2).collect(), Err(failed(NO_WAY))),
+            ("to somebody else", vec![own(FIRST, NOW_S), sent_on(FIRST, SECOND, NOW_S)], Err(failed(NO_WAY))),
+            (
+                "in a circle",
+                vec![own(FIRST, NOW_S), sent_on(SECOND, CALLED, NOW_S), sent_on(CALLED, SECOND, NOW_S)],
+                Err(failed(NO_WAY)),
+            ),
+            (
+                "by an address",
+                vec![own(FIRST, NOW_S), address(diversion(CALLER, "", CALLED, NOW_S))],
+                Err(failed(NO_WAY)),
+            ),
+            ("none", vec![own(FIRST, NOW_S)], Err(failed(ANOTHER_CALLEE))),
+            (
+                "of another caller",
+                vec![own(FIRST, NOW_S), of(&diversion("14155550199", FIRST, CALLED, NOW_S))],
+                Err(failed("the call of another caller was sent on")),
+            ),
+            (
+                "without the caller's",
+                vec![sent_on(FIRST, CALLED, NOW_S)],
+                Err(unknown("the caller's own signature is missing")),
+            ),
+            (
+                "an old one",
+                vec![own(FIRST, NOW_S), sent_on(FIRST, CALLED, NOW_S - 61)],
+                Err(failed("the signature is not of this minute")),
+            ),
+            (
+                "of a call signed long before",
+                vec![own(FIRST, NOW_S - 61), sent_on(FIRST, CALLED, NOW_S)],
+                Err(unknown("the call was sent on more than a minute after it was signed")),
+            ),
+            (
+                "of a call signed in time to come",
+                vec![own(FIRST, NOW_S + 61), sent_on(FIRST, CALLED, NOW_S)],
+                Err(failed("the signature is not of this minute")),
+            ),
+        ] {
+            let expected = expected.map(|count| (count, CALLED.to_owned()));
+            assert_eq!(claims_of(&passports), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_diversion_is_signed_by_who_has_the_number_that_sent_the_call_on() {
+        let key = signer("https://c.example/c");
+        let link = Passport::parse(&key.sign(&diversion(CALLER, "12025550001", CALLED, NOW_S)).unwrap()).unwrap();
+        let certificate = |tn| Certificate { key: key.public_key(), authority: for_number(tn), ends_at_s: NOW_S + 1 };
+        assert_eq!(judge(&link, &certificate("12025550001"), NOW_S).verstat, Verstat::Passed);
+        for other in [CALLER, CALLED] {
+            assert_eq!(judge(&link, &certificate(other), NOW_S).reason, "the certificate is for other numbers");
+        }
     }
 
     #[test]
@@ -254,7 +388,7 @@ mod tests {
         let mut of_address = claims(CALLER, CALLED, NOW_S);
         (of_address.orig.tn, of_address.orig.uri) = (None, Some("sip:a@b.example".to_owned()));
         let passport = Passport::parse(&key.sign(&of_address).unwrap()).unwrap();
-        assert_eq!(judged(&passport, &key, of_provider(), false).verstat, Verstat::NoValidation);
+        assert_eq!(judged(&passport, &key, of_provider()).verstat, Verstat::NoValidation);
     }
 
     #[test]

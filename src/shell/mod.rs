@@ -28,3 +28,4 @@ pub mod tls;
 pub mod toml_text;
 pub mod transport;
 pub mod udp_errors;
+mod watch;

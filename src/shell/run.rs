@@ -48,9 +48,10 @@ use super::{
         thread::{self, StoreHandle},
     },
     systemd,
-    tls::{Tls, web_client},
+    tls::{self, Tls, web_client},
     transport::{Listeners, Transports, explain_bind_failure},
     udp_errors::UdpErrors,
+    watch::Watch,
 };
 
 /// Users of the first start.
@@ -71,7 +72,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Server {
     pub facts: Facts,
     clock: Clock,
+    watch: Watch,
     tls: Arc<Tls>,
+    certificates: Certificates,
     transports: Transports,
     listening: Vec<JoinHandle<()>>,
     to_core: mpsc::Sender<ToCore>,
@@ -113,6 +116,7 @@ impl Server {
         raise_file_limit();
         let lock = lock_state_folder(&config)?;
         let mut store = open_store(&config)?;
+        let watch = Watch::over(tls::files(&config).chain(config.stir.files()));
         let tls = Arc::new(Tls::load(clock.now(), &config)?);
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
         let certificates = Certificates::load(&config, clock, to_core.clone())?;
@@ -161,7 +165,7 @@ impl Server {
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
         let mut core = Core::new(clock.now(), setup);
         if let Some(signer) = signer {
-            core.sign_with(signer);
+            core.handle_input(clock.now(), Input::Signer(signer));
         }
 
         let on_directory = directory_watch(config, to_core.clone());
@@ -192,7 +196,7 @@ impl Server {
             store: store.clone(),
             resolver,
             notifier,
-            certificates,
+            certificates: certificates.clone(),
         };
         let core = spawn(CoreTask::new(core, mail, outside).run());
         let admin = admin_listeners.serve(&tls, &admin);
@@ -200,7 +204,9 @@ impl Server {
         Ok(Self {
             facts,
             clock,
+            watch,
             tls,
+            certificates,
             transports,
             listening,
             to_core,
@@ -231,9 +237,9 @@ impl Server {
     }
 
     /// As [`Server::reload_certificates`], if a file has changed.
-    pub fn reload_changed_certificates(&self) {
-        if self.tls.have_files_changed() {
-            self.reload_certificates();
+    pub async fn reload_changed_certificates(&self) {
+        if self.watch.look() {
+            self.read_certificates().await;
         }
     }
 
@@ -242,11 +248,22 @@ impl Server {
         self.store.expire(self.clock.now(), self.privacy.clone());
     }
 
-    /// Takes renewed certificate files into use for new connections.
-    pub fn reload_certificates(&self) {
-        match self.tls.reload(self.clock.now()) {
-            Ok(()) => info!("The certificates were reloaded."),
-            Err(failure) => error!(%failure, "The certificates cannot be reloaded; the old ones stay in use."),
+    /// Takes renewed certificate files into use, for new connections and new calls.
+    pub async fn reload_certificates(&self) {
+        self.watch.look();
+        self.read_certificates().await;
+    }
+
+    async fn read_certificates(&self) {
+        let wrong = [self.tls.reload(self.clock.now()), self.certificates.reload().await];
+        let wrong: Vec<_> = wrong.into_iter().filter_map(Result::err).map(|failure| failure.to_string()).collect();
+        if wrong.is_empty() {
+            info!("The certificates were reloaded.");
+        } else {
+            error!(
+                failure = wrong.join("; "),
+                "The certificates cannot be reloaded; the old ones stay in use. `ringdown check` says what is accepted."
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     config::{self, Config, Problem, Severity, Stir, Trunk},
-    types::{Duration, Instant, Secret, Transport},
+    types::{Duration, Secret, Transport},
 };
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     stir,
     tls::{
         self,
-        certificate::{end_of, signing},
+        certificate::{Validity, signing, validity_of},
     },
     toml_text,
 };
@@ -31,7 +31,8 @@ use super::{
 /// Port pairs that one call takes.
 const PAIRS_PER_CALL: usize = 2;
 
-/// A certificate that ends sooner is worth a warning.
+/// A certificate that ends sooner is worth a warning, unless it is one of those that never last so long: then it is when two
+/// thirds of its time are over, by when whatever renews it should have done so.
 const CERTIFICATE_LEFT: Duration = Duration::from_secs(30 * 86_400);
 
 /// A configuration that can be run on this machine.
@@ -174,7 +175,7 @@ fn check_own_certificate(table: &str, certificate: &Path, key: &PathBuf, problem
         Err(message) => {
             problems.push(error(&certificate_key, message.clone(), "a PEM certificate chain that ringdown may read"));
         }
-        Ok(chain) => warn_of_end(&certificate_key, certificate, chain.first().and_then(end_of), problems),
+        Ok(chain) => warn_of_end(&certificate_key, certificate, chain.first().and_then(validity_of), problems),
     }
     match &private {
         Err(message) => {
@@ -191,14 +192,15 @@ fn check_own_certificate(table: &str, certificate: &Path, key: &PathBuf, problem
     }
 }
 
-fn warn_of_end(key: &str, certificate: &Path, end: Option<Instant>, problems: &mut Vec<Problem>) {
+fn warn_of_end(key: &str, certificate: &Path, validity: Option<Validity>, problems: &mut Vec<Problem>) {
     let now = Clock::start().now();
-    let Some(end) = end.filter(|end| *end <= now + CERTIFICATE_LEFT) else { return };
+    let is_short = |validity: &Validity| validity.end <= now + CERTIFICATE_LEFT.min(validity.length() / 3);
+    let Some(Validity { end, .. }) = validity.filter(is_short) else { return };
     let word = if end <= now { "has ended" } else { "ends" };
     problems.push(Problem {
         severity: Severity::Warning,
         message: format!("{} {word} on {}", certificate.display(), calendar::rfc3339(end.unix_ms())),
-        ..error(key, String::new(), "a certificate that is good for more than 30 days")
+        ..error(key, String::new(), "a renewed certificate; a running server takes it into use by itself")
     });
 }
 
@@ -263,6 +265,7 @@ fn error(key: &str, message: String, remedy: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Instant;
 
     #[test]
     fn a_report_has_one_line_per_problem_in_file_order() {
@@ -320,14 +323,22 @@ mod tests {
     }
 
     #[test]
-    fn an_own_certificate_is_warned_of_thirty_days_before_its_end() {
-        let now = Clock::start().now();
+    fn an_own_certificate_is_warned_of_thirty_days_before_its_end_or_in_its_last_third() {
+        let (now, day) = (Clock::start().now(), Duration::from_secs(86_400));
         let mut problems = Vec::new();
-        for left in [CERTIFICATE_LEFT + Duration::from_secs(60), CERTIFICATE_LEFT, Duration::ZERO] {
-            warn_of_end("tls.certificate", Path::new("c.pem"), Some(now + left), &mut problems);
+        for (length_days, left) in [
+            (365, day * 30 + Duration::from_secs(60)),
+            (365, day * 30),
+            (365, Duration::ZERO),
+            (6, day * 2 + Duration::from_secs(60)),
+            (6, day * 2),
+        ] {
+            let end = now + left;
+            let validity = Validity { begin: Instant::from_unix_ms(end.unix_ms() - length_days * 86_400_000), end };
+            warn_of_end("tls.certificate", Path::new("c.pem"), Some(validity), &mut problems);
         }
         let messages: Vec<_> = problems.iter().map(|p| p.message.split(" on ").next().unwrap()).collect();
-        assert_eq!(messages, ["c.pem ends", "c.pem has ended"]);
+        assert_eq!(messages, ["c.pem ends", "c.pem has ended", "c.pem ends"]);
     }
 
     #[test]

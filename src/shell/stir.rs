@@ -1,7 +1,12 @@
 //! Certificates of signed callers' numbers (RFC 8226): fetched over HTTPS for the core, and believed only if an authority of the
 //! operator vouches for them. Nothing here waits for a call, and no call waits for more than its own time.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use hyper::{
     Request, Response,
@@ -25,9 +30,12 @@ use tracing::{debug, warn};
 
 use crate::{
     call::{CertificateReply, Input},
-    config::{Config, Network},
+    config::{Config, Stir},
     policy::stir::{self, Place},
-    types::limits::{CERTIFICATE_CHAIN_MAX, CERTIFICATE_FETCHES_MAX, CERTIFICATE_REPLY_BYTES_MAX},
+    types::{
+        Instant,
+        limits::{CERTIFICATE_CHAIN_MAX, CERTIFICATE_FETCHES_MAX, CERTIFICATE_REPLY_BYTES_MAX},
+    },
     wire::passport::{Certificate, Signer},
 };
 
@@ -46,34 +54,77 @@ const KEPT_MIN: Duration = Duration::from_secs(60);
 const KEPT_MAX: Duration = Duration::from_secs(86_400);
 const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
 
-/// Fetches certificates, each in a task of its own.
+/// Fetches certificates, each in a task of its own, and reads the operator's files of `[stir]` again.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     to_core: mpsc::Sender<ToCore>,
     clock: Clock,
-    tls: Arc<ClientConfig>,
-    anchors: Arc<RootCertStore>,
-    private_networks: Arc<[Network]>,
+    config: Arc<Config>,
+    trust: Arc<RwLock<Arc<Trust>>>,
     permits: Arc<Semaphore>,
+}
+
+/// Who vouches for certificates, and for the web servers that they come from.
+#[derive(Debug)]
+struct Trust {
+    anchors: RootCertStore,
+    web: Arc<ClientConfig>,
+}
+
+impl Trust {
+    fn read(stir: &Stir) -> Result<Self, String> {
+        let anchors = stir.anchors.as_deref().map(tls::read_roots).transpose()?;
+        let web = match stir.ca.as_deref() {
+            Some(ca) => tls::web_client_of(tls::read_roots(ca)?),
+            None => tls::web_client(stir.verifies()),
+        };
+        Ok(Self { anchors: anchors.unwrap_or_else(RootCertStore::empty), web })
+    }
 }
 
 impl Certificates {
     /// Reads the operator's authorities. The failure names the file.
-    pub fn load(config: &Config, clock: Clock, to_core: mpsc::Sender<ToCore>) -> Result<Self, Failure> {
-        let stir = &config.stir;
-        let anchors = stir.anchors.as_deref().map(tls::read_roots).transpose().map_err(Failure::Usage)?;
-        let web = match stir.ca.as_deref() {
-            Some(ca) => tls::web_client_of(tls::read_roots(ca).map_err(Failure::Usage)?),
-            None => tls::web_client(stir.verifies()),
-        };
+    pub fn load(config: &Arc<Config>, clock: Clock, to_core: mpsc::Sender<ToCore>) -> Result<Self, Failure> {
+        let trust = Trust::read(&config.stir).map_err(Failure::Usage)?;
         Ok(Self {
             to_core,
             clock,
-            tls: web,
-            anchors: Arc::new(anchors.unwrap_or_else(RootCertStore::empty)),
-            private_networks: stir.private_networks.clone().into(),
+            config: Arc::clone(config),
+            trust: Arc::new(RwLock::new(Arc::new(trust))),
             permits: Arc::new(Semaphore::new(CERTIFICATE_FETCHES_MAX)),
         })
+    }
+
+    /// Reads authorities, certificate and key again. What cannot be used stays as it was, and is named in the failure.
+    pub async fn reload(&self) -> Result<(), Failure> {
+        let trust = Trust::read(&self.config.stir).map(|fresh| self.replace(fresh));
+        let signer = fresh_signer(self.clock.now(), &self.config);
+        // A core that has ended needs neither.
+        if let Ok(true) = trust {
+            let _ = self.to_core.send(ToCore::Input(Input::AnchorsChanged)).await;
+        }
+        let signer = match signer {
+            Ok(Some(signer)) => {
+                let _ = self.to_core.send(ToCore::Input(Input::Signer(signer))).await;
+                None
+            }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        let wrong: Vec<_> = trust.err().into_iter().chain(signer).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(Failure::Usage(wrong.join("; "))) }
+    }
+
+    /// Whether other authorities vouch for certificates now.
+    fn replace(&self, fresh: Trust) -> bool {
+        let mut trust = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = trust.anchors.roots != fresh.anchors.roots;
+        *trust = Arc::new(fresh);
+        is_other
+    }
+
+    fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The answer reaches the core as `Certificate`.
@@ -106,7 +157,7 @@ impl Certificates {
         let name = ServerName::try_from(host.clone()).map_err(|_| GONE)?;
         let log = |error: &dyn std::fmt::Display| debug!(host, %error, "A certificate cannot be fetched.");
         let stream = TcpStream::connect(address).await.inspect_err(|e| log(e)).map_err(|_| GONE)?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        let connector = TlsConnector::from(Arc::clone(&self.trust().web));
         let stream = connector.connect(name, stream).await.inspect_err(|e| log(e)).map_err(|_| GONE)?;
         let request = Request::get(path)
             .header(HOST, format!("{host}:{port}"))
@@ -138,7 +189,7 @@ impl Certificates {
         let found = lookup_host((host, port)).await.map_err(|_| "the certificate's server has no address")?;
         let is_allowed = |address: &SocketAddr| {
             let ip = address.ip();
-            stir::is_public(ip) || self.private_networks.iter().any(|network| network.contains(ip))
+            stir::is_public(ip) || self.config.stir.private_networks.iter().any(|network| network.contains(ip))
         };
         found.into_iter().find(is_allowed).ok_or("the certificate's server has no public address")
     }
@@ -152,7 +203,7 @@ impl Certificates {
         let now_s = self.clock.now().unix_s();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
         let algorithms = tls::provider().signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.anchors, others, now, algorithms)
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.trust().anchors, others, now, algorithms)
             .inspect_err(|error| debug!(%error, "A certificate is not believed."))
             .map_err(|_| "no authority that is believed vouches for the certificate")?;
         certificate::signing(first).ok_or("the certificate is for no numbers, or its key not one of P-256")
@@ -188,6 +239,15 @@ pub fn signer(config: &Config) -> Result<Option<Signer>, String> {
     signer.map(Some).ok_or_else(|| format!("{} is no key of the curve P-256", key.display()))
 }
 
+/// The same for a running server, which exchanges no key for one that nobody would believe.
+fn fresh_signer(now: Instant, config: &Config) -> Result<Option<Signer>, String> {
+    if let Some((certificate, key, _)) = config.stir.signs_with() {
+        let certified = tls::read_certified_key(certificate, key)?;
+        certificate::refuse_ended(now, certificate, certified.cert.first())?;
+    }
+    signer(config)
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -220,8 +280,12 @@ mod tests {
             "[company]\nname = \"x\"\nregion = \"US\"\n[stir]\nanchors = \"{}\"\nprivate_networks = [\"127.0.0.2\"]\n",
             file.display()
         );
-        let config = config::parse(&text).unwrap_or_else(|p| panic!("{p:?}")).0;
-        Certificates::load(&config, Clock::start(), mpsc::channel(1).0).unwrap()
+        loaded(&text, mpsc::channel(1).0)
+    }
+
+    fn loaded(text: &str, to_core: mpsc::Sender<ToCore>) -> Certificates {
+        let config = Arc::new(config::parse(text).unwrap_or_else(|p| panic!("{p:?}")).0);
+        Certificates::load(&config, Clock::start(), to_core).unwrap()
     }
 
     #[test]
@@ -249,6 +313,78 @@ mod tests {
             ),
         ] {
             assert_eq!(certificates.certificate(pem.as_bytes()).unwrap_err(), reason);
+        }
+    }
+
+    /// What the core has been told, each in a word.
+    fn told(mail: &mut mpsc::Receiver<ToCore>) -> Vec<&'static str> {
+        let word = |letter| match letter {
+            ToCore::Input(Input::AnchorsChanged) => "anchors",
+            ToCore::Input(Input::Signer(_)) => "signer",
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| mail.try_recv().ok().map(word)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_reload_takes_what_can_be_used_and_names_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| crate::shell::files::write(&file(name), text.as_bytes()).unwrap();
+        let p256 = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let ((old, old_issuer), (new, new_issuer)) = (authority("old"), authority("new"));
+        let sign = |key: &KeyPair| {
+            write("own.pem", &leaf(&old_issuer, key, Some(&PROVIDER)));
+            write("own.key", &key.serialize_pem());
+        };
+        write("anchors.pem", &old);
+        sign(&p256());
+        let [anchors, own, key] = ["anchors.pem", "own.pem", "own.key"].map(|name| file(name).display().to_string());
+        let text = format!(
+            "[company]\nname = \"x\"\nregion = \"US\"\n[stir]\nanchors = {anchors:?}\ncertificate = {own:?}\n\
+             key = {key:?}\ncertificate_url = \"https://c.example/c\"\n"
+        );
+        let (to_core, mut mail) = mpsc::channel(8);
+        let certificates = loaded(&text, to_core);
+        let is_believed = |issuer: &Issuer<'static, KeyPair>| {
+            certificates.certificate(leaf(issuer, &p256(), Some(&PROVIDER)).as_bytes()).is_ok()
+        };
+        assert_eq!([is_believed(&old_issuer), is_believed(&new_issuer)], [true, false]);
+
+        certificates.reload().await.unwrap();
+        assert_eq!(told(&mut mail), ["signer"], "the same authorities make no difference");
+        write("anchors.pem", &new);
+        sign(&p256());
+        certificates.reload().await.unwrap();
+        assert_eq!(told(&mut mail), ["anchors", "signer"]);
+        assert_eq!([is_believed(&old_issuer), is_believed(&new_issuer)], [false, true]);
+
+        write("anchors.pem", "nonsense");
+        sign(&p256());
+        let failure = certificates.reload().await.unwrap_err().to_string();
+        assert!(failure.contains("anchors.pem") && !failure.contains("own"), "{failure}");
+        assert_eq!(told(&mut mail), ["signer"]);
+        assert!(is_believed(&new_issuer), "the old ones stay");
+
+        write("anchors.pem", &new);
+        let other_curve = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let ended = || {
+            let (key, mut params) = (p256(), CertificateParams::new([]).unwrap());
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+            write("own.pem", &params.signed_by(&key, &old_issuer).unwrap().pem());
+            write("own.key", &key.serialize_pem());
+        };
+        let spoilers: [(&dyn Fn(), &str); 4] = [
+            (&|| write("own.key", &p256().serialize_pem()), "own.key does not belong to"),
+            (&|| sign(&other_curve), "own.key is no key of the curve P-256"),
+            (&ended, "own.pem ended on 2001-01-01"),
+            (&|| std::fs::remove_file(file("own.key")).unwrap(), "own.key"),
+        ];
+        for (spoil, expected) in spoilers {
+            spoil();
+            let failure = certificates.reload().await.unwrap_err().to_string();
+            assert!(failure.contains(expected), "{failure}");
+            assert_eq!(told(&mut mail), [""; 0]);
         }
     }
 

@@ -7,7 +7,6 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -60,13 +59,7 @@ pub struct Tls {
     resolver: Arc<Resolver>,
     source: Source,
     config: Config,
-    /// The operator's files as they were when they were last read.
-    seen: RwLock<Vec<Trace>>,
 }
-
-/// What changes when a file does, or when it becomes readable: change time in seconds and nanoseconds, and inode. `None`: it
-/// is not there.
-type Trace = Option<(i64, i64, u64)>;
 
 /// Where the server certificate comes from.
 #[derive(Debug)]
@@ -79,18 +72,16 @@ impl Tls {
     /// Loads the configured certificate, or makes (or renews) the local one.
     pub fn load(now: Instant, config: &Config) -> Result<Self, Failure> {
         let source = Source::of(config);
-        let seen = RwLock::new(traces(config));
         let resolver = Arc::new(Resolver(RwLock::new(Arc::new(source.load(now)?))));
         let server = server(config, &resolver).map_err(Failure::Usage)?;
         let admin = server_of(None, &resolver);
         let clients = Clients::load(config, source.local_ca().as_deref()).map_err(Failure::Usage)?;
         let (server, clients, config) = (RwLock::new(server), RwLock::new(clients), config.clone());
-        Ok(Self { server, admin, clients, resolver, source, config, seen })
+        Ok(Self { server, admin, clients, resolver, source, config })
     }
 
     /// Reads every certificate again, or renews the local one where that is due. What cannot be used stays as it was.
     pub fn reload(&self, now: Instant) -> Result<(), Failure> {
-        *self.seen.write().unwrap_or_else(PoisonError::into_inner) = traces(&self.config);
         let own = self.source.load(now).and_then(|fresh| self.source.refuse_ended(now, fresh)).map(|fresh| {
             *self.resolver.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         });
@@ -106,11 +97,6 @@ impl Tls {
             Ok(()) => Err(Failure::Usage(others.join("; "))),
             Err(own) => Err(Failure::Usage(format!("{own}; {}", others.join("; ")))),
         }
-    }
-
-    /// Whether a file of the operator is another one than at the last load or reload.
-    pub fn have_files_changed(&self) -> bool {
-        *self.seen.read().unwrap_or_else(PoisonError::into_inner) != traces(&self.config)
     }
 
     pub fn server_config(&self) -> Arc<ServerConfig> {
@@ -133,10 +119,10 @@ impl Tls {
     }
 }
 
-fn traces(config: &Config) -> Vec<Trace> {
+/// Every file of the operator that TLS is made of.
+pub fn files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let own = [&config.tls.certificate, &config.tls.key, &config.tls.client_ca].into_iter().flatten();
-    let trace = |file: &PathBuf| fs::metadata(file).ok().map(|m| (m.ctime(), m.ctime_nsec(), m.ino()));
-    own.chain(client::files(config)).map(trace).collect()
+    own.chain(client::files(config))
 }
 
 fn server(config: &Config, resolver: &Arc<Resolver>) -> Result<Arc<ServerConfig>, String> {

@@ -155,6 +155,8 @@ pub const ONWARD_CALLS_MAX: usize = 10;
 /// Seconds by which a signature of a caller's number may be older or younger than the call (RFC 8224 section 4.1 step 5); another
 /// is not believed.
 pub const PASSPORT_AGE_S_MAX: u64 = 60;
+/// Signatures of one call, those of its diversions included; a call with more is not verified.
+pub const PASSPORTS_MAX: usize = 8;
 /// Address of a certificate; one that is longer is not fetched.
 pub const PASSPORT_URL_BYTES_MAX: usize = 512;
 /// Certificates of signatures that are being fetched; further ones are not, and their calls are not verified.

@@ -1,5 +1,5 @@
-//! PASSporTs (RFC 8225) with what SHAKEN adds to them (RFC 8588), as an Identity header carries them (RFC 8224), and what a
-//! certificate says of the numbers that its key may speak for (RFC 8226).
+//! PASSporTs (RFC 8225) with what SHAKEN (RFC 8588) and diversions (RFC 8946) add to them, as an Identity header carries them
+//! (RFC 8224), and what a certificate says of the numbers that its key may speak for (RFC 8226).
 //!
 //! The signature is the library's: ES256, ECDSA over P-256 with SHA-256, which is all that RFC 8225 section 4.1 asks for.
 
@@ -43,15 +43,34 @@ impl Attestation {
 /// Why an Identity header cannot be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is for something else (`div`, `rph`, ...), in the compact form, or signed otherwise than ES256: nothing is known.
+    /// It is for something else (`div-o`, `rph`, ...), in the compact form, or signed otherwise than ES256: nothing is known.
     Unsupported,
     /// It breaks its grammar, or says one thing here and another there.
     Malformed,
 }
 
+/// What a PASSporT is for (`ppt`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The caller's own: `shaken`, or the plain one of RFC 8225.
+    Caller,
+    /// Of a number that has sent the call on: `div` (RFC 8946 section 3).
+    Diversion,
+}
+
+impl Kind {
+    /// `None`: of another kind.
+    fn of(ppt: Option<&str>) -> Option<Self> {
+        let Some(ppt) = ppt else { return Some(Self::Caller) };
+        let known = [("shaken", Self::Caller), ("div", Self::Diversion)];
+        known.into_iter().find(|(name, _)| ppt.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
+    }
+}
+
 /// One PASSporT, its signature not yet verified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Passport {
+    pub kind: Kind,
     /// Where the certificate is.
     pub url: String,
     pub claims: Claims,
@@ -67,9 +86,12 @@ pub struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attest: Option<Attestation>,
     pub dest: Destinations,
+    /// Which number has sent the call on to `dest` (RFC 8946 section 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub div: Option<Party>,
     /// Seconds since the Unix epoch.
     pub iat: u64,
-    pub orig: Origin,
+    pub orig: Party,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origid: Option<String>,
 }
@@ -84,7 +106,7 @@ pub struct Destinations {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct Party {
     /// Digits without `+`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tn: Option<String>,
@@ -115,12 +137,9 @@ impl Passport {
         };
         let parameters: Vec<_> = parts.map(parameter).collect();
         let named = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
-        let is_of = |ppt: Option<&str>| ppt.is_none_or(|ppt| ppt.eq_ignore_ascii_case("shaken"));
+        let written = Kind::of(named("ppt"));
         let [head, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { return Err(Fault::Malformed) };
-        if !is_of(named("ppt"))
-            || head.is_empty()
-            || payload.is_empty()
-            || named("alg").is_some_and(|alg| alg != "ES256")
+        if written.is_none() || head.is_empty() || payload.is_empty() || named("alg").is_some_and(|alg| alg != "ES256")
         {
             return Err(Fault::Unsupported);
         }
@@ -128,23 +147,38 @@ impl Passport {
         let parsed: Head = serde_json::from_slice(&decode(head)?).map_err(|_| Fault::Malformed)?;
         let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| Fault::Malformed)?;
         // What must be understood and is not (RFC 7515 section 4.1.11).
-        if parsed.alg != "ES256" || parsed.crit.is_some() || !is_of(parsed.ppt.as_deref()) {
+        let kind = Kind::of(parsed.ppt.as_deref());
+        let (Some(kind), "ES256", None) = (kind, parsed.alg.as_str(), &parsed.crit) else {
             return Err(Fault::Unsupported);
-        }
+        };
         let info = named("info").map(|info| info.trim_start_matches('<').trim_end_matches('>'));
         let is_consistent = parsed.typ.eq_ignore_ascii_case("passport")
             && info.is_none_or(|info| info == parsed.x5u)
-            && (parsed.ppt.is_none() || claims.attest.is_some() && claims.origid.is_some());
+            && (named("ppt").is_none() || written == Some(kind))
+            && match kind {
+                Kind::Caller => parsed.ppt.is_none() || claims.attest.is_some() && claims.origid.is_some(),
+                Kind::Diversion => claims.div.is_some(),
+            };
         let signature = decode(signature)?.try_into().map_err(|_| Fault::Malformed)?;
         if !is_consistent {
             return Err(Fault::Malformed);
         }
-        Ok(Self { url: parsed.x5u, claims, signed: format!("{head}.{payload}"), signature })
+        Ok(Self { kind, url: parsed.x5u, claims, signed: format!("{head}.{payload}"), signature })
     }
 
     pub fn is_signed_by(&self, key: &[u8; PUBLIC_KEY_BYTES]) -> bool {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key);
         key.verify(self.signed.as_bytes(), &self.signature).is_ok()
+    }
+
+    /// The number that whoever signed must have the right to: the caller's, or that which has sent the call on (RFC 8946
+    /// section 4). Empty: it is none.
+    pub fn signed_for(&self) -> &str {
+        let party = match self.kind {
+            Kind::Caller => Some(&self.claims.orig),
+            Kind::Diversion => self.claims.div.as_ref(),
+        };
+        party.and_then(|party| party.tn.as_deref()).unwrap_or_default()
     }
 
     /// The same in every header that says the same and was signed once: `r`, since of `s` anybody can make a second one.
@@ -184,14 +218,15 @@ impl Signer {
         Some(Self { key: key.ok()?, url })
     }
 
-    /// The Identity header of a SHAKEN PASSporT. `None`: the library has failed, and the call goes unsigned.
+    /// The Identity header of a SHAKEN PASSporT or, with a claim `div`, of that of a diversion. `None`: the library has failed, and the call goes unsigned.
     ///
     /// The random number in each signature is the library's own: one that somebody could foretell would give the key away.
     pub fn sign(&self, claims: &Claims) -> Option<String> {
+        let ppt = if claims.div.is_some() { "div" } else { "shaken" };
         let head = Head {
             alg: "ES256".to_owned(),
             crit: None,
-            ppt: Some("shaken".to_owned()),
+            ppt: Some(ppt.to_owned()),
             typ: "passport".to_owned(),
             x5u: self.url.clone(),
         };
@@ -200,7 +235,7 @@ impl Signer {
         let signed = format!("{head}.{}", encode(serde_json::to_vec(claims).ok()?));
         let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).ok()?;
         let signature = URL_SAFE_NO_PAD.encode(signature.as_ref());
-        Some(format!("{signed}.{signature};info=<{}>;alg=ES256;ppt=\"shaken\"", self.url))
+        Some(format!("{signed}.{signature};info=<{}>;alg=ES256;ppt=\"{ppt}\"", self.url))
     }
 
     pub fn public_key(&self) -> [u8; PUBLIC_KEY_BYTES] {
@@ -302,10 +337,17 @@ pub mod testing {
         Claims {
             attest: Some(Attestation::A),
             dest: Destinations { tn: vec![dest.to_owned()], uri: Vec::new() },
+            div: None,
             iat,
-            orig: Origin { tn: Some(orig.to_owned()), uri: None },
+            orig: Party { tn: Some(orig.to_owned()), uri: None },
             origid: Some("123e4567-e89b-12d3-a456-426655440000".to_owned()),
         }
+    }
+
+    /// `from` sends on to `dest` what `orig` called.
+    pub fn diversion(orig: &str, from: &str, dest: &str, iat: u64) -> Claims {
+        let div = Some(Party { tn: Some(from.to_owned()), uri: None });
+        Claims { attest: None, div, origid: None, ..claims(orig, dest, iat) }
     }
 }
 
@@ -345,6 +387,24 @@ mod tests {
         assert_eq!(json, expected);
     }
 
+    /// RFC 8946 section 3.
+    #[test]
+    fn a_diversion_says_who_sent_the_call_on_and_is_signed_for_by_that_number() {
+        let claims = diversion("12155551212", "12155551213", "12155551214", 1_443_208_345);
+        let json = serde_json::to_string(&claims).unwrap();
+        let expected = "{\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":\"12155551213\"},\"iat\":1443208345,\
+                        \"orig\":{\"tn\":\"12155551212\"}}";
+        assert_eq!(json, expected);
+        let value = signer(URL).sign(&claims).unwrap();
+        assert!(value.ends_with(";ppt=\"div\""), "{value}");
+        let passport = Passport::parse(&value).unwrap();
+        assert_eq!((passport.kind, passport.signed_for()), (Kind::Diversion, "12155551213"));
+        assert_eq!(passport.claims, claims);
+        let own =
+            Passport::parse(&signer(URL).sign(&testing::claims("12155551212", "12155551213", 1)).unwrap()).unwrap();
+        assert_eq!((own.kind, own.signed_for()), (Kind::Caller, "12155551212"));
+    }
+
     #[test]
     fn what_is_signed_is_verified_and_nothing_that_was_changed() {
         let signer = signer(URL);
@@ -378,8 +438,10 @@ mod tests {
         assert!(parse(head, &payload, ";info=<https://c.example/c>").is_ok());
         assert!(parse(head, &payload, "").is_ok());
         for (head, payload, parameters, fault) in [
-            (head, payload.as_str(), ";ppt=div", Fault::Unsupported),
-            (&head.replace("shaken", "div"), &payload, "", Fault::Unsupported),
+            (head, payload.as_str(), ";ppt=div-o", Fault::Unsupported),
+            (head, payload.as_str(), ";ppt=div", Fault::Malformed),
+            (&head.replace("shaken", "div-o"), &payload, "", Fault::Unsupported),
+            (&head.replace("shaken", "div"), &payload, "", Fault::Malformed),
             (&head.replace("ES256", "RS256"), &payload, "", Fault::Unsupported),
             (&head.replace("ES256", "none"), &payload, "", Fault::Unsupported),
             (&head.replace('{', "{\"crit\":[\"x\"],"), &payload, "", Fault::Unsupported),

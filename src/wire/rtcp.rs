@@ -2,6 +2,8 @@
 //! extended reports (RFC 3611).
 //! Borrows from the packet, copies nothing, and checks every length before it is used.
 
+use std::ops::RangeInclusive;
+
 use crate::types::DropReason;
 
 /// RFC 3550 section 6.4.1.
@@ -24,8 +26,8 @@ const EXTENDED_REPORT: u8 = 207;
 /// RFC 3611 section 4.7: block type, and length of what follows its first word.
 const VOIP_METRICS: u8 = 7;
 const VOIP_METRICS_BYTES: usize = 32;
-/// "Unavailable" (RFC 3611 section 4.7.5).
-const NO_SCORE: u8 = 127;
+/// Tenths of mean opinion scores (RFC 3611 section 4.7.5). 127 among others means "unavailable".
+const SCORES: RangeInclusive<u8> = 10..=50;
 
 /// One packet of a compound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,16 +112,16 @@ pub struct ExtendedReport<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VoipMetrics {
     pub ssrc: u32,
-    /// Of the packets within bursts, those lost or discarded: 0 to 1.
-    pub burst_density: f64,
+    /// Of the packets within bursts, those lost or discarded, in 256ths.
+    pub burst_density: u8,
     /// Of the packets between bursts.
-    pub gap_density: f64,
+    pub gap_density: u8,
     /// Mean.
     pub burst_duration_ms: u16,
     pub gap_duration_ms: u16,
-    /// Mean opinion scores, 1 to 5; `None`: unavailable.
-    pub mos_listening: Option<f64>,
-    pub mos_conversation: Option<f64>,
+    /// Mean opinion scores, 10 to 50 tenths; `None`: unavailable.
+    pub mos_listening: Option<u8>,
+    pub mos_conversation: Option<u8>,
 }
 
 /// The packets of a plain compound in order. The first malformed one ends it with `RtcpMalformed`.
@@ -296,18 +298,15 @@ impl ExtendedReport<'_> {
 
 fn voip_metrics(body: &[u8; VOIP_METRICS_BYTES]) -> VoipMetrics {
     let half = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
-    let density = |at: usize| f64::from(body[at]) / 256.0;
-    // Ten times the score.
-    let score = |at: usize| Some(body[at]).filter(|tenths| *tenths != NO_SCORE).map(|tenths| f64::from(tenths) / 10.0);
-    let is_score = |score: &f64| (1.0..=5.0).contains(score);
+    let score = |at: usize| Some(body[at]).filter(|tenths| SCORES.contains(tenths));
     VoipMetrics {
         ssrc: u32::from_be_bytes([body[0], body[1], body[2], body[3]]),
-        burst_density: density(6),
-        gap_density: density(7),
+        burst_density: body[6],
+        gap_density: body[7],
         burst_duration_ms: half(8),
         gap_duration_ms: half(10),
-        mos_listening: score(22).filter(is_score),
-        mos_conversation: score(23).filter(is_score),
+        mos_listening: score(22),
+        mos_conversation: score(23),
     }
 }
 
@@ -429,12 +428,12 @@ mod tests {
     fn voip_metrics_are_read_field_by_field() {
         let expected = VoipMetrics {
             ssrc: 0xcafe_babe,
-            burst_density: 0.5,
-            gap_density: 0.25,
+            burst_density: 128,
+            gap_density: 64,
             burst_duration_ms: 120,
             gap_duration_ms: 9_000,
-            mos_listening: Some(4.2),
-            mos_conversation: Some(3.9),
+            mos_listening: Some(42),
+            mos_conversation: Some(39),
         };
         let read = |bytes: &[u8]| match packets(bytes).next() {
             Some(Ok(Packet::ExtendedReport(report))) => (report.ssrc, report.voip_metrics().collect::<Vec<_>>()),

@@ -63,8 +63,12 @@ impl Ca {
 
     pub(crate) fn write(&self, folder: &Path) -> PathBuf {
         let file = folder.join("test-ca.pem");
-        fs::write(&file, self.issuer.pem()).expect("a writable folder");
+        fs::write(&file, self.pem()).expect("a writable folder");
         file
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
     }
 
     fn roots(&self) -> RootCertStore {

@@ -219,6 +219,7 @@ impl Core {
             direct_line: None,
             is_private: false,
             verification: None,
+            signed: None,
         };
         (caller, Source::UnauthenticatedDevice { in_site_networks }, verdict)
     }

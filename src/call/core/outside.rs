@@ -97,12 +97,12 @@ impl Core {
             && self.calls.values().map(|call| &**call).filter(is_same).count() >= ONWARD_CALLS_MAX
     }
 
-    /// Who calls, where a trunk's call goes on to another trunk: what is behind a trunk of our own is shown the number that the
-    /// first trunk has shown, and a carrier one that is the company's.
+    /// Who calls, where a trunk's call goes on to a carrier: a number that is the company's.
     pub(super) fn show_onward(&self, caller: &mut Caller, target: &Target) {
         let (Peer::Trunk(_), Target::Onward { trunk, number }) = (&caller.peer, target) else { return };
-        let is_carrier = self.ctx.trunks.trunk(*trunk).reaches_pstn;
-        caller.direct_line = Some(if is_carrier { number } else { &caller.user }.clone());
+        if self.ctx.trunks.trunk(*trunk).reaches_pstn {
+            caller.direct_line = Some(number.clone());
+        }
     }
 
     fn deny(&mut self, user: &str, denial: Denial) -> (u16, &'static str) {

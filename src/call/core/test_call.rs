@@ -60,6 +60,7 @@ impl Core {
             direct_line: None,
             is_private: false,
             verification: None,
+            signed: None,
         };
         let local = self.ctx.listeners.first().map(|(_, address)| *address);
         let local = local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());

@@ -336,7 +336,7 @@ impl Core {
             caller,
             worker: call.worker,
             plan: Plan::default(),
-            emergency: call.emergency.clone(),
+            emergency: call.emergency.as_deref().cloned(),
         };
         let stays_private = call.party(&self.ctx, stays).is_private;
         let mut newcomer = Call::taking_over(&mut self.ctx, new);
@@ -479,7 +479,7 @@ impl Core {
     fn join(&mut self, transfer: &mut Transfer, from: &mut Call, to: &mut Call, other: Side) {
         let id = self.next_id();
         let (here, there) = (from.party(&self.ctx, transfer.stays), to.party(&self.ctx, other));
-        let emergency = from.emergency.clone().or_else(|| to.emergency.clone());
+        let emergency = from.emergency.as_deref().or(to.emergency.as_deref()).cloned();
         // An answering point stays the callee.
         let is_callee = from.emergency.is_some();
         let referrer = from.party(&self.ctx, transfer.transferor).user;

@@ -2,67 +2,71 @@
 
 use crate::{
     call::{
-        admission::invite_key, call::Caller, context::Pending, interface::CertificateReply, leg::Peer,
-        verification::Waiting,
+        admission::invite_key,
+        call::Caller,
+        context::Pending,
+        interface::CertificateReply,
+        leg::Peer,
+        signature::Signed,
+        verification::{Arrival, Signatures, Waiting},
     },
     policy::{
         emergency::{self, Dialled, Ordinary},
-        number,
-        stir::{self, Facts, Verification},
+        stir::{self, Verification},
     },
-    types::{Duration, TxnId},
-    wire::{
-        passport::{Fault, Passport},
-        sip::Message,
-    },
+    types::{Duration, TxnId, limits::PASSPORTS_MAX},
+    wire::passport::Fault,
 };
 
 use super::Core;
 
 impl Core {
-    /// Notes what is known of a trunk's caller. `Some`: the certificate of this signature is on its way, and the call waits.
-    pub(super) fn verify(&mut self, pending: &Pending, caller: &mut Caller, called: &Ordinary) -> Option<Passport> {
-        if !self.ctx.config.stir.verifies() || !matches!(caller.peer, Peer::Trunk(_)) {
+    /// Notes what is known of a trunk's caller. `Some`: a certificate of these signatures is on its way, and the call waits.
+    pub(super) fn verify(&mut self, pending: &Pending, caller: &mut Caller, called: &Ordinary) -> Option<Signatures> {
+        let Peer::Trunk(trunk) = caller.peer else { return None };
+        caller.signed = Signed::of(&pending.request, called.dialled());
+        if !self.ctx.config.stir.verifies() {
             return None;
         }
-        let found = self.signature(&pending.request, caller, called);
-        let verification = match found {
+        let call_id = pending.request.call_id();
+        let verification = match self.signatures(caller, (trunk, call_id)) {
             Err(verification) => verification,
-            Ok(passport) => match self.verifications.judge(&mut self.ctx, &passport, pending.request.call_id()) {
+            Ok(signatures) => match self.verifications.judge(&mut self.ctx, &signatures) {
                 Some(verification) => verification,
                 // Answering points that call back wait for nothing, and a full server holds no call.
                 None if self.rejection(&pending.request).is_some() || self.calls_back(&pending.request, called) => LATE,
-                None => return Some(*passport),
+                None => return Some(signatures),
             },
         };
         self.note_verification(caller, verification);
         None
     }
 
-    /// The one signature that can be verified, its claims being true, or why there is none.
-    fn signature(&self, request: &Message, caller: &Caller, called: &Ordinary) -> Result<Box<Passport>, Verification> {
-        let values: Vec<_> = request.lines_text("Identity").collect();
-        if values.is_empty() {
-            return Err(Verification::unknown("the call is not signed"));
+    /// The signatures that can be verified, their claims being true, or why there are none.
+    fn signatures(&self, caller: &Caller, (trunk, call_id): (usize, &str)) -> Result<Signatures, Verification> {
+        let signed = caller.signed.as_ref().ok_or(Verification::unknown("the call is not signed"))?;
+        if signed.identities.len() > PASSPORTS_MAX {
+            return Err(Verification::unknown("the call has too many signatures"));
         }
-        let parsed: Vec<_> = values.iter().map(|value| Passport::parse(value)).collect();
-        let was_diverted = values.iter().any(|value| value.to_ascii_lowercase().contains("ppt=\"div\""));
-        let passport = match parsed.iter().find_map(|passport| passport.as_ref().ok()) {
-            Some(passport) => passport.clone(),
-            None if parsed.iter().all(|fault| *fault == Err(Fault::Unsupported)) => {
-                return Err(Verification::unknown("no signature is of a kind that is understood"));
-            }
-            None => return Err(Verification::failed("the signature is malformed")),
-        };
-        let forms = |text: &str| number::inbound_forms(text, self.site.region());
-        let is_number = number::is_number(&caller.user);
-        let (caller, called) = (is_number.then(|| forms(&caller.user)), forms(called.dialled()));
-        let caller = caller.as_ref().map_or(&[][..], |forms| &forms[..]);
-        let facts = Facts { now_s: self.ctx.now.unix_s(), caller, called: &called, was_diverted };
-        match stir::judge_claims(&passport, &facts) {
-            Some(verification) => Err(verification),
-            None => Ok(Box::new(passport)),
+        let (passports, faults) = signed.read();
+        if passports.is_empty() {
+            return Err(if faults.contains(&Fault::Malformed) {
+                Verification::failed("the signature is malformed")
+            } else {
+                Verification::unknown("no signature is of a kind that is understood")
+            });
         }
+        let chain = signed.chain(&passports, caller, self.site.region()).map_err(|verification| {
+            // What is not understood may be what leads here (`div-o`).
+            let may_lead = verification.reason == stir::ANOTHER_CALLEE && faults.contains(&Fault::Unsupported);
+            if may_lead { Verification::unknown(stir::ANOTHER_CALLEE) } else { verification }
+        })?;
+        if let Some(verification) = chain.judge(self.ctx.now.unix_s()) {
+            return Err(verification);
+        }
+        let arrival = Arrival { trunk, call_id: call_id.to_owned(), called: chain.called.to_owned() };
+        let chain = chain.passports.into_iter().cloned().collect();
+        Ok(Signatures { chain, arrival })
     }
 
     fn note_verification(&mut self, caller: &mut Caller, verification: Verification) {
@@ -72,21 +76,26 @@ impl Core {
         }
     }
 
-    /// Holds a call until the certificate is here, for so long as is configured.
-    pub(super) fn await_certificate(&mut self, pending: Pending, caller: Caller, uri: String, passport: Passport) {
+    /// Holds a call until the certificates are here, for so long as is configured.
+    pub(super) fn await_certificates(&mut self, pending: Pending, caller: Caller, uri: String, signatures: Signatures) {
         let key = invite_key(&pending.request);
         let until = self.ctx.now + Duration::from_millis(self.ctx.config.stir.wait_ms.into());
         self.invite_keys.insert(key.clone());
-        if let Err(waiting) = self.verifications.wait(Waiting { pending, caller, uri, key, passport, until }) {
+        self.hold(Waiting { pending, caller, uri, key, signatures, until });
+    }
+
+    fn hold(&mut self, waiting: Waiting) {
+        if let Err(waiting) = self.verifications.wait(waiting) {
             self.go_on(*waiting, LATE);
         }
     }
 
     pub(super) fn certificate_arrived(&mut self, query: u64, reply: CertificateReply) {
         for waiting in self.verifications.arrived(self.ctx.now, query, reply) {
-            let call_id = waiting.pending.request.call_id().to_owned();
-            let verification = self.verifications.judge(&mut self.ctx, &waiting.passport, &call_id);
-            self.go_on(waiting, verification.unwrap_or(LATE));
+            match self.verifications.judge(&mut self.ctx, &waiting.signatures) {
+                Some(verification) => self.go_on(waiting, verification),
+                None => self.hold(waiting),
+            }
         }
     }
 

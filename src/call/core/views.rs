@@ -74,7 +74,7 @@ impl Core {
     /// Emergency calls whose record is not written, tests left out.
     pub fn emergency_calls(&self) -> usize {
         let is_emergency = |info: &EmergencyInfo| info.class == Class::Emergency;
-        self.calls.values().filter(|call| call.is_live() && call.emergency.as_ref().is_some_and(is_emergency)).count()
+        self.calls.values().filter(|call| call.is_live() && call.emergency.as_deref().is_some_and(is_emergency)).count()
     }
 
     /// Live calls that nothing may end: emergency calls, and the answering point's calls back.

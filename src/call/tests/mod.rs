@@ -397,6 +397,14 @@ fn an_invite_without_contact_is_400() {
     b.receive(udp(TRUNK), &head, SDP);
     let refusal = b.take_response("INVITE", TRUNK, 200);
     assert_eq!((refusal.status(), refusal.reason_phrase()), (400, "Missing Contact header"));
+    // Sent again, it is answered the same, and the ACK of either is no stray one.
+    b.receive(udp(TRUNK), &head, SDP);
+    assert_eq!(b.take_response("INVITE", TRUNK, 200).to_tag(), refusal.to_tag());
+    let tag = format!("To: <{BOBS_LINE}>;tag={}", refusal.to_tag().unwrap());
+    let ack = head.replace("INVITE", "ACK").replace(&format!("To: <{BOBS_LINE}>"), &tag);
+    let before = b.core.counters().drops;
+    b.receive(udp(TRUNK), &ack, "");
+    assert_eq!(b.core.counters().drops, before);
     b.finish();
 }
 

@@ -1,16 +1,18 @@
 //! Signed callers' numbers, message by message: what waits for a certificate, what telephones are told, what is signed.
 
 use super::{
-    bench::{BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, udp},
+    bench::{ALICE, BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, binding, udp, user},
     from_alice, from_stream, invite,
+    transfer::assert_taken_on,
 };
 use crate::{
     call::{CertificateReply, Input},
-    types::{Duration, Flow},
+    policy::stir::{Chain, Facts},
+    types::{Duration, Flow, limits::PASSPORTS_MAX},
     wire::{
         passport::{
             Attestation, Authority, Certificate, Passport, Signer,
-            testing::{claims, signer},
+            testing::{claims, diversion, signer},
         },
         sip::{Message, Name},
     },
@@ -96,17 +98,49 @@ fn a_signed_call_waits_for_the_certificate_once_and_the_telephone_is_told() {
     b.finish();
 }
 
+/// What is recorded of a call to one of our numbers.
+fn result(b: &mut Bench, from: Flow, (call_id, called): (&str, &str), extra: &str) -> String {
+    let before = b.cdrs.len();
+    let uri = format!("sip:+{called}@pbx.example.com");
+    let (from_address, to) = (format!("<sip:+{CALLER}@203.0.113.5>;tag={call_id}"), format!("<{uri}>"));
+    b.request(from, ("INVITE", &uri), (&from_address, &to), (call_id, 1), (extra, SDP));
+    for telephone in [ALICE, BOB, BOB_TOO] {
+        if let Some(sent) = b.find_request("INVITE", telephone) {
+            b.answer(&sent, 486, "busy", "", "");
+        }
+    }
+    assert!(b.cdrs.len() > before, "{}", b.told());
+    recorded(b)
+}
+
+/// RFC 8224 section 12.1.
 #[test]
-fn a_signature_is_good_for_one_call() {
-    let (mut b, key) = (bench(""), signer(URL));
-    let signed = identity(&key, CALLER, BOBS, NOW_S);
-    trunk_calls(&mut b, "one", &signed);
-    arrives(&mut b, certificate_of(&key));
-    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
-    trunk_calls(&mut b, "two", &signed);
-    assert_eq!(verstat(&mut b), "TN-Validation-Failed");
-    assert_eq!(recorded(&b), "TN-Validation-Failed -: the signature came with another call before");
-    b.finish();
+fn a_signature_is_good_for_one_call_which_its_trunk_may_bring_again() {
+    const ALICES: &str = "12025551001";
+    let (trunk, other_trunk) = (udp(TRUNK), from_stream(2));
+    let (good, replayed) = (
+        "TN-Validation-Passed A: the signature is good",
+        "TN-Validation-Failed -: the signature came with another call before",
+    );
+    for (what, from, call_id, called, expected) in [
+        ("the same INVITE from another server", trunk, "one", BOBS, good),
+        ("tried again with a new Call-ID", trunk, "two", BOBS, good),
+        ("forked to another number", trunk, "one", ALICES, good),
+        ("another call to another number", trunk, "two", ALICES, replayed),
+        ("by another trunk", other_trunk, "two", BOBS, replayed),
+        ("by another trunk with a copied Call-ID", other_trunk, "one", BOBS, replayed),
+    ] {
+        let (mut b, key) = (bench(""), signer(URL));
+        let mut claims = claims(CALLER, BOBS, NOW_S);
+        claims.dest.tn.push(ALICES.to_owned());
+        let signed = format!("Identity: {}\n", key.sign(&claims).unwrap());
+        trunk_calls(&mut b, "one", &signed);
+        arrives(&mut b, certificate_of(&key));
+        assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+        assert_eq!(result(&mut b, from, (call_id, called), &signed), expected, "{what}");
+        // Which way it came first does not change.
+        assert_eq!(result(&mut b, trunk, ("three", BOBS), &signed), good, "after: {what}");
+    }
 }
 
 #[test]
@@ -123,6 +157,18 @@ fn what_the_claims_say_is_judged_without_a_certificate() {
             "No-TN-Validation -: no signature is of a kind that is understood",
         ),
         (
+            identity(&key, CALLER, FIRST, NOW_S) + &diverted(&key, (FIRST, BOBS)).replace("\"div\"", "\"div-o\""),
+            "No-TN-Validation -: the signature is for another callee",
+        ),
+        (
+            identity(&key, CALLER, FIRST, NOW_S) + &diverted(&key, (BOBS, FIRST)),
+            "TN-Validation-Failed -: the signatures of those who sent the call on do not lead here",
+        ),
+        (
+            identity(&key, CALLER, BOBS, NOW_S).repeat(PASSPORTS_MAX + 1),
+            "No-TN-Validation -: the call has too many signatures",
+        ),
+        (
             identity(&signer("https://certificates.example.com:22/x"), CALLER, BOBS, NOW_S),
             "No-TN-Validation -: no certificate is fetched from there",
         ),
@@ -133,6 +179,67 @@ fn what_the_claims_say_is_judged_without_a_certificate() {
         verstat(&mut b);
         assert_eq!(recorded(&b), expected);
         b.finish();
+    }
+}
+
+// Calls that were sent on before they came here (RFC 8946).
+
+const OTHER_URL: &str = "https://certificates.example.com/first.pem";
+/// Somebody else's number, which the call was for at first.
+const FIRST: &str = "12025559001";
+
+fn diverted(signer: &Signer, (from, dest): (&str, &str)) -> String {
+    format!("Identity: {}\n", signer.sign(&diversion(CALLER, from, dest, NOW_S)).unwrap())
+}
+
+/// The answer for the certificate at this path, which has been asked for.
+fn comes(b: &mut Bench, path: &str, reply: CertificateReply) {
+    let at = b.fetched.iter().position(|(_, place)| place.path == path).expect("it was asked for");
+    let (query, _) = b.fetched.remove(at);
+    b.input(Input::Certificate { query, reply });
+}
+
+#[test]
+fn a_diverted_call_is_verified_when_every_certificate_is_here() {
+    let (mut b, own, first) = (bench(""), signer(URL), signer(OTHER_URL));
+    let signed = diverted(&first, (FIRST, BOBS)) + &identity(&own, CALLER, FIRST, NOW_S);
+    trunk_calls(&mut b, "one", &signed);
+    comes(&mut b, "/shaken.pem", certificate_of(&own));
+    assert!(b.find_request("INVITE", BOB).is_none(), "it waits for the other, too");
+    comes(&mut b, "/first.pem", certificate_of(&first));
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+    let good = "TN-Validation-Passed A: the signatures of the caller and of those who sent the call on are good";
+    assert_eq!(recorded(&b), good);
+    // The caller's own signature leads to every number that the call was sent on to; the other to one.
+    let to_alice = identity(&own, CALLER, FIRST, NOW_S) + &diverted(&first, (FIRST, "12025551001"));
+    let replayed = "TN-Validation-Failed -: the signature came with another call before";
+    for (from, called, signed, expected) in
+        [(udp(TRUNK), "12025551001", &to_alice, good), (from_stream(2), BOBS, &signed, replayed)]
+    {
+        assert_eq!(result(&mut b, from, (called, called), signed), expected, "{called}");
+    }
+}
+
+#[test]
+fn one_bad_signature_of_a_diverted_call_is_enough() {
+    let forged = || certificate_of(&signer(OTHER_URL));
+    for (of_own, of_first, expected) in [
+        (None, Some(CertificateReply::Unusable("x")), "No-TN-Validation -: x"),
+        (None, Some(forged()), "TN-Validation-Failed -: the signature is wrong"),
+        (Some(CertificateReply::Unusable("x")), Some(forged()), "TN-Validation-Failed -: the signature is wrong"),
+        (Some(forged()), None, "TN-Validation-Failed -: the signature is wrong"),
+        (None, None, "No-TN-Validation -: the certificate did not come in time"),
+    ] {
+        let (mut b, own, first) = (bench("wait_ms = 700\n"), signer(URL), signer(OTHER_URL));
+        let signed = identity(&own, CALLER, FIRST, NOW_S) + &diverted(&first, (FIRST, BOBS));
+        trunk_calls(&mut b, "one", &signed);
+        comes(&mut b, "/shaken.pem", of_own.unwrap_or_else(|| certificate_of(&own)));
+        if let Some(of_first) = of_first {
+            comes(&mut b, "/first.pem", of_first);
+        }
+        b.pass(700);
+        verstat(&mut b);
+        assert_eq!(recorded(&b), expected);
     }
 }
 
@@ -164,6 +271,25 @@ fn a_certificate_that_does_not_come_in_time_delays_a_call_by_so_much_and_no_more
     trunk_calls(&mut b, "three", &identity(&key, CALLER, BOBS, NOW_S));
     assert!(b.fetched.is_empty());
     assert_eq!(verstat(&mut b), "No-TN-Validation");
+    b.finish();
+}
+
+#[test]
+fn a_certificate_is_asked_for_again_when_other_authorities_vouch() {
+    let (mut b, key) = (bench(""), signer(URL));
+    trunk_calls(&mut b, "one", &identity(&key, CALLER, BOBS, NOW_S));
+    arrives(&mut b, certificate_of(&key));
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
+    b.input(Input::AnchorsChanged);
+    trunk_calls(&mut b, "two", &identity(&key, CALLER, BOBS, NOW_S));
+    // One that is being fetched is judged by the new authorities, and not asked for twice.
+    b.input(Input::AnchorsChanged);
+    arrives(&mut b, CertificateReply::Unusable("no authority that is believed vouches for the certificate"));
+    assert_eq!(verstat(&mut b), "No-TN-Validation");
+    b.input(Input::AnchorsChanged);
+    trunk_calls(&mut b, "three", &identity(&key, CALLER, BOBS, NOW_S));
+    arrives(&mut b, certificate_of(&key));
+    assert_eq!(verstat(&mut b), "TN-Validation-Passed");
     b.finish();
 }
 
@@ -235,7 +361,7 @@ fn signed(sent: &Message) -> Passport {
 fn signing(config: &str) -> (Bench, [u8; 65]) {
     let (mut b, key) = (Bench::with(config), signer(URL));
     let public = key.public_key();
-    b.core.sign_with(key);
+    b.input(Input::Signer(key));
     (b, public)
 }
 
@@ -258,6 +384,23 @@ fn a_users_call_to_a_carrier_is_signed_in_full() {
     let origination = claims.origid.unwrap();
     assert_eq!(origination.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{origination}");
     assert_eq!(sent.header(Name::Date), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
+}
+
+#[test]
+fn a_renewed_key_signs_the_next_call_and_the_last_goes_on() {
+    let (mut b, _) = signing(&format!("{CONFIG}[dialing]\noutside_prefixes = [\"9\"]\n"));
+    let alice = from_alice(1000, 1);
+    b.register(alice, "alice");
+    invite(&mut b, alice, "sip:92025550177@pbx.example.com", super::ALICE_FROM, "");
+    let first = b.take_request("INVITE", TRUNK);
+    let renewed = signer(URL);
+    let public = renewed.public_key();
+    b.input(Input::Signer(renewed));
+    assert!(b.find_request("CANCEL", TRUNK).is_none());
+    b.answer(&first, 180, "carrier", "", "");
+    assert_eq!(b.take_response("INVITE", "198.51.100.77:1000", 101).status(), 180);
+    invite(&mut b, alice, "sip:92025550177@pbx.example.com", super::ALICE_FROM, "");
+    assert!(signed(&b.take_request("INVITE", TRUNK).1).is_signed_by(&public));
 }
 
 #[test]
@@ -292,4 +435,87 @@ fn a_call_sent_on_to_a_carrier_has_partial_attestation_and_to_a_trunk_of_ours_it
         (passport.claims.attest, passport.claims.orig.tn.as_deref()),
         (Some(Attestation::B), Some("12025554001"))
     );
+}
+
+// Sent on by this server.
+
+const BRANCH: &str = "12025553001";
+
+/// Numbers behind a trunk that is no carrier's, and Bob, whose calls go to one of them or stay.
+fn with_branch(forwarded_to: Option<&str>, stir: &str) -> (Bench, [u8; 65]) {
+    let map = "[inbound.branch]\nnumbers = [\"+12025553*\"]\nto = \"trunk:stream\"\n";
+    let mut bob = user("bob", "1002", "+12025551002");
+    bob.forwarding.always = forwarded_to.map(str::to_owned);
+    let mut b = Bench::with_users(&format!("{CONFIG}{map}{stir}"), [bob], vec![binding("bob", BOB)]);
+    let key = signer(OTHER_URL);
+    let public = key.public_key();
+    b.input(Input::Signer(key));
+    (b, public)
+}
+
+/// What has gone to the branch: the caller that it is shown, and the Identity headers.
+fn at_branch(b: &Bench) -> (String, Vec<String>) {
+    let (_, sent) = b.sent.iter().find(|(flow, _)| flow.remote.to_string() == "203.0.113.6:5060").expect("a call");
+    let shown = sent.lines(Name::PAssertedIdentity).next().unwrap_or_default().to_owned();
+    (shown, sent.lines_text("Identity").map(str::to_owned).collect())
+}
+
+/// Checks what a verifier behind the branch's trunk needs, and that Bob's number is signed for.
+fn assert_signed_on(b: &Bench, original: &str, public: &[u8; 65]) {
+    let (shown, identities) = at_branch(b);
+    assert_eq!(shown, "<sip:+14155550123@pbx.example.com;user=phone>");
+    let [own, diversion] = identities.as_slice() else { panic!("{identities:?}") };
+    assert_eq!(format!("Identity: {own}\n"), original);
+    let passports = [own, diversion].map(|value| Passport::parse(value).unwrap());
+    let (caller, called) = ([format!("+{CALLER}")], [format!("+{BRANCH}")]);
+    let chain = Chain::find(&passports, &Facts { caller: &caller, called: &called }).unwrap();
+    let last = chain.passports[1];
+    assert_eq!((chain.judge(NOW_S), last.signed_for(), chain.called), (None, BOBS, BRANCH));
+    assert!(last.is_signed_by(public));
+}
+
+#[test]
+fn a_forwarded_call_is_signed_for_the_number_that_forwards() {
+    let (mut b, public) = with_branch(Some("+12025553001"), "");
+    let original = identity(&signer(URL), CALLER, BOBS, NOW_S);
+    trunk_calls(&mut b, "one", &original);
+    assert_signed_on(&b, &original, &public);
+}
+
+#[test]
+fn a_transferred_call_is_signed_for_the_number_that_was_called() {
+    let (mut b, public) = with_branch(None, "");
+    let original = identity(&signer(URL), CALLER, BOBS, NOW_S);
+    trunk_calls(&mut b, "one", &original);
+    let invite = b.take_request("INVITE", BOB);
+    b.accept(&invite, "bob", SDP);
+    b.take_request("ACK", BOB);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    let trunk = Leg::of_caller(udp(TRUNK), &ok);
+    b.acknowledge(&trunk, 1, "");
+    let bob = Leg::of_callee(&invite, "bob");
+    b.sent.clear();
+    assert_taken_on(&mut b, &bob, 1, &format!("<sip:+{BRANCH}@pbx.example.com>"));
+    assert_signed_on(&b, &original, &public);
+}
+
+#[test]
+fn what_has_failed_or_does_not_lead_here_is_passed_on_and_not_signed_for() {
+    let key = signer(URL);
+    for (what, original, stir) in [
+        ("a forged one", identity(&key, "14155550199", BOBS, NOW_S), "[stir]\nanchors = \"unused.pem\"\n"),
+        ("for another number", identity(&key, CALLER, FIRST, NOW_S), ""),
+        ("for another caller", identity(&key, "14155550199", BOBS, NOW_S), ""),
+        ("nonsense", "Identity: nonsense\n".to_owned(), ""),
+    ] {
+        let (mut b, _) = with_branch(Some("+12025553001"), stir);
+        trunk_calls(&mut b, "one", &original);
+        let expected = original.trim_start_matches("Identity: ").trim_end().to_owned();
+        assert_eq!(at_branch(&b).1, [expected], "{what}");
+    }
+    let (mut b, _) = with_branch(Some("+12025553001"), "");
+    trunk_calls(&mut b, "one", &format!("Privacy: id\n{}", identity(&key, CALLER, BOBS, NOW_S)));
+    assert_eq!(at_branch(&b).1, [""; 0], "who hides is not shown by a signature");
+    trunk_calls(&mut b, "two", "");
+    assert_eq!(at_branch(&b).1, [""; 0], "there is nothing to sign on");
 }

@@ -1000,7 +1000,7 @@ mod tests {
     async fn a_user_rates_a_call_that_is_over() {
         let folder = tempfile::tempdir().unwrap();
         let mut call = crate::shell::store::tests::cdr(1);
-        call.a = Some(crate::call::cdr::LegRecord::default());
+        call.a = Some(Box::default());
         Store::open(folder.path()).unwrap().commit(&[], &[call]).unwrap();
         let (address, _mail) = started(folder.path()).await;
         let headers = format!("{}Content-Type: application/json\r\n", operator(folder.path()));

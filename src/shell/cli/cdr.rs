@@ -211,12 +211,12 @@ impl<'a> Row<'a> {
             reason: &cdr.reason,
             emergency: cdr.emergency,
             trunk: cdr.trunk.as_deref(),
-            a: leg_columns(cdr.a.as_ref()),
-            b: leg_columns(cdr.b.as_ref()),
+            a: leg_columns(cdr.a.as_deref()),
+            b: leg_columns(cdr.b.as_deref()),
             answered_by: cdr.answered_by.as_deref(),
             transferred_by: cdr.transferred_by.as_deref(),
-            a_quality: quality_columns(cdr.a.as_ref()),
-            b_quality: quality_columns(cdr.b.as_ref()),
+            a_quality: quality_columns(cdr.a.as_deref()),
+            b_quality: quality_columns(cdr.b.as_deref()),
             verstat: cdr.verification.as_ref().map(|verification| verification.verstat.as_str()),
             attest: cdr.verification.as_ref().and_then(|verification| verification.attest.as_deref()),
             a_rating: cdr.a.as_ref().and_then(|leg| leg.rating),
@@ -243,12 +243,12 @@ fn quality_columns(leg: Option<&LegRecord>) -> QualityColumns<'_> {
     (
         leg.and_then(|l| l.codec.as_deref()),
         leg.and_then(|l| l.mos),
-        burst_columns(leg.and_then(|l| l.bursts.as_ref())),
+        burst_columns(leg.and_then(|l| l.bursts.as_deref())),
         (
             far.map(|f| f.packets_lost),
             far.map(|f| f.jitter_ms),
             far.and_then(|f| f.mos),
-            burst_columns(far.and_then(|f| f.bursts.as_ref())),
+            burst_columns(far.and_then(|f| f.bursts.as_deref())),
         ),
         (leg.map(|l| l.silences), leg.map(|l| l.silent_ms), leg.and_then(|l| l.silence_cause.as_deref())),
     )
@@ -285,18 +285,26 @@ mod tests {
             transferred_by: Some("bob".to_owned()),
             trunk: None,
             verification: None,
-            a: Some(LegRecord { transport: "tls".to_owned(), suite: "plain".to_owned(), ..LegRecord::default() }),
-            b: Some(LegRecord {
+            a: Some(Box::new(LegRecord {
+                transport: "tls".to_owned(),
+                suite: "plain".to_owned(),
+                ..LegRecord::default()
+            })),
+            b: Some(Box::new(LegRecord {
                 codec: Some("PCMU".to_owned()),
                 mos: Some(4.1),
-                bursts: Some(BurstRecord { burst_loss_percent: 50.0, burst_ms: 80.0, ..BurstRecord::default() }),
-                far: Some(FarRecord { packets_lost: 7, mos: Some(3.9), ..FarRecord::default() }),
+                bursts: Some(Box::new(BurstRecord {
+                    burst_loss_percent: 50.0,
+                    burst_ms: 80.0,
+                    ..BurstRecord::default()
+                })),
+                far: Some(Box::new(FarRecord { packets_lost: 7, mos: Some(3.9), ..FarRecord::default() })),
                 silences: 2,
                 silent_ms: 4_000,
                 silence_cause: Some("no_packets".to_owned()),
                 rating: Some(4),
                 ..LegRecord::default()
-            }),
+            })),
         }
     }
 

@@ -71,10 +71,10 @@ async fn serve(settings: Settings, missing: Vec<Missing>, udp_errors: UdpErrors)
                 return Err(failure);
             }
             () = end.asked() => break,
-            _ = hang_up.recv() => server.reload_certificates(),
-            _ = certificate_check.tick() => server.reload_certificates(),
+            _ = hang_up.recv() => server.reload_certificates().await,
+            _ = certificate_check.tick() => server.reload_certificates().await,
             _ = age_check.tick() => server.delete_old_data(),
-            _ = file_check.tick() => server.reload_changed_certificates(),
+            _ = file_check.tick() => server.reload_changed_certificates().await,
         }
     }
     info!("Draining: new calls are refused, live ones go on. A second signal ends at once.");

@@ -539,7 +539,7 @@ mod tests {
         let mut store = Store::open(dir.path()).unwrap();
         let alice = Account::new("alice", "1001", None, Secret::new("password of alice".to_owned())).unwrap();
         store.add_users("example.test", &[alice]).unwrap();
-        let leg = || Some(LegRecord::default());
+        let leg = || Some(Box::default());
         let call = Cdr { answered_by: Some("bob".to_owned()), a: leg(), b: leg(), ..record(1, "1001", "1002") };
         store.commit(&[], &[call.clone(), record(2, "1001", "1002")]).unwrap();
         for (id, user, wanted) in [
@@ -552,7 +552,7 @@ mod tests {
             assert_eq!(store.rate(id, user, if user == "bob" { 2 } else { 5 }).unwrap(), wanted, "{id} {user}");
         }
         let rated = store.cdrs(0, 10).unwrap().pop().unwrap();
-        let of = |leg: Option<LegRecord>| leg.and_then(|leg| leg.rating);
+        let of = |leg: Option<Box<LegRecord>>| leg.and_then(|leg| leg.rating);
         assert_eq!((of(rated.a.clone()), of(rated.b.clone())), (Some(5), Some(2)));
     }
 

@@ -166,7 +166,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        call::cdr::{Cdr, EndedBy, FarRecord, LegRecord},
+        call::cdr::{Cdr, EndedBy, LegRecord},
         config::{Forwarding, Place, parse_address},
         sip::registrar::{Binding, Change},
         types::{
@@ -390,8 +390,8 @@ pub(super) mod tests {
             "round_trip_ms":null},"b":null}"#;
         let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
         other.execute("INSERT INTO cdrs(id, start_ms, record) VALUES ('old', 1, ?1)", [old]).unwrap();
-        let leg = LegRecord { mos: Some(4.1), silences: 2, far: Some(FarRecord::default()), ..LegRecord::default() };
-        let new = Cdr { a: Some(leg), ..cdr(2) };
+        let leg = LegRecord { mos: Some(4.1), silences: 2, far: Some(Box::default()), ..LegRecord::default() };
+        let new = Cdr { a: Some(Box::new(leg)), ..cdr(2) };
         store.commit(&[], std::slice::from_ref(&new)).unwrap();
         let read = store.cdrs(0, 10).unwrap();
         assert_eq!(read[0], new);

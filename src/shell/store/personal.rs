@@ -297,7 +297,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{Cdr, cdr::LegRecord},
+        call::Cdr,
         shell::store::{Store, tests::cdr},
     };
 
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_call_record_is_declared() {
-        let record = Cdr { a: Some(LegRecord::default()), ..cdr(1) };
+        let record = Cdr { a: Some(Box::default()), ..cdr(1) };
         let record = serde_json::to_value(&record).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         assert_eq!(keys(&record), declared("cdrs.record"));

@@ -485,7 +485,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
         let mut call = crate::shell::store::tests::cdr(1);
-        call.a = Some(crate::call::cdr::LegRecord::default());
+        call.a = Some(Box::default());
         handle.commit(vec![], vec![call.clone()]);
         assert_eq!(handle.rate(call.id.clone(), "alice".to_owned(), 4).await, Some(true));
         assert_eq!(handle.rate(call.id, "bob".to_owned(), 4).await, Some(false));

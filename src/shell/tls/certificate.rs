@@ -7,23 +7,37 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use crate::{
     shell::calendar,
-    types::{Instant, certificate::SubjectNames, limits::CERTIFICATE_NAMES_MAX},
+    types::{Duration, Instant, certificate::SubjectNames, limits::CERTIFICATE_NAMES_MAX},
     wire::{
         passport::{Authority, Certificate},
         sip::Uri,
     },
 };
 
-/// The end of its validity; `None` if it cannot be read.
-pub fn end_of(certificate: &CertificateDer<'_>) -> Option<Instant> {
+/// From when to when a certificate is good.
+#[derive(Clone, Copy, Debug)]
+pub struct Validity {
+    pub begin: Instant,
+    pub end: Instant,
+}
+
+impl Validity {
+    pub fn length(&self) -> Duration {
+        self.end.since(self.begin)
+    }
+}
+
+/// `None` if it cannot be read.
+pub fn validity_of(certificate: &CertificateDer<'_>) -> Option<Validity> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
-    let end_s = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Some(Instant::from_unix_ms(end_s.saturating_mul(1_000)))
+    let date = |s: i64| Instant::from_unix_ms(u64::try_from(s).unwrap_or(0).saturating_mul(1_000));
+    let validity = parsed.validity();
+    Some(Validity { begin: date(validity.not_before.timestamp()), end: date(validity.not_after.timestamp()) })
 }
 
 /// An error that names the file if the first certificate in it has ended: nobody would accept it.
-pub(super) fn refuse_ended(now: Instant, file: &Path, first: Option<&CertificateDer<'_>>) -> Result<(), String> {
-    let end = first.and_then(end_of).filter(|end| *end <= now);
+pub fn refuse_ended(now: Instant, file: &Path, first: Option<&CertificateDer<'_>>) -> Result<(), String> {
+    let end = first.and_then(validity_of).map(|validity| validity.end).filter(|end| *end <= now);
     end.map_or(Ok(()), |end| Err(format!("{} ended on {}", file.display(), calendar::rfc3339(end.unix_ms()))))
 }
 

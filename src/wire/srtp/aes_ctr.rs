@@ -60,20 +60,20 @@ impl KeyStream for Aes {
 /// A key alone. Its schedule is made for each packet: that saves more memory than it costs time where packets are rare.
 pub(super) struct AesKey {
     key: Secret<[u8; KEY_BYTES_MAX]>,
-    bytes: usize,
+    bytes: u8,
 }
 
 impl KeyStream for AesKey {
     fn new(key: &[u8]) -> Self {
         let mut padded = [0; KEY_BYTES_MAX];
         padded[..key.len()].copy_from_slice(key);
-        let own = Self { key: Secret::new(padded), bytes: key.len() };
+        let own = Self { key: Secret::new(padded), bytes: u8::try_from(key.len()).expect(LENGTH) };
         padded.zeroize();
         own
     }
 
     fn xor_key_stream(&self, counter: u128, data: &mut [u8]) {
-        Aes::new(&self.key.expose()[..self.bytes]).xor_key_stream(counter, data);
+        Aes::new(&self.key.expose()[..usize::from(self.bytes)]).xor_key_stream(counter, data);
     }
 }
 

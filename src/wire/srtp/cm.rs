@@ -10,27 +10,28 @@ pub(super) const AUTH_KEY_BYTES: usize = 20;
 
 /// Session key, salt and authentication key of RTP or of RTCP.
 pub(super) struct Cm<K> {
-    /// In the upper 14 bytes, as in a counter block.
-    salt: Secret<u128>,
-    mac: HmacSha1,
-    tag_bytes: usize,
     aes: K,
+    mac: HmacSha1,
+    /// In the first 14 bytes, as in a counter block.
+    salt: Secret<[u8; 16]>,
+    tag_bytes: u8,
 }
 
 impl<K: KeyStream> Cm<K> {
     /// `key` is 16 or 32 bytes long, `tag_bytes` at most 20.
-    pub(super) fn new(key: &[u8], salt: &[u8; SALT_BYTES], auth_key: &[u8], tag_bytes: usize) -> Self {
-        Self { aes: K::new(key), salt: Secret::new(counter_salt(salt)), mac: HmacSha1::new(auth_key), tag_bytes }
+    pub(super) fn new(key: &[u8], salt: &[u8; SALT_BYTES], auth_key: &[u8], tag_bytes: u8) -> Self {
+        let salt = Secret::new(counter_salt(salt).to_be_bytes());
+        Self { aes: K::new(key), mac: HmacSha1::new(auth_key), salt, tag_bytes }
     }
 
-    pub(super) const fn tag_bytes(&self) -> usize {
-        self.tag_bytes
+    pub(super) fn tag_bytes(&self) -> usize {
+        self.tag_bytes.into()
     }
 
     /// XORs the packet's key stream onto `body`: encrypts plain bytes, decrypts encrypted ones.
     pub(super) fn xor_key_stream(&self, ssrc: u32, index: u64, body: &mut [u8]) {
         // RFC 3711 section 4.1.1.
-        let counter = self.salt.expose() ^ (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
+        let counter = u128::from_be_bytes(*self.salt.expose()) ^ (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
         self.aes.xor_key_stream(counter, body);
     }
 
@@ -44,8 +45,9 @@ impl<K: KeyStream> Cm<K> {
     pub(super) fn append_tag(&self, packet: &mut [u8], end: usize, suffix: &[u8]) -> usize {
         let (portion, room) = packet.split_at_mut(end);
         let digest = self.mac.digest(portion, suffix);
-        room[..self.tag_bytes].copy_from_slice(&digest[..self.tag_bytes]);
-        end + self.tag_bytes
+        let tag_bytes = self.tag_bytes();
+        room[..tag_bytes].copy_from_slice(&digest[..tag_bytes]);
+        end + tag_bytes
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     aes_ctr::{Aes, AesKey},
     cm::{Cm, rollover_counter},
     gcm::{self, Gcm},
-    kdf::{Cipher, SessionKeys},
+    kdf::SessionKeys,
     srtcp::{self, HEADER_BYTES, INDEX_BYTES, Trailer},
     streams::{Position, RtcpStreams, RtpStreams},
 };
@@ -40,7 +40,7 @@ impl Inbound {
 
     /// What an SRTP packet has beyond the RTP packet in it: tag and MKI.
     pub fn overhead_bytes(&self) -> usize {
-        self.keys.rtp.tag_bytes() + self.mki_bytes
+        self.keys.rtp_tag_bytes() + self.mki_bytes
     }
 
     /// How far its last RTP stream has come.
@@ -55,21 +55,21 @@ impl Inbound {
 
     /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
-        match &self.keys.rtp {
-            Cipher::Cm(cm) => {
-                let verified = verify_rtp(cm, &mut self.rtp, packet, self.mki_bytes)?;
-                cm.xor_key_stream(verified.ssrc, verified.index, &mut packet[verified.body()]);
+        match &self.keys {
+            SessionKeys::Cm(keys) => {
+                let verified = verify_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes)?;
+                keys.rtp.xor_key_stream(verified.ssrc, verified.index, &mut packet[verified.body()]);
                 Ok(verified.end)
             }
-            Cipher::Gcm(gcm) => open_rtp(gcm, &mut self.rtp, packet, self.mki_bytes),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes),
         }
     }
 
     /// The same for SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
-        match &self.keys.rtcp {
-            Cipher::Cm(cm) => decrypt_rtcp(cm, &mut self.rtcp, packet, self.mki_bytes),
-            Cipher::Gcm(gcm) => open_rtcp(gcm, &mut self.rtcp, packet, self.mki_bytes),
+        match &self.keys {
+            SessionKeys::Cm(keys) => decrypt_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
+            SessionKeys::Gcm(keys) => open_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
         }
     }
 }

@@ -12,34 +12,50 @@ use super::{
     gcm::{self, Gcm},
 };
 
-/// The transforms of one direction, keyed.
-pub(super) struct SessionKeys {
-    pub(super) rtp: Cipher<Aes>,
+/// The transforms of one direction, keyed. They lie behind one pointer, so that moving a leg copies no key schedule.
+pub(super) enum SessionKeys {
+    Cm(Box<CmKeys>),
+    Gcm(Box<GcmKeys>),
+}
+
+pub(super) struct CmKeys {
+    pub(super) rtp: Cm<Aes>,
     /// Few packets beside those of RTP.
-    pub(super) rtcp: Cipher<AesKey>,
+    pub(super) rtcp: Cm<AesKey>,
 }
 
-/// Key schedules live behind a pointer (GCM's in AWS-LC), so moving a leg copies none of them.
-pub(super) enum Cipher<K> {
-    Cm(Box<Cm<K>>),
-    Gcm(Gcm),
-}
-
-impl<K: KeyStream> Cipher<K> {
-    pub(super) fn tag_bytes(&self) -> usize {
-        match self {
-            Self::Cm(cm) => cm.tag_bytes(),
-            Self::Gcm(_) => gcm::TAG_BYTES,
-        }
-    }
+pub(super) struct GcmKeys {
+    pub(super) rtp: Gcm,
+    pub(super) rtcp: Gcm,
 }
 
 impl SessionKeys {
     pub(super) fn derive(suite: Suite, master: &MasterKey) -> Self {
         let prf = Prf::new(suite, master);
-        Self {
-            rtp: prf.cipher(suite, RTP_LABELS, rtp_tag_bytes(suite)),
-            rtcp: prf.cipher(suite, RTCP_LABELS, RTCP_HMAC_TAG_BYTES),
+        let cm = |rtp_tag_bytes| {
+            let rtp = prf.cm(RTP_LABELS, rtp_tag_bytes);
+            Self::Cm(Box::new(CmKeys { rtp, rtcp: prf.cm(RTCP_LABELS, RTCP_HMAC_TAG_BYTES) }))
+        };
+        match suite {
+            Suite::AesCm128HmacSha1_32 | Suite::AesCm256HmacSha1_32 => cm(4),
+            Suite::AesCm128HmacSha1_80 | Suite::AesCm256HmacSha1_80 => cm(10),
+            Suite::AeadAes128Gcm | Suite::AeadAes256Gcm => {
+                Self::Gcm(Box::new(GcmKeys { rtp: prf.gcm(RTP_LABELS), rtcp: prf.gcm(RTCP_LABELS) }))
+            }
+        }
+    }
+
+    pub(super) fn rtp_tag_bytes(&self) -> usize {
+        match self {
+            Self::Cm(keys) => keys.rtp.tag_bytes(),
+            Self::Gcm(_) => gcm::TAG_BYTES,
+        }
+    }
+
+    pub(super) fn rtcp_tag_bytes(&self) -> usize {
+        match self {
+            Self::Cm(keys) => keys.rtcp.tag_bytes(),
+            Self::Gcm(_) => gcm::TAG_BYTES,
         }
     }
 }
@@ -49,15 +65,7 @@ pub(super) const RTP_LABELS: [u8; 3] = [0, 1, 2];
 pub(super) const RTCP_LABELS: [u8; 3] = [3, 4, 5];
 
 /// Tags of SRTCP stay 80 bits long for the `_32` suites (RFC 3711 section 5.2, RFC 4568 section 6.2.2).
-const RTCP_HMAC_TAG_BYTES: usize = 10;
-
-const fn rtp_tag_bytes(suite: Suite) -> usize {
-    match suite {
-        Suite::AesCm128HmacSha1_32 | Suite::AesCm256HmacSha1_32 => 4,
-        Suite::AesCm128HmacSha1_80 | Suite::AesCm256HmacSha1_80 => 10,
-        Suite::AeadAes128Gcm | Suite::AeadAes256Gcm => gcm::TAG_BYTES,
-    }
-}
+const RTCP_HMAC_TAG_BYTES: u8 = 10;
 
 /// The AES-CM pseudo-random function under one master key (RFC 3711 section 4.3.3).
 pub(super) struct Prf {
@@ -75,21 +83,13 @@ impl Prf {
         Self { aes: Aes::new(key), salt: Zeroizing::new(counter_salt(&salt)), key_bytes: key.len() }
     }
 
-    fn cipher<K: KeyStream>(&self, suite: Suite, labels: [u8; 3], tag_bytes: usize) -> Cipher<K> {
-        let key = self.derive::<32>(labels[0]);
-        let key = &key[..self.key_bytes];
-        match suite {
-            Suite::AesCm128HmacSha1_32
-            | Suite::AesCm128HmacSha1_80
-            | Suite::AesCm256HmacSha1_32
-            | Suite::AesCm256HmacSha1_80 => {
-                let auth_key = self.derive::<{ cm::AUTH_KEY_BYTES }>(labels[1]);
-                Cipher::Cm(Box::new(Cm::new(key, &self.derive(labels[2]), &auth_key[..], tag_bytes)))
-            }
-            Suite::AeadAes128Gcm | Suite::AeadAes256Gcm => {
-                Cipher::Gcm(Gcm::new(key, *self.derive::<{ gcm::SALT_BYTES }>(labels[2])))
-            }
-        }
+    fn cm<K: KeyStream>(&self, labels: [u8; 3], tag_bytes: u8) -> Cm<K> {
+        let auth_key = self.derive::<{ cm::AUTH_KEY_BYTES }>(labels[1]);
+        Cm::new(&self.derive::<32>(labels[0])[..self.key_bytes], &self.derive(labels[2]), &auth_key[..], tag_bytes)
+    }
+
+    fn gcm(&self, labels: [u8; 3]) -> Gcm {
+        Gcm::new(&self.derive::<32>(labels[0])[..self.key_bytes], *self.derive::<{ gcm::SALT_BYTES }>(labels[2]))
     }
 
     pub(super) fn derive<const N: usize>(&self, label: u8) -> Zeroizing<[u8; N]> {
@@ -140,7 +140,7 @@ mod tests {
         let expected = [(4, 10), (10, 10), (4, 10), (10, 10), (16, 16), (16, 16)];
         for (suite, tag_bytes) in Suite::ALL.into_iter().zip(expected) {
             let keys = SessionKeys::derive(suite, &MasterKey::generate(suite, &mut rng));
-            assert_eq!((keys.rtp.tag_bytes(), keys.rtcp.tag_bytes()), tag_bytes, "{suite:?}");
+            assert_eq!((keys.rtp_tag_bytes(), keys.rtcp_tag_bytes()), tag_bytes, "{suite:?}");
         }
     }
 }

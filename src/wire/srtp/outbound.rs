@@ -7,7 +7,7 @@ use crate::{types::DropReason, wire::rtp};
 use super::{
     MasterKey, Suite,
     cm::rollover_counter,
-    kdf::{Cipher, SessionKeys},
+    kdf::SessionKeys,
     srtcp::{self, INDEX_BYTES},
     streams::{RtcpStreams, RtpStreams},
 };
@@ -34,46 +34,46 @@ impl Outbound {
     /// Encrypts `packet[..len]` in place and appends the tag; `packet` must have room ([`super::TAG_ROOM_BYTES`]).
     /// Returns the new length.
     pub fn protect_rtp(&mut self, packet: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        let cipher = &self.keys.rtp;
-        check_room(packet, len, cipher.tag_bytes())?;
+        let tag_bytes = self.keys.rtp_tag_bytes();
+        check_room(packet, len, tag_bytes)?;
         let header = rtp::Header::parse(&packet[..len])?;
         let index = self.rtp.claim(header.ssrc, header.sequence)?;
-        match cipher {
-            Cipher::Cm(cm) => {
-                cm.xor_key_stream(header.ssrc, index, &mut packet[header.bytes..len]);
-                cm.append_tag(packet, len, &rollover_counter(index));
+        match &self.keys {
+            SessionKeys::Cm(keys) => {
+                keys.rtp.xor_key_stream(header.ssrc, index, &mut packet[header.bytes..len]);
+                keys.rtp.append_tag(packet, len, &rollover_counter(index));
             }
-            Cipher::Gcm(gcm) => {
+            SessionKeys::Gcm(keys) => {
                 let (aad, body) = packet[..len].split_at_mut(header.bytes);
-                let tag = gcm.seal(header.ssrc, index, aad, body);
+                let tag = keys.rtp.seal(header.ssrc, index, aad, body);
                 packet[len..len + tag.len()].copy_from_slice(&tag);
             }
         }
-        Ok(len + cipher.tag_bytes())
+        Ok(len + tag_bytes)
     }
 
     /// The same for a compound RTCP packet; E flag and index are appended too.
     pub fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        let cipher = &self.keys.rtcp;
-        check_room(packet, len, cipher.tag_bytes() + INDEX_BYTES)?;
+        let tag_bytes = self.keys.rtcp_tag_bytes();
+        check_room(packet, len, tag_bytes + INDEX_BYTES)?;
         let ssrc = srtcp::sender(&packet[..len])?;
         let index = self.rtcp.claim_next(ssrc)?;
         let word = srtcp::encrypted_trailer(index);
-        match cipher {
-            Cipher::Cm(cm) => {
-                cm.xor_key_stream(ssrc, index, &mut packet[srtcp::HEADER_BYTES..len]);
+        match &self.keys {
+            SessionKeys::Cm(keys) => {
+                keys.rtcp.xor_key_stream(ssrc, index, &mut packet[srtcp::HEADER_BYTES..len]);
                 packet[len..len + INDEX_BYTES].copy_from_slice(&word);
-                cm.append_tag(packet, len + INDEX_BYTES, &[]);
+                keys.rtcp.append_tag(packet, len + INDEX_BYTES, &[]);
             }
-            Cipher::Gcm(gcm) => {
+            SessionKeys::Gcm(keys) => {
                 let (header, body) = packet[..len].split_at_mut(srtcp::HEADER_BYTES);
-                let tag = gcm.seal(ssrc, index, &srtcp::gcm_aad(header, word), body);
+                let tag = keys.rtcp.seal(ssrc, index, &srtcp::gcm_aad(header, word), body);
                 let tag_end = len + tag.len();
                 packet[len..tag_end].copy_from_slice(&tag);
                 packet[tag_end..tag_end + INDEX_BYTES].copy_from_slice(&word);
             }
         }
-        Ok(len + cipher.tag_bytes() + INDEX_BYTES)
+        Ok(len + tag_bytes + INDEX_BYTES)
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) const fn check_room(packet: &[u8], len: usize, added_bytes: usize) ->
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Inbound, gcm::Gcm, testing::hex},
+        super::{Inbound, gcm::Gcm, kdf::GcmKeys, testing::hex},
         *,
     };
 
@@ -105,7 +105,7 @@ mod tests {
     fn session_keys(key_bytes: usize) -> SessionKeys {
         let key: Vec<u8> = (0..32).take(key_bytes).collect();
         let gcm = || Gcm::new(&key, *b"Quid pro quo");
-        SessionKeys { rtp: Cipher::Gcm(gcm()), rtcp: Cipher::Gcm(gcm()) }
+        SessionKeys::Gcm(Box::new(GcmKeys { rtp: gcm(), rtcp: gcm() }))
     }
 
     fn with_room(packet: &[u8]) -> Vec<u8> {

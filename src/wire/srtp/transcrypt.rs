@@ -6,7 +6,7 @@ use super::{
     aes_ctr::Aes,
     cm::{Cm, rollover_counter},
     inbound::{Inbound, Verified, verify_rtp},
-    kdf::Cipher,
+    kdf::SessionKeys,
     outbound::{Outbound, check_room},
 };
 
@@ -19,10 +19,11 @@ pub fn transcrypt_rtp(
     len: usize,
 ) -> Result<usize, DropReason> {
     let received = packet.get_mut(..len).ok_or(DropReason::PacketOversized)?;
-    let (Cipher::Cm(ingress), Cipher::Cm(egress)) = (&inbound.keys.rtp, &outbound.keys.rtp) else {
+    let (SessionKeys::Cm(ingress), SessionKeys::Cm(egress)) = (&inbound.keys, &outbound.keys) else {
         let plain_len = inbound.unprotect_rtp(received)?;
         return outbound.protect_rtp(packet, plain_len);
     };
+    let (ingress, egress) = (&ingress.rtp, &egress.rtp);
     let verified = verify_rtp(ingress, &mut inbound.rtp, received, inbound.mki_bytes)?;
     check_room(packet, verified.end, egress.tag_bytes())?;
     let egress_index = outbound.rtp.claim(verified.ssrc, verified.sequence)?;
@@ -98,9 +99,10 @@ mod tests {
             plain[HEADER.len()..PLAIN_LEN].chunks(8).zip(body.chunks(8)).any(|(plain, now)| plain == now)
         };
 
-        let (Cipher::Cm(ingress), Cipher::Cm(egress)) = (&inbound.keys.rtp, &outbound.keys.rtp) else {
+        let (SessionKeys::Cm(ingress), SessionKeys::Cm(egress)) = (&inbound.keys, &outbound.keys) else {
             panic!("both suites are AES-CM")
         };
+        let (ingress, egress) = (&ingress.rtp, &egress.rtp);
         let verified = verify_rtp(ingress, &mut inbound.rtp, &mut packet[..received_len], 0).unwrap();
         assert!(!holds_plaintext(&packet), "after the tag is verified");
         let index = outbound.rtp.claim(verified.ssrc, verified.sequence).unwrap();
