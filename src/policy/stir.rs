@@ -133,9 +133,9 @@ impl<'p> Chain<'p> {
 pub const ANOTHER_CALLEE: &str = "the signature is for another callee";
 const NO_WAY: &str = "the signatures of those who sent the call on do not lead here";
 
-/// Whether a number as it is signed is one of these E.164 forms.
+/// Whether a number as it is signed is one of these E.164 forms. What is empty is no number, such as that of an address.
 fn is_one_of(tn: &str, forms: &[String]) -> bool {
-    forms.iter().any(|form| digits(form) == digits(tn))
+    !tn.is_empty() && forms.iter().any(|form| digits(form) == digits(tn))
 }
 
 /// Of a call whose signatures are all good; `own`: what the caller's is.
@@ -339,6 +339,7 @@ mod tests {
                 vec![own(FIRST, NOW_S), address(diversion(CALLER, "", CALLED, NOW_S))],
                 Err(failed(NO_WAY)),
             ),
+            ("for no number", vec![own("", NOW_S), address(diversion(CALLER, "", CALLED, NOW_S))], Err(failed(NO_WAY))),
             ("none", vec![own(FIRST, NOW_S)], Err(failed(ANOTHER_CALLEE))),
             (
                 "of another caller",

@@ -99,8 +99,8 @@ pub const SSRCS_MEASURED_MAX: usize = 4;
 pub const FORMATS_PER_SECTION_MAX: usize = 32;
 /// Largest media packet relayed; a larger one is dropped.
 pub const PACKET_BYTES_MAX: usize = 2_048;
-/// Open TCP and TLS connections, and half of the process's descriptors. Where all are taken, of the source that has most whose peers are
-/// not known the oldest makes room for a further one, which is closed at once where there is none.
+/// Open TCP and TLS connections, and half of the process's descriptors. Where all are taken, the source that has most of peers whom nobody
+/// knows makes room for a further one with its oldest; where there is none, the further one is closed at once.
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;

@@ -174,6 +174,23 @@ impl Core {
         }
     }
 
+    /// Of several users who have registered over this flow themselves, as the lines of one telephone do, the one that
+    /// P-Preferred-Identity or From names. Over a flow of a proxy nobody has.
+    fn named_owner_of(&self, pending: &Pending) -> Option<Arc<User>> {
+        let Pending { flow, request, .. } = pending;
+        let registered = self.registrar.users_on(flow);
+        let mut bindings = registered.iter().filter_map(|user| self.registrar.binding_on(user, flow));
+        if bindings.any(|binding| binding.is_proxied) {
+            return None;
+        }
+        let preferred = request.values(Name::PPreferredIdentity).find_map(NameAddr::parse);
+        let mut named = [preferred, request.from()].into_iter().flatten().filter_map(|address| {
+            let uri = Uri::parse(address.uri).filter(|uri| self.site.is_own_host(uri.host))?;
+            self.ctx.directory.by_dialled(&uri.user_decoded()?)
+        });
+        named.find(|user| registered.contains(&user.name)).cloned()
+    }
+
     /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
     /// in an emergency. A server at the edge may be a trunk by its certificate and bring telephones over the same
     /// connection: whoever has registered there and calls as a user is one.
@@ -190,7 +207,8 @@ impl Core {
         if let Some(trunk) = self.trunk_of(pending).filter(|_| !is_telephone) {
             return (trunk_caller(trunk, &pending.request), Source::Trunk, verdict);
         }
-        if let Some(user) = by_password.or_else(|| self.owner_of(&pending.flow)) {
+        let by_flow = || self.owner_of(&pending.flow).or_else(|| self.named_owner_of(pending));
+        if let Some(user) = by_password.or_else(by_flow) {
             return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice, verdict);
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);

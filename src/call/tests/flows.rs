@@ -1,6 +1,6 @@
 //! Devices with several flows, behind proxies, and called by their GRUU, message by message.
 
-use super::bench::{Bench, Leg, SDP, TRUNK, udp};
+use super::bench::{Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
 use crate::{
     call::Input,
     types::{ConnectionId, Flow, Transport},
@@ -153,6 +153,43 @@ fn a_connection_of_a_proxy_lets_nobody_call_without_a_password() {
     assert_eq!(register(&mut b, tls(OTHER), "bob", lines).status(), 200);
     assert_eq!(refusal(&mut b, OTHER, "sip:1001@pbx.example.com"), 407);
     b.finish();
+}
+
+/// Emergency RULES 5: whichever line of a telephone calls for help, it is one that has registered over this connection.
+#[test]
+fn of_the_lines_of_one_telephone_the_one_that_calls_for_help_is_not_challenged_and_is_called_back() {
+    const PREFERS_BOB: &str = "P-Preferred-Identity: <sip:bob@pbx.example.com>\n";
+    const PATH: &str = "Supported: path\nPath: <sip:edge.example.com;lr>\n";
+    let (alices, bobs) = (Some("+12025551001"), Some("+12025551002"));
+    for (from, lines, paths, callback) in [
+        ("alice@pbx.example.com", "", ["", ""], alices),
+        ("1002@pbx.example.com", "", ["", ""], bobs),
+        ("anonymous@anonymous.invalid", PREFERS_BOB, ["", ""], bobs),
+        ("alice@pbx.example.com", PREFERS_BOB, ["", ""], bobs),
+        ("anonymous@anonymous.invalid", "", ["", ""], None),
+        ("alice@elsewhere.example", "", ["", ""], None),
+        // Registered elsewhere.
+        ("carol@pbx.example.com", "", ["", ""], None),
+        ("alice@pbx.example.com", "", [PATH, PATH], None),
+        ("alice@pbx.example.com", "", ["", PATH], None),
+    ] {
+        let users = [("alice", "1001"), ("bob", "1002"), ("carol", "1003")];
+        let users = users.map(|(name, extension)| user(name, extension, &format!("+1202555{extension}")));
+        let mut b = Bench::with_users(CONFIG, users, vec![binding("carol", CAROL)]);
+        for (user, path) in ["alice", "bob"].into_iter().zip(paths) {
+            let lines = format!("{path}Contact: <sip:{user}@10.0.0.1>\n");
+            assert_eq!(register(&mut b, tls(OTHER), user, &lines).status(), 200);
+        }
+        let dialogue = (&*format!("<sip:{from}>;tag=a"), "<sip:911@pbx.example.com>");
+        b.request(tls(OTHER), ("INVITE", "sip:911@pbx.example.com"), dialogue, ("help", 1), (lines, SDP));
+        match callback {
+            Some(callback) => {
+                let (_, invite) = b.take_request("INVITE", TRUNK);
+                assert!(invite.header(Name::From).unwrap().contains(callback), "{from} {lines}");
+            }
+            None => assert_eq!(b.take_response("INVITE", OTHER.1, 200).status(), 407, "{from} {paths:?}"),
+        }
+    }
 }
 
 /// Alice or another calls this URI.
