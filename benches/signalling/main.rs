@@ -33,6 +33,8 @@ const REFRESH_ALLOCATIONS_MAX: u64 = 35;
 const CALL_ALLOCATIONS_MAX: u64 = 420;
 /// The answer, and what it takes to find and to forget it.
 const ANSWERED_REQUEST_BYTES_MAX: u64 = 1_200;
+/// Both of its legs, without their media legs.
+const CALL_BYTES_MAX: u64 = 10_500;
 /// With AES-CM both ways.
 const LEG_BYTES_MAX: u64 = 2_048;
 
@@ -121,8 +123,9 @@ fn calls(plan: &Plan) {
         a.call(b, &mut exchange);
     }
     exchange.pass(Duration::from_secs(60));
-    let heap = heap::bytes_in_use().saturating_sub(before);
-    println!("{} calls: {} bytes of heap each", plan.calls_held, heap / u64::from(plan.calls_held));
+    let each = heap::bytes_in_use().saturating_sub(before) / u64::from(plan.calls_held);
+    println!("{} calls: {each} bytes of heap each", plan.calls_held);
+    assert!(each <= CALL_BYTES_MAX, "more than {CALL_BYTES_MAX}");
 }
 
 fn talk(devices: &mut [Device], number: u32, exchange: &mut Exchange) {

@@ -26,6 +26,11 @@ pub(crate) struct Networks {
 impl Networks {
     /// `None`, and a word about it, where this user may make none.
     pub(crate) fn new() -> Option<Self> {
+        Self::with_queues(1)
+    }
+
+    /// The same with a server's card of so many queues, the first of which gets everything that the phones send.
+    pub(crate) fn with_queues(count: u8) -> Option<Self> {
         static USED: AtomicU16 = AtomicU16::new(0);
         if !rustix::process::geteuid().is_root() {
             eprintln!("NOT RUN: only root may make network namespaces");
@@ -39,8 +44,10 @@ impl Networks {
             ip(&["-n", namespace, "link", "set", "lo", "up"]);
         }
         let (server, phones) = (&networks.server[..], &networks.phones[..]);
-        let pair = ["link", "add", SERVER_CARD, "netns", server, "type", "veth", "peer", "name", PHONES_CARD];
-        ip(&[&pair[..], &["netns", phones]].concat());
+        let count = count.to_string();
+        let queues = ["numtxqueues", &count, "numrxqueues", &count];
+        let pair = ["netns", server, "type", "veth", "peer", "name", PHONES_CARD, "numtxqueues", "1", "netns", phones];
+        ip(&[&["link", "add", SERVER_CARD], &queues[..], &pair].concat());
         networks.add_address(server, SERVER_CARD, networks.ipv4(1), 24);
         networks.add_address(server, SERVER_CARD, networks.ipv6(1), 64);
         for host in [2, 3] {

@@ -83,6 +83,19 @@ fn carries(from: (&Phone, &mut Voice), to: (&Phone, &mut Voice), payload_bytes: 
     }
 }
 
+/// Speaks both ways until packets are received and sent past the kernel; returns how many were by then. Until the ways are
+/// found out, however long the thread that does it must wait for a processor, the kernel sends.
+fn wait_for_ways(server: &Ringdown, a: (&Phone, &mut Voice), b: (&Phone, &mut Voice)) -> [u64; 2] {
+    let [mut received, mut sent] = [0, 0];
+    wait_for("the ways over the card", Duration::from_secs(10), || {
+        carries((a.0, &mut *a.1), (b.0, &mut *b.1), 160, 1);
+        carries((b.0, &mut *b.1), (a.0, &mut *a.1), 160, 1);
+        let before = sent;
+        [received, sent] = bypassed(server, |[now, _]| now == received + 2);
+        (sent == before + 2).then_some([received, sent])
+    })
+}
+
 fn configured(networks: &Networks) -> Ringdown {
     let [four, six] = [networks.ipv4(1), networks.ipv6(1)];
     let media = format!(
@@ -136,15 +149,7 @@ fn encrypted_calls_pass_the_kernel_by_from_ipv4_to_ipv6_and_back_under_the_sandb
         let b = bob.answer();
         let a = alice.answered(&call_id, cseq);
         let (mut from_a, mut from_b) = (Voice::new(&a), Voice::new(&b));
-        // Until the ways are found out, however long the thread that does it must wait for a processor, the kernel sends.
-        let [mut received, mut sent] = [0, 0];
-        wait_for("the ways over the card", Duration::from_secs(10), || {
-            carries((&alice, &mut from_a), (&bob, &mut from_b), 160, 1);
-            carries((&bob, &mut from_b), (&alice, &mut from_a), 160, 1);
-            let before = sent;
-            [received, sent] = bypassed(&server, |[now, _]| now == received + 2);
-            (sent == before + 2).then_some(())
-        });
+        let [received, sent] = wait_for_ways(&server, (&alice, &mut from_a), (&bob, &mut from_b));
         carries((&alice, &mut from_a), (&bob, &mut from_b), 160, 20);
         carries((&bob, &mut from_b), (&alice, &mut from_a), 160, 20);
         bypassed(&server, |now| now == [received + 40, sent + 40]);
@@ -172,6 +177,37 @@ fn encrypted_calls_pass_the_kernel_by_from_ipv4_to_ipv6_and_back_under_the_sandb
     server.start();
     server.process().wait_log("Media pass the kernel's network stack by (AF_XDP).", SECONDS_5);
     assert!(!server.process_text().contains(FELL_BACK));
+}
+
+/// The card puts everything into its first queue, and the call is the first worker's, as none is busy.
+#[test]
+fn packets_on_another_workers_queue_take_the_sockets() {
+    for (queues, has_the_queue) in [("[0, 1]", true), ("[1, 0]", false)] {
+        let Some(networks) = Networks::with_queues(2) else { return };
+        let mut server = configured(&networks);
+        let text = fs::read_to_string(server.config()).expect("it was written");
+        let queues = format!("spin_us = 100\nxdp_queues = {queues}");
+        fs::write(server.config(), text.replace("spin_us = 100", &queues)).expect("a writable folder");
+        server.start();
+        server.process().wait_log("Media pass the kernel's network stack by (AF_XDP).", SECONDS_5);
+        inside(&networks.phones, || {
+            let [mut alice, mut bob] = phones(&networks, &server, [OFFER, ANSWER]);
+            let (call_id, cseq) = alice.invite(BOB.extension);
+            let b = bob.answer();
+            let a = alice.answered(&call_id, cseq);
+            let (mut from_a, mut from_b) = (Voice::new(&a), Voice::new(&b));
+            let before = has_the_queue.then(|| wait_for_ways(&server, (&alice, &mut from_a), (&bob, &mut from_b)));
+            carries((&alice, &mut from_a), (&bob, &mut from_b), 160, 20);
+            carries((&bob, &mut from_b), (&alice, &mut from_a), 160, 20);
+            // A worker tells its counts now and then.
+            thread::sleep(LEG_SILENCE);
+            let read = before.map_or(0, |[received, _]| received + 40);
+            bypassed(&server, |[received, _]| received == read);
+            bob.hang_up(&b);
+            alice.wait_bye();
+        });
+        server.wait_no_calls();
+    }
 }
 
 /// Plain packets with the canary, one at once.
