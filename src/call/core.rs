@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use tracing::debug;
 
-use self::{callback::Expected, transfer::Transfer};
+use self::{callback::Expected, identification::EmergencyCaller, transfer::Transfer};
 use super::{
     abuse::Guard,
     admission::{self, Refusal, called_party, invite_key},
@@ -624,8 +624,8 @@ impl Core {
     // 5. Policy decides where it goes. Emergency first.
 
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
-        let (caller, source, verdict) = self.emergency_source(&pending);
-        let decision = self.decide(class, source, &caller);
+        let EmergencyCaller { caller, source, verdict, is_named } = self.emergency_caller(&pending);
+        let decision = self.decide(class, source, &caller, is_named);
         let origin = Origin::of(&pending, &caller);
         emergency_call::log_detected(&self.ctx, &origin, dialled, class);
         match decision {
@@ -657,11 +657,12 @@ impl Core {
         }
     }
 
-    /// Policy, told what only the core knows.
-    fn decide(&self, class: Class, source: emergency::Source, caller: &Caller) -> emergency::Decision {
+    /// Policy, told what only the core knows. `is_named`: a header says who of several it is, whose private address is then not
+    /// given away (RULES 4.1).
+    fn decide(&self, class: Class, source: emergency::Source, caller: &Caller, is_named: bool) -> emergency::Decision {
         let user = match &caller.peer {
-            Peer::Device(name) => self.ctx.directory.by_name(name),
-            Peer::Trunk(_) | Peer::Unknown => None,
+            Peer::Device(name) if !is_named => self.ctx.directory.by_name(name),
+            Peer::Device(_) | Peer::Trunk(_) | Peer::Unknown => None,
         };
         let (user, line) = (user.map(|user| &**user), caller.direct_line.as_deref());
         let situation = emergency::Situation { class, source, user, line, turn: self.ctx.counters.emergency_routed };

@@ -31,6 +31,16 @@ use crate::{
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
+/// Who makes an emergency call.
+pub(super) struct EmergencyCaller {
+    pub caller: Caller,
+    pub source: Source,
+    /// On its credentials.
+    pub verdict: Verdict,
+    /// A header says which of the users of its connection it is: any of them could write it.
+    pub is_named: bool,
+}
+
 impl Core {
     /// Who sends this INVITE; challenged or refused if nobody we know.
     pub(super) fn identify(&mut self, pending: &Pending) -> Option<Caller> {
@@ -195,8 +205,7 @@ impl Core {
     /// in an emergency. A server at the edge may be a trunk by its certificate and bring telephones over the same
     /// connection: whoever has registered there and calls as a user is one.
     ///
-    /// The verdict is that on its credentials.
-    pub(super) fn emergency_source(&mut self, pending: &Pending) -> (Caller, Source, Verdict) {
+    pub(super) fn emergency_caller(&mut self, pending: &Pending) -> EmergencyCaller {
         let verdict = self.check(Role::Proxy, pending);
         let by_password = match &verdict {
             Verdict::Passed(name) => self.ctx.directory.by_name(name).cloned(),
@@ -205,11 +214,14 @@ impl Core {
         let is_telephone =
             by_password.is_some() || self.registrar.is_bound(&pending.flow) && self.is_from_user(&pending.request);
         if let Some(trunk) = self.trunk_of(pending).filter(|_| !is_telephone) {
-            return (trunk_caller(trunk, &pending.request), Source::Trunk, verdict);
+            let caller = trunk_caller(trunk, &pending.request);
+            return EmergencyCaller { caller, source: Source::Trunk, verdict, is_named: false };
         }
-        let by_flow = || self.owner_of(&pending.flow).or_else(|| self.named_owner_of(pending));
-        if let Some(user) = by_password.or_else(by_flow) {
-            return (self.caller_of(&user, &pending.request), Source::AuthenticatedDevice, verdict);
+        let own = by_password.or_else(|| self.owner_of(&pending.flow));
+        let is_named = own.is_none();
+        if let Some(user) = own.or_else(|| self.named_owner_of(pending)) {
+            let caller = self.caller_of(&user, &pending.request);
+            return EmergencyCaller { caller, source: Source::AuthenticatedDevice, verdict, is_named };
         }
         let in_site_networks = self.is_in_site_networks(&pending.flow);
         let caller = Caller {
@@ -221,6 +233,6 @@ impl Core {
             verification: None,
             signed: None,
         };
-        (caller, Source::UnauthenticatedDevice { in_site_networks }, verdict)
+        EmergencyCaller { caller, source: Source::UnauthenticatedDevice { in_site_networks }, verdict, is_named: false }
     }
 }

@@ -164,7 +164,7 @@ impl Core {
         if !is_of_device || !matches!(caller.peer, Peer::Device(_)) {
             return Err(refusal(403, "No Location For Emergency Call"));
         }
-        match self.decide(class, emergency::Source::AuthenticatedDevice, &caller) {
+        match self.decide(class, emergency::Source::AuthenticatedDevice, &caller, false) {
             emergency::Decision::Route(route) => {
                 self.drop_transfer(call);
                 let plan = emergency_plan(&route);

@@ -3,6 +3,7 @@
 use super::bench::{Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
 use crate::{
     call::Input,
+    config::{Place, User, parse_address},
     types::{ConnectionId, Flow, Transport},
     wire::sip::{Message, Name, digest},
 };
@@ -155,7 +156,8 @@ fn a_connection_of_a_proxy_lets_nobody_call_without_a_password() {
     b.finish();
 }
 
-/// Emergency RULES 5: whichever line of a telephone calls for help, it is one that has registered over this connection.
+/// Emergency RULES 5: whichever line of a telephone calls for help, it is one that has registered over this connection. Since any of
+/// them could say that it is another, its call comes from the company's address (RULES 4.1).
 #[test]
 fn of_the_lines_of_one_telephone_the_one_that_calls_for_help_is_not_challenged_and_is_called_back() {
     const PREFERS_BOB: &str = "P-Preferred-Identity: <sip:bob@pbx.example.com>\n";
@@ -174,7 +176,11 @@ fn of_the_lines_of_one_telephone_the_one_that_calls_for_help_is_not_challenged_a
         ("alice@pbx.example.com", "", ["", PATH], None),
     ] {
         let users = [("alice", "1001"), ("bob", "1002"), ("carol", "1003")];
-        let users = users.map(|(name, extension)| user(name, extension, &format!("+1202555{extension}")));
+        let users = users.map(|(name, extension)| {
+            let home = "country = \"US\"\nA3 = \"Arlington\"\nRD = \"Sample\"\nHNO = \"7\"\nPC = \"22201\"\n";
+            let place = Place { private_address: Some(parse_address(home).unwrap()), is_shared: false };
+            User { place, ..user(name, extension, &format!("+1202555{extension}")) }
+        });
         let mut b = Bench::with_users(CONFIG, users, vec![binding("carol", CAROL)]);
         for (user, path) in ["alice", "bob"].into_iter().zip(paths) {
             let lines = format!("{path}Contact: <sip:{user}@10.0.0.1>\n");
@@ -186,6 +192,8 @@ fn of_the_lines_of_one_telephone_the_one_that_calls_for_help_is_not_challenged_a
             Some(callback) => {
                 let (_, invite) = b.take_request("INVITE", TRUNK);
                 assert!(invite.header(Name::From).unwrap().contains(callback), "{from} {lines}");
+                let body = String::from_utf8_lossy(&invite.body()).into_owned();
+                assert!(body.contains(">Example<") && !body.contains("Sample"), "{body}");
             }
             None => assert_eq!(b.take_response("INVITE", OTHER.1, 200).status(), 407, "{from} {paths:?}"),
         }

@@ -30,7 +30,7 @@ pub enum Class {
 pub struct Situation<'a> {
     pub class: Class,
     pub source: Source,
-    /// Whose device calls, if that is known.
+    /// Whose device calls, if that is known by more than a header.
     pub user: Option<&'a User>,
     /// The direct line it calls on, E.164.
     pub line: Option<&'a str>,
