@@ -292,11 +292,12 @@ impl Context {
     /// A media thread has more to do than it comes to. The ports of the leg are as good as others.
     pub(super) fn worker_overrun(&mut self, worker: u16) {
         self.counters.media_legs_refused += 1;
+        self.ports.pause(self.now, worker);
         if self.overrun_told_at.is_none_or(|at| self.now.since(at) >= OVERRUN_TOLD_EVERY) {
             self.overrun_told_at = Some(self.now);
             error!(
                 worker,
-                "Too many commands wait for a media thread: it is asked to open no further ports until it has caught up."
+                "Too many commands wait for a media thread: it opens no further ports until it has caught up."
             );
         }
     }

@@ -163,6 +163,11 @@ impl Ports {
         true
     }
 
+    /// Nothing is bound ahead for this worker for a second.
+    pub fn pause(&mut self, now: Instant, worker: u16) {
+        self.shares[usize::from(worker)].paused_until = now + PAUSE;
+    }
+
     /// The worker with the most free slots, the first of several.
     pub fn roomiest(&self) -> u16 {
         (0..self.workers()).rev().max_by_key(|worker| self.free(*worker)).unwrap_or_default()
