@@ -78,9 +78,9 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// Whether it is the same call. A carrier whose INVITE was not answered, or with 503, sends it again from another of its
-    /// servers, often with a new Call-ID, and a proxy that forks a call to several of our numbers keeps the Call-ID. Neither is
-    /// of use to who has recorded a signature, which is bound to caller, numbers and minute: this trunk has brought it anyway.
-    /// By another trunk nothing tells a copy from the call, for a Call-ID is not signed.
+    /// servers, often with a new Call-ID, and a proxy that forks a call to several of our numbers keeps the Call-ID. Who has
+    /// recorded a signature can be that caller for the rest of its minute, but only to whom that caller has called, and only
+    /// by the trunk that has brought it anyway. By another trunk nothing tells a copy from the call, for a Call-ID is not signed.
     fn is_again(&self, earlier: &Self) -> bool {
         self.trunk == earlier.trunk && (self.call_id == earlier.call_id || self.called == earlier.called)
     }
