@@ -100,6 +100,14 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Who is taken for one where room must be made: an IPv4 address, or the /48 network of which one IPv6 site has all.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into(),
+    }
+}
+
 impl Flow {
     /// [`source_of`] the peer.
     pub fn source(&self) -> IpAddr {
@@ -119,6 +127,17 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_host_has_a_network_and_a_site_a_larger_one() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (one, source, network) in
+            [("192.0.2.1", "192.0.2.1", "192.0.2.1"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", "2001:db8:1::")]
+        {
+            let of = (source_of(address(one)), network_of(address(one)));
+            assert_eq!(of, (address(source), address(network)));
+        }
+    }
 
     #[test]
     fn a_source_is_an_ipv4_address_or_an_ipv6_network() {

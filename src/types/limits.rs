@@ -104,6 +104,8 @@ pub const PACKET_BYTES_MAX: usize = 2_048;
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// ... of one source, which may be a whole office behind one address; further ones are closed at once.
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 2_000;
+/// Closed connections of whose end the core is still to be told; none is accepted while there are more.
+pub const CONNECTIONS_ENDING_MAX: usize = 1_000;
 /// Alternative names that are read from a peer's certificate; further ones are ignored.
 pub const CERTIFICATE_NAMES_MAX: usize = 128;
 /// TLS handshakes that peers have begun and not finished; for a further one the oldest of the source that has most makes room.
@@ -112,7 +114,7 @@ pub const TLS_HANDSHAKES_MAX: usize = 1_000;
 pub const TLS_HANDSHAKES_PER_SOURCE_MAX: usize = 250;
 /// Messages waiting for one slow TCP or TLS peer; the connection is closed above it.
 pub const SEND_QUEUE_MAX: usize = 256;
-/// Media ports of other programs that one call gets past; at a further one it ends with 503, an emergency call only where nobody
+/// Media ports of other programs, and media threads that are behind, that one call gets past; at a further one it ends with 503, an emergency call only where nobody
 /// has answered it.
 pub const OCCUPIED_PORTS_PER_CALL_MAX: u8 = 4;
 /// Commands waiting for one media worker; the call that needs one more fails with 503.
@@ -156,7 +158,7 @@ pub const ONWARD_CALLS_MAX: usize = 10;
 /// is not believed.
 pub const PASSPORT_AGE_S_MAX: u64 = 60;
 /// Signatures of one call, those of its diversions included; a call with more is not verified.
-pub const PASSPORTS_MAX: usize = 8;
+pub const PASSPORTS_MAX: usize = 4;
 /// Address of a certificate; one that is longer is not fetched.
 pub const PASSPORT_URL_BYTES_MAX: usize = 512;
 /// Certificates of signatures that are being fetched; further ones are not, and their calls are not verified.

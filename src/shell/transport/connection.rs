@@ -22,7 +22,7 @@ use zeroize::Zeroize as _;
 use crate::{
     call::Input,
     shell::core_task::ToCore,
-    types::{Flow, limits::STREAM_READ_BYTES_MAX},
+    types::{Flow, certificate::SubjectNames, limits::STREAM_READ_BYTES_MAX},
     wire::sip::frame::{Frame, FrameError, Framer, PONG},
 };
 
@@ -57,8 +57,8 @@ pub(super) type BoxedStream = Box<dyn Stream>;
 pub(super) enum Opened {
     ByPeer {
         place: Place,
-        /// The core has been told what the peer's certificate names.
-        is_certified: bool,
+        /// Of the peer's certificate.
+        names: Option<SubjectNames>,
     },
     ByUs,
 }
@@ -79,9 +79,9 @@ pub(super) async fn run(
     queue: mpsc::Receiver<Bytes>,
     opened: Opened,
 ) {
-    let (mut place, deadline, is_heard_of) = match opened {
-        Opened::ByPeer { place, is_certified } => (Some(place), Some(Instant::now() + MESSAGE_TIMEOUT), is_certified),
-        Opened::ByUs => (None, None, true),
+    let (mut place, names, deadline) = match opened {
+        Opened::ByPeer { place, names } => (Some(place), names, Some(Instant::now() + MESSAGE_TIMEOUT)),
+        Opened::ByUs => (None, None, None),
     };
     let mut connection = Connection {
         shared,
@@ -92,11 +92,11 @@ pub(super) async fn run(
         deadline,
         alive_told_at: None,
         is_reading: true,
-        is_heard_of,
+        is_heard_of: place.is_none(),
     };
     tokio::select! {
         // The error of a broken connection says nothing that its end does not.
-        _ = connection.serve(queue) => {}
+        _ = connection.serve(names, queue) => {}
         // At once, even while it waits for the core to take a message or for its peer to take an answer.
         () = lost(&mut place) => {}
     }
@@ -135,7 +135,10 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn serve(&mut self, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    async fn serve(&mut self, names: Option<SubjectNames>, mut queue: mpsc::Receiver<Bytes>) -> io::Result<()> {
+        if let Some(names) = names {
+            self.tell(Input::Certified { flow: self.flow, names }).await?;
+        }
         loop {
             tokio::select! {
                 queued = queue.recv() => match queued {

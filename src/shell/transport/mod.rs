@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
 
@@ -25,8 +25,9 @@ use crate::{
     config,
     types::{
         ConnectionId, Flow, Transport,
+        flow::network_of,
         limits::{
-            CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, SEND_QUEUE_MAX, TLS_HANDSHAKES_MAX,
+            CONNECTIONS_ENDING_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, SEND_QUEUE_MAX, TLS_HANDSHAKES_MAX,
             TLS_HANDSHAKES_PER_SOURCE_MAX,
         },
     },
@@ -65,6 +66,8 @@ struct Shared {
     next_connection: AtomicU64,
     places: Arc<Places>,
     sources: Arc<Sources>,
+    /// One for each accepted connection, until the core has been told of its end.
+    tasks: Arc<Semaphore>,
     handshakes: Arc<Places>,
     handshakes_of_sources: Arc<Sources>,
     /// Connections closed because one of the limits was reached.
@@ -97,6 +100,7 @@ impl Listeners {
             // Ids of an earlier run, kept in stored bindings, must never name a connection of this one.
             next_connection: AtomicU64::new(clock.now().unix_ns()),
             places: Places::new(connections_max()),
+            tasks: Arc::new(Semaphore::new(connections_max() + CONNECTIONS_ENDING_MAX)),
             sources: Sources::new(CONNECTIONS_PER_SOURCE_MAX),
             handshakes: Places::new(TLS_HANDSHAKES_MAX),
             handshakes_of_sources: Sources::new(TLS_HANDSHAKES_PER_SOURCE_MAX),
@@ -159,7 +163,7 @@ impl Transports {
 
     /// This connection is that of somebody whom the core knows: it does not make room for others.
     pub fn prove(&self, flow: &Flow) {
-        self.0.places.prove(flow.source(), flow.connection);
+        self.0.places.prove(network_of(flow.remote.ip()), flow.connection);
     }
 
     /// Closes a connection after what is queued for it.

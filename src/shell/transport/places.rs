@@ -29,7 +29,7 @@ struct Taken {
 /// The places of those who have proven nothing. Every change takes logarithmic time, whatever strangers do.
 #[derive(Debug, Default)]
 struct Unproven {
-    /// By source (`Flow::source`); ids grow with time. Dropping the sender tells that the place is somebody else's.
+    /// By source (`network_of` its address); ids grow with time. Dropping the sender tells that the place is somebody else's.
     holders: BTreeMap<Holder, oneshot::Sender<()>>,
     /// How many each source has; one without any has no entry.
     counts: HashMap<IpAddr, usize>,
@@ -60,7 +60,7 @@ impl Places {
         self.max
     }
 
-    /// `source`: as of `Flow::source`. `None`: all are taken by those who have proven themselves.
+    /// `source`: as `network_of` says. `None`: all are taken by those who have proven themselves.
     pub(super) fn take(self: &Arc<Self>, source: IpAddr, connection: ConnectionId) -> Option<Place> {
         let holder = (source, connection);
         let mut taken = self.taken();

@@ -4,14 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, mpsc},
 };
 use tracing::warn;
 
-use crate::{
-    call::Input,
-    shell::core_task::ToCore,
-    types::{ConnectionId, Flow, Transport, flow::source_of, limits::SEND_QUEUE_MAX},
+use crate::types::{
+    ConnectionId, Flow, Transport,
+    flow::{network_of, source_of},
+    limits::SEND_QUEUE_MAX,
 };
 
 use super::{
@@ -25,22 +25,18 @@ use super::{
 /// After a failed `accept` (usually no file descriptors left): not in a tight loop.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Accepts until the server ends, and no faster than the core takes messages: connections whose end it must still be told take memory, and
-/// there is no other limit to them.
+/// Accepts until the server ends, and waits where too many connections have ended of whose end the core must still be told: there is no other
+/// limit to them.
 pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: SocketAddr, listener: TcpListener) {
     loop {
+        let task = Arc::clone(&shared.tasks).acquire_owned();
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async { (task.await, listener.accept().await) } => accepted,
             () = shared.to_core.closed() => return,
         };
+        let (Ok(task), accepted) = accepted else { return };
         match accepted {
-            Ok((stream, remote)) => {
-                take(&shared, transport, local, remote, stream);
-                // A turn in the queue of all that wait for the core.
-                if shared.to_core.reserve().await.is_err() {
-                    return;
-                }
-            }
+            Ok((stream, remote)) => take(&shared, (transport, local), remote, stream, task),
             Err(error) => {
                 warn!(%local, %error, "A connection cannot be accepted.");
                 tokio::time::sleep(RETRY_AFTER).await;
@@ -50,7 +46,13 @@ pub(super) async fn accept(shared: Arc<Shared>, transport: Transport, local: Soc
 }
 
 /// Starts the connection's task, or closes it at once where a limit is reached.
-fn take(shared: &Arc<Shared>, transport: Transport, listening: SocketAddr, remote: SocketAddr, stream: TcpStream) {
+fn take(
+    shared: &Arc<Shared>,
+    (transport, listening): (Transport, SocketAddr),
+    remote: SocketAddr,
+    stream: TcpStream,
+    task: OwnedSemaphorePermit,
+) {
     let connection = shared.next_id();
     let room = Room::take(shared, transport, remote, connection);
     let closes_one = room.as_ref().is_none_or(Room::is_anothers);
@@ -60,7 +62,11 @@ fn take(shared: &Arc<Shared>, transport: Transport, listening: SocketAddr, remot
     // Of a wildcard listener, the address that the peer really reached.
     let local = stream.local_addr().unwrap_or(listening);
     let flow = Flow { transport, local, remote, connection };
-    spawn(run(Arc::clone(shared), flow, stream, room));
+    let shared = Arc::clone(shared);
+    spawn(async move {
+        run(shared, flow, stream, room).await;
+        drop(task);
+    });
 }
 
 /// What one accepted connection takes of the limits, until it is dropped.
@@ -73,17 +79,17 @@ struct Room {
 
 impl Room {
     fn take(shared: &Shared, transport: Transport, remote: SocketAddr, connection: ConnectionId) -> Option<Self> {
-        let source = source_of(remote.ip());
+        let (source, network) = (source_of(remote.ip()), network_of(remote.ip()));
         // What one source may have comes first: it must not take the places of others to no end.
         let of_source = shared.sources.take(source)?;
         let handshake = match transport {
             Transport::Tls => {
                 let of_source = shared.handshakes_of_sources.take(source)?;
-                Some((shared.handshakes.take(source, connection)?, of_source))
+                Some((shared.handshakes.take(network, connection)?, of_source))
             }
             Transport::Tcp | Transport::Udp => None,
         };
-        Some(Self { place: shared.places.take(source, connection)?, of_source, handshake })
+        Some(Self { place: shared.places.take(network, connection)?, of_source, handshake })
     }
 
     fn is_anothers(&self) -> bool {
@@ -108,9 +114,5 @@ async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, room: Room) {
     };
     let (sender, queue) = mpsc::channel(SEND_QUEUE_MAX);
     shared.connections.insert(flow.connection, sender);
-    let is_certified = names.is_some();
-    if let Some(names) = names {
-        shared.tell_core(ToCore::Input(Input::Certified { flow, names })).await;
-    }
-    connection::run(&shared, flow, stream, queue, Opened::ByPeer { place, is_certified }).await;
+    connection::run(&shared, flow, stream, queue, Opened::ByPeer { place, names }).await;
 }
