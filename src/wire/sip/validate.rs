@@ -78,9 +78,16 @@ fn check_status_line(message: &Message) -> Result<(), Fault> {
     }
 }
 
-/// RFC 3261 section 7.1: the version compares without case. Only a well-formed other version deserves a 505.
+/// RFC 3261 section 7.1: the version compares without case.
+#[inline(always)]
 fn check_version(version: &[u8]) -> Result<(), Fault> {
-    if version == b"SIP/2.0" || version.eq_ignore_ascii_case(b"SIP/2.0") {
+    if version == b"SIP/2.0" { Ok(()) } else { check_odd_version(version) }
+}
+
+/// Only a well-formed other version deserves a 505.
+#[cold]
+fn check_odd_version(version: &[u8]) -> Result<(), Fault> {
+    if version.eq_ignore_ascii_case(b"SIP/2.0") {
         return Ok(());
     }
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -106,7 +113,7 @@ struct Singular<'a> {
 
 impl Singular<'_> {
     fn check_mandatory(&self, message: &Message) -> Result<(), Fault> {
-        let missing = |is_missing: bool, reason| if is_missing { Err(Fault::bad(reason)) } else { Ok(()) };
+        let missing = |is_missing: bool, reason| expect(!is_missing, Fault::bad(reason));
         missing(self.vias == 0, "Missing Via header")?;
         missing(self.from.is_none(), "Missing From header")?;
         missing(self.to.is_none(), "Missing To header")?;
@@ -125,56 +132,56 @@ fn check_header<'a>(seen: &mut Singular<'a>, name: Name, excerpt: Excerpt<'a>) -
     let value = excerpt.text();
     match name {
         Name::Via => {
-            seen.vias += check_vias(excerpt, seen.vias == 0)?;
-            if seen.vias > SIP_VIAS_MAX { Err(Fault::new(483, "Too Many Hops")) } else { Ok(()) }
+            seen.vias += if usual::is_via(excerpt) { 1 } else { read_vias(text(value), seen.vias == 0)? };
+            expect(seen.vias <= SIP_VIAS_MAX, Fault::new(483, "Too Many Hops"))
         }
         Name::From => {
-            once(&mut seen.from, value, Fault::bad("Multiple From headers"))?;
-            check_address(excerpt, Fault::bad("Malformed From header"))
+            expect(is_alone(&mut seen.from, value), Fault::bad("Multiple From headers"))?;
+            expect(is_address(excerpt), Fault::bad("Malformed From header"))
         }
         Name::To => {
-            once(&mut seen.to, value, Fault::bad("Multiple To headers"))?;
-            check_address(excerpt, Fault::bad("Malformed To header"))
+            expect(is_alone(&mut seen.to, value), Fault::bad("Multiple To headers"))?;
+            expect(is_address(excerpt), Fault::bad("Malformed To header"))
         }
         Name::CallId => {
-            once(&mut seen.call_id, value, Fault::bad("Multiple Call-ID headers"))?;
+            expect(is_alone(&mut seen.call_id, value), Fault::bad("Multiple Call-ID headers"))?;
             let is_word = !value.is_empty() && scan::find_far(value, [b' ', b'\t', b',']).is_none();
-            if is_word { Ok(()) } else { Err(Fault::bad("Malformed Call-ID header")) }
+            expect(is_word, Fault::bad("Malformed Call-ID header"))
         }
-        Name::CSeq => once(&mut seen.cseq, value, Fault::bad("Multiple CSeq headers")),
+        Name::CSeq => expect(is_alone(&mut seen.cseq, value), Fault::bad("Multiple CSeq headers")),
         Name::MaxForwards => {
-            once(&mut seen.max_forwards, value, Fault::bad("Multiple Max-Forwards headers"))?;
-            scan::number::<u8>(value).map(|_| ()).ok_or(Fault::bad("Malformed Max-Forwards header"))
+            expect(is_alone(&mut seen.max_forwards, value), Fault::bad("Multiple Max-Forwards headers"))?;
+            expect(scan::number::<u8>(value).is_some(), Fault::bad("Malformed Max-Forwards header"))
         }
         Name::ContentType => {
-            once(&mut seen.content_type, value, Fault::bad("Multiple Content-Type headers"))?;
-            if scan::find(value, [b'/']).is_some() { Ok(()) } else { Err(Fault::bad("Malformed Content-Type header")) }
+            expect(is_alone(&mut seen.content_type, value), Fault::bad("Multiple Content-Type headers"))?;
+            expect(scan::find(value, [b'/']).is_some(), Fault::bad("Malformed Content-Type header"))
         }
-        Name::Contact if value == b"*" => Ok(()),
-        Name::Contact => check_addresses(excerpt, Fault::bad("Malformed Contact header")),
-        Name::Route => check_addresses(excerpt, Fault::bad("Malformed Route header")),
-        Name::RecordRoute => check_addresses(excerpt, Fault::bad("Malformed Record-Route header")),
+        Name::Contact => expect(value == b"*" || are_addresses(excerpt), Fault::bad("Malformed Contact header")),
+        Name::Route => expect(are_addresses(excerpt), Fault::bad("Malformed Route header")),
+        Name::RecordRoute => expect(are_addresses(excerpt), Fault::bad("Malformed Record-Route header")),
         // RFC 3261 section 20.17.
-        Name::Date if !value.ends_with(b"GMT") => Err(Fault::bad("Date is not in GMT")),
+        Name::Date => expect(value.ends_with(b"GMT"), Fault::bad("Date is not in GMT")),
         _ => Ok(()),
     }
 }
 
+#[inline(always)]
+fn expect(is_good: bool, fault: Fault) -> Result<(), Fault> {
+    if is_good { Ok(()) } else { Err(fault) }
+}
+
 /// A second occurrence must say the same; otherwise it is unknown which of the two another element goes by.
-fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], fault: Fault) -> Result<(), Fault> {
-    match slot.replace(value) {
-        Some(earlier) if earlier != value => Err(fault),
-        Some(_) | None => Ok(()),
-    }
+#[inline(always)]
+fn is_alone<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8]) -> bool {
+    slot.replace(value).is_none_or(|earlier| earlier == value)
 }
 
 /// How many values the line has.
-fn check_vias(line: Excerpt<'_>, is_first: bool) -> Result<usize, Fault> {
-    if usual::is_via(line) {
-        return Ok(1);
-    }
+#[cold]
+fn read_vias(line: &str, is_first: bool) -> Result<usize, Fault> {
     let mut count = 0;
-    for (i, value) in split_values(text(line.text())).enumerate() {
+    for (i, value) in split_values(line).enumerate() {
         let via = Via::parse(value).ok_or(Fault::bad("Malformed Via header"))?;
         // A magic cookie with nothing behind it would make one transaction of all such requests (RFC 4475 section 3.2.1).
         if is_first && i == 0 && via.branch() == Some("z9hG4bK") {
@@ -185,19 +192,17 @@ fn check_vias(line: Excerpt<'_>, is_first: bool) -> Result<usize, Fault> {
     Ok(count)
 }
 
-fn check_addresses(line: Excerpt<'_>, fault: Fault) -> Result<(), Fault> {
-    if usual::is_address(line) {
-        return Ok(());
-    }
-    split_values(text(line.text())).try_for_each(|value| read_address(value, fault))
+fn are_addresses(line: Excerpt<'_>) -> bool {
+    usual::is_address(line) || split_values(text(line.text())).all(reads_as_address)
 }
 
-fn check_address(value: Excerpt<'_>, fault: Fault) -> Result<(), Fault> {
-    if usual::is_address(value) { Ok(()) } else { read_address(text(value.text()), fault) }
+fn is_address(value: Excerpt<'_>) -> bool {
+    usual::is_address(value) || reads_as_address(text(value.text()))
 }
 
-fn read_address(value: &str, fault: Fault) -> Result<(), Fault> {
-    NameAddr::split(value).and_then(|address| Uri::parse(address.uri)).map(|_| ()).ok_or(fault)
+#[cold]
+fn reads_as_address(value: &str) -> bool {
+    NameAddr::split(value).is_some_and(|address| Uri::parse(address.uri).is_some())
 }
 
 fn text(value: &[u8]) -> &str {
