@@ -49,12 +49,6 @@ impl<'a> Params<'a> {
 /// Whether `text` is a list of at most [`SIP_PARAMETERS_MAX`] `;name[=value]` (RFC 3261 section 25.1, `generic-param`). Values may be empty, except that
 /// of `tag`: an empty tag would be taken for a missing one.
 pub(super) fn is_param_list(text: &[u8]) -> bool {
-    is_param_list_of(text, |_, _| true)
-}
-
-/// [`is_param_list`] all of whose names and values, quotes included, satisfy `is_good`.
-#[inline]
-pub(super) fn is_param_list_of(text: &[u8], is_good: impl Fn(&[u8], &[u8]) -> bool) -> bool {
     // Byte by byte, because there are hardly any.
     let blanks = |mut at: usize| {
         while let Some(b' ' | b'\t') = text.get(at) {
@@ -71,21 +65,17 @@ pub(super) fn is_param_list_of(text: &[u8], is_good: impl Fn(&[u8], &[u8]) -> bo
             return false;
         }
         at = blanks(name_end);
-        let (name, mut value) = (&text[name..name_end], 0..0);
+        let name = &text[name..name_end];
         if text.get(at) == Some(&b'=') {
-            value.start = blanks(at + 1);
-            let value_end = match text.get(value.start) {
-                Some(b'"') => scan::quoted_len(&text[value.start..]).map(|len| value.start + len),
-                Some(_) | None => Some(scan::skip_long(text, value.start, scan::PARAM)),
+            let value = blanks(at + 1);
+            let value_end = match text.get(value) {
+                Some(b'"') => scan::quoted_len(&text[value..]).map(|len| value + len),
+                Some(_) | None => Some(scan::skip(text, value, scan::PARAM)),
             };
             match value_end {
-                Some(end) if end > value.start || !name.eq_ignore_ascii_case(b"tag") => value.end = end,
+                Some(end) if end > value || !name.eq_ignore_ascii_case(b"tag") => at = blanks(end),
                 Some(_) | None => return false,
             }
-            at = blanks(value.end);
-        }
-        if !is_good(name, &text[value]) {
-            return false;
         }
     }
     true
