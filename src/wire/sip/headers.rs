@@ -298,6 +298,7 @@ impl<'a> CSeq<'a> {
     }
 
     /// Number and method of a trimmed value.
+    #[inline(always)]
     pub(super) fn split(value: &[u8]) -> Option<(u32, &[u8])> {
         let (number, method) = value.split_at(scan::find(value, [b' ', b'\t'])?);
         let number = scan::number(number).filter(|number| *number < 1 << 31)?;

@@ -67,7 +67,12 @@ fn after_host(text: &[u8]) -> Option<&[u8]> {
 fn after_port(text: &[u8]) -> Option<&[u8]> {
     let Some(text) = text.strip_prefix(b":") else { return Some(text) };
     let (port, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
-    scan::number::<u16>(port).map(|_| rest)
+    // Of five digits, no more than the largest; of fewer, any.
+    let is_port = match port {
+        [a, b, c, d, e] => [*a, *b, *c, *d, *e] <= *b"65535",
+        _ => matches!(port.len(), 1..5),
+    };
+    is_port.then_some(rest)
 }
 
 /// `;name[=value]` without blanks, all of whose names and values, quotes included, satisfy `is_good`. The value after an equals
