@@ -17,7 +17,7 @@ use crate::{
         process::fresh_ip,
         server::{ALICE, Account, BOB, Ringdown},
     },
-    files,
+    connect, files,
     phone::{AUDIO_CANARY, Phone},
 };
 
@@ -151,9 +151,7 @@ fn company(carrier: &str) -> String {
 
 /// An encrypted call in which one side sends a PIN by INFO.
 fn call_with_digits(alice: &mut Phone, bob: &mut Phone) {
-    let (call_id, cseq) = alice.invite(BOB.extension);
-    let b = bob.answer();
-    let a = alice.answered(&call_id, cseq);
+    let (a, b) = connect(alice, bob);
     alice.ask_in(&a, "INFO", "application/dtmf-relay", &format!("Signal=5\r\nDuration=160\r\nPin={PIN}\r\n"));
     let info = bob.wait(|message| message.method() == Some(Method::Info));
     assert!(String::from_utf8_lossy(&info.body()).contains(PIN), "the PIN went nowhere");

@@ -21,6 +21,7 @@ use crate::{
         process::{Process, fresh_ip, wait_for},
         server::{ALICE, BINARY, BOB, Ringdown},
     },
+    connect,
     phone::Phone,
     registrations,
 };
@@ -304,9 +305,7 @@ fn a_wall_clock_that_jumps_moves_no_timer_no_registration_and_no_record() {
     assert_eq!((alice.register(), bob.register()), (200, 200));
     let began = Instant::now();
     for offset in ["+3y", "-9y", "+0"] {
-        let (call_id, cseq) = alice.invite(BOB.extension);
-        let b = bob.answer();
-        let a = alice.answered(&call_id, cseq);
+        let (a, b) = connect(&mut alice, &mut bob);
         set(offset);
         alice.speak(&a, 20);
         bob.speak(&b, 20);

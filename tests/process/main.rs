@@ -51,7 +51,7 @@ use common::{
     process::{Process, fresh_ip, wait_for},
     server::{ALICE, Account, BINARY, BOB, Ringdown},
 };
-use phone::{AUDIO_CANARY, Phone};
+use phone::{AUDIO_CANARY, Dialog, Phone};
 use ringdown::wire::sip::Name;
 use rustix::process::Signal;
 
@@ -80,11 +80,16 @@ fn registrations(server: &Ringdown) -> String {
     server.get("/v1/registrations").expect("the admin interface").1
 }
 
-/// Alice calls Bob; both talk; Bob hangs up.
-fn call(alice: &mut Phone, bob: &mut Phone) {
+/// Alice calls Bob, who answers.
+fn connect(alice: &mut Phone, bob: &mut Phone) -> (Dialog, Dialog) {
     let (call_id, cseq) = alice.invite(BOB.extension);
     let b = bob.answer();
-    let a = alice.answered(&call_id, cseq);
+    (alice.answered(&call_id, cseq), b)
+}
+
+/// Alice calls Bob; both talk; Bob hangs up.
+fn call(alice: &mut Phone, bob: &mut Phone) {
+    let (a, b) = connect(alice, bob);
     alice.speak(&a, 20);
     bob.speak(&b, 20);
     assert!(bob.hear() > 10 && alice.hear() > 10, "audio does not pass");
@@ -173,9 +178,7 @@ fn a_silent_telephone_is_logged_shown_counted_and_recorded_and_its_call_goes_on(
     let mut server = started(&[ALICE, BOB]);
     let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
     assert_eq!((alice.register(), bob.register()), (200, 200));
-    let (call_id, cseq) = alice.invite(BOB.extension);
-    let b = bob.answer();
-    let a = alice.answered(&call_id, cseq);
+    let (a, b) = connect(&mut alice, &mut bob);
     alice.speak(&a, 20);
     let shown = |path: &str| -> Option<serde_json::Value> {
         let (status, body) = server.get(path)?;
@@ -345,9 +348,7 @@ fn a_terminated_server_takes_no_new_call_and_ends_with_its_last_one() {
     let mut server = started(&[ALICE, BOB]);
     let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
     assert_eq!((alice.register(), bob.register()), (200, 200));
-    let (call_id, cseq) = alice.invite(BOB.extension);
-    let b = bob.answer();
-    let a = alice.answered(&call_id, cseq);
+    let (a, b) = connect(&mut alice, &mut bob);
     server.process().signal(Signal::TERM);
     wait_for("the server to say that it drains", SECONDS_5, || (server.get("/ready")?.0 != 200).then_some(()));
     assert_eq!(bob.refusal(ALICE.extension).status(), 503);

@@ -20,6 +20,7 @@ use crate::{
         process::wait_for,
         server::{ALICE, BINARY, BOB, Ringdown},
     },
+    connect,
     phone::{AUDIO_CANARY, Dialog, Phone},
 };
 
@@ -145,9 +146,7 @@ fn encrypted_calls_pass_the_kernel_by_from_ipv4_to_ipv6_and_back_under_the_sandb
     assert_eq!((&health["sandbox"]["media_calls"], &health["sandbox"]["media_files"]), (&true.into(), &true.into()));
     inside(&networks.phones, || {
         let [mut alice, mut bob] = phones(&networks, &server, [OFFER, ANSWER]);
-        let (call_id, cseq) = alice.invite(BOB.extension);
-        let b = bob.answer();
-        let a = alice.answered(&call_id, cseq);
+        let (a, b) = connect(&mut alice, &mut bob);
         let (mut from_a, mut from_b) = (Voice::new(&a), Voice::new(&b));
         let [received, sent] = wait_for_ways(&server, (&alice, &mut from_a), (&bob, &mut from_b));
         carries((&alice, &mut from_a), (&bob, &mut from_b), 160, 20);
@@ -192,9 +191,7 @@ fn packets_on_another_workers_queue_take_the_sockets() {
         server.process().wait_log("Media pass the kernel's network stack by (AF_XDP).", SECONDS_5);
         inside(&networks.phones, || {
             let [mut alice, mut bob] = phones(&networks, &server, [OFFER, ANSWER]);
-            let (call_id, cseq) = alice.invite(BOB.extension);
-            let b = bob.answer();
-            let a = alice.answered(&call_id, cseq);
+            let (a, b) = connect(&mut alice, &mut bob);
             let (mut from_a, mut from_b) = (Voice::new(&a), Voice::new(&b));
             let before = has_the_queue.then(|| wait_for_ways(&server, (&alice, &mut from_a), (&bob, &mut from_b)));
             carries((&alice, &mut from_a), (&bob, &mut from_b), 160, 20);
@@ -242,9 +239,7 @@ fn plain_calls_pass_the_kernel_by_and_strangers_are_not_heard() {
     server.start();
     inside(&networks.phones, || {
         let [mut alice, mut bob] = phones(&networks, &server, ["", ""]);
-        let (call_id, cseq) = alice.invite(BOB.extension);
-        let b = bob.answer();
-        let a = alice.answered(&call_id, cseq);
+        let (a, b) = connect(&mut alice, &mut bob);
         say(&alice, &a, 0..20);
         say(&bob, &b, 0..20);
         assert!(heard(&bob) > 10 && heard(&alice) > 10, "audio does not pass");
