@@ -204,7 +204,6 @@ impl Core {
     /// A device counts as authenticated by digest or by the flow of its own registration: nobody is challenged twice
     /// in an emergency. A server at the edge may be a trunk by its certificate and bring telephones over the same
     /// connection: whoever has registered there and calls as a user is one.
-    ///
     pub(super) fn emergency_caller(&mut self, pending: &Pending) -> EmergencyCaller {
         let verdict = self.check(Role::Proxy, pending);
         let by_password = match &verdict {

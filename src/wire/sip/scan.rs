@@ -3,9 +3,7 @@
 
 use std::ops::Range;
 
-use wide::u8x16;
-
-use super::usual_lines::printable_end;
+use wide::{u8x16, u8x32};
 
 /// A physical line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +46,35 @@ fn odd_line(bytes: &[u8], from: usize) -> Option<Line> {
     }
 }
 
+/// Bytes of a line that are looked at at once: more than any known header name and its colon has.
+pub(super) const BLOCK_BYTES: usize = 32;
+
+/// Where the printable ASCII ends that starts at `from`, which is all that most lines hold.
+#[inline(always)]
+pub(super) fn printable_end(text: &[u8], mut from: usize) -> usize {
+    while let Some(block) = text.get(from..).and_then(<[u8]>::first_chunk) {
+        let odd = odd_bytes(u8x32::new(*block));
+        if odd != 0 {
+            return from + first(odd);
+        }
+        from += BLOCK_BYTES;
+    }
+    let is_printable = |byte: &&u8| byte.cast_signed() >= 0x20;
+    from + text.get(from..).unwrap_or_default().iter().take_while(is_printable).count()
+}
+
+/// A bit for each byte that is no printable ASCII, the lowest for the first. They are the highest bits of the bytes, which
+/// control characters get by the subtraction, and bytes beyond ASCII have.
+#[inline(always)]
+pub(super) fn odd_bytes(block: u8x32) -> u32 {
+    ((block - u8x32::splat(b' ')) | block).to_bitmask()
+}
+
+/// The index of the lowest bit, or the number of bits.
+pub(super) const fn first(mask: u32) -> usize {
+    mask.trailing_zeros() as usize
+}
+
 /// The first index of any of `wanted`. As `memchr`, but quicker where the next few bytes hold one, as in parts of values.
 #[inline]
 pub(super) fn find<const N: usize>(text: &[u8], wanted: [u8; N]) -> Option<usize> {
@@ -73,7 +100,7 @@ pub(super) fn find_far<const N: usize>(text: &[u8], wanted: [u8; N]) -> Option<u
     for (i, block) in blocks.iter().enumerate() {
         let hits = is_any_of(u8x16::new(*block), wanted).to_bitmask();
         if hits != 0 {
-            return Some(i * block.len() + hits.trailing_zeros() as usize);
+            return Some(i * block.len() + first(hits));
         }
     }
     find(rest, wanted).map(|at| text.len() - rest.len() + at)
@@ -234,7 +261,7 @@ pub(super) fn skip_long(text: &[u8], mut at: usize, class: u8) -> usize {
     while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
         let strange = (!members(u8x16::new(*block), class)).to_bitmask();
         if strange != 0 {
-            return at + strange.trailing_zeros() as usize;
+            return at + first(strange);
         }
         at += block.len();
     }

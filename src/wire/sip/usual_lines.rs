@@ -10,12 +10,9 @@ use super::{
     frame::ContentLength,
     message::{Field, Span},
     name::Name,
-    scan,
+    scan::{self, BLOCK_BYTES, first, odd_bytes, printable_end},
 };
 use crate::types::limits::SIP_HEADER_BYTES_MAX;
-
-/// Longer than any known name and its colon.
-const BLOCK: usize = 32;
 
 /// The header section of a message.
 pub(super) struct Head {
@@ -55,7 +52,7 @@ fn line(text: &[u8], at: usize) -> Option<Option<(Field, usize)>> {
         None => padded(rest),
     };
     let end = match odd_bytes(block) {
-        0 => printable_end(text, at + BLOCK),
+        0 => printable_end(text, at + BLOCK_BYTES),
         odd => at + first(odd),
     };
     if end == at {
@@ -86,41 +83,15 @@ const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Where the printable ASCII ends that starts at `from`, which is all that most lines hold.
-#[inline(always)]
-pub(super) fn printable_end(text: &[u8], mut from: usize) -> usize {
-    while let Some(block) = text.get(from..).and_then(<[u8]>::first_chunk) {
-        let odd = odd_bytes(u8x32::new(*block));
-        if odd != 0 {
-            return from + first(odd);
-        }
-        from += BLOCK;
-    }
-    let is_printable = |byte: &&u8| byte.cast_signed() >= 0x20;
-    from + text.get(from..).unwrap_or_default().iter().take_while(is_printable).count()
-}
-
 /// The end of a message, with zeros behind it.
 #[cold]
 fn padded(text: &[u8]) -> u8x32 {
-    let mut block = [0; BLOCK];
+    let mut block = [0; BLOCK_BYTES];
     block[..text.len()].copy_from_slice(text);
     u8x32::new(block)
-}
-
-/// A bit for each byte that is no printable ASCII, the lowest for the first. They are the highest bits of the bytes, which
-/// control characters get by the subtraction, and bytes beyond ASCII have.
-#[inline(always)]
-fn odd_bytes(block: u8x32) -> u32 {
-    ((block - u8x32::splat(b' ')) | block).to_bitmask()
 }
 
 #[inline(always)]
 fn same_bytes(one: u8x32, other: u8x32) -> u32 {
     one.simd_eq(other).to_bitmask()
-}
-
-/// The index of the lowest bit, or the number of bits.
-const fn first(mask: u32) -> usize {
-    mask.trailing_zeros() as usize
 }
