@@ -62,11 +62,7 @@ fn take(
     // Of a wildcard listener, the address that the peer really reached.
     let local = stream.local_addr().unwrap_or(listening);
     let flow = Flow { transport, local, remote, connection };
-    let shared = Arc::clone(shared);
-    spawn(async move {
-        run(shared, flow, stream, room).await;
-        drop(task);
-    });
+    spawn(run(Arc::clone(shared), flow, stream, room, task));
 }
 
 /// What one accepted connection takes of the limits, until it is dropped.
@@ -97,7 +93,8 @@ impl Room {
     }
 }
 
-async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, room: Room) {
+/// `_task` is given back when the core has been told of the end.
+async fn run(shared: Arc<Shared>, flow: Flow, stream: TcpStream, room: Room, _task: OwnedSemaphorePermit) {
     let Room { mut place, of_source: _of_source, handshake } = room;
     let (stream, names): (BoxedStream, _) = if let Some((mut handshake, _of_source)) = handshake {
         let stream = tokio::select! {
