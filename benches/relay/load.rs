@@ -23,8 +23,8 @@ use rustix::{
 
 /// 20 ms of G.711 with its RTP header.
 const PACKET_BYTES: usize = 172;
-/// Each leg gets one packet in this many ticks of a millisecond: 50 a second.
-const TICKS_PER_PACKET: usize = 20;
+/// Milliseconds between two packets of a leg: 50 a second.
+pub(crate) const PTIME_MS: usize = 20;
 /// The devices whose last packets are opened after each turn, to be sure that the relay did what it is measured for: both sides
 /// of a call.
 pub(crate) const SAMPLED: [usize; 2] = [0, 1];
@@ -46,14 +46,23 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
+    /// With a thread that receives.
     pub(crate) fn start(legs: usize, ip: IpAddr) -> Self {
-        let bind = || UdpSocket::bind((ip, 0)).unwrap();
-        let sockets: Arc<Vec<_>> = Arc::new((0..legs).map(|_| bind()).collect());
-        let (received, samples) = (Arc::new(AtomicU64::new(0)), Samples::default());
-        let devices =
-            Self { sockets: Arc::clone(&sockets), received: Arc::clone(&received), samples: Arc::clone(&samples) };
+        let devices = Self::deaf(legs, ip);
+        let (sockets, received) = (Arc::clone(&devices.sockets), Arc::clone(&devices.received));
+        let samples = Arc::clone(&devices.samples);
         std::thread::spawn(move || receive(&sockets, &received, &samples));
         devices
+    }
+
+    /// Nobody receives, unless the caller does.
+    pub(crate) fn deaf(legs: usize, ip: IpAddr) -> Self {
+        let sockets = (0..legs).map(|_| UdpSocket::bind((ip, 0)).unwrap()).collect();
+        Self { sockets: Arc::new(sockets), received: Arc::default(), samples: Samples::default() }
+    }
+
+    pub(crate) fn sockets(&self) -> &[UdpSocket] {
+        &self.sockets
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -68,10 +77,10 @@ impl Devices {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Sends packet after packet of each leg to its port, in even steps of a millisecond; returns how many.
-    pub(crate) fn send(&self, packets: &[Vec<Vec<u8>>], ports: &[SocketAddr]) -> u64 {
+    /// Sends packet after packet of each leg to its port, one in `ptime_ms`, in even steps of a millisecond; returns how many.
+    pub(crate) fn send(&self, packets: &[Vec<Vec<u8>>], ports: &[SocketAddr], ptime_ms: usize) -> u64 {
         let start = Instant::now();
-        let per_tick = self.len() / TICKS_PER_PACKET;
+        let per_tick = self.len() / ptime_ms;
         let (mut tick, mut sent) = (0_u32, 0);
         for step in packets {
             for legs in step.chunks(per_tick).enumerate() {
@@ -136,10 +145,18 @@ impl Sealed {
         Self { outbound, sequence: 0 }
     }
 
-    /// The packets of `time`: for each 20 ms one of every leg.
-    pub(crate) fn seal(&mut self, time: Duration) -> Vec<Vec<Vec<u8>>> {
-        let steps = usize::try_from(time.as_millis()).unwrap() / TICKS_PER_PACKET;
+    /// The packets of `time`: for each `ptime_ms` one of every leg.
+    pub(crate) fn seal(&mut self, time: Duration, ptime_ms: usize) -> Vec<Vec<Vec<u8>>> {
+        let steps = usize::try_from(time.as_millis()).unwrap() / ptime_ms;
         (0..steps).map(|_| self.seal_step()).collect()
+    }
+
+    /// So many packets of each leg, those of a leg one behind the other.
+    pub(crate) fn seal_bursts(&mut self, packets: u16) -> Vec<Vec<u8>> {
+        let first = self.sequence;
+        self.sequence += packets;
+        let burst = |leg, outbound: &mut Outbound| (1..=packets).flat_map(|n| seal(outbound, leg, first + n)).collect();
+        (0..).zip(&mut self.outbound).map(|(leg, outbound)| burst(leg, outbound)).collect()
     }
 
     fn seal_step(&mut self) -> Vec<Vec<u8>> {

@@ -17,7 +17,11 @@ use ringdown::{
         media_io::{Backend, MediaCounters, MediaPlane},
     },
     types::limits::PACKET_BYTES_MAX,
-    wire::{classify::Traffic, srtp::Suite},
+    wire::{
+        classify::Traffic,
+        sdp,
+        srtp::{Inbound, Outbound, Suite, transcrypt_rtp},
+    },
 };
 use rustix::{
     buffer::spare_capacity,
@@ -31,6 +35,9 @@ use tokio::runtime::Runtime;
 use crate::load::{Devices, SAMPLED, SampleKeys, keys};
 
 pub(crate) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// What the telephones have agreed on.
+const G711: &[u8] =
+    b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/SAVP 0\r\n";
 const BATCH_EVENTS_MAX: usize = 64;
 
 pub(crate) trait Relay {
@@ -59,9 +66,14 @@ pub(crate) struct Ringdown {
 impl Ringdown {
     /// With the suites of even and odd legs.
     pub(crate) fn start(devices: &Devices, suites: [Suite; 2]) -> Self {
-        let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
         let name = format!("ringdown, {} to {}", short(suites[0]), short(suites[1]));
-        Self::at(name, LOCALHOST, &range, Backend::default(), devices, suites)
+        Self::carried(name, Backend::default(), devices, suites)
+    }
+
+    /// The same with its packets carried by `backend`.
+    pub(crate) fn carried(name: String, backend: Backend, devices: &Devices, suites: [Suite; 2]) -> Self {
+        let range = free_ports(2 * u16::try_from(devices.len()).unwrap());
+        Self::at(name, LOCALHOST, &range, backend, devices, suites)
     }
 
     /// The same on this address and these ports, with these packets carried by `backend`.
@@ -79,6 +91,7 @@ impl Ringdown {
             MediaPlane::start(Clock::start(), range, 1, backend).unwrap()
         };
         let mut slots = Ports::new(range, 1);
+        let formats = Formats::of(&sdp::parse(G711).expect("a session description").media);
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0, ip).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
             let rtp = Some(devices.address(index));
@@ -86,7 +99,7 @@ impl Ringdown {
             let suite = suites[index % 2];
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
-            let (traffic, formats) = (Traffic::Rtp, Formats::default());
+            let (traffic, formats) = (Traffic::Rtp, formats.clone());
             plane.send(0, Command::Open { leg, address: ip, dscp: 0 }).unwrap();
             plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
         }
@@ -132,9 +145,10 @@ impl Relay for Ringdown {
     }
 }
 
-/// A relay that forwards unchanged from each socket to the device of the other leg.
+/// A relay that forwards from each socket to the device of the other leg.
 pub(crate) struct Simple {
-    name: &'static str,
+    name: String,
+    sample_keys: Option<SampleKeys>,
     ports: Vec<SocketAddr>,
     counts: Arc<Counts>,
 }
@@ -154,35 +168,58 @@ impl Counts {
 
 impl Simple {
     /// `recvfrom` and `sendto` under level-triggered epoll, one each per event: as little as a socket relay can do.
-    pub(crate) fn bare(devices: &Devices) -> Self {
-        Self::start("bare recvfrom + sendto loop", devices, bare_loop)
+    pub(crate) fn bare(devices: &Devices, ip: IpAddr) -> Self {
+        let unchanged = |_, _: &mut [u8], len| Some(len);
+        let run = move |sockets, targets, counts: &Arc<Counts>| bare_loop(sockets, targets, counts, unchanged);
+        Self::start("bare recvfrom + sendto loop".to_owned(), devices, ip, run)
+    }
+
+    /// The same loop with SRTP on both legs: ringdown's own, and nothing else of what a relay has to see to.
+    pub(crate) fn bare_srtp(devices: &Devices, ip: IpAddr, suites: [Suite; 2]) -> Self {
+        let suite = |leg| suites[leg % 2];
+        let mut inbound: Vec<_> =
+            (0..devices.len()).map(|leg| Inbound::new(suite(leg), &keys(suite(leg), leg).0, 0)).collect();
+        let mut outbound: Vec<_> =
+            (0..devices.len()).map(|leg| Outbound::new(suite(leg), &keys(suite(leg), leg).1)).collect();
+        let change = move |leg: usize, packet: &mut [u8], len| {
+            transcrypt_rtp(&mut inbound[leg], &mut outbound[leg ^ 1], packet, len).ok()
+        };
+        let run = move |sockets, targets, counts: &Arc<Counts>| bare_loop(sockets, targets, counts, change);
+        let sample_keys = Some(SAMPLED.map(|leg| (suite(leg), keys(suite(leg), leg).1)));
+        let name = format!("the same loop, {} to {}", short(suites[0]), short(suites[1]));
+        Self { sample_keys, ..Self::start(name, devices, ip, run) }
     }
 
     /// What one writes first with tokio: a task per socket.
-    pub(crate) fn tokio(devices: &Devices) -> Self {
-        Self::start("tokio, one task per socket", devices, tokio_tasks)
+    pub(crate) fn tokio(devices: &Devices, ip: IpAddr) -> Self {
+        Self::start("tokio, one task per socket".to_owned(), devices, ip, tokio_tasks)
     }
 
-    fn start(name: &'static str, devices: &Devices, run: fn(Vec<UdpSocket>, Vec<SocketAddr>, &Arc<Counts>)) -> Self {
-        let sockets: Vec<_> = (0..devices.len()).map(|_| bind()).collect();
+    fn start(
+        name: String,
+        devices: &Devices,
+        ip: IpAddr,
+        run: impl FnOnce(Vec<UdpSocket>, Vec<SocketAddr>, &Arc<Counts>) + Send + 'static,
+    ) -> Self {
+        let sockets: Vec<_> = (0..devices.len()).map(|_| bind(ip)).collect();
         let ports = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         // A packet of leg n goes to the device of the other leg of its call.
         let targets = (0..devices.len()).map(|leg| devices.address(leg ^ 1)).collect();
         let counts = Arc::new(Counts::default());
         let thread_counts = Arc::clone(&counts);
-        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = std::thread::Builder::new().name(name.clone());
         let work = move || {
             pin(0);
             run(sockets, targets, &thread_counts);
         };
         thread.spawn(work).unwrap();
-        Self { name, ports, counts }
+        Self { name, sample_keys: None, ports, counts }
     }
 }
 
 impl Relay for Simple {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     fn ports(&self) -> &[SocketAddr] {
@@ -198,11 +235,17 @@ impl Relay for Simple {
     }
 
     fn sample_keys(&self) -> Option<&SampleKeys> {
-        None
+        self.sample_keys.as_ref()
     }
 }
 
-fn bare_loop(sockets: Vec<UdpSocket>, targets: Vec<SocketAddr>, counts: &Arc<Counts>) {
+/// `change` gets each packet with its leg, the packet's length, and room behind it; it returns the new length.
+fn bare_loop(
+    sockets: Vec<UdpSocket>,
+    targets: Vec<SocketAddr>,
+    counts: &Arc<Counts>,
+    mut change: impl FnMut(usize, &mut [u8], usize) -> Option<usize>,
+) {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
     for (leg, socket) in sockets.iter().enumerate() {
         epoll::add(&epoll, socket, EventData::new_u64(leg as u64), EventFlags::IN).unwrap();
@@ -218,6 +261,7 @@ fn bare_loop(sockets: Vec<UdpSocket>, targets: Vec<SocketAddr>, counts: &Arc<Cou
         for event in ready.drain(..) {
             let leg = usize::try_from(event.data.u64()).unwrap();
             let Ok((len, _, _)) = recvfrom(&sockets[leg], &mut buffer, RecvFlags::empty()) else { continue };
+            let Some(len) = change(leg, &mut buffer, len) else { continue };
             let _ = sendto(&sockets[leg ^ 1], &buffer[..len], SendFlags::empty(), &targets[leg]);
             counts.relayed.fetch_add(1, Ordering::Relaxed);
         }
@@ -247,8 +291,8 @@ fn tokio_tasks(sockets: Vec<UdpSocket>, targets: Vec<SocketAddr>, counts: &Arc<C
     });
 }
 
-fn bind() -> UdpSocket {
-    let socket = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+fn bind(ip: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
 }
