@@ -103,14 +103,30 @@ pub struct Facts {
     pub emergency: EmergencyView,
     /// What the kernel has not taken from this process although it should.
     pub missing: Vec<Missing>,
+    /// Nobody can register yet.
+    pub lacks_users: bool,
     /// Users and passwords made by the first start; empty on every other.
     pub first_accounts: Vec<(String, Secret<String>)>,
+}
+
+/// What the first start does for want of users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstUsers {
+    /// Makes two, for whoever is shown their passwords.
+    Make,
+    /// Nobody would see the passwords, or too many.
+    Leave,
 }
 
 impl Server {
     /// Starts everything. Must be called within a multi-threaded runtime. `missing`: what could not be taken from the
     /// process before. `udp_errors` are opened before, too.
-    pub async fn start(settings: Settings, mut missing: Vec<Missing>, udp_errors: UdpErrors) -> Result<Self, Failure> {
+    pub async fn start(
+        settings: Settings,
+        mut missing: Vec<Missing>,
+        udp_errors: UdpErrors,
+        first_users: FirstUsers,
+    ) -> Result<Self, Failure> {
         let clock = Clock::start();
         let Settings { config, trunk_passwords, workers, warnings: _ } = settings;
         raise_file_limit();
@@ -130,7 +146,10 @@ impl Server {
         sandbox::accept(config.privacy.sandbox, &missing)?;
 
         let mut rng = entropy::rng();
-        let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
+        let first_accounts = match first_users {
+            FirstUsers::Make => make_first_accounts(&mut store, &config, &mut rng)?,
+            FirstUsers::Leave => Vec::new(),
+        };
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
@@ -147,6 +166,7 @@ impl Server {
             ca_file: tls.ca_file(),
             emergency: EmergencyView::new(&config),
             missing,
+            lacks_users: directory.is_empty(),
             first_accounts,
         };
         let setup = Setup {

@@ -58,7 +58,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the server. The first start makes a certificate and two users and shows their passwords, once.
+    /// Start the server. The first start makes a certificate and, where no service manager keeps what it prints, two users,
+    /// and shows their passwords, once.
     Run,
     /// Check the configuration and everything it names; exit 64 if anything is wrong.
     Check,
