@@ -206,7 +206,7 @@ impl Server {
             clock,
             started: clock.now(),
             operator,
-            refused: Arc::default(),
+            refusals: Arc::default(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside = Outside {

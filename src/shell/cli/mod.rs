@@ -180,6 +180,7 @@ fn record<E>(store: &mut Store, action: &str, subject: Option<&str>, error: Opti
         // What is no name may be anything, even a password in the wrong place.
         subject: subject.filter(|subject| is_plain_name(subject)).map(str::to_owned),
         outcome: if error.is_none() { "done" } else { "failed" }.to_owned(),
+        refused: false,
     };
     store.record(&[entry]).map_err(|e| store_failure(&e))
 }

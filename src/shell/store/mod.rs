@@ -28,7 +28,7 @@ mod tokens;
 pub use account::{Account, is_plain_name};
 pub use acknowledgements::{Acknowledged, Acknowledgement, Coverage, Notice};
 pub use audit::AuditEntry;
-pub use backlog::Numbers;
+pub use backlog::{AuditPlace, Numbers};
 pub use erasure::{Erased, Expired, Person};
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};

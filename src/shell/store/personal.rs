@@ -266,6 +266,7 @@ pub const TABLES: &[Table] = &[
             column("action", "what was ordered", ANSWERABLE, Audit, OPERATOR, Stays),
             column("subject", "whom it was about", ANSWERABLE, Audit, OPERATOR, Replaced),
             column("outcome", "what came of it", ANSWERABLE, Audit, OPERATOR, Stays),
+            column("refused", "whether the token may give no orders", ANSWERABLE, Audit, OPERATOR, Stays),
         ],
     },
     Table {
