@@ -422,7 +422,7 @@ pub fn open_store(config: &Config) -> Result<Store, Failure> {
     Ok(store)
 }
 
-/// The operator's mistakes end with 64, a broken database with 74.
+/// The operator's mistakes end with 64, a database that others hold with 69, a broken one with 74.
 pub fn store_failure(error: &StoreError) -> Failure {
     let text = format!("{error}");
     match error {
@@ -434,6 +434,7 @@ pub fn store_failure(error: &StoreError) -> Failure {
         | StoreError::TokenExists(_)
         | StoreError::NoSuchToken(_)
         | StoreError::TokensFull => Failure::Usage(text),
+        StoreError::InUse => Failure::Unavailable(text),
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
         | StoreError::OpenKeyFile { .. }

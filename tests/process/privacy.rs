@@ -119,6 +119,23 @@ fn a_person_is_exported_and_then_erased_from_every_file_while_the_server_runs() 
     assert_eq!(found(&server, CAROL.user), Vec::<String>::new(), "the end of the server has brought the person back");
 }
 
+/// Goal: no receipt for what is still in a file. Method: somebody has begun to read the database, and goes on.
+#[test]
+fn nobody_is_said_to_be_erased_while_a_reader_of_the_database_keeps_them_in_its_journal() {
+    let server = Ringdown::configured("preferred", crate::COMPANY);
+    server.add_user(&CAROL);
+    let reader = rusqlite::Connection::open(server.state_dir().join("ringdown.db")).expect("a database");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM users;").expect("it can be read");
+    let (code, text) = privacy(&server, "erase");
+    assert_eq!(code, Some(69), "{text}");
+    assert!(text.contains("another program reads the database") && !text.contains("receipt"), "{text}");
+    assert!(!found(&server, CAROL.user).is_empty(), "nothing was in the reader's way");
+    drop(reader);
+    let (code, text) = privacy(&server, "erase");
+    assert!(code == Some(0) && text.contains("receipt"), "{text}");
+    assert_eq!(found(&server, CAROL.user), Vec::<String>::new());
+}
+
 #[test]
 fn a_stopped_server_has_its_people_erased_too() {
     let server = Ringdown::configured("preferred", crate::COMPANY);

@@ -16,7 +16,7 @@ use crate::{
         failure::Failure,
         files, run,
         settings::Settings,
-        store::{Erased, Person, Store, personal::TABLES},
+        store::{Erased, Person, Store, StoreError, personal::TABLES},
     },
 };
 
@@ -164,12 +164,17 @@ fn erase(settings: &Settings, store: &mut Store, whom: Whom, receipt: &str) -> R
     {
         return Err(Failure::Unavailable(format!("{} is in a call. Erase when it is over.", person.name)));
     }
+    // Before anything is erased: whoever reads now would keep it in the journal.
+    store.empty_journal().map_err(|e| run::store_failure(&e))?;
     let mut erased = store.erase(&person).map_err(|e| run::store_failure(&e))?;
     if let Some(server) = server {
         server.wait_forgotten(&person)?;
         erased.add(store.erase(&person).map_err(|e| run::store_failure(&e))?);
     }
-    store.compact().map_err(|e| run::store_failure(&e))?;
+    store.compact().map_err(|e| match e {
+        StoreError::InUse => Failure::Unavailable(format!("{} is erased, but {e}", person.name)),
+        other => run::store_failure(&other),
+    })?;
     if erased.is_nothing() {
         return Err(nothing(&person));
     }

@@ -167,9 +167,18 @@ impl Store {
     }
 
     /// Writes the database anew, without a byte of what was deleted, and empties its journal.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]: somebody is still reading there, and what was deleted stands in the journal.
     pub fn compact(&self) -> Result<(), StoreError> {
         self.connection.execute_batch("VACUUM")?;
-        self.forget_old_pages().map(drop)
+        self.empty_journal()
+    }
+
+    /// # Errors
+    /// [`StoreError::InUse`]: somebody is reading there.
+    pub fn empty_journal(&self) -> Result<(), StoreError> {
+        if self.forget_old_pages()? { Ok(()) } else { Err(StoreError::InUse) }
     }
 
     /// Deletes some of what is older than it may be; see [`Expired::is_partial`].
@@ -465,6 +474,22 @@ mod tests {
         assert_eq!(directory.by_name("bob").unwrap().forwarding.unreachable.as_deref(), Some("1003"));
         assert!(directory.by_name("carol-canary").is_none());
         assert!(store.erase(&carol(&config)).unwrap().is_nothing(), "a second look finds something");
+    }
+
+    #[test]
+    fn what_a_reader_keeps_in_the_journal_is_not_said_to_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = filled(dir.path());
+        store.connection.busy_timeout(Duration::ZERO).unwrap();
+        let reader = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
+        let config = config("");
+        store.erase(&carol(&config)).unwrap();
+        assert!(matches!(store.compact(), Err(StoreError::InUse)));
+        assert!(TRACES[..3].iter().all(|trace| holds(dir.path(), trace)), "nothing was in the reader's way");
+        reader.execute_batch("COMMIT").unwrap();
+        store.compact().unwrap();
+        assert!(TRACES.iter().all(|trace| !holds(dir.path(), trace)));
     }
 
     #[test]
