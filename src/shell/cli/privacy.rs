@@ -27,7 +27,7 @@ const FORGETTING_TRIES: u32 = 50;
 const FORGETTING_PAUSE: Duration = Duration::from_millis(200);
 /// What no command here reaches.
 const ELSEWHERE: [&str; 4] = [
-    "the log that the service manager keeps (journald: its own retention)",
+    "the log that the service manager keeps (journald: its own retention); `privacy table` says what of people stands there",
     "copies and backups of the database",
     "what carriers, the other parties of calls and telephones keep by themselves",
     "the configuration file, where it names the person",

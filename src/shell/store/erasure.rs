@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     Store, StoreError,
-    personal::{ERASED, Erasure, columns_of, owned},
+    personal::{ERASED, Erasure, columns_of, owned, stored},
     sqlite::{bits, current_key},
 };
 
@@ -117,7 +117,8 @@ impl Store {
         let key = current_key(&mut self.key, &self.key_files, &transaction)?;
         let mut all = Map::new();
         for (table, owner) in owned() {
-            let mut rows = rows(&transaction, table.name, owner, &person.name)?;
+            let mut rows = rows(&transaction, table.name)?;
+            rows.retain(|row| row.get(owner).and_then(Value::as_str) == Some(&*person.name));
             for row in &mut rows {
                 let sealed = row.remove("address").and_then(|sealed| sealed_bytes(&sealed));
                 if let Some(address) = sealed.and_then(|sealed| key.open_address(&person.name, &sealed)) {
@@ -125,21 +126,21 @@ impl Store {
                 }
                 // Of use to nobody but who would be the person.
                 row.remove("credential");
+                row.remove("hash");
             }
             all.insert(table.name.to_owned(), rows.into_iter().map(Value::Object).collect());
         }
         let mut records = Vec::new();
         each_record(&transaction, |_, record| {
-            if names(&record, person) {
+            if names("cdrs.record", &record, person) {
                 records.push(Value::Object(record));
             }
             Ok(())
         })?;
         all.insert("cdrs".to_owned(), Value::Array(records));
-        all.insert(
-            "audit".to_owned(),
-            rows(&transaction, "audit", "subject", &person.name)?.into_iter().map(Value::Object).collect(),
-        );
+        let mut orders = rows(&transaction, "audit")?;
+        orders.retain(|order| names("audit", order, person));
+        all.insert("audit".to_owned(), orders.into_iter().map(Value::Object).collect());
         Ok(all)
     }
 
@@ -157,9 +158,11 @@ impl Store {
                 count(&mut erased.replaced, format!("{table}.{column}"), emptied);
             }
         }
-        for column in columns_of("audit", Erasure::Replaced) {
-            let replaced = replace(&transaction, "audit", column, person, Some(ERASED))?;
-            count(&mut erased.replaced, format!("audit.{column}"), replaced);
+        for table in stored().map(|table| table.name) {
+            for column in columns_of(table, Erasure::Replaced) {
+                let replaced = replace(&transaction, table, column, person, Some(ERASED))?;
+                count(&mut erased.replaced, format!("{table}.{column}"), replaced);
+            }
         }
         erase_from_records(&transaction, person, &mut erased)?;
         transaction.commit()?;
@@ -255,15 +258,10 @@ fn count(counts: &mut BTreeMap<String, usize>, place: String, rows: usize) {
 }
 
 /// Rows of a table, by column; blobs as lists of numbers.
-fn rows(
-    connection: &Connection,
-    table: &str,
-    column: &str,
-    value: &str,
-) -> Result<Vec<Map<String, Value>>, StoreError> {
-    let mut statement = connection.prepare(&format!("SELECT * FROM {table} WHERE {column} = ?1"))?;
+fn rows(connection: &Connection, table: &str) -> Result<Vec<Map<String, Value>>, StoreError> {
+    let mut statement = connection.prepare(&format!("SELECT * FROM {table}"))?;
     let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
-    let rows = statement.query_map([value], |row| {
+    let rows = statement.query_map([], |row| {
         let cell = |(index, name): (usize, &String)| Ok((name.clone(), json(row.get_ref(index)?)));
         names.iter().enumerate().map(cell).collect::<rusqlite::Result<Map<_, _>>>()
     })?;
@@ -303,10 +301,10 @@ fn replace(
     Ok(replaced)
 }
 
-/// Whether a field of a record that may name somebody names the person.
-fn names(record: &Map<String, Value>, person: &Person<'_>) -> bool {
-    let text = |field: &str| record.get(field).and_then(Value::as_str);
-    columns_of("cdrs.record", Erasure::Replaced).filter_map(text).any(|text| person.is_in(text))
+/// Whether a field of a record or row that may name somebody names the person.
+fn names(table: &str, row: &Map<String, Value>, person: &Person<'_>) -> bool {
+    let text = |field: &str| row.get(field).and_then(Value::as_str);
+    columns_of(table, Erasure::Replaced).filter_map(text).any(|text| person.is_in(text))
 }
 
 fn erase_from_records(
@@ -317,7 +315,7 @@ fn erase_from_records(
     let kept_ms = age(person.config.privacy.emergency_records_days);
     let mut changed = Vec::new();
     each_record(transaction, |number, mut record| {
-        if !names(&record, person) {
+        if !names("cdrs.record", &record, person) {
             return Ok(());
         }
         if record.get("emergency") == Some(&Value::Bool(true)) {
@@ -377,7 +375,7 @@ mod tests {
         call::{Cdr, cdr::LegRecord},
         config::{self, Forwarding},
         shell::store::{
-            Account, AuditEntry,
+            Account, AuditEntry, Notice, Role, Token,
             audit::tests::entry,
             tests::{binding, cdr},
         },
@@ -429,7 +427,12 @@ mod tests {
         ];
         store.commit(&bindings.map(|binding| Change::Set(binding.into())), &records).unwrap();
         let about = |subject: &str| AuditEntry { subject: to(subject), ..entry(7) };
-        store.record(&[about("carol-canary"), about("bob")]).unwrap();
+        let by = AuditEntry { actor: "carol-canary".to_owned(), ..about("bob") };
+        store.record(&[about("carol-canary"), about("bob"), about("770123"), by]).unwrap();
+        let (token, _) = Token::make("carol-canary", Role::Read, Instant::default(), &mut crate::shell::entropy::rng());
+        store.add_token(&token).unwrap();
+        let notice = Notice::new("a notice".to_owned());
+        store.acknowledge(&["bob".to_owned()], &notice, 7, "carol-canary").unwrap();
         store
     }
 
@@ -454,9 +457,11 @@ mod tests {
             assert!(!holds(dir.path(), trace), "{trace} is still there");
         }
         let counts = |of: &BTreeMap<String, usize>| of.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>();
-        assert_eq!(counts(&erased.removed), ["bindings 1", "forwarding 1", "places 1", "users 1"]);
+        assert_eq!(counts(&erased.removed), ["bindings 1", "forwarding 1", "places 1", "tokens 1", "users 1"]);
         let replaced = [
-            "audit.subject 1",
+            "acknowledgements.recorded_by 1",
+            "audit.actor 1",
+            "audit.subject 2",
             "cdrs.record.callee 2",
             "cdrs.record.caller 1",
             "cdrs.record.reason 1",
@@ -516,7 +521,8 @@ mod tests {
         }
         assert!(!text.contains("credential") && !text.contains("sip:bob@"), "{text}");
         assert_eq!(data["cdrs"].as_array().unwrap().len(), 5);
-        assert_eq!(data["audit"].as_array().unwrap().len(), 1);
+        assert_eq!(data["audit"].as_array().unwrap().len(), 3);
+        assert!(data["tokens"][0]["role"] == "read" && data["tokens"][0]["hash"].is_null(), "{text}");
     }
 
     /// The clock is moved, not waited for.
