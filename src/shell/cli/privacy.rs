@@ -164,8 +164,7 @@ fn erase(settings: &Settings, store: &mut Store, whom: Whom, receipt: &str) -> R
     {
         return Err(Failure::Unavailable(format!("{} is in a call. Erase when it is over.", person.name)));
     }
-    // Before anything is erased: whoever reads now would keep it in the journal.
-    store.empty_journal().map_err(|e| run::store_failure(&e))?;
+    store.ensure_unread().map_err(|e| run::store_failure(&e))?;
     let mut erased = store.erase(&person).map_err(|e| run::store_failure(&e))?;
     if let Some(server) = server {
         server.wait_forgotten(&person)?;

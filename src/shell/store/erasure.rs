@@ -178,9 +178,18 @@ impl Store {
         self.empty_journal()
     }
 
+    /// To be asked before a person is erased: whoever reads now would keep them in the journal.
+    ///
     /// # Errors
     /// [`StoreError::InUse`]: somebody is reading there.
-    pub fn empty_journal(&self) -> Result<(), StoreError> {
+    pub fn ensure_unread(&self) -> Result<(), StoreError> {
+        // A reader is in the way of a journal only if something is in it.
+        let version: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        self.connection.pragma_update(None, "user_version", version)?;
+        self.empty_journal()
+    }
+
+    fn empty_journal(&self) -> Result<(), StoreError> {
         if self.forget_old_pages()? { Ok(()) } else { Err(StoreError::InUse) }
     }
 
@@ -489,12 +498,18 @@ mod tests {
         let reader = Connection::open(dir.path().join("ringdown.db")).unwrap();
         reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
         let config = config("");
+        assert!(matches!(store.ensure_unread(), Err(StoreError::InUse)));
         store.erase(&carol(&config)).unwrap();
         assert!(matches!(store.compact(), Err(StoreError::InUse)));
         assert!(TRACES[..3].iter().all(|trace| holds(dir.path(), trace)), "nothing was in the reader's way");
         reader.execute_batch("COMMIT").unwrap();
         store.compact().unwrap();
         assert!(TRACES.iter().all(|trace| !holds(dir.path(), trace)));
+        // The journal is empty when this one begins.
+        reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
+        assert!(matches!(store.ensure_unread(), Err(StoreError::InUse)));
+        reader.execute_batch("COMMIT").unwrap();
+        store.ensure_unread().unwrap();
     }
 
     #[test]

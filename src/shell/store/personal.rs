@@ -314,7 +314,7 @@ pub const TABLES: &[Table] = &[
         name: LOG,
         owner: None,
         columns: &[
-            column("aor", "user who made an emergency call", "duties of law", Journal, OPERATOR, Stays),
+            column("aor", "internal number that made an emergency call", "duties of law", Journal, OPERATOR, Stays),
             column("device", "telephone of an emergency call", "duties of law", Journal, OPERATOR, Stays),
             column("source_ip", "network address of an emergency call", "duties of law", Journal, OPERATOR, Stays),
             column("dialed", "emergency number that was dialled", "duties of law", Journal, OPERATOR, Stays),
