@@ -2,13 +2,7 @@
 //! whether the files it names can be read and its addresses exist.
 
 use std::{
-    collections::HashMap,
-    fs,
-    io::ErrorKind,
-    net::UdpSocket,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
+    collections::HashMap, fs, io::ErrorKind, net::UdpSocket, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
 };
 
 use crate::{
@@ -167,7 +161,7 @@ fn check_ca(key: &str, file: Option<&Path>, problems: &mut Vec<Problem>) {
 }
 
 /// A pair of files that this server proves itself with, named by the keys `certificate` and `key` of a table.
-fn check_own_certificate(table: &str, certificate: &Path, key: &PathBuf, problems: &mut Vec<Problem>) {
+fn check_own_certificate(table: &str, certificate: &Path, key: &Path, problems: &mut Vec<Problem>) {
     let [certificate_key, key_key] = ["certificate", "key"].map(|name| format!("{table}.{name}"));
     let chain = tls::read_chain(certificate);
     let private = tls::read_key(key);
