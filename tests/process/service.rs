@@ -219,7 +219,7 @@ fn the_debian_package_is_built_installed_upgraded_removed_and_purged() {
 
     let system = System::new(folder.path());
     let said = system.dpkg(&["--install", package]);
-    assert!(said.contains("systemctl enable --now ringdown"), "{said}");
+    assert!(said.contains("systemctl enable --now ringdown") && said.contains("ringdown user add"), "{said}");
     let version = succeed(Command::new(system.path("usr/bin/ringdown")).arg("version").output());
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     let config = system.path("etc/ringdown/ringdown.toml");
