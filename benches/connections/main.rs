@@ -26,7 +26,11 @@ use std::{env, fs, net::SocketAddr, path::Path, process::Command, time::Duration
 
 use clients::{Clients, Kind};
 use ringdown::{
-    shell::{run::Server, settings::Settings, udp_errors::UdpErrors},
+    shell::{
+        run::{FirstUsers, Server},
+        settings::Settings,
+        udp_errors::UdpErrors,
+    },
     types::Transport,
 };
 use tokio::runtime::Runtime;
@@ -58,7 +62,9 @@ fn main() {
 fn measure(kind: Kind, count: u32) {
     let folder = tempfile::tempdir().unwrap();
     let runtime = Runtime::new().unwrap();
-    let server = runtime.block_on(Server::start(settings(folder.path()), Vec::new(), UdpErrors::default())).unwrap();
+    let server = runtime
+        .block_on(Server::start(settings(folder.path()), Vec::new(), UdpErrors::default(), FirstUsers::Make))
+        .unwrap();
     let (address, ca) = (address(&server, kind.transport()), server.facts.ca_file.clone().unwrap());
     let first = Clients::start(kind, address, &ca, count / 10);
     let before = Memory::now();

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use ringdown::shell::{run::Server, settings::Settings, udp_errors::UdpErrors};
+use ringdown::shell::{
+    run::{FirstUsers, Server},
+    settings::Settings,
+    udp_errors::UdpErrors,
+};
 
 /// Longer than any answer takes that waits for no telephone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,7 +32,9 @@ static ADMIN: LazyLock<SocketAddr> = LazyLock::new(|| {
     let settings = Settings::from_text(&text).expect("a configuration");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let server = runtime.block_on(Server::start(settings, Vec::new(), UdpErrors::default())).expect("a server");
+    let server = runtime
+        .block_on(Server::start(settings, Vec::new(), UdpErrors::default(), FirstUsers::Make))
+        .expect("a server");
     fs::remove_dir_all(&folder).expect("the server has made it");
     let admin = server.facts.admin.expect("it was configured");
     // Both live as long as the process.

@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
-    task::{JoinError, JoinHandle},
+    task::{JoinError, JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
 
@@ -76,7 +76,7 @@ pub struct Server {
     tls: Arc<Tls>,
     certificates: Certificates,
     transports: Transports,
-    listening: Vec<JoinHandle<()>>,
+    listening: JoinSet<()>,
     to_core: mpsc::Sender<ToCore>,
     is_ready: Arc<AtomicBool>,
     /// How long an end waits for emergency calls.
@@ -103,14 +103,30 @@ pub struct Facts {
     pub emergency: EmergencyView,
     /// What the kernel has not taken from this process although it should.
     pub missing: Vec<Missing>,
+    /// Nobody can register yet.
+    pub lacks_users: bool,
     /// Users and passwords made by the first start; empty on every other.
     pub first_accounts: Vec<(String, Secret<String>)>,
+}
+
+/// What the first start does for want of users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstUsers {
+    /// Makes two, for whoever is shown their passwords.
+    Make,
+    /// Nobody would see the passwords, or too many.
+    Leave,
 }
 
 impl Server {
     /// Starts everything. Must be called within a multi-threaded runtime. `missing`: what could not be taken from the
     /// process before. `udp_errors` are opened before, too.
-    pub async fn start(settings: Settings, mut missing: Vec<Missing>, udp_errors: UdpErrors) -> Result<Self, Failure> {
+    pub async fn start(
+        settings: Settings,
+        mut missing: Vec<Missing>,
+        udp_errors: UdpErrors,
+        first_users: FirstUsers,
+    ) -> Result<Self, Failure> {
         let clock = Clock::start();
         let Settings { config, trunk_passwords, workers, warnings: _ } = settings;
         raise_file_limit();
@@ -130,7 +146,10 @@ impl Server {
         sandbox::accept(config.privacy.sandbox, &missing)?;
 
         let mut rng = entropy::rng();
-        let first_accounts = make_first_accounts(&mut store, &config, &mut rng)?;
+        let first_accounts = match first_users {
+            FirstUsers::Make => make_first_accounts(&mut store, &config, &mut rng)?,
+            FirstUsers::Leave => Vec::new(),
+        };
         let (directory, problems) = load_directory(&mut store, &config)?;
         log_warnings(&problems);
         let bindings = store.bindings(clock.now()).map_err(|e| store_failure(&e))?;
@@ -147,6 +166,7 @@ impl Server {
             ca_file: tls.ca_file(),
             emergency: EmergencyView::new(&config),
             missing,
+            lacks_users: directory.is_empty(),
             first_accounts,
         };
         let setup = Setup {
@@ -186,7 +206,7 @@ impl Server {
             clock,
             started: clock.now(),
             operator,
-            refused: Arc::default(),
+            refusals: Arc::default(),
         };
         let resolver = Resolver::new(to_core.clone(), &dns_servers);
         let outside = Outside {
@@ -227,13 +247,10 @@ impl Server {
         systemd::ready();
     }
 
-    /// Ends with the failure of the core's task, which never ends by itself otherwise.
+    /// Ends with the failure of the core's task, or of one that serves a signalling socket. None ends by itself otherwise: a
+    /// server that is deaf on one of its sockets must be started again.
     pub async fn failed(&mut self) -> Failure {
-        match (&mut self.core).await {
-            Ok(Err(failure)) => failure,
-            Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
-            Err(panic) => core_failed(&panic),
-        }
+        failed(&mut self.core, &mut self.listening).await
     }
 
     /// As [`Server::reload_certificates`], if a file has changed.
@@ -314,7 +331,7 @@ impl Server {
     }
 
     /// Ends: calls that are still live are hung up, the last answers leave, every port closes, the store is written.
-    pub async fn end(self) -> Result<(), Failure> {
+    pub async fn end(mut self) -> Result<(), Failure> {
         let _ = self.to_core.send(ToCore::Input(Input::EndCalls(Which::All))).await;
         if !self.none_within(HANG_UP_TIMEOUT, |stats| stats.open_calls).await {
             warn!("A peer has not confirmed in time that its call has ended.");
@@ -325,9 +342,7 @@ impl Server {
             admin.abort();
             let _ = admin.await;
         }
-        for task in self.listening {
-            let _ = task.await;
-        }
+        while self.listening.join_next().await.is_some() {}
         self.transports.close_all();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.transports.closed()).await;
         let store = end_store(self.store, self.store_thread).await;
@@ -346,6 +361,21 @@ impl Server {
         let (reply, answer) = oneshot::channel();
         let _ = self.to_core.send(ToCore::Query(Query::Stats(reply))).await;
         answer.await.map_or(0, |stats| count(&stats))
+    }
+}
+
+async fn failed(core: &mut JoinHandle<Result<(), Failure>>, listening: &mut JoinSet<()>) -> Failure {
+    tokio::select! {
+        // First: the others end with it.
+        biased;
+        core = core => match core {
+            Ok(Err(failure)) => failure,
+            Ok(Ok(())) => Failure::Internal("the core's task has ended.".to_owned()),
+            Err(panic) => core_failed(&panic),
+        },
+        Some(_) = listening.join_next() => Failure::Internal(
+            "a task that serves a SIP socket has ended by a bug; the lines before this one say where.".to_owned(),
+        ),
     }
 }
 
@@ -402,7 +432,7 @@ pub fn open_store(config: &Config) -> Result<Store, Failure> {
     Ok(store)
 }
 
-/// The operator's mistakes end with 64, a broken database with 74.
+/// The operator's mistakes end with 64, a database that others hold with 69, a broken one with 74.
 pub fn store_failure(error: &StoreError) -> Failure {
     let text = format!("{error}");
     match error {
@@ -414,6 +444,7 @@ pub fn store_failure(error: &StoreError) -> Failure {
         | StoreError::TokenExists(_)
         | StoreError::NoSuchToken(_)
         | StoreError::TokensFull => Failure::Usage(text),
+        StoreError::InUse => Failure::Unavailable(text),
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
         | StoreError::OpenKeyFile { .. }
@@ -531,4 +562,28 @@ fn warn_of_missing_tokens(config: &Config, store: &Store) -> Result<(), Failure>
 #[expect(clippy::disallowed_methods, reason = "this module starts the core's and the admin API's task")]
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: nobody goes on feeding the watchdog for a server that hears nothing any more.
+    #[tokio::test]
+    async fn a_socket_that_nobody_serves_any_more_ends_the_server_and_the_core_comes_first() {
+        let mut deaf = JoinSet::new();
+        deaf.spawn(async { panic!("a bug") });
+        deaf.spawn(std::future::pending());
+        let failure = failed(&mut spawn(std::future::pending()), &mut deaf).await;
+        assert!(failure.code() == 70 && failure.to_string().contains("SIP socket"), "{failure}");
+
+        let mut ended = JoinSet::new();
+        ended.spawn(async {});
+        let mut core = spawn(async { Err(Failure::Internal("a media worker has ended.".to_owned())) });
+        while !core.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        let failure = failed(&mut core, &mut ended).await;
+        assert!(failure.to_string().contains("media worker"), "{failure}");
+    }
 }

@@ -2,13 +2,7 @@
 //! whether the files it names can be read and its addresses exist.
 
 use std::{
-    collections::HashMap,
-    fs,
-    io::ErrorKind,
-    net::UdpSocket,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
+    collections::HashMap, fs, io::ErrorKind, net::UdpSocket, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
 };
 
 use crate::{
@@ -167,7 +161,7 @@ fn check_ca(key: &str, file: Option<&Path>, problems: &mut Vec<Problem>) {
 }
 
 /// A pair of files that this server proves itself with, named by the keys `certificate` and `key` of a table.
-fn check_own_certificate(table: &str, certificate: &Path, key: &PathBuf, problems: &mut Vec<Problem>) {
+fn check_own_certificate(table: &str, certificate: &Path, key: &Path, problems: &mut Vec<Problem>) {
     let [certificate_key, key_key] = ["certificate", "key"].map(|name| format!("{table}.{name}"));
     let chain = tls::read_chain(certificate);
     let private = tls::read_key(key);
@@ -182,7 +176,7 @@ fn check_own_certificate(table: &str, certificate: &Path, key: &PathBuf, problem
             let remedy = "a PEM private key without a passphrase that ringdown may read";
             problems.push(error(&key_key, message.clone(), remedy));
         }
-        Ok(_) => warn_if_exposed(&key_key, key, problems),
+        Ok(_) => problems.extend(exposed(&key_key, key).map(|p| Problem { severity: Severity::Warning, ..p })),
     }
     if chain.is_ok()
         && private.is_ok()
@@ -242,20 +236,20 @@ fn read_password(trunk: &Trunk, problems: &mut Vec<Problem>) -> Option<Secret<St
         problems.push(error(&key, format!("{} is empty", path.display()), "a file that holds the password"));
         return None;
     }
-    warn_if_exposed(&key, path, problems);
+    if let Some(problem) = exposed(&key, path) {
+        problems.push(problem);
+        return None;
+    }
     Some(password)
 }
 
-fn warn_if_exposed(key: &str, path: &PathBuf, problems: &mut Vec<Problem>) {
-    if fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o007 != 0) {
-        problems.push(Problem {
-            severity: Severity::Warning,
-            line: 0,
-            key: key.to_owned(),
-            message: format!("{} can be read by every user of this machine", path.display()),
-            remedy: format!("a file of its owner alone (`chmod 600 {}`)", path.display()),
-        });
-    }
+/// A secret that every user of this machine may read.
+fn exposed(key: &str, path: &Path) -> Option<Problem> {
+    let is_exposed = fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o007 != 0);
+    is_exposed.then(|| {
+        let message = format!("{} can be read by every user of this machine", path.display());
+        error(key, message, &format!("a file of its owner alone (`chmod 600 {}`)", path.display()))
+    })
 }
 
 fn error(key: &str, message: String, remedy: &str) -> Problem {
@@ -353,11 +347,11 @@ mod tests {
         crate::shell::files::write(&path, b"pass word \n").unwrap();
         let settings = Settings::from_text(&text).unwrap();
         assert_eq!(settings.trunk_passwords["a"].expose(), "pass word ");
-        assert!(!settings.warnings.iter().any(|p| p.key == "trunk.a.password_file"));
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let settings = Settings::from_text(&text).unwrap();
-        assert!(settings.warnings.iter().any(|p| p.key == "trunk.a.password_file"));
+        let problems = Settings::from_text(&text).unwrap_err();
+        let is_named = |p: &Problem| p.line == 8 && p.message.contains("every user") && p.remedy.contains("chmod 600");
+        assert!(problems.iter().any(is_named), "{problems:#?}");
 
         crate::shell::files::write(&path, b"\n").unwrap();
         let problems = Settings::from_text(&text).unwrap_err();

@@ -143,8 +143,12 @@ pub const STORE_BACKLOG_MAX: usize = 100_000;
 pub const ADMIN_CDRS_MAX: u32 = 1_000;
 /// Tokens of the admin interface.
 pub const TOKENS_MAX: usize = 100;
-/// Entries of the audit log; the oldest makes room.
+/// Orders in the audit log; the oldest makes room.
 pub const AUDIT_ENTRIES_MAX: u32 = 100_000;
+/// Refused orders in it, which make room for each other only: whoever may give no order must not push orders out.
+pub const AUDIT_REFUSALS_MAX: u32 = 1_000;
+/// Each text of such an entry, which a client of the admin interface may have chosen; a longer one is cut.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
 /// Connections to the admin interface at once; further ones wait.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Of one source; further ones are closed.

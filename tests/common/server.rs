@@ -1,9 +1,10 @@
 //! The real `ringdown` binary on a loopback address of its own, with a state folder that ends with the test.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -35,6 +36,12 @@ pub(crate) const ALICE: Account =
 
 pub(crate) const BOB: Account =
     Account { user: "bob", extension: "2002", direct_line: "+12025550102", password: "bob-password-canary-91c4" };
+
+/// Writes a secret that nobody else may read.
+pub(crate) fn write_secret(path: &Path, text: &str) {
+    fs::write(path, text).expect("a writable folder");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("a file of ours");
+}
 
 /// A configuration and its state folder; the server itself may run or not.
 pub(crate) struct Ringdown {

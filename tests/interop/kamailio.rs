@@ -20,7 +20,7 @@ use crate::{
     B_HZ, Baresip, HEARD_S_MIN, Setup, Sipp, TALK, Wanted, assert_heard,
     common::{
         process::{Process, fresh_ip, wait_for},
-        server::{ALICE, Account, Ringdown, SIP_PORT, TLS_PORT},
+        server::{ALICE, Account, Ringdown, SIP_PORT, TLS_PORT, write_secret},
     },
     sipp, trunk,
 };
@@ -313,7 +313,7 @@ const ACCOUNT: (&str, &str) = ("example-corp", "account-password-canary-81c2");
 fn registrar(transport: &'static str, gateway: IpAddr) -> (Ringdown, Kamailio) {
     let plan = Plan::new(transport);
     let password = plan.dir.path().join("account.password");
-    fs::write(&password, ACCOUNT.1).expect("a writable folder");
+    write_secret(&password, ACCOUNT.1);
     let account = format!(
         "user = \"{}\"\npassword_file = \"{}\"\nregister = \"on\"\nregister_expires_s = 60\noptions_s = 2\n",
         ACCOUNT.0,

@@ -242,7 +242,7 @@ fn trunk_by_digest(algorithm: &'static str, sum: &str) {
     const PASSWORD: &str = "trunk-password-canary-55ab";
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("carrier.password");
-    std::fs::write(&file, format!("{PASSWORD}\n")).expect("a writable folder");
+    common::server::write_secret(&file, &format!("{PASSWORD}\n"));
     let setup = sipp::Setup {
         keys: vec![("algorithm", algorithm.to_owned())],
         ..sipp::Setup::new("trunk_challenges.xml", B_HZ)

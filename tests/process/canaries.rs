@@ -9,16 +9,19 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use memchr::memmem;
-use ringdown::wire::sip::{Message, Method, Name, ResponseBuilder, digest};
+use ringdown::wire::{
+    sip::{Message, Method, Name, ResponseBuilder, digest},
+    srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+};
 
 use crate::{
-    COMPANY,
+    COMPANY, SECONDS_5,
     common::{
         process::fresh_ip,
-        server::{ALICE, Account, BOB, Ringdown},
+        server::{ALICE, Account, BOB, Ringdown, write_secret},
     },
     connect, files,
-    phone::{AUDIO_CANARY, Phone},
+    phone::{AUDIO_CANARY, Dialog, Phone},
 };
 
 const CARRIER: Account =
@@ -52,7 +55,7 @@ struct Canary {
 fn secrets_of_good_refused_and_malformed_messages_stand_nowhere() {
     let carrier_ip = fresh_ip();
     let mut server = Ringdown::configured("preferred", &company(&carrier_ip.to_string()));
-    fs::write(server.dir().join("carrier.password"), CARRIER.password).expect("a writable folder");
+    write_secret(&server.dir().join("carrier.password"), CARRIER.password);
     for account in [ALICE, BOB] {
         server.add_user(&account);
     }
@@ -149,15 +152,40 @@ fn company(carrier: &str) -> String {
     )
 }
 
-/// An encrypted call in which one side sends a PIN by INFO.
+/// An encrypted call in which one side speaks, and sends a PIN by INFO.
 fn call_with_digits(alice: &mut Phone, bob: &mut Phone) {
     let (a, b) = connect(alice, bob);
+    speak_encrypted(alice, &a, bob, &b);
     alice.ask_in(&a, "INFO", "application/dtmf-relay", &format!("Signal=5\r\nDuration=160\r\nPin={PIN}\r\n"));
     let info = bob.wait(|message| message.method() == Some(Method::Info));
     assert!(String::from_utf8_lossy(&info.body()).contains(PIN), "the PIN went nowhere");
     bob.accept(&info);
     bob.hang_up(&b);
     alice.wait_bye();
+}
+
+/// Alice speaks, and Bob hears it under a key of the server's: in between the server has it in clear.
+fn speak_encrypted(alice: &Phone, a: &Dialog, bob: &Phone, b: &Dialog) {
+    const PACKETS: u8 = 20;
+    let suite = Suite::AesCm128HmacSha1_80;
+    let key = |text: &str| MasterKey::new(suite, STANDARD.decode(text).expect("base64")).expect("a key of the suite");
+    let line = b.sdp.lines().find_map(|line| line.strip_prefix("a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:"));
+    let of_server = line.and_then(|line| line.split('|').next()).expect("the server's offer");
+    let (mut protect, mut unprotect) = (Outbound::new(suite, &key(KEY)), Inbound::new(suite, &key(of_server), 0));
+    for sequence in 0..PACKETS {
+        let mut packet = [&[0x80, 0, 0, sequence, 0, 0, 0, sequence], &b"ssrc"[..], AUDIO_CANARY].concat();
+        let len = packet.len();
+        packet.resize(len + TAG_ROOM_BYTES, 0);
+        let len = protect.protect_rtp(&mut packet, len).expect("a packet");
+        alice.rtp.send_to(&packet[..len], a.media).expect("loopback takes it");
+    }
+    bob.rtp.set_read_timeout(Some(SECONDS_5)).expect("a valid timeout");
+    let mut buffer = [0; 2048];
+    for _ in 0..PACKETS {
+        let len = bob.rtp.recv(&mut buffer).expect("what Alice says");
+        let len = unprotect.unprotect_rtp(&mut buffer[..len]).expect("a packet of the server's");
+        assert!(buffer[..len].ends_with(AUDIO_CANARY), "Bob hears something else");
+    }
 }
 
 /// A call to a carrier that wants to know who we are. Returns the digest response that it got.

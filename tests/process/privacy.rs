@@ -1,12 +1,14 @@
 //! One person's data in a real server: exported, and erased while it runs, until no file has a trace of them.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::TcpStream,
 };
 
 use memchr::memmem;
+use ringdown::types::limits::REFUSALS_PER_SOURCE_MAX;
 
 use crate::{
     SECONDS_5, call,
@@ -119,6 +121,23 @@ fn a_person_is_exported_and_then_erased_from_every_file_while_the_server_runs() 
     assert_eq!(found(&server, CAROL.user), Vec::<String>::new(), "the end of the server has brought the person back");
 }
 
+/// Goal: no receipt for what is still in a file. Method: somebody has begun to read the database, and goes on.
+#[test]
+fn nobody_is_said_to_be_erased_while_a_reader_of_the_database_keeps_them_in_its_journal() {
+    let server = Ringdown::configured("preferred", crate::COMPANY);
+    server.add_user(&CAROL);
+    let reader = rusqlite::Connection::open(server.state_dir().join("ringdown.db")).expect("a database");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM users;").expect("it can be read");
+    let (code, text) = privacy(&server, "erase");
+    assert_eq!(code, Some(69), "{text}");
+    assert!(text.contains("another program reads the database") && !text.contains("receipt"), "{text}");
+    assert!(!found(&server, CAROL.user).is_empty(), "nothing was in the reader's way");
+    drop(reader);
+    let (code, text) = privacy(&server, "erase");
+    assert!(code == Some(0) && text.contains("receipt"), "{text}");
+    assert_eq!(found(&server, CAROL.user), Vec::<String>::new());
+}
+
 #[test]
 fn a_stopped_server_has_its_people_erased_too() {
     let server = Ringdown::configured("preferred", crate::COMPANY);
@@ -128,4 +147,38 @@ fn a_stopped_server_has_its_people_erased_too() {
     assert_eq!(found(&server, CAROL.user), Vec::<String>::new());
     let table = server.command(&["privacy", "table"], "");
     assert!(String::from_utf8_lossy(&table.stdout).contains("users.direct_line"), "{table:?}");
+}
+
+/// Goal: what the log says of people without being asked for more is shown by `privacy table`. Method: an emergency call and guessed
+/// passwords; every field of a line above `debug` that names user, number or address.
+#[test]
+fn what_the_log_says_of_people_stands_in_the_table() {
+    let mut server = started(&[CAROL]);
+    let mut carol = Phone::new(&server, CAROL);
+    assert_eq!(carol.register(), 200);
+    carol.refusal("911");
+    let guesser = Account { password: "guessed", ..CAROL };
+    let mut stranger = Phone::new(&server, guesser);
+    for _ in 0..REFUSALS_PER_SOURCE_MAX {
+        assert_eq!(stranger.register(), 401);
+    }
+    server.process().wait_log("Too many refused credentials", SECONDS_5);
+    let addresses = [&carol, &stranger].map(|phone| phone.contact().replace(['<', '>'], "").replace(":5060", ""));
+    let addresses = addresses.map(|contact| contact.rsplit('@').next().expect("an address").to_owned());
+    let is_personal = |value: &str| {
+        let value = value.trim_matches('"');
+        ["911", CAROL.extension].contains(&value)
+            || value.contains(CAROL.user)
+            || addresses.iter().any(|address| value.contains(address.as_str()))
+    };
+    let log = server.process().text();
+    let told = log.lines().filter(|line| [" INFO ", " WARN ", "ERROR "].iter().any(|level| line.contains(level)));
+    let words = told.flat_map(|line| line.split_ascii_whitespace().filter_map(|word| word.split_once('=')));
+    let fields: BTreeSet<&str> = words.filter(|(_, value)| is_personal(value)).map(|(name, _)| name).collect();
+    assert!(["aor", "source_ip", "dialed", "source"].iter().all(|field| fields.contains(field)), "{fields:?}");
+    let table = server.command(&["privacy", "table"], "");
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    for field in fields {
+        assert!(table.contains(&format!("log.{field} ")), "{field} is not in the table");
+    }
 }

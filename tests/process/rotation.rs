@@ -1,7 +1,7 @@
-//! The power fails, or the process is killed, anywhere in a change of the sealing key: every secret opens afterwards, and the
-//! command can be given again.
+//! The power fails, or the process is killed, anywhere in a change of the sealing key, or as the key is made: every secret opens
+//! afterwards, and the command can be given again.
 //!
-//! Method: `ringdown keys rotate` is stopped at the beginning and the end of each of its system calls (ptrace(2)). There the
+//! Method: `ringdown keys rotate`, or the first command, is stopped at the beginning and the end of each of its system calls (ptrace(2)). There the
 //! state folder is as `kill -9` would leave it; and what was written, renamed or removed since it was last flushed, a power cut
 //! leaves or loses, by sectors of a file and by steps of the folder.
 
@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     io::Write,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -23,7 +23,7 @@ use nix::{
 };
 use ringdown::{
     config::{User, parse_address},
-    shell::store::Store,
+    shell::store::{Account, Store},
     types::Secret,
 };
 use tempfile::TempDir;
@@ -40,8 +40,8 @@ const CREDENTIAL: &str = "ringdown-seal-key";
 const ADDRESS: &str = "country = \"US\"\nA1 = \"DC\"\nA3 = \"Washington\"\nRD = \"Sample\"\nSTS = \"Lane\"\nHNO = \"1\"\n\
                        PC = \"20001\"\nFLR = \"4\"\n";
 
-/// `ringdown keys rotate`, which goes from one system call to the next.
-struct Rotation {
+/// A command that goes from one system call to the next.
+struct Stepped {
     child: Child,
     id: Pid,
 }
@@ -52,11 +52,15 @@ struct SystemCall {
     descriptor: u64,
 }
 
-impl Rotation {
-    fn start(server: &Ringdown, credentials: Option<&Path>) -> Self {
+impl Stepped {
+    fn start(server: &Ringdown, arguments: &[&str], credentials: Option<&Path>) -> Self {
         let mut command = Command::new("sh");
         // Waits until it is traced.
-        command.args(["-c", "read line; exec \"$0\" keys rotate --config \"$1\"", BINARY]).arg(server.config());
+        command
+            .args(["-c", "read line; exec \"$@\"", "sh", BINARY])
+            .args(arguments)
+            .arg("--config")
+            .arg(server.config());
         command.envs(credentials.map(|folder| ("CREDENTIALS_DIRECTORY", folder))).current_dir(server.dir());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
         let id = Pid::from_raw(i32::try_from(child.id()).expect("a small number"));
@@ -76,7 +80,7 @@ impl Rotation {
                 WaitStatus::PtraceSyscall(_) => break,
                 WaitStatus::Stopped(_, with) => signal = Some(with),
                 WaitStatus::Exited(_, 0) => return None,
-                other => panic!("the rotation ends with {other:?}"),
+                other => panic!("the command ends with {other:?}"),
             }
         }
         let text = fs::read_to_string(format!("/proc/{}/syscall", self.id)).expect("it is stopped");
@@ -93,7 +97,7 @@ impl Rotation {
     }
 }
 
-impl Drop for Rotation {
+impl Drop for Stepped {
     fn drop(&mut self) {
         // It may have ended.
         let _ = self.child.kill();
@@ -280,20 +284,57 @@ fn is_sealed_with(files: &Files, key_id: &str) -> bool {
 
 /// Every disk that a rotation leaves when it is cut short: by a kill, and by a power cut.
 fn cut_short(server: &Ringdown, credentials: Option<&Path>) -> (HashSet<Files>, HashSet<Files>) {
+    let Cuts { kills, power_cuts, .. } = cut(server, &["keys", "rotate"], credentials);
+    (kills, power_cuts)
+}
+
+/// Every disk that a command leaves.
+struct Cuts {
+    kills: HashSet<Files>,
+    power_cuts: HashSet<Files>,
+    /// By a power cut when it has ended.
+    ended: HashSet<Files>,
+}
+
+fn cut(server: &Ringdown, arguments: &[&str], credentials: Option<&Path>) -> Cuts {
     let (mut kills, mut power_cuts) = (HashSet::new(), HashSet::new());
     let mut disk = Disk::of(&server.state_dir());
-    let mut rotation = Rotation::start(server, credentials);
-    while let Some(call) = rotation.next() {
+    let mut stepped = Stepped::start(server, arguments, credentials);
+    while let Some(call) = stepped.next() {
         disk.look();
         kills.insert(disk.after_kill());
         power_cuts.extend(disk.after_power_cuts());
-        if let Some(file) = rotation.flushes(&call) {
+        if let Some(file) = stepped.flushes(&call) {
             disk.flush(&file);
         }
     }
     disk.look();
     kills.insert(disk.after_kill());
-    (kills, power_cuts)
+    Cuts { kills, power_cuts, ended: disk.after_power_cuts().into_iter().collect() }
+}
+
+/// Goal: the first command makes key, database and user, or can be given again; when it has ended, all of them are there.
+#[test]
+fn a_power_cut_or_a_kill_anywhere_in_the_first_command_leaves_a_folder_that_the_next_one_can_use() {
+    let server = Ringdown::configured("preferred", COMPANY);
+    fs::DirBuilder::new().mode(0o700).create(server.state_dir()).expect("a writable folder");
+    let add = ["user", "add", ALICE.user, "--extension", ALICE.extension];
+    let Cuts { kills, power_cuts, ended } = cut(&server, &add, None);
+    assert!(kills.len() > 10 && power_cuts.len() > 100, "{} kills, {} power cuts", kills.len(), power_cuts.len());
+    let users = |files: &Files| {
+        let folder = disk_with(files);
+        let mut store = Store::open(folder.path()).unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
+        let users = store.directory().expect("what was sealed").len();
+        let another =
+            Account::new(BOB.user, BOB.extension, None, Secret::new(BOB.password.to_owned())).expect("a user");
+        store.add_users(&server.ip.to_string(), &[another]).unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
+        users
+    };
+    let made: BTreeSet<usize> = kills.iter().chain(&power_cuts).map(users).collect();
+    assert_eq!(made, BTreeSet::from([0, 1]));
+    for files in &ended {
+        assert_eq!(users(files), 1, "the user is lost: {:?}", files.keys());
+    }
 }
 
 #[test]
@@ -358,7 +399,8 @@ fn a_running_server_outlives_every_rotation_that_is_killed() {
     let mut is_ended = false;
     for kills in 1_usize.. {
         let mut disk = Disk::of(&server.state_dir());
-        let (mut rotation, mut seen) = (Rotation::start(&server, None), HashSet::from([disk.after_kill()]));
+        let (mut rotation, mut seen) =
+            (Stepped::start(&server, &["keys", "rotate"], None), HashSet::from([disk.after_kill()]));
         while seen.len() <= kills && !is_ended {
             is_ended = rotation.next().is_none();
             disk.look();

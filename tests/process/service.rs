@@ -146,6 +146,32 @@ fn every_directive_of_the_unit_has_its_comment_and_the_exposure_is_at_most_one_a
     assert!(output.status.success() && text.contains("Overall exposure level"), "{text}");
 }
 
+/// Goal: no password stands in the journal, which many may read. Method: the first start as a service, and with standard
+/// output as what a journal is known by; a start whose output is another than the one that is named is a person's.
+#[test]
+fn a_first_start_whose_output_a_service_manager_keeps_makes_no_user_and_says_how() {
+    let journal = |named: &str| format!("JOURNAL_STREAM=$(stat -L -c %d:%i {named}) exec \"$0\" run --config \"$1\"");
+    for (shell, users) in [
+        (format!("NOTIFY_SOCKET=/nowhere {}", journal("/proc/$$/fd/0")), 0),
+        (journal("/proc/$$/fd/1"), 0),
+        (journal("/proc/$$/fd/0"), 2),
+    ] {
+        let mut server = Ringdown::configured("preferred", crate::COMPANY);
+        let mut command = Command::new("sh");
+        command.args(["-c", &shell, BINARY]).arg(server.config());
+        server.start_by(command);
+        let list = server.command(&["user", "list"], "");
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        assert_eq!(list.matches("100").count(), users * 2, "{shell}: {list}");
+        let text = server.process().text();
+        assert_eq!(
+            (text.contains("   password "), text.contains("ringdown user add")),
+            (users > 0, users == 0),
+            "{text}"
+        );
+    }
+}
+
 /// A system of its own that packages are installed into; what the package depends on is taken from this machine.
 struct System {
     root: PathBuf,
@@ -193,7 +219,7 @@ fn the_debian_package_is_built_installed_upgraded_removed_and_purged() {
 
     let system = System::new(folder.path());
     let said = system.dpkg(&["--install", package]);
-    assert!(said.contains("systemctl enable --now ringdown"), "{said}");
+    assert!(said.contains("systemctl enable --now ringdown") && said.contains("ringdown user add"), "{said}");
     let version = succeed(Command::new(system.path("usr/bin/ringdown")).arg("version").output());
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     let config = system.path("etc/ringdown/ringdown.toml");

@@ -5,9 +5,14 @@
 //! writes it to the state folder, where only its own user and root can read it.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -24,7 +29,7 @@ use crate::{
         files,
         store::{AuditEntry, OPERATOR, Role, Token},
     },
-    types::{Instant, Rng},
+    types::{Instant, Rng, limits::AUDIT_TEXT_BYTES_MAX},
 };
 
 use super::Admin;
@@ -33,6 +38,40 @@ use super::Admin;
 const OPERATOR_FILE: &str = "admin.token";
 /// What programs of this machine may see without a token. Names nobody.
 const OPEN: [&str; 3] = ["/health", "/ready", "/metrics"];
+
+/// Of the refused orders of one token, one in this time goes to the audit log; all are counted.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(10);
+
+/// Requests that were refused.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    count: AtomicU64,
+    /// When a refused order of a token last went to the audit log.
+    recorded: Mutex<HashMap<String, Instant>>,
+}
+
+impl Refusals {
+    /// Since the start.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn add(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether this one of a token goes to the audit log.
+    fn is_recorded(&self, token: &str, now: Instant) -> bool {
+        // Whoever panicked left the map as whole as it was.
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.retain(|_, at| now.since(*at) < REFUSAL_PAUSE);
+        let is_first = !recorded.contains_key(token);
+        if is_first {
+            recorded.insert(token.to_owned(), now);
+        }
+        is_first
+    }
+}
 
 /// Which way a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +133,7 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
         }
     }
     let Some(token) = shown(request.headers()).and_then(|shown| admin.token(shown)) else {
-        admin.refused.fetch_add(1, Ordering::Relaxed);
+        admin.refusals.add();
         debug!(?door, "A request without a known token was refused.");
         let why = "A token is needed: Authorization: Bearer TOKEN. `ringdown token add` makes one.\n";
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer realm=\"ringdown\"")], why)
@@ -103,22 +142,39 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
     if !is_order {
         return next.run(request).await;
     }
-    let (action, subject) = (format!("{} {}", request.method(), request.uri().path()), Subject::default());
-    let response = if token.role == Role::Admin {
-        request.extensions_mut().insert(subject.clone());
-        request.extensions_mut().insert(Actor(token.name.clone()));
-        next.run(request).await
-    } else {
-        (StatusCode::FORBIDDEN, "This order needs a token with the role admin.\n").into_response()
-    };
-    admin.store.record(AuditEntry {
+    let action = cut(format!("{} {}", request.method(), request.uri().path()));
+    let entry = |subject: Option<String>, status: StatusCode| AuditEntry {
         time_ms: admin.clock.now().unix_ms(),
-        actor: token.name,
-        action,
-        subject: subject.0.get().cloned(),
-        outcome: response.status().as_u16().to_string(),
-    });
+        actor: token.name.clone(),
+        action: action.clone(),
+        subject,
+        outcome: status.as_u16().to_string(),
+        refused: token.role != Role::Admin,
+    };
+    if token.role != Role::Admin {
+        admin.refusals.add();
+        if admin.refusals.is_recorded(&token.name, admin.clock.now()) {
+            admin.store.record_refusal(entry(None, StatusCode::FORBIDDEN));
+        }
+        return (StatusCode::FORBIDDEN, "This order needs a token with the role admin.\n").into_response();
+    }
+    // Before the order, so that none is carried out of which nothing would be known.
+    let Some(place) = admin.store.audit_place() else {
+        let why = "The audit log cannot take this order, so it is not carried out: the disk fails or hangs.\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
+    let subject = Subject::default();
+    request.extensions_mut().insert(subject.clone());
+    request.extensions_mut().insert(Actor(token.name.clone()));
+    let response = next.run(request).await;
+    admin.store.record(place, entry(subject.0.get().cloned().map(cut), response.status()));
     response
+}
+
+/// What a client says may be as long as it likes.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(AUDIT_TEXT_BYTES_MAX));
+    text
 }
 
 /// RFC 6750 section 2.1; the scheme's case does not matter (RFC 9110 section 11.1).
@@ -159,5 +215,21 @@ mod tests {
         for (text, token) in [("Bearer x", Some("x")), ("bearer  x", Some("x")), ("Basic x", None), ("x", None)] {
             assert_eq!(of(text).as_deref(), token, "{text}");
         }
+    }
+
+    #[test]
+    fn of_the_refused_orders_of_a_token_one_goes_to_the_audit_log_and_then_waits() {
+        let refusals = Refusals::default();
+        let at = |s: u64| Instant::from_unix_ms(1_000 * s);
+        let told = [("a", 0), ("a", 0), ("b", 1), ("a", 9), ("a", 10), ("b", 10), ("b", 11)]
+            .map(|(token, s)| refusals.is_recorded(token, at(s)));
+        assert_eq!(told, [true, false, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn what_a_client_says_is_cut_between_characters() {
+        let text = "\u{e9}".repeat(AUDIT_TEXT_BYTES_MAX);
+        assert_eq!(cut(format!("a{text}")).len(), AUDIT_TEXT_BYTES_MAX - 1);
+        assert_eq!(cut("POST /v1/unbar".to_owned()), "POST /v1/unbar");
     }
 }

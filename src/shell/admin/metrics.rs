@@ -29,8 +29,9 @@ pub(super) fn render(admin: &Admin, stats: Stats) -> String {
     let failures = stats.counters.emergency_notify_failures.saturating_add(admin.notifier.failures());
     let help = "Desks that could not be told of an emergency call";
     registry.register("emergency_notify_failures", help, ConstCounter::new(failures));
-    let refused = ConstCounter::new(admin.refused.load(Ordering::Relaxed));
-    registry.register("admin_refused", "Requests to this interface without a known token", refused);
+    let refused = ConstCounter::new(admin.refusals.count());
+    let help = "Requests to this interface without a known token, and orders of tokens that may give none";
+    registry.register("admin_refused", help, refused);
     add_quality(&mut registry, &stats.counters.quality);
     add_media(&mut registry, admin, stats.counters.drops);
     add_process(&mut registry, admin);

@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -60,7 +60,7 @@ mod gate;
 mod metrics;
 
 use gate::{Actor, Door, Subject};
-pub use gate::{make_operator, without_tokens};
+pub use gate::{Refusals, make_operator, without_tokens};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The core reports by itself when devices have not answered.
@@ -94,8 +94,7 @@ pub struct Admin {
     pub started: Instant,
     /// Of this machine's operator.
     pub operator: Token,
-    /// Requests without a token, or with a wrong one.
-    pub refused: Arc<AtomicU64>,
+    pub refusals: Arc<Refusals>,
 }
 
 impl Admin {
@@ -631,7 +630,7 @@ mod tests {
             clock,
             started: clock.now(),
             operator: make_operator(folder, clock.now(), &mut crate::shell::entropy::rng()).unwrap(),
-            refused: Arc::default(),
+            refusals: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -967,6 +966,7 @@ mod tests {
                 ("POST /v1/unbar", "", 401),
                 ("POST /ready", "", 401),
                 ("POST /v1/unbar", &reader, 403),
+                ("POST /v1/trunks/drain", &reader, 403),
                 ("POST /v1/unbar", &writer, 200),
                 ("POST /v1/unbar", &operator, 200),
             ] {

@@ -45,7 +45,7 @@ pub(super) fn run(config_file: &Path, command: &Command) -> Result<(), Failure> 
 
 fn lines(entries: &[AuditEntry]) -> String {
     let mut text = String::new();
-    for AuditEntry { time_ms, actor, action, subject, outcome } in entries {
+    for AuditEntry { time_ms, actor, action, subject, outcome, refused: _ } in entries {
         let (time, subject) = (calendar::rfc3339(*time_ms), subject.as_deref().unwrap_or("-"));
         writeln!(text, "{time}  {actor:<16} {action:<26} {subject:<24} {outcome}").expect("strings take everything");
     }
@@ -69,6 +69,7 @@ mod tests {
             action: "POST /v1/unbar".to_owned(),
             subject: None,
             outcome: "403".to_owned(),
+            refused: true,
         };
         let words = ["2026-01-31T08:00:00.000Z", "grafana", "POST", "/v1/unbar", "-", "403"];
         assert!(lines(std::slice::from_ref(&entry)).split_whitespace().eq(words));

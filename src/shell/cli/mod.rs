@@ -58,7 +58,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the server. The first start makes a certificate and two users and shows their passwords, once.
+    /// Start the server. The first start makes a certificate and, where no service manager keeps what it prints, two users,
+    /// and shows their passwords, once.
     Run,
     /// Check the configuration and everything it names; exit 64 if anything is wrong.
     Check,
@@ -179,6 +180,7 @@ fn record<E>(store: &mut Store, action: &str, subject: Option<&str>, error: Opti
         // What is no name may be anything, even a password in the wrong place.
         subject: subject.filter(|subject| is_plain_name(subject)).map(str::to_owned),
         outcome: if error.is_none() { "done" } else { "failed" }.to_owned(),
+        refused: false,
     };
     store.record(&[entry]).map_err(|e| store_failure(&e))
 }

@@ -16,7 +16,7 @@ use crate::{
         failure::Failure,
         files, run,
         settings::Settings,
-        store::{Erased, Person, Store, personal::TABLES},
+        store::{Erased, Person, Store, StoreError, personal::TABLES},
     },
 };
 
@@ -27,7 +27,7 @@ const FORGETTING_TRIES: u32 = 50;
 const FORGETTING_PAUSE: Duration = Duration::from_millis(200);
 /// What no command here reaches.
 const ELSEWHERE: [&str; 4] = [
-    "the log that the service manager keeps (journald: its own retention)",
+    "the log that the service manager keeps (journald: its own retention); `privacy table` says what of people stands there",
     "copies and backups of the database",
     "what carriers, the other parties of calls and telephones keep by themselves",
     "the configuration file, where it names the person",
@@ -164,12 +164,16 @@ fn erase(settings: &Settings, store: &mut Store, whom: Whom, receipt: &str) -> R
     {
         return Err(Failure::Unavailable(format!("{} is in a call. Erase when it is over.", person.name)));
     }
+    store.ensure_unread().map_err(|e| run::store_failure(&e))?;
     let mut erased = store.erase(&person).map_err(|e| run::store_failure(&e))?;
     if let Some(server) = server {
         server.wait_forgotten(&person)?;
         erased.add(store.erase(&person).map_err(|e| run::store_failure(&e))?);
     }
-    store.compact().map_err(|e| run::store_failure(&e))?;
+    store.compact().map_err(|e| match e {
+        StoreError::InUse => Failure::Unavailable(format!("{} is erased, but {e}", person.name)),
+        other => run::store_failure(&other),
+    })?;
     if erased.is_nothing() {
         return Err(nothing(&person));
     }

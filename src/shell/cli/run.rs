@@ -13,7 +13,7 @@ use crate::{
     shell::{
         failure::Failure,
         logging,
-        run::{self, Facts, Server},
+        run::{self, Facts, FirstUsers, Server},
         sandbox::{self, Missing},
         settings::Settings,
         systemd,
@@ -51,7 +51,8 @@ async fn serve(settings: Settings, missing: Vec<Missing>, udp_errors: UdpErrors)
     let mut hang_up = listen(SignalKind::hangup())?;
     // Sent to whoever writes beyond a limit of file sizes. Caught, the write fails, as on a full disk, and ends no call.
     let _file_limit = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-    let mut server = Server::start(settings, missing, udp_errors).await?;
+    let first_users = if systemd::keeps_output() { FirstUsers::Leave } else { FirstUsers::Make };
+    let mut server = Server::start(settings, missing, udp_errors, first_users).await?;
     announce(&server.facts);
     server.set_ready();
     let mut certificate_check = interval(CERTIFICATE_CHECK);
@@ -148,6 +149,9 @@ fn greeting(facts: &Facts) -> String {
         line(format_args!("Before a phone is used, its user must know: {}", facts.emergency.notice));
         line(format_args!("`ringdown emergency acknowledge NAME` records that.\n"));
     }
+    if facts.lacks_users {
+        line(format_args!("There are no users. `ringdown user add NAME` makes one and shows its password, once."));
+    }
     for (transport, address) in &facts.listeners {
         line(format_args!("listening on {transport} {address}"));
     }
@@ -190,6 +194,7 @@ mod tests {
                 &crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0,
             ),
             missing: Vec::new(),
+            lacks_users: false,
             first_accounts: vec![("1001".to_owned(), Secret::new("pass-one".to_owned()))],
         }
     }
@@ -210,6 +215,8 @@ mod tests {
         }
         let later = greeting(&Facts { first_accounts: Vec::new(), ..facts() });
         assert!(!later.contains("password"), "{later}");
+        let without = greeting(&Facts { lacks_users: true, first_accounts: Vec::new(), ..facts() });
+        assert!(without.contains("ringdown user add"), "{without}");
         for greeting in [first, later] {
             assert!(greeting.contains("\nEMERGENCY CALLS ARE REFUSED: no PSTN trunk is configured\n"), "{greeting}");
         }

@@ -53,6 +53,8 @@ impl Server {
         let program = std::env::current_exe().map_err(|e| Failure::Internal(format!("where is this program? {e}.")))?;
         let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(config).current_dir(folder);
+        // What it says is for its parent.
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let child = child.map_err(|e| Failure::Internal(format!("the server cannot be started: {e}.")))?;
         let nowhere = SocketAddr::new(LOOPBACK, 0);

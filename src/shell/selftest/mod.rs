@@ -29,7 +29,7 @@ use super::{
     entropy,
     failure::Failure,
     files,
-    run::{Facts, Server},
+    run::{Facts, FirstUsers, Server},
     settings::{self, Settings},
     toml_text::quoted,
     udp_errors::UdpErrors,
@@ -62,7 +62,8 @@ pub async fn run(print: &mut (dyn FnMut(&str) + Send), interrupted: impl Future<
     let folder = Folder::create("selftest", &mut rng)?;
     let ports = free_ports(MEDIA_PORTS)?;
     // A process that goes on to remove the server's folder cannot give it up: only the media threads are confined.
-    let mut server = Server::start(settings(&folder.0, &ports)?, Vec::new(), UdpErrors::open()).await?;
+    let mut server =
+        Server::start(settings(&folder.0, &ports)?, Vec::new(), UdpErrors::open(), FirstUsers::Make).await?;
     let facts = server.facts.clone();
     let figures = tokio::select! {
         figures = check(&facts, &mut report, &mut rng) => Some(figures),

@@ -3,7 +3,7 @@
 use rusqlite::{TransactionBehavior, params};
 use serde::Serialize;
 
-use crate::types::limits::AUDIT_ENTRIES_MAX;
+use crate::types::limits::{AUDIT_ENTRIES_MAX, AUDIT_REFUSALS_MAX};
 
 use super::{Store, StoreError, sqlite::bits};
 
@@ -20,31 +20,40 @@ pub struct AuditEntry {
     pub subject: Option<String>,
     /// `done`, `failed`, or the status of the answer to a request.
     pub outcome: String,
+    /// Whoever wanted it may give no orders.
+    pub refused: bool,
 }
 
 impl Store {
-    /// Adds entries; the oldest make room at the maximum.
+    /// Adds entries; at their maximum the oldest orders make room for orders, and the oldest refusals for refusals.
     pub fn record(&mut self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for AuditEntry { time_ms, actor, action, subject, outcome } in entries {
+        for AuditEntry { time_ms, actor, action, subject, outcome, refused } in entries {
             transaction
                 .prepare_cached(
-                    "INSERT INTO audit(time_ms, actor, action, subject, outcome) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT INTO audit(time_ms, actor, action, subject, outcome, refused) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
-                .execute(params![bits(*time_ms), actor, action, subject, outcome])?;
+                .execute(params![bits(*time_ms), actor, action, subject, outcome, refused])?;
         }
-        transaction
-            .execute("DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?1", [AUDIT_ENTRIES_MAX])?;
+        for (refused, most) in [(false, AUDIT_ENTRIES_MAX), (true, AUDIT_REFUSALS_MAX)] {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM audit WHERE refused = ?1 AND number <= \
+                     (SELECT number FROM audit WHERE refused = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+                )?
+                .execute(params![refused, most])?;
+        }
         Ok(transaction.commit()?)
     }
 
     /// The newest entries at or after `since_ms`, newest first.
     pub fn audit(&self, since_ms: u64, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT time_ms, actor, action, subject, outcome FROM audit WHERE time_ms >= ?1 ORDER BY number DESC LIMIT ?2",
+            "SELECT time_ms, actor, action, subject, outcome, refused FROM audit WHERE time_ms >= ?1 \
+             ORDER BY number DESC LIMIT ?2",
         )?;
         let rows = statement.query_map(params![bits(since_ms), limit], |row| {
             Ok(AuditEntry {
@@ -53,6 +62,7 @@ impl Store {
                 action: row.get(2)?,
                 subject: row.get(3)?,
                 outcome: row.get(4)?,
+                refused: row.get(5)?,
             })
         })?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
@@ -70,6 +80,7 @@ pub(in crate::shell) mod tests {
             action: "user remove".to_owned(),
             subject: Some("alice".to_owned()),
             outcome: "done".to_owned(),
+            refused: false,
         }
     }
 
@@ -83,15 +94,24 @@ pub(in crate::shell) mod tests {
     }
 
     #[test]
-    fn the_oldest_entry_makes_room_at_the_maximum_and_not_before() {
+    fn the_oldest_order_makes_room_at_the_maximum_for_orders_and_for_no_refusal() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
-        store.record(&[entry(1)]).unwrap();
-        let raise = "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'audit'";
-        store.connection.execute(raise, [AUDIT_ENTRIES_MAX - 1]).unwrap();
-        store.record(&[entry(2)]).unwrap();
-        assert_eq!(store.audit(0, 10).unwrap(), [entry(2), entry(1)]);
-        store.record(&[entry(3)]).unwrap();
-        assert_eq!(store.audit(0, 10).unwrap(), [entry(3), entry(2)]);
+        store.record(&[entry(1), entry(2)]).unwrap();
+        let fill = "WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < ?1) \
+                    INSERT INTO audit(time_ms, actor, action, outcome) SELECT 3, 'uid 0', 'user add', 'done' FROM counted";
+        store.connection.execute(fill, [AUDIT_ENTRIES_MAX - 2]).unwrap();
+        let refusals: Vec<_> =
+            (0..=u64::from(AUDIT_REFUSALS_MAX)).map(|n| AuditEntry { refused: true, ..entry(10 + n) }).collect();
+        store.record(&refusals).unwrap();
+        let times = |store: &Store, refused: bool| -> Vec<u64> {
+            let all = store.audit(0, u32::MAX).unwrap();
+            all.iter().rev().filter(|entry| entry.refused == refused).map(|entry| entry.time_ms).collect()
+        };
+        assert_eq!(times(&store, false)[..3], [1, 2, 3], "a refusal has pushed an order out");
+        assert_eq!((times(&store, true)[0], times(&store, true).len()), (11, refusals.len() - 1));
+        store.record(&[entry(4)]).unwrap();
+        assert_eq!(times(&store, false)[..2], [2, 3]);
+        assert_eq!(times(&store, true).len(), refusals.len() - 1);
     }
 }

@@ -11,6 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::{call::Cdr, sip::registrar::Change, types::limits::STORE_BACKLOG_MAX};
 
+use super::AuditEntry;
+
+/// Entries of the audit log that wait for the disk, or whose orders are being carried out; no further order is then.
+pub(super) const AUDIT_WAITING_MAX: usize = 10_000;
+
 /// Shared by the store's handle and its thread. Its lock is held to move entries, and never while the disk is asked.
 #[derive(Clone, Default)]
 pub(super) struct Backlog(Arc<Mutex<Entries>>);
@@ -20,6 +25,7 @@ pub(super) struct Backlog(Arc<Mutex<Entries>>);
 pub(super) struct Batch {
     pub(super) changes: VecDeque<Change>,
     pub(super) cdrs: VecDeque<Cdr>,
+    pub(super) audit: VecDeque<AuditEntry>,
     /// Whom to tell that what they handed over is on disk.
     pub(super) done: Vec<oneshot::Sender<()>>,
 }
@@ -36,6 +42,9 @@ struct Entries {
     waiting: Batch,
     /// Those that the thread has taken and not written yet.
     taken: Numbers,
+    audit_taken: usize,
+    /// Orders that are being carried out.
+    audit_places: usize,
     /// Since the start.
     lost: Numbers,
     /// Something was lost since the disk last took all there was.
@@ -52,28 +61,44 @@ impl Backlog {
         entries.bound()
     }
 
+    /// Room for an entry of the audit log. `None`: that many are under way.
+    pub(super) fn audit_place(&self, most: usize) -> Option<AuditPlace> {
+        let mut entries = self.lock();
+        if entries.audit_len() + entries.audit_places >= most {
+            return None;
+        }
+        entries.audit_places += 1;
+        Some(AuditPlace(self.clone()))
+    }
+
+    /// Entries of the audit log that are not on disk yet.
+    pub(super) fn audit_waiting(&self) -> usize {
+        self.lock().audit_len()
+    }
+
     /// All there is; to be written and then [`Self::written`], or [`Self::put_back`].
     pub(super) fn take(&self) -> Batch {
         let mut entries = self.lock();
         let batch = std::mem::take(&mut entries.waiting);
-        entries.taken = numbers(&batch);
+        (entries.taken, entries.audit_taken) = (numbers(&batch), batch.audit.len());
         batch
     }
 
     /// What was taken is on disk.
     pub(super) fn written(&self) {
         let mut entries = self.lock();
-        (entries.taken, entries.is_loss_known) = (Numbers::default(), false);
+        (entries.taken, entries.audit_taken, entries.is_loss_known) = (Numbers::default(), 0, false);
     }
 
     /// What was taken could not be written, and nobody waits for it any more.
     pub(super) fn put_back(&self, batch: Batch) {
         let mut entries = self.lock();
-        let Batch { mut changes, mut cdrs, done: _ } = batch;
+        let Batch { mut changes, mut cdrs, mut audit, done: _ } = batch;
         changes.append(&mut entries.waiting.changes);
         cdrs.append(&mut entries.waiting.cdrs);
-        (entries.waiting.changes, entries.waiting.cdrs) = (changes, cdrs);
-        entries.taken = Numbers::default();
+        audit.append(&mut entries.waiting.audit);
+        (entries.waiting.changes, entries.waiting.cdrs, entries.waiting.audit) = (changes, cdrs, audit);
+        (entries.taken, entries.audit_taken) = (Numbers::default(), 0);
     }
 
     /// Not on disk yet.
@@ -89,7 +114,7 @@ impl Backlog {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting() == Numbers::default()
+        self.waiting() == Numbers::default() && self.audit_waiting() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -104,7 +129,27 @@ impl fmt::Debug for Backlog {
     }
 }
 
+/// A place among the entries of the audit log that is given back or filled.
+#[derive(Debug)]
+pub struct AuditPlace(Backlog);
+
+impl AuditPlace {
+    pub(super) fn fill(self, entry: AuditEntry) {
+        self.0.lock().waiting.audit.push_back(entry);
+    }
+}
+
+impl Drop for AuditPlace {
+    fn drop(&mut self) {
+        self.0.lock().audit_places -= 1;
+    }
+}
+
 impl Entries {
+    fn audit_len(&self) -> usize {
+        self.waiting.audit.len() + self.audit_taken
+    }
+
     /// What the thread has taken cannot be forgotten, but counts.
     fn bound(&mut self) -> bool {
         let bindings = forget_oldest(&mut self.waiting.changes, self.taken.bindings);
@@ -130,7 +175,10 @@ fn forget_oldest<T>(waiting: &mut VecDeque<T>, taken: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::store::tests::{binding, cdr};
+    use crate::shell::store::{
+        audit::tests::entry,
+        tests::{binding, cdr},
+    };
 
     const MAX: u64 = STORE_BACKLOG_MAX as u64;
 
@@ -166,5 +214,28 @@ mod tests {
         backlog.written();
         assert!(backlog.is_empty());
         assert!(backlog.push(vec![], (0..=MAX).map(cdr).collect(), None), "told of again, after all was written");
+    }
+
+    /// Goal: no order is carried out of which nothing would be known. Method: places that are held, filled, taken to the disk
+    /// and come back all count.
+    #[test]
+    fn an_order_has_its_place_in_the_audit_log_or_there_is_none() {
+        let backlog = Backlog::default();
+        let place = || backlog.audit_place(3);
+        let (first, second) = (place().unwrap(), place().unwrap());
+        first.fill(entry(1));
+        let batch = backlog.take();
+        let third = place().unwrap();
+        assert!(place().is_none());
+        drop(third);
+        let third = place().unwrap();
+        second.fill(entry(2));
+        third.fill(entry(3));
+        assert!(place().is_none());
+        backlog.put_back(batch);
+        assert!(place().is_none() && !backlog.is_empty());
+        assert_eq!(backlog.take().audit, [entry(1), entry(2), entry(3)]);
+        backlog.written();
+        assert!(place().is_some() && backlog.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     Store, StoreError,
-    personal::{ERASED, Erasure, columns_of, owned},
+    personal::{ERASED, Erasure, columns_of, owned, stored},
     sqlite::{bits, current_key},
 };
 
@@ -117,7 +117,8 @@ impl Store {
         let key = current_key(&mut self.key, &self.key_files, &transaction)?;
         let mut all = Map::new();
         for (table, owner) in owned() {
-            let mut rows = rows(&transaction, table.name, owner, &person.name)?;
+            let mut rows = rows(&transaction, table.name)?;
+            rows.retain(|row| row.get(owner).and_then(Value::as_str) == Some(&*person.name));
             for row in &mut rows {
                 let sealed = row.remove("address").and_then(|sealed| sealed_bytes(&sealed));
                 if let Some(address) = sealed.and_then(|sealed| key.open_address(&person.name, &sealed)) {
@@ -125,21 +126,21 @@ impl Store {
                 }
                 // Of use to nobody but who would be the person.
                 row.remove("credential");
+                row.remove("hash");
             }
             all.insert(table.name.to_owned(), rows.into_iter().map(Value::Object).collect());
         }
         let mut records = Vec::new();
         each_record(&transaction, |_, record| {
-            if names(&record, person) {
+            if names("cdrs.record", &record, person) {
                 records.push(Value::Object(record));
             }
             Ok(())
         })?;
         all.insert("cdrs".to_owned(), Value::Array(records));
-        all.insert(
-            "audit".to_owned(),
-            rows(&transaction, "audit", "subject", &person.name)?.into_iter().map(Value::Object).collect(),
-        );
+        let mut orders = rows(&transaction, "audit")?;
+        orders.retain(|order| names("audit", order, person));
+        all.insert("audit".to_owned(), orders.into_iter().map(Value::Object).collect());
         Ok(all)
     }
 
@@ -157,9 +158,11 @@ impl Store {
                 count(&mut erased.replaced, format!("{table}.{column}"), emptied);
             }
         }
-        for column in columns_of("audit", Erasure::Replaced) {
-            let replaced = replace(&transaction, "audit", column, person, Some(ERASED))?;
-            count(&mut erased.replaced, format!("audit.{column}"), replaced);
+        for table in stored().map(|table| table.name) {
+            for column in columns_of(table, Erasure::Replaced) {
+                let replaced = replace(&transaction, table, column, person, Some(ERASED))?;
+                count(&mut erased.replaced, format!("{table}.{column}"), replaced);
+            }
         }
         erase_from_records(&transaction, person, &mut erased)?;
         transaction.commit()?;
@@ -167,9 +170,27 @@ impl Store {
     }
 
     /// Writes the database anew, without a byte of what was deleted, and empties its journal.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]: somebody is still reading there, and what was deleted stands in the journal.
     pub fn compact(&self) -> Result<(), StoreError> {
         self.connection.execute_batch("VACUUM")?;
-        self.forget_old_pages().map(drop)
+        self.empty_journal()
+    }
+
+    /// To be asked before a person is erased: whoever reads now would keep them in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]: somebody is reading there.
+    pub fn ensure_unread(&self) -> Result<(), StoreError> {
+        // A reader is in the way of a journal only if something is in it.
+        let version: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        self.connection.pragma_update(None, "user_version", version)?;
+        self.empty_journal()
+    }
+
+    fn empty_journal(&self) -> Result<(), StoreError> {
+        if self.forget_old_pages()? { Ok(()) } else { Err(StoreError::InUse) }
     }
 
     /// Deletes some of what is older than it may be; see [`Expired::is_partial`].
@@ -246,15 +267,10 @@ fn count(counts: &mut BTreeMap<String, usize>, place: String, rows: usize) {
 }
 
 /// Rows of a table, by column; blobs as lists of numbers.
-fn rows(
-    connection: &Connection,
-    table: &str,
-    column: &str,
-    value: &str,
-) -> Result<Vec<Map<String, Value>>, StoreError> {
-    let mut statement = connection.prepare(&format!("SELECT * FROM {table} WHERE {column} = ?1"))?;
+fn rows(connection: &Connection, table: &str) -> Result<Vec<Map<String, Value>>, StoreError> {
+    let mut statement = connection.prepare(&format!("SELECT * FROM {table}"))?;
     let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
-    let rows = statement.query_map([value], |row| {
+    let rows = statement.query_map([], |row| {
         let cell = |(index, name): (usize, &String)| Ok((name.clone(), json(row.get_ref(index)?)));
         names.iter().enumerate().map(cell).collect::<rusqlite::Result<Map<_, _>>>()
     })?;
@@ -294,10 +310,10 @@ fn replace(
     Ok(replaced)
 }
 
-/// Whether a field of a record that may name somebody names the person.
-fn names(record: &Map<String, Value>, person: &Person<'_>) -> bool {
-    let text = |field: &str| record.get(field).and_then(Value::as_str);
-    columns_of("cdrs.record", Erasure::Replaced).filter_map(text).any(|text| person.is_in(text))
+/// Whether a field of a record or row that may name somebody names the person.
+fn names(table: &str, row: &Map<String, Value>, person: &Person<'_>) -> bool {
+    let text = |field: &str| row.get(field).and_then(Value::as_str);
+    columns_of(table, Erasure::Replaced).filter_map(text).any(|text| person.is_in(text))
 }
 
 fn erase_from_records(
@@ -308,7 +324,7 @@ fn erase_from_records(
     let kept_ms = age(person.config.privacy.emergency_records_days);
     let mut changed = Vec::new();
     each_record(transaction, |number, mut record| {
-        if !names(&record, person) {
+        if !names("cdrs.record", &record, person) {
             return Ok(());
         }
         if record.get("emergency") == Some(&Value::Bool(true)) {
@@ -368,7 +384,7 @@ mod tests {
         call::{Cdr, cdr::LegRecord},
         config::{self, Forwarding},
         shell::store::{
-            Account, AuditEntry,
+            Account, AuditEntry, Notice, Role, Token,
             audit::tests::entry,
             tests::{binding, cdr},
         },
@@ -420,7 +436,12 @@ mod tests {
         ];
         store.commit(&bindings.map(|binding| Change::Set(binding.into())), &records).unwrap();
         let about = |subject: &str| AuditEntry { subject: to(subject), ..entry(7) };
-        store.record(&[about("carol-canary"), about("bob")]).unwrap();
+        let by = AuditEntry { actor: "carol-canary".to_owned(), ..about("bob") };
+        store.record(&[about("carol-canary"), about("bob"), about("770123"), by]).unwrap();
+        let (token, _) = Token::make("carol-canary", Role::Read, Instant::default(), &mut crate::shell::entropy::rng());
+        store.add_token(&token).unwrap();
+        let notice = Notice::new("a notice".to_owned());
+        store.acknowledge(&["bob".to_owned()], &notice, 7, "carol-canary").unwrap();
         store
     }
 
@@ -445,9 +466,11 @@ mod tests {
             assert!(!holds(dir.path(), trace), "{trace} is still there");
         }
         let counts = |of: &BTreeMap<String, usize>| of.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>();
-        assert_eq!(counts(&erased.removed), ["bindings 1", "forwarding 1", "places 1", "users 1"]);
+        assert_eq!(counts(&erased.removed), ["bindings 1", "forwarding 1", "places 1", "tokens 1", "users 1"]);
         let replaced = [
-            "audit.subject 1",
+            "acknowledgements.recorded_by 1",
+            "audit.actor 1",
+            "audit.subject 2",
             "cdrs.record.callee 2",
             "cdrs.record.caller 1",
             "cdrs.record.reason 1",
@@ -465,6 +488,28 @@ mod tests {
         assert_eq!(directory.by_name("bob").unwrap().forwarding.unreachable.as_deref(), Some("1003"));
         assert!(directory.by_name("carol-canary").is_none());
         assert!(store.erase(&carol(&config)).unwrap().is_nothing(), "a second look finds something");
+    }
+
+    #[test]
+    fn what_a_reader_keeps_in_the_journal_is_not_said_to_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = filled(dir.path());
+        store.connection.busy_timeout(Duration::ZERO).unwrap();
+        let reader = Connection::open(dir.path().join("ringdown.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
+        let config = config("");
+        assert!(matches!(store.ensure_unread(), Err(StoreError::InUse)));
+        store.erase(&carol(&config)).unwrap();
+        assert!(matches!(store.compact(), Err(StoreError::InUse)));
+        assert!(TRACES[..3].iter().all(|trace| holds(dir.path(), trace)), "nothing was in the reader's way");
+        reader.execute_batch("COMMIT").unwrap();
+        store.compact().unwrap();
+        assert!(TRACES.iter().all(|trace| !holds(dir.path(), trace)));
+        // The journal is empty when this one begins.
+        reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
+        assert!(matches!(store.ensure_unread(), Err(StoreError::InUse)));
+        reader.execute_batch("COMMIT").unwrap();
+        store.ensure_unread().unwrap();
     }
 
     #[test]
@@ -491,7 +536,8 @@ mod tests {
         }
         assert!(!text.contains("credential") && !text.contains("sip:bob@"), "{text}");
         assert_eq!(data["cdrs"].as_array().unwrap().len(), 5);
-        assert_eq!(data["audit"].as_array().unwrap().len(), 1);
+        assert_eq!(data["audit"].as_array().unwrap().len(), 3);
+        assert!(data["tokens"][0]["role"] == "read" && data["tokens"][0]["hash"].is_null(), "{text}");
     }
 
     /// The clock is moved, not waited for.

@@ -28,7 +28,7 @@ mod tokens;
 pub use account::{Account, is_plain_name};
 pub use acknowledgements::{Acknowledged, Acknowledgement, Coverage, Notice};
 pub use audit::AuditEntry;
-pub use backlog::Numbers;
+pub use backlog::{AuditPlace, Numbers};
 pub use erasure::{Erased, Expired, Person};
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
@@ -82,6 +82,8 @@ pub enum StoreError {
     NoSuchToken(String),
     TokensFull,
     UsersFull,
+    /// Another process reads the database and keeps what was deleted in its journal.
+    InUse,
     Sqlite(rusqlite::Error),
 }
 
@@ -151,6 +153,10 @@ impl fmt::Display for StoreError {
             Self::NoSuchToken(name) => write!(f, "there is no token `{name}`. `ringdown token list` shows all."),
             Self::TokensFull => f.write_str("there is no room for a further token. Remove one first."),
             Self::UsersFull => f.write_str("the directory is full. Remove a user first."),
+            Self::InUse => f.write_str(
+                "another program reads the database, and for it what was deleted stays in ringdown.db-wal. End that program \
+                 (`fuser` names it) and run this again.",
+            ),
             Self::Sqlite(error) => write!(f, "database: {error}"),
         }
     }

@@ -1,8 +1,9 @@
 //! What is kept about a person: every column of the database and every field of a call record, with its purpose, how long
 //! it is kept, who sees it, and what erasure does to it.
 //!
-//! Export and erasure go by this table, and a test holds that nothing is stored that is not in it. Not in the database are
-//! the configuration, which the operator writes, and the log, which the service manager keeps.
+//! Export and erasure go by this table, and a test holds that nothing is stored that is not in it. Not in the database is the
+//! log, which the service manager keeps: it is shown, and neither exported nor erased. The configuration, which the operator
+//! writes, is not here at all.
 
 use crate::config::Privacy;
 
@@ -38,6 +39,8 @@ pub enum Kept {
     Audit,
     /// As long as the server.
     Server,
+    /// As the service manager keeps its log.
+    Journal,
 }
 
 impl Kept {
@@ -50,6 +53,7 @@ impl Kept {
             }
             Self::Audit => format!("{} days", privacy.audit_days),
             Self::Server => "as long as the server".to_owned(),
+            Self::Journal => "as the service manager keeps its log (journald: its own retention)".to_owned(),
         }
     }
 }
@@ -103,7 +107,7 @@ const RUNNING: &str = "the server's own working";
 const ANSWERABLE: &str = "who ordered what can be told";
 
 use Erasure::{Removed, RemovedEverywhere, Replaced, Stays};
-use Kept::{Audit, Records, Server, WithRegistration, WithUser};
+use Kept::{Audit, Journal, Records, Server, WithRegistration, WithUser};
 
 /// Everything. `cdrs.record` and the legs in it are the JSON of a call record.
 pub const TABLES: &[Table] = &[
@@ -160,7 +164,7 @@ pub const TABLES: &[Table] = &[
             column("user", "user name", DUTY, WithUser, READERS, Removed),
             column("notice", "which notice was acknowledged", DUTY, WithUser, READERS, Removed),
             column("time_ms", "when", DUTY, WithUser, READERS, Removed),
-            column("recorded_by", "who recorded it", DUTY, WithUser, READERS, Removed),
+            column("recorded_by", "who recorded it", DUTY, WithUser, READERS, Replaced),
         ],
     },
     Table {
@@ -219,7 +223,14 @@ pub const TABLES: &[Table] = &[
             column("emergency", "whether it was an emergency call", "duties of law", Records, READERS, Stays),
             column("transferred_by", "user who connected it", EVIDENCE, Records, READERS, Replaced),
             column("trunk", "which carrier", "bills", Records, READERS, Stays),
-            column("verification", "what a signature said of the caller's number", "fraud", Records, READERS, Stays),
+            column(
+                "verification",
+                "what a signature said of the caller's number, below",
+                "fraud",
+                Records,
+                READERS,
+                Stays,
+            ),
             column("a", "the caller's leg, below", QUALITY, Records, READERS, Stays),
             column("b", "the other leg, below", QUALITY, Records, READERS, Stays),
         ],
@@ -237,9 +248,9 @@ pub const TABLES: &[Table] = &[
             column("jitter_ms", "unsteadiness", QUALITY, Records, READERS, Stays),
             column("round_trip_ms", "delay", QUALITY, Records, READERS, Stays),
             column("codec", "codec", QUALITY, Records, READERS, Stays),
-            column("bursts", "how loss was spread", QUALITY, Records, READERS, Stays),
+            column("bursts", "how loss was spread, below", QUALITY, Records, READERS, Stays),
             column("mos", "computed quality", QUALITY, Records, READERS, Stays),
-            column("far", "what the telephone reported", QUALITY, Records, READERS, Stays),
+            column("far", "what the telephone reported, below", QUALITY, Records, READERS, Stays),
             column("silences", "count", QUALITY, Records, READERS, Stays),
             column("silent_ms", "how long nothing came", QUALITY, Records, READERS, Stays),
             column("silence_cause", "why nothing came", QUALITY, Records, READERS, Stays),
@@ -247,13 +258,35 @@ pub const TABLES: &[Table] = &[
         ],
     },
     Table {
-        name: "tokens",
+        name: "cdrs.record.verification",
         owner: None,
         columns: &[
-            column("name", "person or program with access", ANSWERABLE, WithUser, OPERATOR, Stays),
-            column("role", "what it may do", RUNNING, WithUser, OPERATOR, Stays),
-            column("created_ms", "when it was made", ANSWERABLE, WithUser, OPERATOR, Stays),
-            column("hash", "hash of the token", "the holder proves itself", WithUser, NOBODY_SHOWN, Stays),
+            column("verstat", "whether the signature was good", "fraud", Records, READERS, Stays),
+            column("attest", "how well the signer knows the caller", "fraud", Records, READERS, Stays),
+            column("reason", "why it was not good", "fraud", Records, READERS, Stays),
+        ],
+    },
+    Table { name: "cdrs.record.leg.bursts", owner: None, columns: BURSTS },
+    Table {
+        name: "cdrs.record.leg.far",
+        owner: None,
+        columns: &[
+            column("packets_lost", "count", QUALITY, Records, READERS, Stays),
+            column("jitter_ms", "unsteadiness", QUALITY, Records, READERS, Stays),
+            column("bursts", "how loss was spread, below", QUALITY, Records, READERS, Stays),
+            column("mos", "computed quality", QUALITY, Records, READERS, Stays),
+        ],
+    },
+    Table { name: "cdrs.record.leg.far.bursts", owner: None, columns: BURSTS },
+    // One that is named as a user is that user's.
+    Table {
+        name: "tokens",
+        owner: Some("name"),
+        columns: &[
+            column("name", "person or program with access", ANSWERABLE, WithUser, OPERATOR, Removed),
+            column("role", "what it may do", RUNNING, WithUser, OPERATOR, Removed),
+            column("created_ms", "when it was made", ANSWERABLE, WithUser, OPERATOR, Removed),
+            column("hash", "hash of the token", "the holder proves itself", WithUser, NOBODY_SHOWN, Removed),
         ],
     },
     Table {
@@ -262,10 +295,11 @@ pub const TABLES: &[Table] = &[
         columns: &[
             column("number", "order of the entries", RUNNING, Audit, NOBODY_SHOWN, Stays),
             column("time_ms", "when it was ordered", ANSWERABLE, Audit, OPERATOR, Stays),
-            column("actor", "who ordered it", ANSWERABLE, Audit, OPERATOR, Stays),
+            column("actor", "who ordered it", ANSWERABLE, Audit, OPERATOR, Replaced),
             column("action", "what was ordered", ANSWERABLE, Audit, OPERATOR, Stays),
             column("subject", "whom it was about", ANSWERABLE, Audit, OPERATOR, Replaced),
             column("outcome", "what came of it", ANSWERABLE, Audit, OPERATOR, Stays),
+            column("refused", "whether the token may give no orders", ANSWERABLE, Audit, OPERATOR, Stays),
         ],
     },
     Table {
@@ -276,9 +310,41 @@ pub const TABLES: &[Table] = &[
             column("value", "the setting; nothing of a person", RUNNING, Server, NOBODY_SHOWN, Stays),
         ],
     },
+    Table {
+        name: LOG,
+        owner: None,
+        columns: &[
+            column("aor", "internal number that made an emergency call", "duties of law", Journal, OPERATOR, Stays),
+            column("device", "telephone of an emergency call", "duties of law", Journal, OPERATOR, Stays),
+            column("source_ip", "network address of an emergency call", "duties of law", Journal, OPERATOR, Stays),
+            column("dialed", "emergency number that was dialled", "duties of law", Journal, OPERATOR, Stays),
+            column("callback", "number that emergency services call back", "duties of law", Journal, OPERATOR, Stays),
+            column("user", "user of whom something is to be told", FAULTS_ABUSE, Journal, OPERATOR, Stays),
+            column("users", "several of them", FAULTS_ABUSE, Journal, OPERATOR, Stays),
+            column("user_agent", "make and version of a telephone", FAULTS_ABUSE, Journal, OPERATOR, Stays),
+            column("source", "network address that is not answered", FAULTS_ABUSE, Journal, OPERATOR, Stays),
+        ],
+    },
 ];
 
+/// How a telephone's lost packets were spread.
+const BURSTS: &[Column] = &[
+    column("burst_loss_percent", "loss within bursts", QUALITY, Records, READERS, Stays),
+    column("burst_ms", "length of bursts", QUALITY, Records, READERS, Stays),
+    column("gap_loss_percent", "loss between them", QUALITY, Records, READERS, Stays),
+    column("gap_ms", "time between them", QUALITY, Records, READERS, Stays),
+];
+
+/// Its lines, by their fields: no table of the database.
+const LOG: &str = "log";
+const FAULTS_ABUSE: &str = "faults and abuse";
+
 const NOBODY_SHOWN: &str = "nobody: the server alone";
+
+/// The tables of the database.
+pub(super) fn stored() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().filter(|table| !table.name.contains('.') && table.name != LOG)
+}
 
 /// The tables whose rows belong to a user, with the column that names the user.
 pub(super) fn owned() -> impl Iterator<Item = (&'static Table, &'static str)> {
@@ -293,11 +359,14 @@ pub(super) fn columns_of(table: &str, erasure: Erasure) -> impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::{
-        call::Cdr,
+        call::{
+            Cdr,
+            cdr::{FarRecord, LegRecord, VerificationRecord},
+        },
         shell::store::{Store, tests::cdr},
     };
 
@@ -319,24 +388,39 @@ mod tests {
             let columns = list(&format!("SELECT name FROM pragma_table_info('{table}')"));
             assert_eq!(columns.into_iter().collect::<BTreeSet<_>>(), declared(table), "{table}");
         }
-        let declared_tables: BTreeSet<_> = TABLES.iter().map(|t| t.name).filter(|name| !name.contains('.')).collect();
-        assert_eq!(declared_tables, stored.iter().map(String::as_str).collect());
+        assert_eq!(
+            super::stored().map(|table| table.name).collect::<BTreeSet<_>>(),
+            stored.iter().map(String::as_str).collect()
+        );
+    }
+
+    /// The names of an object's fields, those of objects within it by the way to them.
+    fn fields(place: &str, value: &serde_json::Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
+        let Some(object) = value.as_object() else { return };
+        for (key, value) in object {
+            found.entry(place.to_owned()).or_default().insert(key.clone());
+            let key = if ["a", "b"].contains(&key.as_str()) { "leg" } else { key };
+            fields(&format!("{place}.{key}"), value, found);
+        }
     }
 
     #[test]
     fn every_field_of_a_call_record_is_declared() {
-        let record = Cdr { a: Some(Box::default()), ..cdr(1) };
-        let record = serde_json::to_value(&record).unwrap();
-        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(keys(&record), declared("cdrs.record"));
-        assert_eq!(keys(&record["a"]), declared("cdrs.record.leg"));
+        let far = Some(Box::new(FarRecord { bursts: Some(Box::default()), ..Default::default() }));
+        let leg = LegRecord { bursts: Some(Box::default()), far, ..Default::default() };
+        let verification = VerificationRecord { verstat: String::new(), attest: None, reason: String::new() };
+        let record = Cdr { a: Some(Box::new(leg)), verification: Some(Box::new(verification)), ..cdr(1) };
+        let mut found = BTreeMap::new();
+        fields("cdrs.record", &serde_json::to_value(&record).unwrap(), &mut found);
+        let names = TABLES.iter().map(|table| table.name.to_owned()).filter(|name| name.starts_with("cdrs.record"));
+        assert_eq!(found, names.map(|name| (name.clone(), declared(&name))).collect());
     }
 
     #[test]
     fn what_names_the_owner_is_a_column_that_goes() {
         for (table, owner) in owned() {
             assert!(table.columns.iter().any(|c| c.name == owner && c.erasure == Removed), "{}", table.name);
-            assert!(table.columns.iter().all(|c| matches!(c.erasure, Removed | RemovedEverywhere)), "{}", table.name);
+            assert!(table.columns.iter().all(|c| c.erasure != Stays), "{}", table.name);
         }
     }
 }

@@ -11,14 +11,17 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{
-    Account, Store,
+    Account, Notice, Person, Role, Store, Token,
+    audit::tests::entry,
+    sqlite::MIGRATIONS,
     tests::{binding, cdr},
 };
 use crate::{
-    config::Forwarding,
-    shell::files,
+    call::Cdr,
+    config::{self, Config, Forwarding, parse_address},
+    shell::{entropy, files},
     sip::registrar::{Binding, Change},
-    types::{Instant, Secret},
+    types::{Duration, Instant, Secret},
 };
 
 /// What disks write as a whole.
@@ -30,10 +33,15 @@ const KEY: &str = "seal.key";
 /// What a server reads at its start, and an operator in records.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    /// Name, where all calls go, whether others call as this user.
-    users: BTreeSet<(String, Option<String>, bool)>,
+    /// Name, where all calls go, whether others call as this user, whether there is an address.
+    users: BTreeSet<(String, Option<String>, bool, bool)>,
     bindings: BTreeSet<(String, u32)>,
-    cdrs: BTreeSet<String>,
+    /// Identifier, who called, and the callee's rating.
+    cdrs: BTreeSet<(String, String, Option<u8>)>,
+    tokens: Vec<String>,
+    audit: usize,
+    acknowledged: u32,
+    has_gruu_key: bool,
 }
 
 #[derive(Clone)]
@@ -57,9 +65,24 @@ impl Disk {
         let mut store = Store::open(folder.path()).unwrap();
         let directory = store.directory().unwrap();
         Seen {
-            users: directory.iter().map(|u| (u.name.clone(), u.forwarding.always.clone(), u.place.is_shared)).collect(),
+            users: directory
+                .iter()
+                .map(|u| {
+                    let (always, place) = (u.forwarding.always.clone(), &u.place);
+                    (u.name.clone(), always, place.is_shared, place.private_address.is_some())
+                })
+                .collect(),
             bindings: store.bindings(Instant::default()).unwrap().into_iter().map(|b| (b.contact, b.cseq)).collect(),
-            cdrs: store.cdrs(0, u32::MAX).unwrap().into_iter().map(|cdr| cdr.id).collect(),
+            cdrs: store
+                .cdrs(0, u32::MAX)
+                .unwrap()
+                .into_iter()
+                .map(|cdr| (cdr.id, cdr.caller, cdr.b.and_then(|leg| leg.rating)))
+                .collect(),
+            tokens: store.tokens().unwrap().into_iter().map(|token| token.name).collect(),
+            audit: store.audit(0, u32::MAX).unwrap().len(),
+            acknowledged: store.acknowledged(&notice().version, None).unwrap().coverage.acknowledged,
+            has_gruu_key: store.sealing().unwrap().secrets > directory.len() + addresses(&directory),
         }
     }
 }
@@ -96,10 +119,22 @@ fn account(name: &str, extension: &str) -> Account {
     Account::new(name, extension, None, Secret::new(format!("password of {name}"))).unwrap()
 }
 
+fn addresses(directory: &config::Directory) -> usize {
+    directory.iter().filter(|user| user.place.private_address.is_some()).count()
+}
+
+fn notice() -> Notice {
+    Notice::new("a notice".to_owned())
+}
+
+fn config() -> Config {
+    config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0
+}
+
 /// Acknowledged when it returns.
 type Write = Box<dyn Fn(&mut Store)>;
 
-/// Every kind there is.
+/// Every kind there is, but for `VACUUM`, which changes nothing that is seen.
 fn writes() -> Vec<Write> {
     let refreshed = |cseq| Binding { cseq, ..binding("alice", "sip:a@h1") };
     let to_bob = Forwarding { always: Some("1002".to_owned()), ..Forwarding::default() };
@@ -112,8 +147,34 @@ fn writes() -> Vec<Write> {
             s.commit(&both, &[cdr(2), cdr(3)]).unwrap();
         }),
         Box::new(|s| s.set_shared("bob", true).unwrap()),
+        Box::new(|s| s.set_address("bob", Some(&parse_address("RD = \"Lane\"\n").unwrap())).unwrap()),
+        Box::new(|s| drop(s.gruu_key().unwrap())),
+        Box::new(|s| {
+            let rated = Cdr { answered_by: Some("bob".to_owned()), b: Some(Box::default()), ..cdr(9) };
+            s.commit(&[], &[rated]).unwrap();
+        }),
+        Box::new(|s| assert!(s.rate("id-9", "bob", 4).unwrap())),
+        Box::new(|s| s.record(&[entry(1), entry(2)]).unwrap()),
+        Box::new(|s| s.acknowledge(&["alice".to_owned(), "bob".to_owned()], &notice(), 7, "uid 0").unwrap()),
+        Box::new(|s| {
+            s.add_token(&Token::make("reader", Role::Read, Instant::default(), &mut entropy::rng()).0).unwrap()
+        }),
+        Box::new(|s| s.remove_token("reader").unwrap()),
         Box::new(move |s| s.commit(&[Change::Remove(refreshed(2).into())], &[cdr(4)]).unwrap()),
         Box::new(|s| s.remove_user("bob").unwrap()),
+        Box::new(|s| {
+            let config = config();
+            let alice = Person { name: "alice".to_owned(), numbers: vec!["1001".to_owned()], config: &config };
+            assert!(!s.erase(&alice).unwrap().is_nothing());
+        }),
+        // The log would be cut after this one, and could not be compared; a reader is in the way of that.
+        Box::new(|s| {
+            s.connection.busy_timeout(Duration::ZERO).unwrap();
+            let reader = Connection::open(s.connection.path().unwrap()).unwrap();
+            reader.execute_batch("BEGIN; SELECT count(*) FROM users;").unwrap();
+            let years_later = Instant::from_unix_ms(1_790_000_000_000);
+            assert!(s.expire(years_later, &config().privacy).unwrap().records > 0);
+        }),
     ]
 }
 
@@ -122,12 +183,15 @@ fn cut(store: &mut Store, folder: &Path, write: &dyn Fn(&mut Store)) -> Disk {
     let before = Disk::of(folder);
     write(store);
     let after = Disk::of(folder);
-    assert_eq!(before.database, after.database, "a change goes to the log alone");
     let (unwritten, written) = (before.seen(), after.seen());
     assert_ne!(unwritten, written, "nothing was written");
     for log in torn(&before.log, &after.log) {
-        let seen = Disk { log, ..after.clone() }.seen();
+        let seen = Disk { log, ..before.clone() }.seen();
         assert!(seen == unwritten || seen == written, "{seen:#?} is neither {unwritten:#?} nor {written:#?}");
+    }
+    // A change goes to the log alone; what is copied from it comes after.
+    for database in torn(&before.database, &after.database) {
+        assert_eq!(Disk { database, ..after.clone() }.seen(), written);
     }
     after
 }
@@ -165,4 +229,73 @@ fn a_power_cut_while_the_log_is_copied_into_the_database_and_begun_anew_loses_no
     for write in &last[1..] {
         cut(&mut store, folder.path(), &**write);
     }
+}
+
+/// What [`Store::compact`] does, which erasure ends with: the database is written anew into the log, and the log is copied.
+#[test]
+fn a_power_cut_while_the_database_is_compacted_loses_nothing() {
+    let folder = in_memory();
+    let mut store = Store::open(folder.path()).unwrap();
+    writes()[..8].iter().for_each(|write| write(&mut store));
+    store.compact().unwrap();
+    let before = Disk::of(folder.path());
+    let all = before.seen();
+    store.connection.execute_batch("VACUUM").unwrap();
+    let after = Disk::of(folder.path());
+    assert!(before.database == after.database && after.log.len() > before.log.len(), "nothing was written anew");
+    for log in torn(&before.log, &after.log) {
+        assert_eq!(Disk { log, ..after.clone() }.seen(), all);
+    }
+    store.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    let copied = Disk::of(folder.path());
+    for database in torn(&after.database, &copied.database) {
+        assert_eq!(Disk { database, ..after.clone() }.seen(), all);
+    }
+    assert_eq!(copied.seen(), all);
+}
+
+/// A database of each earlier version, opened by this one.
+#[test]
+fn a_power_cut_in_a_migration_leaves_the_version_before_or_after() {
+    for known in 1..MIGRATIONS.len() {
+        let folder = in_memory();
+        files::write(&folder.path().join(KEY), &[7; 32]).unwrap();
+        let path = folder.path().join(DATABASE);
+        files::ensure(&path).unwrap();
+        let old = Connection::open(&path).unwrap();
+        old.pragma_update(None, "journal_mode", "WAL").unwrap();
+        MIGRATIONS[..known].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+        old.pragma_update(None, "user_version", known).unwrap();
+        old.execute("INSERT INTO cdrs(id, start_ms, record) VALUES ('id-1', 1, ?1)", [record()]).unwrap();
+        let before = Disk::of(folder.path());
+        // Held open, so that the log stays.
+        let store = Store::open(folder.path()).unwrap();
+        let after = Disk::of(folder.path());
+        assert!(
+            before.database == after.database && before.log != after.log,
+            "version {known}: a change goes to the log alone"
+        );
+        drop(store);
+        let all = after.seen();
+        assert_eq!(all.cdrs.len(), 1);
+        for log in torn(&before.log, &after.log) {
+            assert_eq!(Disk { log, ..after.clone() }.seen(), all, "version {known}");
+        }
+    }
+}
+
+fn record() -> String {
+    serde_json::to_string(&cdr(1)).unwrap()
+}
+
+/// What all of the above takes for granted: without it a power cut loses what was acknowledged, and no test with files can see it.
+#[test]
+fn every_change_is_flushed_before_it_is_acknowledged() {
+    const FULL: i64 = 2;
+    let folder = in_memory();
+    let store = Store::open(folder.path()).unwrap();
+    let pragma = |name: &str| store.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert!(pragma("synchronous") >= FULL);
+    let mode: String = store.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
 }

@@ -29,7 +29,7 @@ const DATABASE_FILE: &str = "ringdown.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 6] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN, ACKNOWLEDGEMENTS];
+pub(super) const MIGRATIONS: [&str; 7] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN, ACKNOWLEDGEMENTS, REFUSALS];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -118,6 +118,13 @@ CREATE TABLE acknowledgements(
     recorded_by TEXT NOT NULL,
     PRIMARY KEY(user, notice)
 ) STRICT;
+";
+
+/// Orders of tokens that may give none, told apart from those that were given.
+const REFUSALS: &str = "
+ALTER TABLE audit ADD COLUMN refused INTEGER NOT NULL DEFAULT 0;
+UPDATE audit SET refused = 1 WHERE outcome = '403';
+CREATE INDEX audit_by_kind ON audit(refused, number);
 ";
 
 /// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop

@@ -4,7 +4,6 @@
 //! and is tried again every second; meanwhile [`StoreHandle::is_healthy`] is false and nobody waits for an acknowledgement.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -29,7 +28,7 @@ use crate::{
 
 use super::{
     Acknowledged, AuditEntry, Expired, Notice, Store, StoreError, Token,
-    backlog::{Backlog, Numbers},
+    backlog::{AUDIT_WAITING_MAX, AuditPlace, Backlog, Numbers},
 };
 
 /// Jobs waiting for the thread; one above it is not done. What is to be written is no part of a job and waits all the same.
@@ -41,8 +40,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const GATHER_TIME: Duration = Duration::from_millis(20);
 /// A disk that takes longer than this is treated like one that failed: phones must not wait for it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Entries of the audit log that wait for the disk; the oldest makes room.
-const AUDIT_WAITING_MAX: usize = 10_000;
+/// Of the places for entries of the audit log, those that refusals may have: a disk that hangs must not make them bar orders.
+const REFUSALS_WAITING_MAX: usize = AUDIT_WAITING_MAX / 10;
 
 enum Job {
     /// Something waits in the backlog.
@@ -51,7 +50,6 @@ enum Job {
         limit: u32,
         reply: oneshot::Sender<Result<Vec<Cdr>, StoreError>>,
     },
-    Record(AuditEntry),
     Expire {
         now: types::Instant,
         privacy: Privacy,
@@ -100,6 +98,16 @@ impl StoreHandle {
             self.is_healthy.store(false, Ordering::Relaxed);
             error!("The disk has failed for so long that the oldest registrations or call detail records are lost.");
         }
+        self.wake();
+        acknowledged.map(|acknowledged| Written {
+            acknowledged,
+            until: Instant::now() + ACKNOWLEDGE_TIMEOUT,
+            is_healthy: Arc::clone(&self.is_healthy),
+        })
+    }
+
+    /// Tells the thread that something waits.
+    fn wake(&self) {
         match self.jobs.try_send(Job::Write) {
             // A thread that has so much to do looks at the backlog afterwards.
             Ok(()) | Err(TrySendError::Full(_)) => {}
@@ -111,11 +119,6 @@ impl StoreHandle {
                 }
             }
         }
-        acknowledged.map(|acknowledged| Written {
-            acknowledged,
-            until: Instant::now() + ACKNOWLEDGE_TIMEOUT,
-            is_healthy: Arc::clone(&self.is_healthy),
-        })
     }
 
     /// The newest records, newest first; `None` if the thread is gone, busy or failing.
@@ -125,10 +128,21 @@ impl StoreHandle {
         tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, answer).await.ok()?.ok()?.ok()
     }
 
-    /// Adds to the audit log; nobody waits for it.
-    pub fn record(&self, entry: AuditEntry) {
-        if self.jobs.try_send(Job::Record(entry)).is_err() {
-            error!("The store does not keep up; an entry of the audit log is lost.");
+    /// A place in the audit log, to be had before an order is carried out. `None`: too many entries wait for the disk.
+    pub fn audit_place(&self) -> Option<AuditPlace> {
+        self.backlog.audit_place(AUDIT_WAITING_MAX)
+    }
+
+    /// Adds to the audit log what came of an order; nobody waits for it.
+    pub fn record(&self, place: AuditPlace, entry: AuditEntry) {
+        place.fill(entry);
+        self.wake();
+    }
+
+    /// Adds a refusal, unless too many entries wait for the disk.
+    pub fn record_refusal(&self, entry: AuditEntry) {
+        if let Some(place) = self.backlog.audit_place(REFUSALS_WAITING_MAX) {
+            self.record(place, entry);
         }
     }
 
@@ -231,7 +245,6 @@ pub fn spawn(
         receiver,
         is_healthy: Arc::clone(&is_healthy),
         backlog: backlog.clone(),
-        audit: VecDeque::new(),
         expiring: None,
         is_write_due: false,
         on_directory: Box::new(on_directory),
@@ -260,8 +273,6 @@ struct Thread {
     receiver: Receiver<Job>,
     is_healthy: Arc<AtomicBool>,
     backlog: Backlog,
-    /// Not yet on disk, oldest first.
-    audit: VecDeque<AuditEntry>,
     /// As of when, and after how long, rows are deleted; `None`: no more are old enough.
     expiring: Option<(types::Instant, Privacy)>,
     /// Something was handed over since the last try to write.
@@ -296,8 +307,9 @@ impl Thread {
         }
         self.retry();
         let Numbers { bindings, cdrs } = self.backlog.waiting();
-        if bindings + cdrs > 0 || !self.audit.is_empty() {
-            error!(bindings, cdrs, audit_entries = self.audit.len(), "The store ends with unwritten records.");
+        let audit_entries = self.backlog.audit_waiting();
+        if bindings + cdrs > 0 || audit_entries > 0 {
+            error!(bindings, cdrs, audit_entries, "The store ends with unwritten records.");
         }
     }
 
@@ -314,13 +326,6 @@ impl Thread {
                 self.retry();
                 // A reader that has gone away needs no answer.
                 drop(reply.send(self.store.cdrs(0, limit)));
-            }
-            Job::Record(entry) => {
-                self.is_write_due = true;
-                if self.audit.len() >= AUDIT_WAITING_MAX {
-                    self.audit.pop_front();
-                }
-                self.audit.push_back(entry);
             }
             Job::Expire { now, privacy } => self.expiring = Some((now, privacy)),
             Job::Rate { call, user, rating, reply } => {
@@ -340,7 +345,7 @@ impl Thread {
     }
 
     fn retry(&mut self) {
-        if !self.backlog.is_empty() || !self.audit.is_empty() || !self.is_healthy.load(Ordering::Relaxed) {
+        if !self.backlog.is_empty() || !self.is_healthy.load(Ordering::Relaxed) {
             self.write();
         }
     }
@@ -351,13 +356,12 @@ impl Thread {
         let mut batch = self.backlog.take();
         let committed = self.store.commit(batch.changes.make_contiguous(), batch.cdrs.make_contiguous());
         // What is written a second time, after this failed, is the same.
-        let result = committed.and_then(|()| self.store.record(self.audit.make_contiguous()));
+        let result = committed.and_then(|()| self.store.record(batch.audit.make_contiguous()));
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
         let had_failed = std::mem::replace(&mut self.has_failed, result.is_err());
         match result {
             Ok(()) => {
                 self.backlog.written();
-                self.audit.clear();
                 // The core may have stopped waiting; the change is on disk all the same.
                 for done in batch.done {
                     let _ = done.send(());
@@ -474,10 +478,11 @@ mod tests {
             }
         }
         assert_eq!(*handle.tokens(), [token]);
-        handle.record(entry(7));
+        handle.record(handle.audit_place().unwrap(), entry(7));
+        handle.record_refusal(entry(8));
         drop(handle);
         join.join().unwrap();
-        assert_eq!(other.audit(0, 10).unwrap(), [entry(7)]);
+        assert_eq!(other.audit(0, 10).unwrap(), [entry(8), entry(7)]);
     }
 
     #[tokio::test]

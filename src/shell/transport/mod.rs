@@ -18,7 +18,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, mpsc},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use crate::{
@@ -129,17 +129,17 @@ impl Listeners {
     }
 
     /// Starts receiving. Each listening socket has a task that ends when the core takes no more messages.
-    pub fn serve(self) -> Vec<JoinHandle<()>> {
+    pub fn serve(self) -> JoinSet<()> {
         let shared = &self.transports.0;
-        let mut tasks = Vec::new();
+        let mut tasks = JoinSet::new();
         for index in 0..shared.udp.len() {
-            tasks.push(spawn(udp::receive(Arc::clone(shared), index)));
+            tasks.spawn(udp::receive(Arc::clone(shared), index));
         }
         for (local, listener) in self.tcp {
-            tasks.push(spawn(tcp::accept(Arc::clone(shared), Transport::Tcp, local, listener)));
+            tasks.spawn(tcp::accept(Arc::clone(shared), Transport::Tcp, local, listener));
         }
         for (local, listener) in self.tls {
-            tasks.push(spawn(tcp::accept(Arc::clone(shared), Transport::Tls, local, listener)));
+            tasks.spawn(tcp::accept(Arc::clone(shared), Transport::Tls, local, listener));
         }
         tasks
     }

@@ -49,7 +49,7 @@ impl Fixture {
         let (to_core, mail) = mpsc::channel(MAILBOX);
         let listeners = Listeners::bind(&settings.config.sip, Arc::clone(&tls), clock, to_core).unwrap();
         let (transports, addresses) = (listeners.transports(), listeners.addresses());
-        listeners.serve();
+        listeners.serve().detach_all();
         Self { transports, mail, tls, addresses, folder }
     }
 
