@@ -90,20 +90,21 @@ impl Receiving {
     }
 
     /// Takes an RTP packet from this peer's protection to another's; between two SRTP legs without plaintext where the
-    /// suites allow it.
+    /// suites allow it. The inner error: this peer's packet is good, but cannot be sent to the other.
     pub(super) fn reprotect_rtp(
         &mut self,
         now: Instant,
         sending: &mut Sending,
         buffer: &mut [u8],
         len: usize,
-    ) -> Result<usize, DropReason> {
+    ) -> Result<Result<usize, DropReason>, DropReason> {
         if let (Some(Mode::Srtp(_)), Some(Mode::Srtp(out))) = (&self.mode, &mut sending.mode) {
             let out = &mut out.context;
-            return self.unprotect(now, buffer, len, |inbound, buffer| srtp::transcrypt_rtp(inbound, out, buffer, len));
+            let transcrypt = |inbound: &mut Inbound, buffer: &mut [u8]| srtp::transcrypt_rtp(inbound, out, buffer, len);
+            return self.unprotect(now, buffer, Ok(len), transcrypt);
         }
         let len = self.unprotect_rtp(now, buffer, len)?;
-        sending.protect_rtp(buffer, len)
+        Ok(sending.relay_rtp(buffer, len))
     }
 
     pub(super) fn position(&self) -> Option<Position> {
@@ -143,16 +144,17 @@ impl Receiving {
         self.retiring.is_some()
     }
 
-    fn unprotect(
+    /// `plain`: what becomes of a packet that is not protected.
+    fn unprotect<T>(
         &mut self,
         now: Instant,
         buffer: &mut [u8],
-        len: usize,
-        mut open: impl FnMut(&mut Inbound, &mut [u8]) -> Result<usize, DropReason>,
-    ) -> Result<usize, DropReason> {
+        plain: T,
+        mut open: impl FnMut(&mut Inbound, &mut [u8]) -> Result<T, DropReason>,
+    ) -> Result<T, DropReason> {
         match (&mut self.mode, &mut self.retiring) {
             (None, _) => Err(DropReason::PacketNoLeg),
-            (Some(Mode::Plain), _) => Ok(len),
+            (Some(Mode::Plain), _) => Ok(plain),
             (Some(Mode::Srtp(keyed)), retiring) => match (open(&mut keyed.context, buffer), retiring) {
                 // A refused packet is as it came, so that it can be tried again. One under the old key may be far behind
                 // what has come under the new one.
@@ -181,6 +183,24 @@ impl Sending {
         }
     }
 
+    /// Takes on a packet of the other side's that is known to be no copy.
+    pub(super) fn relay_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        match &mut self.mode {
+            None => Err(DropReason::PacketNoPeer),
+            Some(Mode::Plain) => Ok(len),
+            Some(Mode::Srtp(keyed)) => keyed.context.relay_rtp(buffer, len),
+        }
+    }
+
+    /// By how much the sequence numbers of what is relayed to the peer have changed.
+    pub(super) fn offset(&self, ssrc: u32) -> u16 {
+        match &self.mode {
+            Some(Mode::Srtp(keyed)) => keyed.context.offset(ssrc),
+            Some(Mode::Plain) | None => 0,
+        }
+    }
+
+    /// A packet that was made here.
     pub(super) fn protect_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
         match &mut self.mode {
             None => Err(DropReason::PacketNoPeer),

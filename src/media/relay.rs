@@ -66,17 +66,20 @@ fn relay_rtp(
         Some(to) => to.rtp_destination().map(|address| (to, address)),
     };
     let received = (&header, len);
-    let (exit, len) = match exit {
+    let sent = match exit {
         Ok((to, address)) => {
-            let len = from.receiving.reprotect_rtp(now, &mut to.sending, buffer, len)?;
-            (Ok((to, address)), len)
+            let protected = from.receiving.reprotect_rtp(now, &mut to.sending, buffer, len)?;
+            protected.map(|len| (to, address, len))
         }
-        Err(reason) => (Err(reason), from.receiving.unprotect_rtp(now, buffer, len)?),
+        Err(reason) => {
+            from.receiving.unprotect_rtp(now, buffer, len)?;
+            Err(reason)
+        }
     };
 
-    // Only here is the packet known to be fresh and authentic.
+    // Only here is the packet known to be fresh and authentic, whether it can be sent on or not.
     from.rtp_accepted(now, source, received, outputs);
-    let (to, address) = exit?;
+    let (to, address, len) = sent?;
     to.rtp_sent(header.payload_type);
     Ok(Send { port: to.port(Channel::Rtp), to: address, len, is_plain: to.sending.is_plain() })
 }
@@ -115,6 +118,7 @@ fn relay_rtcp(
     let len = from.receiving.unprotect_rtcp(now, buffer, len)?;
     rtcp::check(&buffer[..len])?;
     from.rtcp_accepted(now, port.channel, source, outputs);
+    rtcp::renumber(&mut buffer[..len], |ssrc| from.sending.offset(ssrc));
     let sent = to.as_ref().and_then(|to| to.quality.recent_ssrc());
     let ntp_middle = read_reports(now, from, sent, &buffer[..len]);
 
@@ -423,6 +427,100 @@ mod tests {
         let (_, mut bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
         let Protection::Srtp { suite, key, .. } = &b_after.receives else { unreachable!() };
         assert!(crate::wire::srtp::Inbound::new(*suite, key, 0).unprotect_rtp(&mut bytes).is_ok());
+    }
+
+    // Sequence numbers that begin anew.
+
+    /// Sends so many packets of A's to B, who must read each as it was sent, if under another number. Returns the last number.
+    fn talk(rig: &mut Rig, (a, b): (&mut Phone, &mut Phone), packets: u16) -> u16 {
+        let mut last = 0;
+        for n in 0..packets {
+            let fill = u8::try_from(n % 251).unwrap();
+            let packet = a.rtp(fill);
+            let (_, bytes) =
+                rig.receive(rtp(a.slot), a.address, &packet).expect("a packet that was never heard before");
+            let read = b.hears(bytes);
+            assert_eq!(read[12..], plain_rtp(0, 0, fill)[12..]);
+            last = u16::from_be_bytes([read[2], read[3]]);
+        }
+        last
+    }
+
+    /// Goal: a telephone that begins its sequence numbers anew, under a new key or without one, is heard at once. Method: after
+    /// short and long talk, and after a restart, between all pairs of protections.
+    #[test]
+    fn whoever_begins_its_sequence_numbers_anew_is_heard_at_once() {
+        let protections = || Suite::ALL.into_iter().map(|suite| srtp(suite, 1)).chain([PLAIN]);
+        for (a, b) in protections().flat_map(|a| protections().map(move |b| (a.clone(), b))) {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            // Without a key a new start that comes soon cannot be told from copies.
+            let talks = if a.sends == PLAIN { [300, 200, 900, 200] } else { [300, 9, 900, 1] };
+            for (key, before) in (11..).zip(talks) {
+                talk(&mut rig, (&mut a, &mut b), before);
+                if let Protection::Srtp { suite, .. } = a.sends {
+                    a.rekey(srtp(suite, key));
+                    rig.configure(&a);
+                }
+                a.sequence = 0;
+            }
+            talk(&mut rig, (&mut a, &mut b), 10);
+            let report = rig.close(1).unwrap();
+            assert_eq!(report.packets_sent, u64::from(talks.iter().sum::<u16>()) + 10);
+        }
+    }
+
+    /// A plain stream goes to a plain leg with the numbers that it has.
+    #[test]
+    fn a_plain_leg_is_sent_the_numbers_that_were_received() {
+        let (mut rig, mut a, mut b) = Rig::call(srtp(SUITE, 1), PLAIN);
+        assert_eq!(talk(&mut rig, (&mut a, &mut b), 9), a.sequence);
+        a.rekey(srtp(SUITE, 3));
+        rig.configure(&a);
+        a.sequence = 0;
+        assert_eq!(talk(&mut rig, (&mut a, &mut b), 9), 9);
+    }
+
+    #[test]
+    fn whoever_talks_on_through_a_long_hold_is_heard_when_it_ends() {
+        for (a, b) in [(srtp(SUITE, 1), srtp(SUITE, 2)), (PLAIN, srtp(SUITE, 2))] {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            talk(&mut rig, (&mut a, &mut b), 9);
+            for held in [33_000, 40_000, 65_530] {
+                b.remote.wants_media = false;
+                rig.configure(&b);
+                for _ in 0..held {
+                    let packet = a.rtp(1);
+                    rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+                }
+                b.remote.wants_media = true;
+                rig.configure(&b);
+                talk(&mut rig, (&mut a, &mut b), 50);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_receiver_says_of_new_numbers_names_those_of_the_sender() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        talk(&mut rig, (&mut a, &mut b), 500);
+        a.rekey(srtp(SUITE, 3));
+        rig.configure(&a);
+        a.sequence = 0;
+        let heard = talk(&mut rig, (&mut a, &mut b), 20);
+        let offset = heard - 20;
+        assert!(offset > 500);
+        let compound = |highest: u16, missing: u16| {
+            let report = rtcp_packet(1, 201, &[1, 0, 2, highest.into(), 80, 0, 0]);
+            [report, rtcp_packet(1, 205, &[1, 0, u32::from(missing) << 16])].concat()
+        };
+        let packet = b.rtcp(compound(heard, heard - 3));
+        let (_, bytes) = rig.receive(rtp(1), b.address, &packet).unwrap();
+        assert_eq!(a.hears_rtcp(bytes), compound(20, 17));
+        // A hears B's numbers as they are.
+        let compound = rtcp_packet(1, 201, &[0, 1, 2, 300, 80, 0, 0]);
+        let packet = a.rtcp(compound.clone());
+        let (_, bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!(b.hears_rtcp(bytes), compound);
     }
 
     #[test]

@@ -219,7 +219,7 @@ impl Phone {
 
     /// The same of another payload type.
     pub(super) fn rtp_of(&mut self, payload_type: u8, fill: u8) -> Vec<u8> {
-        self.sequence += 1;
+        self.sequence = self.sequence.wrapping_add(1);
         let mut packet = plain_rtp(self.slot, self.sequence, fill);
         packet[1] = payload_type;
         let len = packet.len();

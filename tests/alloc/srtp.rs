@@ -34,7 +34,7 @@ fn no_packet_allocates_but_the_first_of_a_second_ssrc() {
                         buffer[100] ^= 1;
                         assert!(transcrypt_rtp(&mut inbound, &mut outbound, &mut buffer, len).is_err());
                         buffer[100] ^= 1;
-                        let len = transcrypt_rtp(&mut inbound, &mut outbound, &mut buffer, len).unwrap();
+                        let len = transcrypt_rtp(&mut inbound, &mut outbound, &mut buffer, len).unwrap().unwrap();
                         assert_eq!(receiver.unprotect_rtp(&mut buffer[..len]), Ok(LEN));
                         relayed += 1;
                     }

@@ -15,6 +15,12 @@ const RTCP_INDEX_MAX: u64 = (1 << 31) - 1;
 /// Packets of one rollover counter.
 const ROLLOVER: u64 = 1 << 16;
 const SEQUENCE_MEDIAN: u16 = 1 << 15;
+/// A relayed packet that is further ahead of what was sent does not keep its number: whoever receives it can place less than
+/// half a cycle, and may have lost what came last.
+const AHEAD_MAX: u64 = 24_576;
+/// How far ahead a stream goes on that has begun anew: more than what is taken for loss (3,000, RFC 3550 appendix A.1), so
+/// that it looks like what it is.
+const RESTART_AHEAD: u64 = 4_096;
 
 /// Up to [`SSRCS_PER_LEG_MAX`] streams, in order of first appearance. The first, mostly the only one, lies inline: with a
 /// thousand legs each pointer followed is a cache miss.
@@ -32,6 +38,8 @@ pub struct Position {
 
 struct Stream<const WORDS: usize> {
     ssrc: u32,
+    /// What relayed packets are sent with beyond their own sequence numbers.
+    offset: u16,
     window: Window<WORDS>,
 }
 
@@ -80,8 +88,8 @@ impl<const WORDS: usize> Streams<WORDS> {
         admit_known(window, index, RTCP_INDEX_MAX, is_authentic)
     }
 
-    /// Sending RTP: the index that this sequence number has in its stream, so that a packet overtaken at a wrap still
-    /// gets the earlier rollover counter. A second claim to one index is refused, and so is one before the start.
+    /// Sending one's own RTP: the index that this sequence number has in its stream, so that a packet overtaken at a wrap
+    /// still gets the earlier rollover counter. A second claim to one index is refused, and so is one before the start.
     pub(super) fn claim(&mut self, ssrc: u32, sequence: u16) -> Result<u64, DropReason> {
         let Some(window) = self.window(ssrc) else {
             self.check_room()?;
@@ -90,6 +98,28 @@ impl<const WORDS: usize> Streams<WORDS> {
         };
         let index = nearest_index(window.highest(), sequence).ok_or(DropReason::SrtpReplayed)?;
         admit_known(window, index, RTP_INDEX_MAX, |_| true)
+    }
+
+    /// Sending RTP of somebody else's that is known to be no copy: as [`Streams::claim`], but a packet without a place behind
+    /// or ahead of what was sent begins the stream anew, further ahead, and those after it follow. Its new sequence number is
+    /// the end of the index.
+    pub(super) fn claim_relayed(&mut self, ssrc: u32, sequence: u16) -> Result<u64, DropReason> {
+        let Some(stream) = self.stream(ssrc) else { return self.claim(ssrc, sequence) };
+        let highest = stream.window.highest();
+        let is_placed = |index: &u64| *index < highest + AHEAD_MAX && stream.window.check(*index).is_ok();
+        let follows = nearest_index(highest, sequence.wrapping_add(stream.offset)).filter(is_placed);
+        let index = follows.unwrap_or(highest + RESTART_AHEAD);
+        if index > RTP_INDEX_MAX {
+            return Err(DropReason::SrtpIndexExhausted);
+        }
+        stream.offset = sequence_of(index).wrapping_sub(sequence);
+        stream.window.mark_used(index);
+        Ok(index)
+    }
+
+    /// By how much the sequence numbers of a relayed stream have changed.
+    pub(super) fn offset(&self, ssrc: u32) -> u16 {
+        self.0.iter().find(|stream| stream.ssrc == ssrc).map_or(0, |stream| stream.offset)
     }
 
     /// Sending RTCP: counts from 0 (RFC 3711 section 3.4).
@@ -115,7 +145,11 @@ impl<const WORDS: usize> Streams<WORDS> {
     }
 
     fn window(&mut self, ssrc: u32) -> Option<&mut Window<WORDS>> {
-        self.0.iter_mut().find(|stream| stream.ssrc == ssrc).map(|stream| &mut stream.window)
+        self.stream(ssrc).map(|stream| &mut stream.window)
+    }
+
+    fn stream(&mut self, ssrc: u32) -> Option<&mut Stream<WORDS>> {
+        self.0.iter_mut().find(|stream| stream.ssrc == ssrc)
     }
 
     fn check_room(&self) -> Result<(), DropReason> {
@@ -127,7 +161,7 @@ impl<const WORDS: usize> Streams<WORDS> {
             // The one allocation of a direction's life: at its second SSRC it makes room for all it may ever have.
             self.0.reserve_exact(SSRCS_PER_LEG_MAX - 1);
         }
-        self.0.push(Stream { ssrc, window: Window::starting_at(index) });
+        self.0.push(Stream { ssrc, offset: 0, window: Window::starting_at(index) });
     }
 }
 
@@ -157,10 +191,15 @@ fn first_indexes(sequence: u16) -> impl Iterator<Item = u64> {
     std::iter::once(first).chain(after_wrap)
 }
 
+/// The sequence number of an index (RFC 3711 section 3.3.1).
+pub(super) const fn sequence_of(index: u64) -> u16 {
+    let [.., high, low] = index.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 /// RFC 3711 appendix A: of the indexes with this sequence number the one nearest to `highest`. `None`: below zero.
 const fn nearest_index(highest: u64, sequence: u16) -> Option<u64> {
-    let [.., high, low] = highest.to_be_bytes();
-    let last = u16::from_be_bytes([high, low]);
+    let last = sequence_of(highest);
     let here = highest - last as u64 + sequence as u64;
     if last < SEQUENCE_MEDIAN && sequence > last + SEQUENCE_MEDIAN {
         here.checked_sub(ROLLOVER)
@@ -243,6 +282,63 @@ mod tests {
         assert_eq!(streams.claim(1, 1), Ok(1));
         assert_eq!(streams.claim(1, 0xffff), Err(DropReason::SrtpReplayed));
         assert_eq!(streams.claim(1, 2), Ok(2), "the refused packet moved nothing");
+    }
+
+    #[test]
+    fn a_relayed_stream_that_begins_anew_goes_on_ahead_and_keeps_its_order() {
+        // A new start further back than the window, one within it, one before the first packet; and a gap that is too long to be
+        // told from one.
+        for (sent, again) in [(20_000_u16, 1_u16), (300, 1), (5, 65_000), (10, 10 + 24_576), (10, 10 + 33_000)] {
+            let mut streams = RtpStreams::new();
+            for sequence in sent.saturating_sub(400)..=sent {
+                assert_eq!(streams.claim_relayed(1, sequence), Ok(sequence.into()));
+            }
+            let anew = u64::from(sent) + RESTART_AHEAD;
+            for (sequence, expected) in [(0, 0), (2, 2), (1, 1), (447, 447), (448, 448)] {
+                assert_eq!(
+                    streams.claim_relayed(1, again.wrapping_add(sequence)),
+                    Ok(anew + expected),
+                    "{sent}, {again}"
+                );
+            }
+            assert_eq!(again.wrapping_add(streams.offset(1)), sequence_of(anew));
+        }
+    }
+
+    #[test]
+    fn a_relayed_packet_keeps_its_number_where_the_receiver_can_place_it() {
+        let mut streams = RtpStreams::new();
+        for index in [9_000_u64, 9_002, 9_001, 8_700, 9_002 + AHEAD_MAX - 1, 50_000, 65_535, 65_536, 65_534] {
+            assert_eq!(streams.claim_relayed(1, sequence_of(index)), Ok(index));
+        }
+        assert_eq!(streams.offset(1), 0);
+        assert_eq!(streams.offset(2), 0, "nobody has sent that one");
+    }
+
+    #[test]
+    fn a_relayed_stream_ends_at_the_last_index_too() {
+        let mut streams = RtpStreams::new();
+        streams.start(1, RTP_INDEX_MAX - 1);
+        assert_eq!(streams.claim_relayed(1, 0xffff), Ok(RTP_INDEX_MAX));
+        for sequence in [0, 0xffff, 77] {
+            assert_eq!(streams.claim_relayed(1, sequence), Err(DropReason::SrtpIndexExhausted));
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the numbers are, each packet gets an index of its own, which a receiver that has heard all before it finds.
+        #[test]
+        fn each_relayed_packet_gets_an_index_of_its_own_that_its_receiver_finds(
+            sequences in proptest::collection::vec(
+                proptest::prop_oneof![0_u16..50, 0_u16..2_000, proptest::num::u16::ANY], 1..600),
+        ) {
+            let (mut streams, mut receiver) = (RtpStreams::new(), RtpStreams::new());
+            for sequence in sequences {
+                let index = streams.claim_relayed(1, sequence).unwrap();
+                let read = receiver.admit(1, sequence_of(index), |tried| tried == index);
+                proptest::prop_assert_eq!(read, Ok(index));
+            }
+        }
     }
 
     #[test]
