@@ -158,6 +158,7 @@ fn read_reports(now: Instant, from: &mut Leg, sent: Option<u32>, compound: &[u8]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::limits::SSRCS_PER_KEY_MAX;
     use crate::{
         media::{
             command::{Command, Event, Protection, Remote},
@@ -497,6 +498,31 @@ mod tests {
                 talk(&mut rig, (&mut a, &mut b), 50);
             }
         }
+    }
+
+    /// Goal: a telephone that takes a new SSRC at each hold or transfer is heard however often that happens; and what cannot be sent
+    /// on, since the other leg's key knows too many, counts for where its sender is all the same.
+    #[test]
+    fn ssrcs_may_change_often_and_who_cannot_be_sent_on_is_followed_all_the_same() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let mut talk = |rig: &mut Rig, a: &mut Phone, source, ssrc: u32| {
+            a.ssrc = ssrc;
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), source, &packet).map(|(_, bytes)| b.hears(bytes))
+        };
+        let max = u32::try_from(SSRCS_PER_KEY_MAX).unwrap();
+        for ssrc in (0..max).chain([0, 7, max - 1]) {
+            let read = talk(&mut rig, &mut a, at("203.0.113.1:4000"), ssrc).expect("one of those that are told apart");
+            assert_eq!(read[8..12], ssrc.to_be_bytes());
+        }
+        a.rekey(srtp(SUITE, 3));
+        rig.configure(&a);
+        let roamed = at("198.51.100.1:1024");
+        for _ in 0..3 {
+            assert_eq!(talk(&mut rig, &mut a, roamed, max), None, "a new key to us, an old one to B");
+        }
+        assert_eq!(rig.connects.last(), Some(&(rtp(0), Some(roamed))));
+        assert_eq!(rig.worker.drops().of(DropReason::SrtpTooManySsrcs), 3);
     }
 
     #[test]

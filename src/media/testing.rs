@@ -183,6 +183,7 @@ pub(super) struct Phone {
     outbound: Option<Outbound>,
     inbound: Option<Inbound>,
     pub(super) sequence: u16,
+    pub(super) ssrc: u32,
 }
 
 impl Phone {
@@ -204,6 +205,7 @@ impl Phone {
             outbound,
             inbound,
             sequence: 100,
+            ssrc: slot,
         }
     }
 
@@ -220,7 +222,7 @@ impl Phone {
     /// The same of another payload type.
     pub(super) fn rtp_of(&mut self, payload_type: u8, fill: u8) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut packet = plain_rtp(self.slot, self.sequence, fill);
+        let mut packet = plain_rtp(self.ssrc, self.sequence, fill);
         packet[1] = payload_type;
         let len = packet.len();
         if let Some(outbound) = &mut self.outbound {
@@ -259,12 +261,12 @@ impl Phone {
     }
 }
 
-/// A G.711 packet with the slot as SSRC.
-pub(super) fn plain_rtp(slot: u32, sequence: u16, fill: u8) -> Vec<u8> {
+/// A G.711 packet. A phone's SSRC is its slot, unless it says otherwise.
+pub(super) fn plain_rtp(ssrc: u32, sequence: u16, fill: u8) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(sequence.to_be_bytes());
     packet.extend((u32::from(sequence) * 160).to_be_bytes());
-    packet.extend(slot.to_be_bytes());
+    packet.extend(ssrc.to_be_bytes());
     packet.extend([fill; PAYLOAD_BYTES]);
     packet
 }

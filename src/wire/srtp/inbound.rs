@@ -18,7 +18,7 @@ use super::{
 };
 
 /// One direction of one leg under one master key, receiving: verifies and decrypts. Contexts per SSRC are created only
-/// after a tag verifies; at most `SSRCS_PER_LEG_MAX` of them.
+/// after a tag verifies; at most `SSRCS_PER_LEG_MAX` of them, and of `SSRCS_PER_KEY_MAX` SSRCs in all no packet passes twice.
 ///
 /// A refused packet is left as it came, so another key may be tried on it.
 pub struct Inbound {
