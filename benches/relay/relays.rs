@@ -88,7 +88,7 @@ impl Ringdown {
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
             let (traffic, formats) = (Traffic::Rtp, Formats::default());
             plane.send(0, Command::Open { leg, address: ip, dscp: 0 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None }).unwrap();
         }
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();

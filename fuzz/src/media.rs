@@ -119,7 +119,7 @@ impl World {
             *kept = Some(send.clone());
         }
         let formats = Formats::default();
-        self.command(Command::Configure { leg, traffic, remote, formats, receive, send });
+        self.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
         self.command(Command::Watch { leg });
     }
 

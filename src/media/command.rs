@@ -10,7 +10,7 @@ use crate::{
     types::LegId,
     wire::{
         classify::Traffic,
-        srtp::{MasterKey, Position, Suite},
+        srtp::{MasterKey, Positions, Suite},
     },
 };
 
@@ -23,8 +23,17 @@ pub enum Command {
     /// `dscp` (RFC 2474). Nothing is relayed before `Configure` and `Connect`.
     Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
-    /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection.
-    Configure { leg: LegId, traffic: Traffic, remote: Remote, formats: Formats, receive: Protection, send: Protection },
+    /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection. `heard`: what another
+    /// leg, closed since, has received under the same key; a new context goes on from there.
+    Configure {
+        leg: LegId,
+        traffic: Traffic,
+        remote: Remote,
+        formats: Formats,
+        receive: Protection,
+        send: Protection,
+        heard: Option<Box<Positions>>,
+    },
     /// Packets of each are relayed to the other (both on this worker, and of one kind of traffic). Replaces an earlier
     /// connection of either.
     Connect { a: LegId, b: LegId },
@@ -34,8 +43,6 @@ pub enum Command {
     Report { leg: LegId },
     /// Send the special information tone once, for a second, to where the peer of a configured leg hears. It ends with the leg.
     Play { leg: LegId, tone: Tone },
-    /// Go on with the stream that a closed leg received under the same key.
-    Resume { leg: LegId, position: Position },
     /// Close the ports, wipe the keys, report once more. Its peer stays open.
     Close { leg: LegId },
 }
@@ -146,7 +153,7 @@ impl SilenceCause {
 }
 
 /// What a leg saw, for the CDR. Counts are of packets from and to this leg's peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LegReport {
     pub packets_received: u64,
     pub packets_sent: u64,
@@ -161,8 +168,8 @@ pub struct LegReport {
     pub silences: u32,
     /// Their sum, one that has not ended included.
     pub silent_ms: u64,
-    /// How far the peer's stream has come, for a leg that goes on with it.
-    pub position: Option<Position>,
+    /// How far the peer's streams have come, for a leg that goes on with them.
+    pub heard: Positions,
 }
 
 /// How well one direction of a leg delivers.

@@ -289,7 +289,8 @@ impl World {
         let protection = |key: &MasterKey| Protection::Srtp { suite, key: key.clone(), mki_bytes: 0 };
         let (receive, send) = (protection(sends), protection(receives));
         let (leg, traffic) = (leg(slot(who)), crate::wire::classify::Traffic::Rtp);
-        self.rig.command(Command::Configure { leg, traffic, remote, formats: formats(), receive, send });
+        let formats = formats();
+        self.rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
     }
 
     fn perform(&mut self, step: Step) -> Result<(), TestCaseError> {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, mem, net::SocketAddr};
 
 use crate::{
     types::{DropReason, Duration, Instant, LegId},
-    wire::{classify::Traffic, rtp::Header},
+    wire::{classify::Traffic, rtp::Header, srtp::Positions},
 };
 
 use super::{
@@ -81,6 +81,7 @@ impl Leg {
     /// or what they send: a fax may come from elsewhere than the voice before it.
     ///
     /// Not inlined, so that what it leaves on the stack can be wiped by its caller.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one command")]
     #[inline(never)]
     pub(super) fn configure(
         &mut self,
@@ -88,7 +89,8 @@ impl Leg {
         traffic: Traffic,
         remote: Remote,
         formats: Formats,
-        (receive, send): (Protection, Protection),
+        (receive, heard): (Protection, Option<&Positions>),
+        send: Protection,
         outputs: &mut VecDeque<Output>,
     ) {
         if self.formats != formats {
@@ -96,7 +98,7 @@ impl Leg {
             self.quality.formats_changed();
         }
         let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
-        self.receiving.configure(now, receive);
+        self.receiving.configure(now, receive, heard);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
         let is_srtp = self.receiving.is_srtp();
@@ -292,7 +294,7 @@ impl Leg {
             round_trip_ms: self.quality.round_trip_ms(),
             silences: self.watch.silences(),
             silent_ms: self.watch.silent_ms(now),
-            position: self.receiving.position(),
+            heard: self.receiving.positions(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     types::{DropReason, Duration, Instant},
-    wire::srtp::{self, Inbound, MasterKey, Outbound, Position, Suite},
+    wire::srtp::{self, Inbound, MasterKey, Outbound, Positions, Suite},
 };
 
 use super::command::Protection;
@@ -47,8 +47,8 @@ struct Retiring {
 
 impl Receiving {
     /// An unchanged key and suite keep their contexts, and so does a key that returns while it is retiring: its replay
-    /// window must not be forgotten.
-    pub(super) fn configure(&mut self, now: Instant, protection: Protection) {
+    /// window must not be forgotten. `heard`: what came under it elsewhere, for a key that is new here.
+    pub(super) fn configure(&mut self, now: Instant, protection: Protection, heard: Option<&Positions>) {
         let Protection::Srtp { suite, key, mki_bytes } = protection else {
             *self = Self { mode: Some(Mode::Plain), retiring: None };
             return;
@@ -64,7 +64,10 @@ impl Receiving {
         let keyed = match self.retiring.take() {
             Some(retiring) if retiring.keyed.is(suite, &key) => retiring.keyed,
             Some(_) | None => {
-                let context = Inbound::new(suite, &key, mki_bytes);
+                let mut context = Inbound::new(suite, &key, mki_bytes);
+                if let Some(heard) = heard {
+                    context.resume(heard);
+                }
                 Keyed { suite, key, context }
             }
         };
@@ -107,16 +110,10 @@ impl Receiving {
         Ok(sending.relay_rtp(buffer, len))
     }
 
-    pub(super) fn position(&self) -> Option<Position> {
+    pub(super) fn positions(&self) -> Positions {
         match &self.mode {
-            Some(Mode::Srtp(keyed)) => keyed.context.position(),
-            Some(Mode::Plain) | None => None,
-        }
-    }
-
-    pub(super) fn resume(&mut self, position: Position) {
-        if let Some(Mode::Srtp(keyed)) = &mut self.mode {
-            keyed.context.resume(position);
+            Some(Mode::Srtp(keyed)) => keyed.context.positions(),
+            Some(Mode::Plain) | None => Positions::default(),
         }
     }
 

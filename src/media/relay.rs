@@ -418,6 +418,45 @@ mod tests {
         rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
     }
 
+    /// Goal: when a leg moves to another worker and its peer keeps the key, nothing that was heard before is heard again, and what
+    /// is new is heard at once. Method: RTP of two SSRCs over a wrap and RTCP, all of which a stranger repeats to the new leg.
+    #[test]
+    fn a_leg_that_goes_on_elsewhere_under_a_key_knows_all_that_was_heard_under_it() {
+        for suite in Suite::ALL {
+            let (mut rig, mut a, b) = Rig::call(srtp(suite, 1), srtp(suite, 2));
+            a.sequence = 65_400;
+            let mut recorded = Vec::new();
+            for n in 0..300 {
+                a.ssrc = u32::from(n % 10 == 0);
+                recorded.push(a.rtp(1));
+                if n % 50 == 0 {
+                    recorded.push(a.rtcp(sender_report(a.ssrc, n, None)));
+                }
+            }
+            for packet in &recorded {
+                assert!(rig.receive(rtp(0), a.address, packet).is_some());
+            }
+            let heard = rig.close(0).unwrap().heard;
+            let (mut rig, _, mut b) = Rig::call(PLAIN, b.sends.clone());
+            rig.close(0);
+            rig.open(0);
+            rig.configure_heir(&a, Some(Box::new(heard)));
+            rig.command(Command::Connect { a: leg(0), b: leg(1) });
+            for packet in &recorded {
+                rig.refuses(DropReason::SrtpReplayed, rtp(0), at("198.51.100.66:6666"), packet);
+            }
+            assert_eq!(rig.connects, []);
+            for ssrc in [0, 1] {
+                a.ssrc = ssrc;
+                let packet = a.rtp(3);
+                let (_, bytes) = rig.receive(rtp(0), a.address, &packet).expect("new");
+                assert_eq!(b.hears(bytes)[12..], plain_rtp(0, 0, 3)[12..]);
+                let packet = a.rtcp(sender_report(ssrc, 1, None));
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+            }
+        }
+    }
+
     #[test]
     fn a_changed_send_key_is_used_at_once() {
         let (mut rig, mut a, b) = encrypted_call();

@@ -10,7 +10,7 @@ use crate::{
     wire::{
         classify::Traffic,
         sdp,
-        srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        srtp::{Inbound, MasterKey, Outbound, Positions, Suite, TAG_ROOM_BYTES},
     },
 };
 
@@ -100,16 +100,21 @@ impl Rig {
     }
 
     pub(super) fn configure(&mut self, phone: &Phone) {
+        self.configure_heir(phone, None);
+    }
+
+    /// Its packets before these were heard by another leg.
+    pub(super) fn configure_heir(&mut self, phone: &Phone, heard: Option<Box<Positions>>) {
         let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
         let formats = formats();
-        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send });
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send, heard });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {
         self.command(Command::Close { leg: leg(slot) });
         match self.events.last() {
-            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some(**report),
+            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some((**report).clone()),
             _ => None,
         }
     }

@@ -33,6 +33,7 @@ pub struct Port {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each is made for one call and kept nowhere")]
 pub enum Input {
     Command(Command),
     /// The backend could not bind a slot asked for by [`Output::Bind`].
@@ -209,9 +210,9 @@ impl Worker {
                     self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
-            Command::Configure { leg, traffic, remote, formats, receive, send } => {
+            Command::Configure { leg, traffic, remote, formats, receive, send, heard } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, traffic, remote, formats, (receive, send), &mut self.outputs);
+                    leg.configure(now, traffic, remote, formats, (receive, heard.as_deref()), send, &mut self.outputs);
                     // Keys were derived, and contexts came over the stack, with whatever lay between their fields.
                     wipe_stack();
                     self.arm_sweep(now);
@@ -236,11 +237,6 @@ impl Worker {
                 }
             }
             Command::Connect { a, b } => self.legs.join(a, b),
-            Command::Resume { leg, position } => {
-                if let Some(leg) = self.legs.get(leg) {
-                    leg.receiving.resume(position);
-                }
-            }
             Command::Close { leg } => self.close(now, leg),
         }
     }
@@ -393,7 +389,7 @@ mod tests {
             rig.command(Command::Connect { a: stranger, b: leg(1) });
             let (traffic, receive, send) = (Traffic::Datagrams, Protection::Plain, Protection::Plain);
             let (remote, formats) = (remote("192.0.2.1:1"), formats());
-            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send });
+            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send, heard: None });
             rig.command(Command::Watch { leg: stranger });
             rig.command(Command::Report { leg: stranger });
             rig.command(Command::Close { leg: stranger });
@@ -668,7 +664,7 @@ mod tests {
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
                 let (leg, formats) = (id(slot, generation), formats());
-                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send });
+                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
             }
             Step::Watch { slot, generation } => rig.command(Command::Watch { leg: id(slot, generation) }),
             Step::Connect { a, b } => {

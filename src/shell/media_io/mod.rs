@@ -374,6 +374,7 @@ mod tests {
                 formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
+                heard: None,
             }
         }
 
@@ -599,7 +600,7 @@ mod tests {
             let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
             let (receive, send) = (Protection::Plain, Protection::Plain);
             plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None }).unwrap();
         }
         plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
         plane.wake();

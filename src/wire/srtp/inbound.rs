@@ -43,14 +43,14 @@ impl Inbound {
         self.keys.rtp_tag_bytes() + self.mki_bytes
     }
 
-    /// How far its last RTP stream has come.
-    pub fn position(&self) -> Option<Position> {
-        self.rtp.position()
+    pub fn positions(&self) -> Positions {
+        Positions { rtp: self.rtp.positions(), rtcp: self.rtcp.positions() }
     }
 
-    /// Goes on where another context of the same key stood.
-    pub fn resume(&mut self, position: Position) {
-        self.rtp.resume(position);
+    /// Goes on from where another context of the same key stood. Whatever that one could have received counts as received.
+    pub fn resume(&mut self, positions: &Positions) {
+        self.rtp.resume(&positions.rtp);
+        self.rtcp.resume(&positions.rtcp);
     }
 
     /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.
@@ -72,6 +72,13 @@ impl Inbound {
             SessionKeys::Gcm(keys) => open_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
         }
     }
+}
+
+/// How far the streams of an [`Inbound`] have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    pub rtp: Vec<Position>,
+    pub rtcp: Vec<Position>,
 }
 
 impl fmt::Debug for Inbound {

@@ -32,7 +32,7 @@ mod suite;
 mod testing;
 mod transcrypt;
 
-pub use inbound::Inbound;
+pub use inbound::{Inbound, Positions};
 pub use outbound::Outbound;
 pub use secrets::{SessionSecret, session_secrets};
 pub use streams::Position;

@@ -125,16 +125,20 @@ impl<const WORDS: usize> Streams<WORDS> {
         self.enter(ssrc, RTCP_INDEX_MAX, |stream| Ok(stream.window.highest() + 1), [0], |_| true)
     }
 
-    /// The stream that appeared last, and its highest index.
-    pub(super) fn position(&self) -> Option<Position> {
+    /// How far every stream has come.
+    pub(super) fn positions(&self) -> Vec<Position> {
         let others = self.others.iter().flat_map(|others| &others.streams);
-        self.first.iter().chain(others).last().map(Stream::position)
+        let former = self.others.iter().flat_map(|others| others.former.iter().copied());
+        self.first.iter().chain(others).map(Stream::position).chain(former).collect()
     }
 
-    /// Goes on with a stream from where it stood in another context of the same key.
-    pub(super) fn resume(&mut self, position: Position) {
-        if self.stream(position.ssrc).is_none() && self.check_room().is_ok() {
-            self.insert(Stream::starting(position.ssrc, position.index));
+    /// Goes on from where another context of the same key stood: whatever came before counts as used.
+    pub(super) fn resume(&mut self, positions: &[Position]) {
+        for position in positions {
+            let is_known = self.stream(position.ssrc).is_some() || self.former(position.ssrc).is_some();
+            if !is_known && self.check_room().is_ok() {
+                self.insert(Stream::returning(*position));
+            }
         }
     }
 
@@ -305,17 +309,23 @@ mod tests {
     fn a_stream_goes_on_elsewhere_at_its_rollover_counter() {
         let at = 0x3_8000_u64;
         let mut old = RtpStreams::new();
-        old.insert(Stream::starting(1, at));
+        for ssrc in 0..40 {
+            assert_eq!(old.admit(ssrc, 7, |_| true), Ok(7));
+        }
+        old.insert(Stream::starting(100, at));
         let mut new = RtpStreams::new();
-        assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Err(DropReason::SrtpBadTag), "nobody can guess it");
-        new.resume(old.position().unwrap());
-        assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Ok(at + 1));
-        new.resume(old.position().unwrap());
-        assert_eq!(
-            new.admit(1, 0x8001, |_| true),
-            Err(DropReason::SrtpReplayed),
-            "a stream that is known stays as it is"
-        );
+        assert_eq!(new.admit(100, 0x8001, |index| index == at + 1), Err(DropReason::SrtpBadTag), "nobody can guess it");
+        new.resume(&old.positions());
+        for ssrc in 0..40 {
+            for replayed in [7, 6] {
+                assert_eq!(new.admit(ssrc, replayed, |_| true), Err(DropReason::SrtpReplayed));
+            }
+        }
+        assert_eq!(new.admit(100, 0x8000, |_| true), Err(DropReason::SrtpReplayed));
+        assert_eq!(new.admit(100, 0x8001, |index| index == at + 1), Ok(at + 1));
+        new.resume(&old.positions());
+        let copy = new.admit(100, 0x8001, |_| true);
+        assert_eq!(copy, Err(DropReason::SrtpReplayed), "a stream that is known stays as it is");
     }
 
     #[test]
