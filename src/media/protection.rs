@@ -54,7 +54,8 @@ impl Receiving {
             return;
         };
         let replaced = match self.mode.take() {
-            Some(Mode::Srtp(keyed)) if keyed.is(suite, &key) => {
+            Some(Mode::Srtp(mut keyed)) if keyed.is(suite, &key) => {
+                keyed.context.set_mki_bytes(mki_bytes);
                 self.mode = Some(Mode::Srtp(keyed));
                 return;
             }
@@ -62,7 +63,10 @@ impl Receiving {
             Some(Mode::Plain) | None => None,
         };
         let keyed = match self.retiring.take() {
-            Some(retiring) if retiring.keyed.is(suite, &key) => retiring.keyed,
+            Some(mut retiring) if retiring.keyed.is(suite, &key) => {
+                retiring.keyed.context.set_mki_bytes(mki_bytes);
+                retiring.keyed
+            }
             Some(_) | None => {
                 let mut context = Inbound::new(suite, &key, mki_bytes);
                 if let Some(heard) = heard {

@@ -458,6 +458,23 @@ mod tests {
     }
 
     #[test]
+    fn an_mki_may_come_and_go_under_one_key() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let Protection::Srtp { suite, key, .. } = a.sends.clone() else { unreachable!() };
+        for mki in [&[][..], b"MKI1", b"1", b""] {
+            a.sends = Protection::Srtp { suite, key: key.clone(), mki_bytes: mki.len() };
+            rig.configure(&a);
+            for is_rtcp in [false, true] {
+                let mut packet = if is_rtcp { a.rtcp(sender_report(0, 1, None)) } else { a.rtp(1) };
+                let tag_at = packet.len() - 10;
+                packet.splice(tag_at..tag_at, mki.iter().copied());
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some(), "{mki:?}");
+                rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+            }
+        }
+    }
+
+    #[test]
     fn a_changed_send_key_is_used_at_once() {
         let (mut rig, mut a, b) = encrypted_call();
         let mut b_after = Phone::new(1, b.sends.clone(), "203.0.113.2:4000");

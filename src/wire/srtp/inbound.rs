@@ -38,6 +38,11 @@ impl Inbound {
         Self { keys, mki_bytes, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
     }
 
+    /// The peer appends another MKI, or none any more, under the same key.
+    pub fn set_mki_bytes(&mut self, mki_bytes: usize) {
+        self.mki_bytes = mki_bytes;
+    }
+
     /// What an SRTP packet has beyond the RTP packet in it: tag and MKI.
     pub fn overhead_bytes(&self) -> usize {
         self.keys.rtp_tag_bytes() + self.mki_bytes
