@@ -23,7 +23,7 @@ pub enum Command {
     /// `dscp` (RFC 2474). Nothing is relayed before `Configure` and `Connect`.
     Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
-    /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection. `heard`: what another
+    /// starts fresh, and the last two receive keys stay valid for two seconds each. Datagrams need plain protection. `heard`: what another
     /// leg, closed since, has received under the same key; a new context goes on from there.
     Configure {
         leg: LegId,

@@ -407,6 +407,61 @@ mod tests {
     }
 
     #[test]
+    fn two_keys_that_were_replaced_one_after_the_other_are_each_valid_for_their_time() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let mut speak = |rig: &mut Rig, key| {
+            let packets = [a.rtp(1), a.rtp(2), a.rtp(3)];
+            assert!(rig.receive(rtp(0), a.address, &packets[0]).is_some());
+            a.rekey(srtp(SUITE, key));
+            rig.configure(&a);
+            packets
+        };
+        let [first, second, third] = [11, 12, 13].map(|key| {
+            let packets = speak(&mut rig, key);
+            rig.advance(if key == 13 { 0 } else { 500 });
+            packets
+        });
+        let home = at("203.0.113.1:4000");
+        rig.refuses(DropReason::SrtpBadTag, rtp(0), home, &first[1]);
+        for packets in [&second, &third] {
+            assert!(rig.receive(rtp(0), home, &packets[1]).is_some());
+            rig.refuses(DropReason::SrtpReplayed, rtp(0), home, &packets[0]);
+        }
+        rig.advance(1_500);
+        rig.refuses(DropReason::SrtpBadTag, rtp(0), home, &second[2]);
+        assert!(rig.receive(rtp(0), home, &third[2]).is_some());
+    }
+
+    /// Goal: a peer that takes an old key back, however late, and whatever was in between, is heard, and what came under it before is
+    /// not.
+    #[test]
+    fn a_receive_key_that_returns_late_still_knows_its_replays() {
+        let protections = [PLAIN, srtp(Suite::AeadAes256Gcm, 3)];
+        for (between, ms) in protections.into_iter().flat_map(|between| [(between.clone(), 60_000), (between, 1_000)]) {
+            let (mut rig, mut a, mut b) = encrypted_call();
+            let first = a.sends.clone();
+            let mut recorded = vec![a.rtcp(sender_report(0, 1, None))];
+            recorded.extend((0..40).map(|fill| a.rtp(fill)));
+            for _ in 0..3 {
+                for packet in &recorded {
+                    rig.receive(rtp(0), a.address, packet);
+                }
+                for sends in [between.clone(), srtp(SUITE, 4), between.clone(), first.clone()] {
+                    a.sends = sends;
+                    rig.configure(&a);
+                    rig.advance(ms);
+                }
+                for packet in &recorded {
+                    rig.refuses(DropReason::SrtpReplayed, rtp(0), at("198.51.100.66:6666"), packet);
+                }
+                recorded.push(a.rtp(77));
+                let (_, bytes) = rig.receive(rtp(0), a.address, recorded.last().unwrap()).expect("new");
+                assert_eq!(b.hears(bytes)[12..], plain_rtp(0, 0, 77)[12..]);
+            }
+        }
+    }
+
+    #[test]
     fn a_receive_key_that_returns_at_once_still_knows_its_replays() {
         let (mut rig, mut a, _) = encrypted_call();
         let (first, packet) = (a.sends.clone(), a.rtp(1));
