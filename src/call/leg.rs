@@ -8,7 +8,7 @@ use super::{
     handover::Heir,
 };
 use crate::{
-    media::{self, Command, Formats, LegReport, Remote, Silence},
+    media::{self, Command, Formats, LegReport, Remote, Rtcp, Silence},
     policy::{marking, security::LegSecurity},
     sip::{
         challenge::{Authorization, Challenge},
@@ -294,7 +294,7 @@ impl Leg {
         let is_never_held = settled.traffic == Traffic::Datagrams;
         Remote {
             rtp: settled.remote_rtp,
-            rtcp: settled.remote_rtcp,
+            rtcp: if settled.has_rtcp_mux { Rtcp::Multiplexed } else { Rtcp::Port(settled.remote_rtcp) },
             host: is_direct.then(|| self.flow.remote.ip()),
             wants_media: is_never_held || settled.peer_direction.receives(),
             may_send: is_never_held || settled.peer_direction.sends(),

@@ -52,14 +52,22 @@ pub enum Command {
 pub struct Remote {
     /// Where to send RTP, or datagrams, until an authenticated source latches; `None`: nothing is sent.
     pub rtp: Option<SocketAddr>,
-    /// Where to send RTCP when not multiplexed; `None`: multiplexed on the RTP port.
-    pub rtcp: Option<SocketAddr>,
+    pub rtcp: Rtcp,
     /// The host its signalling comes from; `None`: through a proxy, which may stand anywhere.
     pub host: Option<IpAddr>,
     /// The peer wants to receive (its direction is sendrecv or recvonly).
     pub wants_media: bool,
     /// The peer may send (its direction is sendrecv or sendonly); its packets are dropped otherwise.
     pub may_send: bool,
+}
+
+/// Where a peer's RTCP goes and comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rtcp {
+    /// The port of RTP (RFC 5761).
+    Multiplexed,
+    /// A port of its own; `None`: where it is will be known when an authenticated packet comes from there.
+    Port(Option<SocketAddr>),
 }
 
 /// The RTP stream of a tone; what must be random in it is given (RFC 3550 section 5.1).

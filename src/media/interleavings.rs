@@ -11,7 +11,7 @@ use std::{collections::HashMap, net::SocketAddr};
 use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{
-    command::{Command, Protection, Remote},
+    command::{Command, Protection, Remote, Rtcp},
     testing::*,
 };
 use crate::{
@@ -183,7 +183,13 @@ impl Peer {
         Self {
             suite,
             address,
-            remote: Remote { rtp: Some(address), rtcp: None, host: None, wants_media: true, may_send: true },
+            remote: Remote {
+                rtp: Some(address),
+                rtcp: Rtcp::Multiplexed,
+                host: None,
+                wants_media: true,
+                may_send: true,
+            },
             outbound: Outbound::new(suite, &sends),
             inbound: Inbound::new(suite, &receives, 0),
             sends,

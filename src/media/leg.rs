@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    command::{Event, LegReport, Protection, Remote},
+    command::{Event, LegReport, Protection, Remote, Rtcp},
     formats::Formats,
     latch::Latch,
     protection::{Receiving, Sending},
@@ -36,6 +36,8 @@ pub(super) struct Leg {
     pub(super) traffic: Traffic,
     pub(super) may_send: bool,
     wants_media: bool,
+    wants_rtcp: bool,
+    is_rtcp_muxed: bool,
     last_accepted: Instant,
     packets_received: u64,
     packets_sent: u64,
@@ -47,7 +49,7 @@ pub(super) struct Leg {
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) quality: Quality,
-    /// Names no address where RTCP is multiplexed on the RTP port.
+    /// Nobody's where RTCP is multiplexed on the RTP port.
     rtcp: Latch,
     packets_refused: u64,
 }
@@ -62,6 +64,8 @@ impl Leg {
             traffic: Traffic::Rtp,
             may_send: false,
             wants_media: false,
+            wants_rtcp: false,
+            is_rtcp_muxed: true,
             last_accepted: Instant::default(),
             packets_received: 0,
             packets_sent: 0,
@@ -101,12 +105,22 @@ impl Leg {
         self.receiving.configure(now, receive, heard);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
+        // Without an address and without media it is the hold of RFC 2543 (RFC 3264 section 8.4).
+        self.wants_rtcp = remote.wants_media || remote.rtp.is_some();
+        let rtcp = match remote.rtcp {
+            Rtcp::Multiplexed => None,
+            Rtcp::Port(address) => address.or_else(|| self.rtcp.signalled().filter(|_| is_traffic_kept)),
+        };
+        self.is_rtcp_muxed = remote.rtcp == Rtcp::Multiplexed;
+        // Whoever says nothing of its address has not moved. A fax has no hold.
+        let is_rtp_kept = is_traffic_kept && traffic == Traffic::Rtp;
+        let rtp = remote.rtp.or_else(|| self.rtp.signalled().filter(|_| is_rtp_kept));
         let is_srtp = self.receiving.is_srtp();
         let latch = |signalled| match is_srtp {
             true => Latch::by_tag(signalled),
             false => Latch::by_address(signalled, remote.host),
         };
-        let [rtp, rtcp] = [remote.rtp, remote.rtcp].map(latch);
+        let [rtp, rtcp] = [rtp, rtcp].map(latch);
         if !is_traffic_kept || !self.rtp.agrees(&rtp) {
             self.rtp = rtp;
             self.disconnect(outputs);
@@ -273,9 +287,13 @@ impl Leg {
     /// Where the peer hears RTCP, and from which of our ports. RTCP goes on while media is on hold (RFC 3264 section
     /// 8.4).
     pub(super) fn rtcp_destination(&self) -> Result<(Port, SocketAddr), DropReason> {
-        let (channel, latch) = match self.rtcp.signalled() {
-            Some(_) => (Channel::Rtcp, &self.rtcp),
-            None => (Channel::Rtp, &self.rtp),
+        if !self.wants_rtcp {
+            let is_held = self.receiving.is_configured();
+            return Err(if is_held { DropReason::PacketOnHold } else { DropReason::PacketNoPeer });
+        }
+        let (channel, latch) = match self.is_rtcp_muxed {
+            true => (Channel::Rtp, &self.rtp),
+            false => (Channel::Rtcp, &self.rtcp),
         };
         latch.destination().map(|address| (self.port(channel), address)).ok_or(DropReason::PacketNoPeer)
     }

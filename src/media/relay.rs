@@ -161,7 +161,7 @@ mod tests {
     use crate::types::limits::SSRCS_PER_KEY_MAX;
     use crate::{
         media::{
-            command::{Command, Event, Protection, Remote},
+            command::{Command, Event, Protection, Remote, Rtcp},
             testing::*,
         },
         wire::srtp::Suite,
@@ -663,7 +663,7 @@ mod tests {
     #[test]
     fn a_multiplexed_leg_faces_one_with_an_rtcp_port() {
         let (mut rig, mut a, mut b) = Rig::call(srtp(SUITE, 1), srtp(Suite::AeadAes128Gcm, 2));
-        b.remote.rtcp = Some(at("203.0.113.2:4001"));
+        b.remote.rtcp = Rtcp::Port(Some(at("203.0.113.2:4001")));
         rig.configure(&b);
         let report = sender_report(0, 0x0000_0001_0000_0000, None);
         let packet = a.rtcp(report.clone());
@@ -682,12 +682,70 @@ mod tests {
         assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, nat, "the RTCP port latches by itself");
     }
 
+    /// Goal: RTCP of a leg without multiplexing never goes to where RTP is heard (RFC 5761 section 1), whatever is known of its peer.
+    #[test]
+    fn rtcp_whose_port_nobody_knows_goes_nowhere_until_it_is_heard_from() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        b.remote = Remote { rtp: None, rtcp: Rtcp::Port(None), ..b.remote };
+        rig.configure(&b);
+        let packet = b.rtp(1);
+        assert!(rig.receive(rtp(1), b.address, &packet).is_some(), "RTP latches");
+        let packet = a.rtcp(sender_report(0, 1, None));
+        rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &packet);
+        let packet = b.rtcp(sender_report(1, 1, None));
+        assert!(rig.receive(rtcp(1), at("198.51.100.2:7001"), &packet).is_some());
+        let packet = a.rtcp(sender_report(0, 2, None));
+        let (send, _) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!((send.port, send.to), (rtcp(1), at("198.51.100.2:7001")));
+    }
+
+    /// RFC 3264 section 8.4: who holds by `c=0.0.0.0` hears neither RTP nor RTCP, but may play music, from where it was before.
+    #[test]
+    fn who_holds_by_an_address_of_zeros_may_play_music_and_is_sent_nothing() {
+        let protections = || [srtp(SUITE, 1), PLAIN].into_iter();
+        let ports = [Rtcp::Multiplexed, Rtcp::Port(Some(at("203.0.113.2:4001")))];
+        let cases =
+            protections().flat_map(|a| protections().flat_map(move |b| ports.map(|port| (a.clone(), b.clone(), port))));
+        for (a, b, port) in cases {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            b.remote.rtcp = port;
+            let channel = if port == Rtcp::Multiplexed { rtp(1) } else { rtcp(1) };
+            let from = if port == Rtcp::Multiplexed { b.address } else { at("203.0.113.2:4001") };
+            rig.configure(&b);
+            let talking = b.remote;
+            let packet = b.rtp(1);
+            assert!(rig.receive(rtp(1), b.address, &packet).is_some());
+            let rtcp = if port == Rtcp::Multiplexed { port } else { Rtcp::Port(None) };
+            b.remote = Remote { rtp: None, rtcp, wants_media: false, ..talking };
+            rig.configure(&b);
+            for _ in 0..5 {
+                let packet = b.rtp(1);
+                assert_eq!(rig.receive(rtp(1), b.address, &packet).expect("music").0.to, a.address);
+                let packet = b.rtp(1);
+                rig.receive(rtp(1), at("198.51.100.66:6666"), &packet);
+                let packet = a.rtp(1);
+                rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+            }
+            let packet = b.rtcp(sender_report(1, 1, None));
+            assert!(rig.receive(channel, from, &packet).is_some());
+            let packet = a.rtcp(sender_report(0, 1, None));
+            rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+            // It comes back to where it was.
+            b.remote = talking;
+            rig.configure(&b);
+            let packet = a.rtp(1);
+            assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, b.address);
+            let packet = a.rtcp(sender_report(0, 1, None));
+            assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, from);
+        }
+    }
+
     #[test]
     fn plain_rtcp_is_taken_from_the_signalled_host_only() {
         let (mut rig, mut a, _) = Rig::call(PLAIN, PLAIN);
         let report = sender_report(0, 1, None);
         rig.refuses(DropReason::PacketForeignSource, rtcp(0), a.address, &report);
-        a.remote.rtcp = Some(at("203.0.113.1:4001"));
+        a.remote.rtcp = Rtcp::Port(Some(at("203.0.113.1:4001")));
         rig.configure(&a);
         rig.refuses(DropReason::PacketForeignSource, rtcp(0), at("203.0.113.9:4001"), &report);
         assert!(rig.receive(rtcp(0), at("203.0.113.1:4001"), &report).unwrap().0.is_plain);
@@ -782,7 +840,7 @@ mod tests {
         rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &[0, 1, 1, 6, 0, 0]);
         let voice = b.rtp(1);
         rig.refuses(DropReason::PacketNoPeer, rtp(1), b.address, &voice);
-        b.remote.rtcp = Some(at("203.0.113.2:4001"));
+        b.remote.rtcp = Rtcp::Port(Some(at("203.0.113.2:4001")));
         rig.configure(&b);
         rig.refuses(DropReason::PacketNoPeer, rtcp(1), at("203.0.113.2:4001"), &sender_report(1, 1, None));
     }

@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::{
         media::{
-            command::{Protection, Remote, Silence, SilenceCause},
+            command::{Protection, Remote, Rtcp, Silence, SilenceCause},
             testing::*,
         },
         wire::classify::Traffic,
@@ -658,7 +658,7 @@ mod tests {
                 rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into(), dscp: 0 });
             }
             Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
-                let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));
+                let rtcp = if is_muxed { Rtcp::Multiplexed } else { Rtcp::Port(Some(at("127.0.0.1:9"))) };
                 let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
                 let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, wants_media, may_send };
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
