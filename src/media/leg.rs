@@ -43,6 +43,7 @@ pub(super) struct Leg {
     packets_sent: u64,
     /// Of the last packet that went to the peer.
     sent_payload_type: u8,
+    sent_ssrc: u32,
     watch: Watch,
     formats: Formats,
     rtp: Latch,
@@ -70,6 +71,7 @@ impl Leg {
             packets_received: 0,
             packets_sent: 0,
             sent_payload_type: 0,
+            sent_ssrc: 0,
             watch: Watch::default(),
             formats: Formats::default(),
             rtp: Latch::by_address(None, None),
@@ -210,23 +212,25 @@ impl Leg {
     }
 
     /// Notes that an RTP packet goes to the peer.
-    pub(super) const fn rtp_sent(&mut self, payload_type: u8) {
+    pub(super) const fn rtp_sent(&mut self, header: &Header) {
         self.datagram_sent();
-        self.sent_payload_type = payload_type;
+        (self.sent_payload_type, self.sent_ssrc) = (header.payload_type, header.ssrc);
+    }
+
+    /// The stream that goes to the peer; `None` before its first packet.
+    pub(super) fn sent_ssrc(&self) -> Option<u32> {
+        (self.packets_sent > 0).then_some(self.sent_ssrc)
     }
 
     /// A packet that was made here, protected for the peer.
-    pub(super) fn play(
-        &mut self,
-        mut packet: Box<Packet>,
-        payload_type: u8,
-    ) -> Result<(Send, Box<Packet>), DropReason> {
+    pub(super) fn play(&mut self, mut packet: Box<Packet>) -> Result<(Send, Box<Packet>), DropReason> {
         if self.traffic != Traffic::Rtp {
             return Err(DropReason::PacketNoPeer);
         }
         let to = self.rtp_destination()?;
+        let header = Header::parse(&packet[..PACKET_BYTES])?;
         let len = self.sending.protect_rtp(&mut *packet, PACKET_BYTES)?;
-        self.rtp_sent(payload_type);
+        self.rtp_sent(&header);
         Ok((Send { port: self.port(Channel::Rtp), to, len, is_plain: self.sending.is_plain() }, packet))
     }
 
@@ -308,7 +312,7 @@ impl Leg {
             packets_sent: self.packets_sent,
             packets_refused: self.packets_refused,
             received: self.quality.received(),
-            sent: self.quality.sent(self.packets_sent, self.formats.find(self.sent_payload_type)),
+            sent: self.quality.sent(self.packets_sent, self.formats.find(self.sent_payload_type), self.sent_ssrc()),
             round_trip_ms: self.quality.round_trip_ms(),
             silences: self.watch.silences(),
             silent_ms: self.watch.silent_ms(now),

@@ -80,7 +80,7 @@ fn relay_rtp(
     // Only here is the packet known to be fresh and authentic, whether it can be sent on or not.
     from.rtp_accepted(now, source, received, outputs);
     let (to, address, len) = sent?;
-    to.rtp_sent(header.payload_type);
+    to.rtp_sent(&header);
     Ok(Send { port: to.port(Channel::Rtp), to: address, len, is_plain: to.sending.is_plain() })
 }
 
@@ -119,8 +119,7 @@ fn relay_rtcp(
     rtcp::check(&buffer[..len])?;
     from.rtcp_accepted(now, port.channel, source, outputs);
     rtcp::renumber(&mut buffer[..len], |ssrc| from.sending.offset(ssrc));
-    let sent = to.as_ref().and_then(|to| to.quality.recent_ssrc());
-    let ntp_middle = read_reports(now, from, sent, &buffer[..len]);
+    let ntp_middle = read_reports(now, from, &buffer[..len]);
 
     let to = to.filter(|to| to.traffic == Traffic::Rtp).ok_or(DropReason::PacketNoPeer)?;
     let (port, address) = to.rtcp_destination()?;
@@ -131,9 +130,10 @@ fn relay_rtcp(
     Ok(Send { port, to: address, len, is_plain: to.sending.is_plain() })
 }
 
-/// Takes the peer's reports for its quality; `sent` is the SSRC of what goes to it. Returns the middle 32 bits of a sender
+/// Takes the peer's reports for its quality. Returns the middle 32 bits of a sender
 /// report's NTP timestamp, which the reports of whoever receives it will repeat (RFC 3550 section 6.4.1).
-fn read_reports(now: Instant, from: &mut Leg, sent: Option<u32>, compound: &[u8]) -> Option<u32> {
+fn read_reports(now: Instant, from: &mut Leg, compound: &[u8]) -> Option<u32> {
+    let sent = from.sent_ssrc();
     let mut ntp_middle = None;
     for packet in rtcp::packets(compound).flatten() {
         let blocks = match packet {
@@ -960,6 +960,34 @@ mod tests {
         let sent = rig.close(1).unwrap().sent.unwrap();
         let bursts = sent.bursts.unwrap();
         assert_eq!((sent.mos, bursts.burst_loss, bursts.burst_ms, bursts.gap_ms), (Some(3.9), 0.5, 120.0, 9_000.0));
+    }
+
+    /// Goal: what a telephone says of one partner is not said of the next. Method: another SSRC, as after a transfer or a hold.
+    #[test]
+    fn metrics_of_a_stream_that_is_over_are_not_those_of_the_next() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let mut talk = |rig: &mut Rig, ssrc| {
+            a.ssrc = ssrc;
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), a.address, &packet).unwrap();
+        };
+        talk(&mut rig, 0);
+        let xr = [1, 0x0700_0008, 0, 0x0503_8040, 0x0078_2328, 0, 0, 0x5a7f_2a27, 0, 0];
+        let report = rtcp_packet(1, 201, &[1, 0, 1, 101, 0, 0, 0]);
+        let packet = b.rtcp([report, rtcp_packet(0, 207, &xr)].concat());
+        rig.receive(rtp(1), b.address, &packet).unwrap();
+        let sent = |rig: &mut Rig| {
+            rig.command(Command::Report { leg: leg(1) });
+            let Some(Event::Report { report, .. }) = rig.events.pop() else { panic!("{:?}", rig.events) };
+            report.sent.unwrap()
+        };
+        assert_eq!(sent(&mut rig).mos, Some(3.9));
+        talk(&mut rig, 9);
+        let next = sent(&mut rig);
+        assert!(next.bursts.is_none() && next.mos != Some(3.9), "{next:?}");
+        assert_eq!((next.packets_expected, next.packets_lost), (2, 1), "what was lost before stays lost");
+        talk(&mut rig, 0);
+        assert_eq!(sent(&mut rig).mos, Some(3.9), "the first one is back");
     }
 
     // What other relays let through.

@@ -264,7 +264,7 @@ impl Worker {
         for (slot, player) in &mut self.players {
             let Some(leg) = self.legs.at(*slot) else { continue };
             while let Some(packet) = player.packet_due(now) {
-                match leg.play(Box::new(packet), player.payload_type()) {
+                match leg.play(Box::new(packet)) {
                     Ok((send, packet)) => self.outputs.push_back(Output::Transmit { send, packet }),
                     Err(reason) => self.drops.count(reason),
                 }
