@@ -107,8 +107,13 @@ impl Receiving {
         }
     }
 
+    /// Verifies `buffer[..len]`, which goes no further.
+    pub(super) fn verify_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<(), DropReason> {
+        self.unprotect(now, &mut buffer[..len], (), Inbound::verify_rtp)
+    }
+
     /// Verifies and decrypts `buffer[..len]` in place; returns the plain packet's length.
-    pub(super) fn unprotect_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+    fn unprotect_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
         self.unprotect(now, &mut buffer[..len], len, Inbound::unprotect_rtp)
     }
 

@@ -25,7 +25,8 @@ pub(super) struct Datagram<'a> {
     pub(super) len: usize,
 }
 
-/// Relays one datagram. On success the packet to send lies in the buffer; after an error the buffer may hold plaintext.
+/// Relays one datagram. On success the packet to send lies in the buffer; after an error the buffer may hold plaintext, if not
+/// of an RTP packet under AES-CM.
 pub(super) fn relay(
     legs: &mut Legs,
     outputs: &mut VecDeque<Output>,
@@ -72,7 +73,7 @@ fn relay_rtp(
             protected.map(|len| (to, address, len))
         }
         Err(reason) => {
-            from.receiving.unprotect_rtp(now, buffer, len)?;
+            from.receiving.verify_rtp(now, buffer, len)?;
             Err(reason)
         }
     };
@@ -1071,6 +1072,37 @@ mod tests {
         assert!(rig.receive(rtp(0), nat, &packet).is_some());
         let packet = b.rtp(1);
         assert_eq!(rig.receive(rtp(1), b.address, &packet).unwrap().0.to, nat);
+    }
+
+    /// Goal: what is said while the other side holds is read by nobody, here neither. Method: the relay without the worker, which wipes
+    /// what it drops.
+    #[test]
+    fn what_is_said_on_hold_is_not_decrypted() {
+        for suite in Suite::ALL {
+            let mut legs = Legs::new(2);
+            let mut outputs = VecDeque::new();
+            let (mut a, mut b) =
+                (Phone::new(0, srtp(suite, 1), "203.0.113.1:4000"), Phone::new(1, srtp(suite, 2), "203.0.113.2:4000"));
+            b.remote.wants_media = false;
+            for phone in [&a, &b] {
+                let mut of_phone = Leg::new(leg(phone.slot));
+                let (receive, send) = (phone.sends.clone(), phone.receives.clone());
+                let now = Instant::default();
+                of_phone.configure(now, Traffic::Rtp, phone.remote, formats(), (receive, None), send, &mut outputs);
+                assert!(legs.insert(of_phone));
+            }
+            legs.join(leg(0), leg(1));
+            let packet = a.rtp(7);
+            let mut buffer = [0; PACKET_BYTES_MAX];
+            buffer[..packet.len()].copy_from_slice(&packet);
+            let (source, len) = (a.address, packet.len());
+            let datagram = Datagram { now: Instant::default(), port: rtp(0), source, buffer: &mut buffer, len };
+            assert_eq!(relay(&mut legs, &mut outputs, datagram), Err(DropReason::PacketOnHold));
+            assert_eq!(legs.at(0).unwrap().report(Instant::default()).packets_received, 1, "it is authentic");
+            if !matches!(suite, Suite::AeadAes128Gcm | Suite::AeadAes256Gcm) {
+                assert_eq!(buffer[..len], packet);
+            }
+        }
     }
 
     #[test]

@@ -70,7 +70,15 @@ impl Inbound {
         }
     }
 
-    /// The same for SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
+    /// The same for a packet that is not to be read: with AES-CM it stays encrypted.
+    pub fn verify_rtp(&mut self, packet: &mut [u8]) -> Result<(), DropReason> {
+        match &self.keys {
+            SessionKeys::Cm(keys) => verify_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes).map(|_| ()),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes).map(|_| ()),
+        }
+    }
+
+    /// Verifies and decrypts SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
         match &self.keys {
             SessionKeys::Cm(keys) => decrypt_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
