@@ -144,10 +144,21 @@ pub enum SilenceCause {
     WrongPayloadType,
     /// Plain packets come from an address that was not signalled.
     WrongSource,
+    /// Packets come again, or begin anew under a key that has come further.
+    Replayed,
+    /// Packets come of more SSRCs than one key may have.
+    TooManySsrcs,
 }
 
 impl SilenceCause {
-    pub const ALL: [Self; 4] = [Self::NoPackets, Self::NotAuthentic, Self::WrongPayloadType, Self::WrongSource];
+    pub const ALL: [Self; 6] = [
+        Self::NoPackets,
+        Self::NotAuthentic,
+        Self::WrongPayloadType,
+        Self::WrongSource,
+        Self::Replayed,
+        Self::TooManySsrcs,
+    ];
 
     /// The label of metric and record.
     pub const fn label(self) -> &'static str {
@@ -156,6 +167,8 @@ impl SilenceCause {
             Self::NotAuthentic => "authentication",
             Self::WrongPayloadType => "payload_type",
             Self::WrongSource => "source",
+            Self::Replayed => "replay",
+            Self::TooManySsrcs => "too_many_ssrcs",
         }
     }
 }

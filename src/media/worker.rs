@@ -494,13 +494,20 @@ mod tests {
         let unsettled = |phone: &mut Phone| phone.rtp_of(77, 1);
         let good = |phone: &mut Phone| phone.rtp(1);
         type Speak<'a> = &'a dyn Fn(&mut Phone) -> Vec<u8>;
-        let cases: [(Protection, Speak<'_>, bool, SilenceCause); 3] = [
+        let begins_anew = |phone: &mut Phone| {
+            phone.rekey(phone.sends.clone());
+            phone.sequence = 0;
+            phone.rtp(1)
+        };
+        let cases: [(Protection, Speak<'_>, bool, SilenceCause); 4] = [
+            (srtp(SUITE, 1), &begins_anew, false, SilenceCause::Replayed),
             (srtp(SUITE, 1), &forged, false, SilenceCause::NotAuthentic),
             (srtp(SUITE, 1), &unsettled, false, SilenceCause::WrongPayloadType),
             (Protection::Plain, &good, true, SilenceCause::WrongSource),
         ];
         for (protection, speak, is_strange, cause) in cases {
             let (mut rig, mut a, _) = Rig::call(protection, srtp(SUITE, 2));
+            a.sequence = 20_000;
             let packet = a.rtp(1);
             rig.receive(rtp(0), a.address, &packet).unwrap();
             rig.command(Command::Watch { leg: leg(0) });
