@@ -1,5 +1,5 @@
-//! A call between two encrypted legs through any order of hold, re-key, new start, change of SSRC, wrap, loss, disorder, roaming
-//! and spoofing.
+//! A call between two encrypted legs through any order of hold, re-key, new start, change of SSRC, wrap, loss, disorder, roaming,
+//! moves to other workers and spoofing.
 //!
 //! Method: a model knows of each packet whether it is genuine, under which keys, how far behind, and where each leg's
 //! latch must be. What is genuine and owed arrives and decodes to what was sent, if perhaps under another sequence number; copies and forgeries never pass and move
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     types::{DropReason, Duration, Instant, Rng},
-    wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+    wire::srtp::{Inbound, MasterKey, Outbound, Positions, Suite, TAG_ROOM_BYTES},
 };
 
 /// Streams of each telephone.
@@ -82,6 +82,10 @@ enum Step {
     RekeyReceives {
         who: usize,
     },
+    /// Its leg moves to another worker: its own key stays, and it hears under a new one.
+    Move {
+        who: usize,
+    },
     /// The network gives it another address.
     Roam {
         who: usize,
@@ -126,6 +130,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (who(), prop_oneof![Just(None), any::<u16>().prop_map(Some), (0_u16..99).prop_map(Some)])
             .prop_map(|(who, start)| Step::RekeySends { who, start }),
         1 => who().prop_map(|who| Step::RekeyReceives { who }),
+        1 => who().prop_map(|who| Step::Move { who }),
         2 => (who(), 1_u16..4).prop_map(|(who, port)| Step::Roam { who, port }),
         2 => prop_oneof![Just(20_u64), 100_u64..1_500].prop_map(|ms| Step::Wait { ms }),
     ]
@@ -136,6 +141,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Heard {
     first: u64,
     highest: u64,
+    /// Whatever came before counts as heard.
+    passed: u64,
 }
 
 /// A packet that a telephone has sent. `index`: its number from the beginning of the stream, wraps included.
@@ -162,9 +169,8 @@ struct Peer {
     receives: MasterKey,
     outbound: Outbound,
     inbound: Inbound,
-    /// How often each key was changed.
+    /// How often it was changed.
     sends_key: u32,
-    receives_key: u32,
     /// Until when packets under the key before this one are read.
     old_key_until: Instant,
     next: [u64; STREAMS],
@@ -195,7 +201,6 @@ impl Peer {
             sends,
             receives,
             sends_key: 0,
-            receives_key: 0,
             old_key_until: Instant::default(),
             next: [start; STREAMS],
             reports: 0,
@@ -204,6 +209,11 @@ impl Peer {
             latched: None,
             candidate: None,
         }
+    }
+
+    fn renew_receives(&mut self, rng: &mut Rng) {
+        self.receives = MasterKey::generate(self.suite, rng);
+        self.inbound = Inbound::new(self.suite, &self.receives, 0);
     }
 
     fn destination(&self) -> SocketAddr {
@@ -257,12 +267,15 @@ fn slot(who: usize) -> u32 {
 /// of the sender's first cycle.
 fn is_placed(heard: Option<&Heard>, index: u64) -> bool {
     heard.is_none_or(|heard| {
-        index >> 16 >= heard.first >> 16 && index + LATE_MAX > heard.highest && index < heard.highest + AHEAD_MAX
+        index >= heard.passed
+            && index >> 16 >= heard.first >> 16
+            && index + LATE_MAX > heard.highest
+            && index < heard.highest + AHEAD_MAX
     })
 }
 
 fn note(heard: &mut HashMap<(u32, usize), Heard>, key: (u32, usize), index: u64) {
-    let entry = heard.entry(key).or_insert(Heard { first: index, highest: index });
+    let entry = heard.entry(key).or_insert(Heard { first: index, highest: index, passed: 0 });
     entry.highest = entry.highest.max(index);
 }
 
@@ -291,12 +304,16 @@ impl World {
     }
 
     fn configure(&mut self, who: usize) {
+        self.configure_heir(who, None);
+    }
+
+    fn configure_heir(&mut self, who: usize, heard: Option<Box<Positions>>) {
         let Peer { suite, remote, ref sends, ref receives, .. } = self.peers[who];
         let protection = |key: &MasterKey| Protection::Srtp { suite, key: key.clone(), mki_bytes: 0 };
         let (receive, send) = (protection(sends), protection(receives));
         let (leg, traffic) = (leg(slot(who)), crate::wire::classify::Traffic::Rtp);
         let formats = formats();
-        self.rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
+        self.rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard });
     }
 
     fn perform(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -359,11 +376,19 @@ impl World {
                 self.configure(who);
             }
             Step::RekeyReceives { who } => {
-                let peer = &mut self.peers[who];
-                peer.receives = MasterKey::generate(peer.suite, &mut self.rng);
-                peer.inbound = Inbound::new(peer.suite, &peer.receives, 0);
-                peer.receives_key += 1;
+                self.peers[who].renew_receives(&mut self.rng);
                 self.configure(who);
+            }
+            Step::Move { who } => {
+                let heard = self.rig.close(slot(who)).expect("it is open").heard;
+                self.rig.open(slot(who));
+                let (now, peer) = (self.rig.now, &mut self.peers[who]);
+                (peer.latched, peer.candidate, peer.old_key_until) = (None, None, now);
+                let of_key = peer.read.iter_mut().filter(|((key, _), _)| *key == peer.sends_key);
+                of_key.for_each(|(_, heard)| heard.passed = heard.highest + 1);
+                peer.renew_receives(&mut self.rng);
+                self.configure_heir(who, Some(Box::new(heard)));
+                self.rig.command(Command::Connect { a: leg(0), b: leg(1) });
             }
             Step::Roam { who, port } => self.peers[who].address.set_port(4_000 + port),
             Step::Wait { ms } => self.rig.advance(ms),
