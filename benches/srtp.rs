@@ -86,7 +86,7 @@ fn transcrypt(group: &mut BenchmarkGroup<'_, WallTime>, suite: Suite, bytes: usi
         };
         bencher.iter_batched_ref(
             receive,
-            |(packet, len)| transcrypt_rtp(&mut inbound, &mut outbound, black_box(packet), *len).unwrap(),
+            |(packet, len)| transcrypt_rtp(&mut inbound, &mut outbound, black_box(packet), *len).unwrap().unwrap(),
             BatchSize::SmallInput,
         );
     });

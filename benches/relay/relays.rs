@@ -11,7 +11,7 @@ use std::{
 };
 
 use ringdown::{
-    media::{Command, Formats, Protection, Remote, ports::Ports},
+    media::{Command, Formats, Protection, Remote, Rtcp, ports::Ports},
     shell::{
         clock::Clock,
         media_io::{Backend, MediaCounters, MediaPlane},
@@ -95,13 +95,13 @@ impl Ringdown {
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0, ip).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
             let rtp = Some(devices.address(index));
-            let remote = Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true };
+            let remote = Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true };
             let suite = suites[index % 2];
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
             let (traffic, formats) = (Traffic::Rtp, formats.clone());
             plane.send(0, Command::Open { leg, address: ip, dscp: 0 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None }).unwrap();
         }
         for call in legs.chunks_exact(2) {
             plane.send(0, Command::Connect { a: call[0], b: call[1] }).unwrap();

@@ -8,7 +8,7 @@ use std::{
 
 use ringdown::{
     media::{
-        Command, Formats, Protection, Remote, Worker,
+        Command, Formats, Protection, Remote, Rtcp, Worker,
         ports::Ports,
         worker::{Channel, Input, Output, Port},
     },
@@ -70,9 +70,11 @@ fn drain(worker: &mut Worker) {
 
 fn configure(leg: LegId, receive: MasterKey, send: MasterKey) -> Command {
     let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite: SUITE, key, mki_bytes: 0 });
-    let remote = Remote { rtp: Some(device(leg.slot)), rtcp: None, host: None, wants_media: true, may_send: true };
+    let remote =
+        Remote { rtp: Some(device(leg.slot)), rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true };
     let sections = sdp::parse(SDP.as_bytes()).unwrap().media;
-    Command::Configure { leg, traffic: Traffic::Rtp, remote, formats: Formats::of(&sections), receive, send }
+    let formats = Formats::of(&sections);
+    Command::Configure { leg, traffic: Traffic::Rtp, remote, formats, receive, send, heard: None }
 }
 
 fn device(slot: u32) -> SocketAddr {

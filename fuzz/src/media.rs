@@ -7,7 +7,7 @@ use std::{
 
 use ringdown::{
     media::{
-        Command, Event, Formats, Law, Protection, Remote, Tone, Worker,
+        Command, Event, Formats, Law, Protection, Remote, Rtcp, Tone, Worker,
         worker::{Channel, Input, Output, Port},
     },
     types::{Duration, Instant, LegId, Rng, limits::PACKET_BYTES_MAX},
@@ -111,7 +111,8 @@ impl World {
     fn configure(&mut self, leg: LegId, choices: &mut Choices<'_>) {
         let (receive, send) = (protection(choices, 0), protection(choices, KEYS));
         let address = |choices: &mut Choices<'_>| choices.flag().then(|| source(choices));
-        let (rtp, rtcp) = (address(choices), address(choices));
+        let (rtp, rtcp) =
+            (address(choices), if choices.flag() { Rtcp::Multiplexed } else { Rtcp::Port(address(choices)) });
         let traffic = if choices.below(8) == 0 { Traffic::Datagrams } else { Traffic::Rtp };
         let host = choices.flag().then(|| source(choices).ip());
         let remote = Remote { rtp, rtcp, host, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
@@ -119,7 +120,7 @@ impl World {
             *kept = Some(send.clone());
         }
         let formats = Formats::default();
-        self.command(Command::Configure { leg, traffic, remote, formats, receive, send });
+        self.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
         self.command(Command::Watch { leg });
     }
 

@@ -103,7 +103,7 @@ pub struct LegRecord {
     pub silences: u32,
     #[serde(default)]
     pub silent_ms: u64,
-    /// Of the last silence: `no_packets`, `authentication`, `payload_type` or `source`.
+    /// Of the last silence: `no_packets`, `authentication`, `payload_type`, `source`, `replay` or `too_many_ssrcs`.
     #[serde(default)]
     pub silence_cause: Option<String>,
     /// How good the call was for the user at this leg, 1 to 5, if the user has said so.

@@ -20,11 +20,12 @@ use super::{
 use crate::{
     media::Command,
     policy::security::LegSecurity,
-    sip::offer_answer::Settled,
+    sip::offer_answer::{Protection, Settled},
     types::{CallId, Duration, Flow, Instant, LegId, TxnId, limits},
     wire::{
         sdp::{Direction, Session},
         sip::Message,
+        srtp::{MasterKey, Suite},
     },
 };
 
@@ -55,6 +56,16 @@ pub(super) enum Phase {
     Waiting(Instant),
     Accepted,
     Refused(Failure),
+}
+
+/// A media leg that goes on with the stream of another one under the same key, as the peer may keep its key (RFC 4568 section
+/// 6.4). It is not configured before the other has told what it has heard, since it could not tell what is new from a copy.
+#[derive(Debug)]
+pub(super) struct Heir {
+    pub former: LegId,
+    pub media: LegId,
+    suite: Suite,
+    key: MasterKey,
 }
 
 /// A leg between two calls, with the transaction whose 2xx may still be repeated.
@@ -187,8 +198,8 @@ impl Call {
         match leg.negotiation.read_answer(&body) {
             Ok((session, settled)) => {
                 leg.session = Some(session);
-                leg.configure(ctx, &settled);
                 leg.replace_media(ctx, &before, &settled);
+                leg.configure(ctx, &settled);
                 self.handover_is(Phase::Accepted);
             }
             Err(_) if is_kept => {
@@ -471,6 +482,20 @@ impl Branch {
     }
 }
 
+impl Heir {
+    /// `None`: what the former leg hears is not encrypted.
+    fn new(former: LegId, media: LegId, before: &Settled) -> Option<Self> {
+        match &before.receive {
+            Protection::Plain => None,
+            Protection::Srtp { suite, key, .. } => Some(Self { former, media, suite: *suite, key: key.clone() }),
+        }
+    }
+
+    pub(super) fn has_key_of(&self, settled: &Settled) -> bool {
+        matches!(&settled.receive, Protection::Srtp { suite, key, .. } if *suite == self.suite && *key == self.key)
+    }
+}
+
 impl Leg {
     /// A place for a leg that is in another call.
     pub(super) fn absent(ctx: &mut Context, id: (CallId, Side), flow: Flow) -> Self {
@@ -504,13 +529,19 @@ impl Leg {
         Ok(())
     }
 
-    /// The peer has accepted: the former media legs close. Where it kept its key, its stream goes on with the rollover
-    /// counter it has (RFC 4568 section 6.4), which the new leg learns from the report of the former.
+    /// The peer has accepted: the former media legs close. Where it kept its key, its streams go on with their rollover
+    /// counters and replay windows, which the new leg learns from the report of the former.
     fn replace_media(&mut self, ctx: &mut Context, before: &[Settled], after: &[Settled]) {
         let former = mem::take(&mut self.former_media);
-        let sections = former.iter().zip(&self.media).zip(before.iter().zip(after));
-        let heirs = sections.filter(|(_, (before, after))| before.receive == after.receive);
-        self.heirs = heirs.filter_map(|((former, new), _)| former.zip(*new)).collect();
+        for ((former, new), (before, after)) in former.iter().zip(&self.media).zip(before.iter().zip(after)) {
+            let (Some(former), Some(new)) = (*former, *new) else { continue };
+            // One that still waits has heard nothing: its own predecessor is waited for.
+            if let Some(waits) = self.heirs.iter_mut().find(|heir| heir.media == former) {
+                waits.media = new;
+            } else if let Some(heir) = Heir::new(former, new, before).filter(|heir| heir.has_key_of(after)) {
+                self.heirs.push(heir);
+            }
+        }
         close(ctx, former);
     }
 

@@ -69,7 +69,7 @@ impl Inspections {
     pub(super) fn reported(&mut self, leg: LegId, side: Side, report: Option<&LegReport>) -> Vec<Inspected> {
         for inspection in self.open.values_mut() {
             if inspection.waiting.remove(&leg) {
-                inspection.reports.extend(report.map(|report| (side, *report)));
+                inspection.reports.extend(report.map(|report| (side, report.clone())));
             }
         }
         let complete = self.open.extract_if(.., |_, inspection| inspection.waiting.is_empty());

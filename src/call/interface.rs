@@ -296,7 +296,7 @@ pub struct LegDetail {
 pub struct SilenceView {
     /// When it was noticed, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// `no_packets`, `authentication`, `payload_type` or `source`.
+    /// `no_packets`, `authentication`, `payload_type`, `source`, `replay` or `too_many_ssrcs`.
     pub cause: &'static str,
     /// RTCP still came.
     pub rtcp: bool,

@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::{
     cdr::LegRecord,
     context::{Context, Owner, Pending, Side},
+    handover::Heir,
 };
 use crate::{
-    media::{self, Command, Formats, LegReport, Remote, Silence},
+    media::{self, Command, Formats, LegReport, Remote, Rtcp, Silence},
     policy::{marking, security::LegSecurity},
     sip::{
         challenge::{Authorization, Challenge},
@@ -22,6 +23,7 @@ use crate::{
         classify::Traffic,
         sdp::{MediaKind, Session},
         sip::{Message, Method, Name},
+        srtp::Positions,
     },
 };
 
@@ -103,8 +105,8 @@ pub(super) struct Leg {
     pub media: Vec<Option<LegId>>,
     /// Those in use while the peer is offered others in their place.
     pub former_media: Vec<Option<LegId>>,
-    /// Media legs that are closing, with those that go on with their streams under the same key.
-    pub heirs: Vec<(LegId, LegId)>,
+    /// Media legs that go on with the streams of others, which are closing, under the same key.
+    pub heirs: Vec<Heir>,
     pub server_invite: Option<Box<ServerInvite>>,
     /// Our INVITE or UPDATE towards the peer that has no final answer yet.
     pub client_invite: Option<TxnId>,
@@ -252,17 +254,12 @@ impl Leg {
 
     /// Tells the worker what was settled, section by section.
     pub(super) fn configure(&mut self, ctx: &mut Context, settled: &[Settled]) {
-        for (section, (leg, settled)) in self.media.iter().zip(settled).enumerate() {
-            let Some(leg) = *leg else { continue };
-            let command = Command::Configure {
-                leg,
-                traffic: settled.traffic,
-                remote: self.remote(settled),
-                formats: self.formats(section),
-                receive: protection(&settled.receive),
-                send: protection(&settled.send),
-            };
-            ctx.command(leg, command);
+        for (section, settled) in settled.iter().enumerate() {
+            let Some(leg) = self.media.get(section).copied().flatten() else { continue };
+            self.heirs.retain(|heir| heir.media != leg || heir.has_key_of(settled));
+            if !self.heirs.iter().any(|heir| heir.media == leg) {
+                self.configure_section(ctx, (section, leg), settled, None);
+            }
         }
         if let Some(first) = settled.iter().find(|s| s.remote_rtp.is_some()).or_else(|| settled.first()) {
             self.record.suite = suite_name(&first.receive).to_owned();
@@ -272,13 +269,32 @@ impl Leg {
         }
     }
 
+    fn configure_section(
+        &self,
+        ctx: &mut Context,
+        (section, leg): (usize, LegId),
+        settled: &Settled,
+        heard: Option<Box<Positions>>,
+    ) {
+        let command = Command::Configure {
+            leg,
+            traffic: settled.traffic,
+            remote: self.remote(settled),
+            formats: self.formats(section),
+            receive: protection(&settled.receive),
+            send: protection(&settled.send),
+            heard,
+        };
+        ctx.command(leg, command);
+    }
+
     fn remote(&self, settled: &Settled) -> Remote {
         let is_direct = self.dialog.as_ref().is_none_or(|dialog| dialog.route_set.is_empty());
         // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
         let is_never_held = settled.traffic == Traffic::Datagrams;
         Remote {
             rtp: settled.remote_rtp,
-            rtcp: settled.remote_rtcp,
+            rtcp: if settled.has_rtcp_mux { Rtcp::Multiplexed } else { Rtcp::Port(settled.remote_rtcp) },
             host: is_direct.then(|| self.flow.remote.ip()),
             wants_media: is_never_held || settled.peer_direction.receives(),
             may_send: is_never_held || settled.peer_direction.sends(),
@@ -326,10 +342,12 @@ impl Leg {
         self.open_media.retain(|open| *open != leg);
         // Whom it did not hear may be heard by the one in its place.
         self.is_heard_by(leg);
-        if let Some(at) = self.heirs.iter().position(|(closing, _)| *closing == leg) {
-            let (_, heir) = self.heirs.swap_remove(at);
-            if let Some(position) = report.position {
-                ctx.command(heir, Command::Resume { leg: heir, position });
+        if let Some(at) = self.heirs.iter().position(|heir| heir.former == leg) {
+            let heir = self.heirs.swap_remove(at).media;
+            let section = self.media.iter().position(|media| *media == Some(heir));
+            let settled = section.and_then(|section| Some((section, self.negotiation.settled().get(section)?)));
+            if let Some((section, settled)) = settled {
+                self.configure_section(ctx, (section, heir), settled, Some(Box::new(report.heard.clone())));
             }
         }
         self.record.add(report);

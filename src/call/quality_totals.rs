@@ -143,7 +143,14 @@ mod tests {
     fn silences_count_by_cause() {
         let mut totals = QualityTotals::default();
         totals.count_silence(SilenceCause::WrongSource);
-        let expected = [("no_packets", 0), ("authentication", 0), ("payload_type", 0), ("source", 1)];
+        let expected = [
+            ("no_packets", 0),
+            ("authentication", 0),
+            ("payload_type", 0),
+            ("source", 1),
+            ("replay", 0),
+            ("too_many_ssrcs", 0),
+        ];
         assert_eq!(totals.silences().collect::<Vec<_>>(), expected);
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     types::LegId,
     wire::{
         classify::Traffic,
-        srtp::{MasterKey, Position, Suite},
+        srtp::{MasterKey, Positions, Suite},
     },
 };
 
@@ -23,8 +23,17 @@ pub enum Command {
     /// `dscp` (RFC 2474). Nothing is relayed before `Configure` and `Connect`.
     Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
-    /// starts fresh, and the old receive key stays valid for two seconds. Datagrams need plain protection.
-    Configure { leg: LegId, traffic: Traffic, remote: Remote, formats: Formats, receive: Protection, send: Protection },
+    /// starts fresh, and the last two receive keys stay valid for two seconds each. Datagrams need plain protection. `heard`: what another
+    /// leg, closed since, has received under the same key; a new context goes on from there.
+    Configure {
+        leg: LegId,
+        traffic: Traffic,
+        remote: Remote,
+        formats: Formats,
+        receive: Protection,
+        send: Protection,
+        heard: Option<Box<Positions>>,
+    },
     /// Packets of each are relayed to the other (both on this worker, and of one kind of traffic). Replaces an earlier
     /// connection of either.
     Connect { a: LegId, b: LegId },
@@ -34,8 +43,6 @@ pub enum Command {
     Report { leg: LegId },
     /// Send the special information tone once, for a second, to where the peer of a configured leg hears. It ends with the leg.
     Play { leg: LegId, tone: Tone },
-    /// Go on with the stream that a closed leg received under the same key.
-    Resume { leg: LegId, position: Position },
     /// Close the ports, wipe the keys, report once more. Its peer stays open.
     Close { leg: LegId },
 }
@@ -45,14 +52,22 @@ pub enum Command {
 pub struct Remote {
     /// Where to send RTP, or datagrams, until an authenticated source latches; `None`: nothing is sent.
     pub rtp: Option<SocketAddr>,
-    /// Where to send RTCP when not multiplexed; `None`: multiplexed on the RTP port.
-    pub rtcp: Option<SocketAddr>,
+    pub rtcp: Rtcp,
     /// The host its signalling comes from; `None`: through a proxy, which may stand anywhere.
     pub host: Option<IpAddr>,
     /// The peer wants to receive (its direction is sendrecv or recvonly).
     pub wants_media: bool,
     /// The peer may send (its direction is sendrecv or sendonly); its packets are dropped otherwise.
     pub may_send: bool,
+}
+
+/// Where a peer's RTCP goes and comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rtcp {
+    /// The port of RTP (RFC 5761).
+    Multiplexed,
+    /// A port of its own; `None`: where it is will be known when an authenticated packet comes from there.
+    Port(Option<SocketAddr>),
 }
 
 /// The RTP stream of a tone; what must be random in it is given (RFC 3550 section 5.1).
@@ -129,10 +144,21 @@ pub enum SilenceCause {
     WrongPayloadType,
     /// Plain packets come from an address that was not signalled.
     WrongSource,
+    /// Packets come again, or begin anew under a key that has come further.
+    Replayed,
+    /// Packets come of more SSRCs than one key may have.
+    TooManySsrcs,
 }
 
 impl SilenceCause {
-    pub const ALL: [Self; 4] = [Self::NoPackets, Self::NotAuthentic, Self::WrongPayloadType, Self::WrongSource];
+    pub const ALL: [Self; 6] = [
+        Self::NoPackets,
+        Self::NotAuthentic,
+        Self::WrongPayloadType,
+        Self::WrongSource,
+        Self::Replayed,
+        Self::TooManySsrcs,
+    ];
 
     /// The label of metric and record.
     pub const fn label(self) -> &'static str {
@@ -141,12 +167,14 @@ impl SilenceCause {
             Self::NotAuthentic => "authentication",
             Self::WrongPayloadType => "payload_type",
             Self::WrongSource => "source",
+            Self::Replayed => "replay",
+            Self::TooManySsrcs => "too_many_ssrcs",
         }
     }
 }
 
 /// What a leg saw, for the CDR. Counts are of packets from and to this leg's peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LegReport {
     pub packets_received: u64,
     pub packets_sent: u64,
@@ -161,8 +189,8 @@ pub struct LegReport {
     pub silences: u32,
     /// Their sum, one that has not ended included.
     pub silent_ms: u64,
-    /// How far the peer's stream has come, for a leg that goes on with it.
-    pub position: Option<Position>,
+    /// How far the peer's streams have come, for a leg that goes on with them.
+    pub heard: Positions,
 }
 
 /// How well one direction of a leg delivers.

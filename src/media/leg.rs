@@ -4,11 +4,11 @@ use std::{collections::VecDeque, mem, net::SocketAddr};
 
 use crate::{
     types::{DropReason, Duration, Instant, LegId},
-    wire::{classify::Traffic, rtp::Header},
+    wire::{classify::Traffic, rtp::Header, srtp::Positions},
 };
 
 use super::{
-    command::{Event, LegReport, Protection, Remote},
+    command::{Event, LegReport, Protection, Remote, Rtcp},
     formats::Formats,
     latch::Latch,
     protection::{Receiving, Sending},
@@ -36,18 +36,21 @@ pub(super) struct Leg {
     pub(super) traffic: Traffic,
     pub(super) may_send: bool,
     wants_media: bool,
+    wants_rtcp: bool,
+    is_rtcp_muxed: bool,
     last_accepted: Instant,
     packets_received: u64,
     packets_sent: u64,
     /// Of the last packet that went to the peer.
     sent_payload_type: u8,
+    sent_ssrc: u32,
     watch: Watch,
     formats: Formats,
     rtp: Latch,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) quality: Quality,
-    /// Names no address where RTCP is multiplexed on the RTP port.
+    /// Nobody's where RTCP is multiplexed on the RTP port.
     rtcp: Latch,
     packets_refused: u64,
 }
@@ -62,10 +65,13 @@ impl Leg {
             traffic: Traffic::Rtp,
             may_send: false,
             wants_media: false,
+            wants_rtcp: false,
+            is_rtcp_muxed: true,
             last_accepted: Instant::default(),
             packets_received: 0,
             packets_sent: 0,
             sent_payload_type: 0,
+            sent_ssrc: 0,
             watch: Watch::default(),
             formats: Formats::default(),
             rtp: Latch::by_address(None, None),
@@ -81,6 +87,7 @@ impl Leg {
     /// or what they send: a fax may come from elsewhere than the voice before it.
     ///
     /// Not inlined, so that what it leaves on the stack can be wiped by its caller.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one command")]
     #[inline(never)]
     pub(super) fn configure(
         &mut self,
@@ -88,7 +95,8 @@ impl Leg {
         traffic: Traffic,
         remote: Remote,
         formats: Formats,
-        (receive, send): (Protection, Protection),
+        (receive, heard): (Protection, Option<&Positions>),
+        send: Protection,
         outputs: &mut VecDeque<Output>,
     ) {
         if self.formats != formats {
@@ -96,15 +104,25 @@ impl Leg {
             self.quality.formats_changed();
         }
         let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
-        self.receiving.configure(now, receive);
+        self.receiving.configure(now, receive, heard);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
+        // Without an address and without media it is the hold of RFC 2543 (RFC 3264 section 8.4).
+        self.wants_rtcp = remote.wants_media || remote.rtp.is_some();
+        let rtcp = match remote.rtcp {
+            Rtcp::Multiplexed => None,
+            Rtcp::Port(address) => address.or_else(|| self.rtcp.signalled().filter(|_| is_traffic_kept)),
+        };
+        self.is_rtcp_muxed = remote.rtcp == Rtcp::Multiplexed;
+        // Whoever says nothing of its address has not moved. A fax has no hold.
+        let is_rtp_kept = is_traffic_kept && traffic == Traffic::Rtp;
+        let rtp = remote.rtp.or_else(|| self.rtp.signalled().filter(|_| is_rtp_kept));
         let is_srtp = self.receiving.is_srtp();
         let latch = |signalled| match is_srtp {
             true => Latch::by_tag(signalled),
             false => Latch::by_address(signalled, remote.host),
         };
-        let [rtp, rtcp] = [remote.rtp, remote.rtcp].map(latch);
+        let [rtp, rtcp] = [rtp, rtcp].map(latch);
         if !is_traffic_kept || !self.rtp.agrees(&rtp) {
             self.rtp = rtp;
             self.disconnect(outputs);
@@ -194,23 +212,25 @@ impl Leg {
     }
 
     /// Notes that an RTP packet goes to the peer.
-    pub(super) const fn rtp_sent(&mut self, payload_type: u8) {
+    pub(super) const fn rtp_sent(&mut self, header: &Header) {
         self.datagram_sent();
-        self.sent_payload_type = payload_type;
+        (self.sent_payload_type, self.sent_ssrc) = (header.payload_type, header.ssrc);
+    }
+
+    /// The stream that goes to the peer; `None` before its first packet.
+    pub(super) fn sent_ssrc(&self) -> Option<u32> {
+        (self.packets_sent > 0).then_some(self.sent_ssrc)
     }
 
     /// A packet that was made here, protected for the peer.
-    pub(super) fn play(
-        &mut self,
-        mut packet: Box<Packet>,
-        payload_type: u8,
-    ) -> Result<(Send, Box<Packet>), DropReason> {
+    pub(super) fn play(&mut self, mut packet: Box<Packet>) -> Result<(Send, Box<Packet>), DropReason> {
         if self.traffic != Traffic::Rtp {
             return Err(DropReason::PacketNoPeer);
         }
         let to = self.rtp_destination()?;
+        let header = Header::parse(&packet[..PACKET_BYTES])?;
         let len = self.sending.protect_rtp(&mut *packet, PACKET_BYTES)?;
-        self.rtp_sent(payload_type);
+        self.rtp_sent(&header);
         Ok((Send { port: self.port(Channel::Rtp), to, len, is_plain: self.sending.is_plain() }, packet))
     }
 
@@ -271,9 +291,13 @@ impl Leg {
     /// Where the peer hears RTCP, and from which of our ports. RTCP goes on while media is on hold (RFC 3264 section
     /// 8.4).
     pub(super) fn rtcp_destination(&self) -> Result<(Port, SocketAddr), DropReason> {
-        let (channel, latch) = match self.rtcp.signalled() {
-            Some(_) => (Channel::Rtcp, &self.rtcp),
-            None => (Channel::Rtp, &self.rtp),
+        if !self.wants_rtcp {
+            let is_held = self.receiving.is_configured();
+            return Err(if is_held { DropReason::PacketOnHold } else { DropReason::PacketNoPeer });
+        }
+        let (channel, latch) = match self.is_rtcp_muxed {
+            true => (Channel::Rtp, &self.rtp),
+            false => (Channel::Rtcp, &self.rtcp),
         };
         latch.destination().map(|address| (self.port(channel), address)).ok_or(DropReason::PacketNoPeer)
     }
@@ -288,11 +312,11 @@ impl Leg {
             packets_sent: self.packets_sent,
             packets_refused: self.packets_refused,
             received: self.quality.received(),
-            sent: self.quality.sent(self.packets_sent, self.formats.find(self.sent_payload_type)),
+            sent: self.quality.sent(self.packets_sent, self.formats.find(self.sent_payload_type), self.sent_ssrc()),
             round_trip_ms: self.quality.round_trip_ms(),
             silences: self.watch.silences(),
             silent_ms: self.watch.silent_ms(now),
-            position: self.receiving.position(),
+            heard: self.receiving.positions(),
         }
     }
 

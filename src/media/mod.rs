@@ -23,7 +23,9 @@ mod testing;
 mod tone;
 pub mod worker;
 
-pub use command::{BurstLoss, Command, Delivery, Event, LegReport, Protection, Remote, Silence, SilenceCause, Tone};
+pub use command::{
+    BurstLoss, Command, Delivery, Event, LegReport, Protection, Remote, Rtcp, Silence, SilenceCause, Tone,
+};
 pub use formats::{Codec, Formats, g711};
 pub use tone::{Law, TONE_TIME};
 pub use worker::Worker;

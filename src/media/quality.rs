@@ -182,7 +182,7 @@ impl Quality {
     }
 
     /// The stream heard last.
-    pub(super) fn recent_ssrc(&self) -> Option<u32> {
+    fn recent_ssrc(&self) -> Option<u32> {
         self.streams.get(usize::from(self.recent)).map(|stream| stream.ssrc)
     }
 
@@ -208,10 +208,12 @@ impl Quality {
         }
     }
 
-    /// What the peer says of the `packets_sent` packets that went to it, the last of them in this format. `None`: it has said
-    /// nothing.
-    pub(super) fn sent(&self, packets_sent: u64, format: Option<Format>) -> Option<Delivery> {
+    /// What the peer says of the `packets_sent` packets that went to it, the last of them in this format and of this SSRC. `None`:
+    /// it has said nothing.
+    pub(super) fn sent(&self, packets_sent: u64, format: Option<Format>, ssrc: Option<u32>) -> Option<Delivery> {
         let Far { reported, lost_before, voip } = self.far;
+        // Of another stream, perhaps of another partner's, it says nothing that still holds.
+        let voip = voip.filter(|voip| Some(voip.ssrc) == ssrc);
         if reported.is_none() && voip.is_none() {
             return None;
         }
@@ -649,19 +651,19 @@ mod tests {
     fn what_the_peer_reports_counts_for_the_stream_that_goes_to_it() {
         let mut quality = Quality::default();
         let pcmu = formats().find(0);
-        assert_eq!(quality.sent(1_000, pcmu), None);
+        assert_eq!(quality.sent(1_000, pcmu, Some(9)), None);
         let now = Instant::default();
         let block = ReportBlock { cumulative_lost: 20, jitter: 80, ..report_block(0, 0) };
         quality.report_block_received(now, &block, Some(8));
-        assert_eq!(quality.sent(1_000, pcmu), None, "about another stream");
+        assert_eq!(quality.sent(1_000, pcmu, Some(9)), None, "about another stream");
         quality.report_block_received(now, &block, Some(9));
-        let delivery = quality.sent(1_000, pcmu).unwrap();
+        let delivery = quality.sent(1_000, pcmu, Some(9)).unwrap();
         assert_eq!((delivery.packets_lost, delivery.jitter_ms, delivery.codec), (20, 10.0, Some(Codec::Pcmu)));
         let expected = emodel::mos(Codec::Pcmu, &Listening { loss: 0.02, burst_ratio: 1.0, one_way_delay_ms: 0.0 });
         assert_eq!(delivery.mos, expected);
         let next = ReportBlock { ssrc: 10, cumulative_lost: -3, ..block };
         quality.report_block_received(now, &next, Some(10));
-        assert_eq!(quality.sent(1_000, pcmu).unwrap().packets_lost, 20, "that of the stream before stays");
+        assert_eq!(quality.sent(1_000, pcmu, Some(10)).unwrap().packets_lost, 20, "that of the stream before stays");
     }
 
     #[test]
@@ -677,9 +679,10 @@ mod tests {
             mos_conversation: None,
         };
         quality.voip_metrics_received(metrics, Some(8));
-        assert_eq!(quality.sent(1_000, None), None, "about another stream");
+        assert_eq!(quality.sent(1_000, None, Some(9)), None, "about another stream");
         quality.voip_metrics_received(metrics, Some(9));
-        let delivery = quality.sent(1_000, None).unwrap();
+        assert_eq!(quality.sent(1_000, None, Some(10)), None, "the stream is another one now");
+        let delivery = quality.sent(1_000, None, Some(9)).unwrap();
         assert_eq!(delivery.mos, Some(4.1));
         let expected = BurstLoss { burst_loss: 0.5, burst_ms: 120.0, gap_loss: 0.25, gap_ms: 9_000.0 };
         assert_eq!(delivery.bursts, Some(expected));

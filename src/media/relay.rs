@@ -25,7 +25,8 @@ pub(super) struct Datagram<'a> {
     pub(super) len: usize,
 }
 
-/// Relays one datagram. On success the packet to send lies in the buffer; after an error the buffer may hold plaintext.
+/// Relays one datagram. On success the packet to send lies in the buffer; after an error the buffer may hold plaintext, if not
+/// of an RTP packet under AES-CM.
 pub(super) fn relay(
     legs: &mut Legs,
     outputs: &mut VecDeque<Output>,
@@ -66,18 +67,21 @@ fn relay_rtp(
         Some(to) => to.rtp_destination().map(|address| (to, address)),
     };
     let received = (&header, len);
-    let (exit, len) = match exit {
+    let sent = match exit {
         Ok((to, address)) => {
-            let len = from.receiving.reprotect_rtp(now, &mut to.sending, buffer, len)?;
-            (Ok((to, address)), len)
+            let protected = from.receiving.reprotect_rtp(now, &mut to.sending, buffer, len)?;
+            protected.map(|len| (to, address, len))
         }
-        Err(reason) => (Err(reason), from.receiving.unprotect_rtp(now, buffer, len)?),
+        Err(reason) => {
+            from.receiving.verify_rtp(now, buffer, len)?;
+            Err(reason)
+        }
     };
 
-    // Only here is the packet known to be fresh and authentic.
+    // Only here is the packet known to be fresh and authentic, whether it can be sent on or not.
     from.rtp_accepted(now, source, received, outputs);
-    let (to, address) = exit?;
-    to.rtp_sent(header.payload_type);
+    let (to, address, len) = sent?;
+    to.rtp_sent(&header);
     Ok(Send { port: to.port(Channel::Rtp), to: address, len, is_plain: to.sending.is_plain() })
 }
 
@@ -115,8 +119,8 @@ fn relay_rtcp(
     let len = from.receiving.unprotect_rtcp(now, buffer, len)?;
     rtcp::check(&buffer[..len])?;
     from.rtcp_accepted(now, port.channel, source, outputs);
-    let sent = to.as_ref().and_then(|to| to.quality.recent_ssrc());
-    let ntp_middle = read_reports(now, from, sent, &buffer[..len]);
+    rtcp::renumber(&mut buffer[..len], |ssrc| from.sending.offset(ssrc));
+    let ntp_middle = read_reports(now, from, &buffer[..len]);
 
     let to = to.filter(|to| to.traffic == Traffic::Rtp).ok_or(DropReason::PacketNoPeer)?;
     let (port, address) = to.rtcp_destination()?;
@@ -127,9 +131,10 @@ fn relay_rtcp(
     Ok(Send { port, to: address, len, is_plain: to.sending.is_plain() })
 }
 
-/// Takes the peer's reports for its quality; `sent` is the SSRC of what goes to it. Returns the middle 32 bits of a sender
+/// Takes the peer's reports for its quality. Returns the middle 32 bits of a sender
 /// report's NTP timestamp, which the reports of whoever receives it will repeat (RFC 3550 section 6.4.1).
-fn read_reports(now: Instant, from: &mut Leg, sent: Option<u32>, compound: &[u8]) -> Option<u32> {
+fn read_reports(now: Instant, from: &mut Leg, compound: &[u8]) -> Option<u32> {
+    let sent = from.sent_ssrc();
     let mut ntp_middle = None;
     for packet in rtcp::packets(compound).flatten() {
         let blocks = match packet {
@@ -154,9 +159,10 @@ fn read_reports(now: Instant, from: &mut Leg, sent: Option<u32>, compound: &[u8]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::limits::SSRCS_PER_KEY_MAX;
     use crate::{
         media::{
-            command::{Command, Event, Protection, Remote},
+            command::{Command, Event, Protection, Remote, Rtcp},
             testing::*,
         },
         wire::srtp::Suite,
@@ -402,6 +408,61 @@ mod tests {
     }
 
     #[test]
+    fn two_keys_that_were_replaced_one_after_the_other_are_each_valid_for_their_time() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let mut speak = |rig: &mut Rig, key| {
+            let packets = [a.rtp(1), a.rtp(2), a.rtp(3)];
+            assert!(rig.receive(rtp(0), a.address, &packets[0]).is_some());
+            a.rekey(srtp(SUITE, key));
+            rig.configure(&a);
+            packets
+        };
+        let [first, second, third] = [11, 12, 13].map(|key| {
+            let packets = speak(&mut rig, key);
+            rig.advance(if key == 13 { 0 } else { 500 });
+            packets
+        });
+        let home = at("203.0.113.1:4000");
+        rig.refuses(DropReason::SrtpBadTag, rtp(0), home, &first[1]);
+        for packets in [&second, &third] {
+            assert!(rig.receive(rtp(0), home, &packets[1]).is_some());
+            rig.refuses(DropReason::SrtpReplayed, rtp(0), home, &packets[0]);
+        }
+        rig.advance(1_500);
+        rig.refuses(DropReason::SrtpBadTag, rtp(0), home, &second[2]);
+        assert!(rig.receive(rtp(0), home, &third[2]).is_some());
+    }
+
+    /// Goal: a peer that takes an old key back, however late, and whatever was in between, is heard, and what came under it before is
+    /// not.
+    #[test]
+    fn a_receive_key_that_returns_late_still_knows_its_replays() {
+        let protections = [PLAIN, srtp(Suite::AeadAes256Gcm, 3)];
+        for (between, ms) in protections.into_iter().flat_map(|between| [(between.clone(), 60_000), (between, 1_000)]) {
+            let (mut rig, mut a, mut b) = encrypted_call();
+            let first = a.sends.clone();
+            let mut recorded = vec![a.rtcp(sender_report(0, 1, None))];
+            recorded.extend((0..40).map(|fill| a.rtp(fill)));
+            for _ in 0..3 {
+                for packet in &recorded {
+                    rig.receive(rtp(0), a.address, packet);
+                }
+                for sends in [between.clone(), srtp(SUITE, 4), between.clone(), first.clone()] {
+                    a.sends = sends;
+                    rig.configure(&a);
+                    rig.advance(ms);
+                }
+                for packet in &recorded {
+                    rig.refuses(DropReason::SrtpReplayed, rtp(0), at("198.51.100.66:6666"), packet);
+                }
+                recorded.push(a.rtp(77));
+                let (_, bytes) = rig.receive(rtp(0), a.address, recorded.last().unwrap()).expect("new");
+                assert_eq!(b.hears(bytes)[12..], plain_rtp(0, 0, 77)[12..]);
+            }
+        }
+    }
+
+    #[test]
     fn a_receive_key_that_returns_at_once_still_knows_its_replays() {
         let (mut rig, mut a, _) = encrypted_call();
         let (first, packet) = (a.sends.clone(), a.rtp(1));
@@ -411,6 +472,62 @@ mod tests {
             rig.configure(&a);
         }
         rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+    }
+
+    /// Goal: when a leg moves to another worker and its peer keeps the key, nothing that was heard before is heard again, and what
+    /// is new is heard at once. Method: RTP of two SSRCs over a wrap and RTCP, all of which a stranger repeats to the new leg.
+    #[test]
+    fn a_leg_that_goes_on_elsewhere_under_a_key_knows_all_that_was_heard_under_it() {
+        for suite in Suite::ALL {
+            let (mut rig, mut a, b) = Rig::call(srtp(suite, 1), srtp(suite, 2));
+            a.sequence = 65_400;
+            let mut recorded = Vec::new();
+            for n in 0..300 {
+                a.ssrc = u32::from(n % 10 == 0);
+                recorded.push(a.rtp(1));
+                if n % 50 == 0 {
+                    recorded.push(a.rtcp(sender_report(a.ssrc, n, None)));
+                }
+            }
+            for packet in &recorded {
+                assert!(rig.receive(rtp(0), a.address, packet).is_some());
+            }
+            let heard = rig.close(0).unwrap().heard;
+            let (mut rig, _, mut b) = Rig::call(PLAIN, b.sends.clone());
+            rig.close(0);
+            rig.open(0);
+            rig.configure_heir(&a, Some(Box::new(heard)));
+            rig.command(Command::Connect { a: leg(0), b: leg(1) });
+            for packet in &recorded {
+                rig.refuses(DropReason::SrtpReplayed, rtp(0), at("198.51.100.66:6666"), packet);
+            }
+            assert_eq!(rig.connects, []);
+            for ssrc in [0, 1] {
+                a.ssrc = ssrc;
+                let packet = a.rtp(3);
+                let (_, bytes) = rig.receive(rtp(0), a.address, &packet).expect("new");
+                assert_eq!(b.hears(bytes)[12..], plain_rtp(0, 0, 3)[12..]);
+                let packet = a.rtcp(sender_report(ssrc, 1, None));
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn an_mki_may_come_and_go_under_one_key() {
+        let (mut rig, mut a, _) = encrypted_call();
+        let Protection::Srtp { suite, key, .. } = a.sends.clone() else { unreachable!() };
+        for mki in [&[][..], b"MKI1", b"1", b""] {
+            a.sends = Protection::Srtp { suite, key: key.clone(), mki_bytes: mki.len() };
+            rig.configure(&a);
+            for is_rtcp in [false, true] {
+                let mut packet = if is_rtcp { a.rtcp(sender_report(0, 1, None)) } else { a.rtp(1) };
+                let tag_at = packet.len() - 10;
+                packet.splice(tag_at..tag_at, mki.iter().copied());
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some(), "{mki:?}");
+                rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
+            }
+        }
     }
 
     #[test]
@@ -425,10 +542,129 @@ mod tests {
         assert!(crate::wire::srtp::Inbound::new(*suite, key, 0).unprotect_rtp(&mut bytes).is_ok());
     }
 
+    // Sequence numbers that begin anew.
+
+    /// Sends so many packets of A's to B, who must read each as it was sent, if under another number. Returns the last number.
+    fn talk(rig: &mut Rig, (a, b): (&mut Phone, &mut Phone), packets: u16) -> u16 {
+        let mut last = 0;
+        for n in 0..packets {
+            let fill = u8::try_from(n % 251).unwrap();
+            let packet = a.rtp(fill);
+            let (_, bytes) =
+                rig.receive(rtp(a.slot), a.address, &packet).expect("a packet that was never heard before");
+            let read = b.hears(bytes);
+            assert_eq!(read[12..], plain_rtp(0, 0, fill)[12..]);
+            last = u16::from_be_bytes([read[2], read[3]]);
+        }
+        last
+    }
+
+    /// Goal: a telephone that begins its sequence numbers anew, under a new key or without one, is heard at once. Method: after
+    /// short and long talk, and after a restart, between all pairs of protections.
+    #[test]
+    fn whoever_begins_its_sequence_numbers_anew_is_heard_at_once() {
+        let protections = || Suite::ALL.into_iter().map(|suite| srtp(suite, 1)).chain([PLAIN]);
+        for (a, b) in protections().flat_map(|a| protections().map(move |b| (a.clone(), b))) {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            // Without a key a new start that comes soon cannot be told from copies.
+            let talks = if a.sends == PLAIN { [300, 200, 900, 200] } else { [300, 9, 900, 1] };
+            for (key, before) in (11..).zip(talks) {
+                talk(&mut rig, (&mut a, &mut b), before);
+                if let Protection::Srtp { suite, .. } = a.sends {
+                    a.rekey(srtp(suite, key));
+                    rig.configure(&a);
+                }
+                a.sequence = 0;
+            }
+            talk(&mut rig, (&mut a, &mut b), 10);
+            let report = rig.close(1).unwrap();
+            assert_eq!(report.packets_sent, u64::from(talks.iter().sum::<u16>()) + 10);
+        }
+    }
+
+    /// A plain stream goes to a plain leg with the numbers that it has.
+    #[test]
+    fn a_plain_leg_is_sent_the_numbers_that_were_received() {
+        let (mut rig, mut a, mut b) = Rig::call(srtp(SUITE, 1), PLAIN);
+        assert_eq!(talk(&mut rig, (&mut a, &mut b), 9), a.sequence);
+        a.rekey(srtp(SUITE, 3));
+        rig.configure(&a);
+        a.sequence = 0;
+        assert_eq!(talk(&mut rig, (&mut a, &mut b), 9), 9);
+    }
+
+    #[test]
+    fn whoever_talks_on_through_a_long_hold_is_heard_when_it_ends() {
+        for (a, b) in [(srtp(SUITE, 1), srtp(SUITE, 2)), (PLAIN, srtp(SUITE, 2))] {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            talk(&mut rig, (&mut a, &mut b), 9);
+            for held in [33_000, 40_000, 65_530] {
+                b.remote.wants_media = false;
+                rig.configure(&b);
+                for _ in 0..held {
+                    let packet = a.rtp(1);
+                    rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+                }
+                b.remote.wants_media = true;
+                rig.configure(&b);
+                talk(&mut rig, (&mut a, &mut b), 50);
+            }
+        }
+    }
+
+    /// Goal: a telephone that takes a new SSRC at each hold or transfer is heard however often that happens; and what cannot be sent
+    /// on, since the other leg's key knows too many, counts for where its sender is all the same.
+    #[test]
+    fn ssrcs_may_change_often_and_who_cannot_be_sent_on_is_followed_all_the_same() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let mut talk = |rig: &mut Rig, a: &mut Phone, source, ssrc: u32| {
+            a.ssrc = ssrc;
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), source, &packet).map(|(_, bytes)| b.hears(bytes))
+        };
+        let max = u32::try_from(SSRCS_PER_KEY_MAX).unwrap();
+        for ssrc in (0..max).chain([0, 7, max - 1]) {
+            let read = talk(&mut rig, &mut a, at("203.0.113.1:4000"), ssrc).expect("one of those that are told apart");
+            assert_eq!(read[8..12], ssrc.to_be_bytes());
+        }
+        a.rekey(srtp(SUITE, 3));
+        rig.configure(&a);
+        let roamed = at("198.51.100.1:1024");
+        for _ in 0..3 {
+            assert_eq!(talk(&mut rig, &mut a, roamed, max), None, "a new key to us, an old one to B");
+        }
+        assert_eq!(rig.connects.last(), Some(&(rtp(0), Some(roamed))));
+        assert_eq!(rig.worker.drops().of(DropReason::SrtpTooManySsrcs), 3);
+    }
+
+    #[test]
+    fn what_a_receiver_says_of_new_numbers_names_those_of_the_sender() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        talk(&mut rig, (&mut a, &mut b), 500);
+        a.rekey(srtp(SUITE, 3));
+        rig.configure(&a);
+        a.sequence = 0;
+        let heard = talk(&mut rig, (&mut a, &mut b), 20);
+        let offset = heard - 20;
+        assert!(offset > 500);
+        let compound = |highest: u16, missing: u16| {
+            let report = rtcp_packet(1, 201, &[1, 0, 2, highest.into(), 80, 0, 0]);
+            [report, rtcp_packet(1, 205, &[1, 0, u32::from(missing) << 16])].concat()
+        };
+        let packet = b.rtcp(compound(heard, heard - 3));
+        let (_, bytes) = rig.receive(rtp(1), b.address, &packet).unwrap();
+        assert_eq!(a.hears_rtcp(bytes), compound(20, 17));
+        // A hears B's numbers as they are.
+        let compound = rtcp_packet(1, 201, &[0, 1, 2, 300, 80, 0, 0]);
+        let packet = a.rtcp(compound.clone());
+        let (_, bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!(b.hears_rtcp(bytes), compound);
+    }
+
     #[test]
     fn a_multiplexed_leg_faces_one_with_an_rtcp_port() {
         let (mut rig, mut a, mut b) = Rig::call(srtp(SUITE, 1), srtp(Suite::AeadAes128Gcm, 2));
-        b.remote.rtcp = Some(at("203.0.113.2:4001"));
+        b.remote.rtcp = Rtcp::Port(Some(at("203.0.113.2:4001")));
         rig.configure(&b);
         let report = sender_report(0, 0x0000_0001_0000_0000, None);
         let packet = a.rtcp(report.clone());
@@ -447,12 +683,70 @@ mod tests {
         assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, nat, "the RTCP port latches by itself");
     }
 
+    /// Goal: RTCP of a leg without multiplexing never goes to where RTP is heard (RFC 5761 section 1), whatever is known of its peer.
+    #[test]
+    fn rtcp_whose_port_nobody_knows_goes_nowhere_until_it_is_heard_from() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        b.remote = Remote { rtp: None, rtcp: Rtcp::Port(None), ..b.remote };
+        rig.configure(&b);
+        let packet = b.rtp(1);
+        assert!(rig.receive(rtp(1), b.address, &packet).is_some(), "RTP latches");
+        let packet = a.rtcp(sender_report(0, 1, None));
+        rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &packet);
+        let packet = b.rtcp(sender_report(1, 1, None));
+        assert!(rig.receive(rtcp(1), at("198.51.100.2:7001"), &packet).is_some());
+        let packet = a.rtcp(sender_report(0, 2, None));
+        let (send, _) = rig.receive(rtp(0), a.address, &packet).unwrap();
+        assert_eq!((send.port, send.to), (rtcp(1), at("198.51.100.2:7001")));
+    }
+
+    /// RFC 3264 section 8.4: who holds by `c=0.0.0.0` hears neither RTP nor RTCP, but may play music, from where it was before.
+    #[test]
+    fn who_holds_by_an_address_of_zeros_may_play_music_and_is_sent_nothing() {
+        let protections = || [srtp(SUITE, 1), PLAIN].into_iter();
+        let ports = [Rtcp::Multiplexed, Rtcp::Port(Some(at("203.0.113.2:4001")))];
+        let cases =
+            protections().flat_map(|a| protections().flat_map(move |b| ports.map(|port| (a.clone(), b.clone(), port))));
+        for (a, b, port) in cases {
+            let (mut rig, mut a, mut b) = Rig::call(a, b);
+            b.remote.rtcp = port;
+            let channel = if port == Rtcp::Multiplexed { rtp(1) } else { rtcp(1) };
+            let from = if port == Rtcp::Multiplexed { b.address } else { at("203.0.113.2:4001") };
+            rig.configure(&b);
+            let talking = b.remote;
+            let packet = b.rtp(1);
+            assert!(rig.receive(rtp(1), b.address, &packet).is_some());
+            let rtcp = if port == Rtcp::Multiplexed { port } else { Rtcp::Port(None) };
+            b.remote = Remote { rtp: None, rtcp, wants_media: false, ..talking };
+            rig.configure(&b);
+            for _ in 0..5 {
+                let packet = b.rtp(1);
+                assert_eq!(rig.receive(rtp(1), b.address, &packet).expect("music").0.to, a.address);
+                let packet = b.rtp(1);
+                rig.receive(rtp(1), at("198.51.100.66:6666"), &packet);
+                let packet = a.rtp(1);
+                rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+            }
+            let packet = b.rtcp(sender_report(1, 1, None));
+            assert!(rig.receive(channel, from, &packet).is_some());
+            let packet = a.rtcp(sender_report(0, 1, None));
+            rig.refuses(DropReason::PacketOnHold, rtp(0), a.address, &packet);
+            // It comes back to where it was.
+            b.remote = talking;
+            rig.configure(&b);
+            let packet = a.rtp(1);
+            assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, b.address);
+            let packet = a.rtcp(sender_report(0, 1, None));
+            assert_eq!(rig.receive(rtp(0), a.address, &packet).unwrap().0.to, from);
+        }
+    }
+
     #[test]
     fn plain_rtcp_is_taken_from_the_signalled_host_only() {
         let (mut rig, mut a, _) = Rig::call(PLAIN, PLAIN);
         let report = sender_report(0, 1, None);
         rig.refuses(DropReason::PacketForeignSource, rtcp(0), a.address, &report);
-        a.remote.rtcp = Some(at("203.0.113.1:4001"));
+        a.remote.rtcp = Rtcp::Port(Some(at("203.0.113.1:4001")));
         rig.configure(&a);
         rig.refuses(DropReason::PacketForeignSource, rtcp(0), at("203.0.113.9:4001"), &report);
         assert!(rig.receive(rtcp(0), at("203.0.113.1:4001"), &report).unwrap().0.is_plain);
@@ -547,7 +841,7 @@ mod tests {
         rig.refuses(DropReason::PacketNoPeer, rtp(0), a.address, &[0, 1, 1, 6, 0, 0]);
         let voice = b.rtp(1);
         rig.refuses(DropReason::PacketNoPeer, rtp(1), b.address, &voice);
-        b.remote.rtcp = Some(at("203.0.113.2:4001"));
+        b.remote.rtcp = Rtcp::Port(Some(at("203.0.113.2:4001")));
         rig.configure(&b);
         rig.refuses(DropReason::PacketNoPeer, rtcp(1), at("203.0.113.2:4001"), &sender_report(1, 1, None));
     }
@@ -669,6 +963,34 @@ mod tests {
         assert_eq!((sent.mos, bursts.burst_loss, bursts.burst_ms, bursts.gap_ms), (Some(3.9), 0.5, 120.0, 9_000.0));
     }
 
+    /// Goal: what a telephone says of one partner is not said of the next. Method: another SSRC, as after a transfer or a hold.
+    #[test]
+    fn metrics_of_a_stream_that_is_over_are_not_those_of_the_next() {
+        let (mut rig, mut a, mut b) = encrypted_call();
+        let mut talk = |rig: &mut Rig, ssrc| {
+            a.ssrc = ssrc;
+            let packet = a.rtp(1);
+            rig.receive(rtp(0), a.address, &packet).unwrap();
+        };
+        talk(&mut rig, 0);
+        let xr = [1, 0x0700_0008, 0, 0x0503_8040, 0x0078_2328, 0, 0, 0x5a7f_2a27, 0, 0];
+        let report = rtcp_packet(1, 201, &[1, 0, 1, 101, 0, 0, 0]);
+        let packet = b.rtcp([report, rtcp_packet(0, 207, &xr)].concat());
+        rig.receive(rtp(1), b.address, &packet).unwrap();
+        let sent = |rig: &mut Rig| {
+            rig.command(Command::Report { leg: leg(1) });
+            let Some(Event::Report { report, .. }) = rig.events.pop() else { panic!("{:?}", rig.events) };
+            report.sent.unwrap()
+        };
+        assert_eq!(sent(&mut rig).mos, Some(3.9));
+        talk(&mut rig, 9);
+        let next = sent(&mut rig);
+        assert!(next.bursts.is_none() && next.mos != Some(3.9), "{next:?}");
+        assert_eq!((next.packets_expected, next.packets_lost), (2, 1), "what was lost before stays lost");
+        talk(&mut rig, 0);
+        assert_eq!(sent(&mut rig).mos, Some(3.9), "the first one is back");
+    }
+
     // What other relays let through.
 
     #[test]
@@ -750,6 +1072,37 @@ mod tests {
         assert!(rig.receive(rtp(0), nat, &packet).is_some());
         let packet = b.rtp(1);
         assert_eq!(rig.receive(rtp(1), b.address, &packet).unwrap().0.to, nat);
+    }
+
+    /// Goal: what is said while the other side holds is read by nobody, here neither. Method: the relay without the worker, which wipes
+    /// what it drops.
+    #[test]
+    fn what_is_said_on_hold_is_not_decrypted() {
+        for suite in Suite::ALL {
+            let mut legs = Legs::new(2);
+            let mut outputs = VecDeque::new();
+            let (mut a, mut b) =
+                (Phone::new(0, srtp(suite, 1), "203.0.113.1:4000"), Phone::new(1, srtp(suite, 2), "203.0.113.2:4000"));
+            b.remote.wants_media = false;
+            for phone in [&a, &b] {
+                let mut of_phone = Leg::new(leg(phone.slot));
+                let (receive, send) = (phone.sends.clone(), phone.receives.clone());
+                let now = Instant::default();
+                of_phone.configure(now, Traffic::Rtp, phone.remote, formats(), (receive, None), send, &mut outputs);
+                assert!(legs.insert(of_phone));
+            }
+            legs.join(leg(0), leg(1));
+            let packet = a.rtp(7);
+            let mut buffer = [0; PACKET_BYTES_MAX];
+            buffer[..packet.len()].copy_from_slice(&packet);
+            let (source, len) = (a.address, packet.len());
+            let datagram = Datagram { now: Instant::default(), port: rtp(0), source, buffer: &mut buffer, len };
+            assert_eq!(relay(&mut legs, &mut outputs, datagram), Err(DropReason::PacketOnHold));
+            assert_eq!(legs.at(0).unwrap().report(Instant::default()).packets_received, 1, "it is authentic");
+            if !matches!(suite, Suite::AeadAes128Gcm | Suite::AeadAes256Gcm) {
+                assert_eq!(buffer[..len], packet);
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ const QUIET_MAX: Duration = Duration::from_secs(25);
 /// RTCP within this time is life: twice its interval.
 const RTCP_LIFE: Duration = Duration::from_secs(10);
 /// Refused packets of one kind that make it the cause: fewer may be a scanner's.
-const CAUSE_PACKETS_MIN: u32 = 5;
+const CAUSE_PACKETS_MIN: u16 = 5;
 
 /// One leg's watch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,9 +44,11 @@ enum State {
 /// Packets that came and could not be used.
 #[derive(Clone, Copy, Debug, Default)]
 struct Refused {
-    not_authentic: u32,
-    wrong_payload_type: u32,
-    wrong_source: u32,
+    not_authentic: u16,
+    wrong_payload_type: u16,
+    wrong_source: u16,
+    replayed: u16,
+    too_many_ssrcs: u16,
 }
 
 /// What has changed.
@@ -108,6 +110,8 @@ impl Watch {
         match reason {
             DropReason::SrtpBadTag => count(&mut self.refused.not_authentic),
             DropReason::PacketForeignSource => count(&mut self.refused.wrong_source),
+            DropReason::SrtpReplayed => count(&mut self.refused.replayed),
+            DropReason::SrtpTooManySsrcs => count(&mut self.refused.too_many_ssrcs),
             _ => {}
         }
     }
@@ -160,8 +164,10 @@ impl Watch {
 
     /// What most of the packets that came suffered from.
     fn cause(&self) -> SilenceCause {
-        let Refused { not_authentic, wrong_payload_type, wrong_source } = self.refused;
+        let Refused { not_authentic, wrong_payload_type, wrong_source, replayed, too_many_ssrcs } = self.refused;
         let causes = [
+            (replayed, SilenceCause::Replayed),
+            (too_many_ssrcs, SilenceCause::TooManySsrcs),
             (wrong_source, SilenceCause::WrongSource),
             (wrong_payload_type, SilenceCause::WrongPayloadType),
             (not_authentic, SilenceCause::NotAuthentic),
@@ -171,7 +177,7 @@ impl Watch {
     }
 }
 
-const fn count(packets: &mut u32) {
+const fn count(packets: &mut u16) {
     *packets = packets.saturating_add(1);
 }
 
@@ -252,14 +258,20 @@ mod tests {
         let foreign: Deed = |watch| watch.dropped(DropReason::PacketForeignSource);
         let unsettled: Deed = Watch::unsettled;
         let replayed: Deed = |watch| watch.dropped(DropReason::SrtpReplayed);
+        let too_many: Deed = |watch| watch.dropped(DropReason::SrtpTooManySsrcs);
+        let on_hold: Deed = |watch| watch.dropped(DropReason::PacketOnHold);
         for (deeds, expected) in [
             (vec![(bad_tag, 5)], SilenceCause::NotAuthentic),
             (vec![(unsettled, 90)], SilenceCause::WrongPayloadType),
             (vec![(foreign, 5)], SilenceCause::WrongSource),
             (vec![(foreign, 4), (bad_tag, 4), (unsettled, 4)], SilenceCause::NoPackets),
             (vec![(foreign, 6), (bad_tag, 90)], SilenceCause::NotAuthentic),
-            // Copies of what was heard before say nothing about the peer.
-            (vec![(replayed, 90)], SilenceCause::NoPackets),
+            (vec![(replayed, 90)], SilenceCause::Replayed),
+            // Copies of what was heard before say less about the peer than anything else.
+            (vec![(replayed, 6), (bad_tag, 6)], SilenceCause::NotAuthentic),
+            (vec![(too_many, 5), (replayed, 4)], SilenceCause::TooManySsrcs),
+            (vec![(on_hold, 90)], SilenceCause::NoPackets),
+            (vec![(bad_tag, 70_000)], SilenceCause::NotAuthentic),
         ] {
             let mut watch = watch();
             // What came before the last good packet does not count.

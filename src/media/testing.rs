@@ -10,12 +10,12 @@ use crate::{
     wire::{
         classify::Traffic,
         sdp,
-        srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        srtp::{Inbound, MasterKey, Outbound, Positions, Suite, TAG_ROOM_BYTES},
     },
 };
 
 use super::{
-    command::{Command, Event, LegReport, Protection, Remote},
+    command::{Command, Event, LegReport, Protection, Remote, Rtcp},
     formats::Formats,
     worker::{Channel, Input, Output, Port, Send, Worker},
 };
@@ -42,7 +42,7 @@ pub(super) const fn rtcp(slot: u32) -> Port {
 
 /// A multiplexed peer that sends and receives.
 pub(super) fn remote(address: &str) -> Remote {
-    Remote { rtp: Some(at(address)), rtcp: None, host: None, wants_media: true, may_send: true }
+    Remote { rtp: Some(at(address)), rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true }
 }
 
 /// G.711 and comfort noise.
@@ -100,16 +100,21 @@ impl Rig {
     }
 
     pub(super) fn configure(&mut self, phone: &Phone) {
+        self.configure_heir(phone, None);
+    }
+
+    /// Its packets before these were heard by another leg.
+    pub(super) fn configure_heir(&mut self, phone: &Phone, heard: Option<Box<Positions>>) {
         let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
         let formats = formats();
-        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send });
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send, heard });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {
         self.command(Command::Close { leg: leg(slot) });
         match self.events.last() {
-            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some(**report),
+            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some((**report).clone()),
             _ => None,
         }
     }
@@ -183,6 +188,7 @@ pub(super) struct Phone {
     outbound: Option<Outbound>,
     inbound: Option<Inbound>,
     pub(super) sequence: u16,
+    pub(super) ssrc: u32,
 }
 
 impl Phone {
@@ -204,6 +210,7 @@ impl Phone {
             outbound,
             inbound,
             sequence: 100,
+            ssrc: slot,
         }
     }
 
@@ -219,8 +226,8 @@ impl Phone {
 
     /// The same of another payload type.
     pub(super) fn rtp_of(&mut self, payload_type: u8, fill: u8) -> Vec<u8> {
-        self.sequence += 1;
-        let mut packet = plain_rtp(self.slot, self.sequence, fill);
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut packet = plain_rtp(self.ssrc, self.sequence, fill);
         packet[1] = payload_type;
         let len = packet.len();
         if let Some(outbound) = &mut self.outbound {
@@ -259,12 +266,12 @@ impl Phone {
     }
 }
 
-/// A G.711 packet with the slot as SSRC.
-pub(super) fn plain_rtp(slot: u32, sequence: u16, fill: u8) -> Vec<u8> {
+/// A G.711 packet. A phone's SSRC is its slot, unless it says otherwise.
+pub(super) fn plain_rtp(ssrc: u32, sequence: u16, fill: u8) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(sequence.to_be_bytes());
     packet.extend((u32::from(sequence) * 160).to_be_bytes());
-    packet.extend(slot.to_be_bytes());
+    packet.extend(ssrc.to_be_bytes());
     packet.extend([fill; PAYLOAD_BYTES]);
     packet
 }

@@ -130,10 +130,6 @@ impl Player {
         self.due = self.due + PACKET_TIME;
         Some(packet)
     }
-
-    pub(super) const fn payload_type(&self) -> u8 {
-        self.tone.payload_type
-    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub struct Port {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each is made for one call and kept nowhere")]
 pub enum Input {
     Command(Command),
     /// The backend could not bind a slot asked for by [`Output::Bind`].
@@ -209,9 +210,9 @@ impl Worker {
                     self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
-            Command::Configure { leg, traffic, remote, formats, receive, send } => {
+            Command::Configure { leg, traffic, remote, formats, receive, send, heard } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, traffic, remote, formats, (receive, send), &mut self.outputs);
+                    leg.configure(now, traffic, remote, formats, (receive, heard.as_deref()), send, &mut self.outputs);
                     // Keys were derived, and contexts came over the stack, with whatever lay between their fields.
                     wipe_stack();
                     self.arm_sweep(now);
@@ -236,11 +237,6 @@ impl Worker {
                 }
             }
             Command::Connect { a, b } => self.legs.join(a, b),
-            Command::Resume { leg, position } => {
-                if let Some(leg) = self.legs.get(leg) {
-                    leg.receiving.resume(position);
-                }
-            }
             Command::Close { leg } => self.close(now, leg),
         }
     }
@@ -268,7 +264,7 @@ impl Worker {
         for (slot, player) in &mut self.players {
             let Some(leg) = self.legs.at(*slot) else { continue };
             while let Some(packet) = player.packet_due(now) {
-                match leg.play(Box::new(packet), player.payload_type()) {
+                match leg.play(Box::new(packet)) {
                     Ok((send, packet)) => self.outputs.push_back(Output::Transmit { send, packet }),
                     Err(reason) => self.drops.count(reason),
                 }
@@ -307,7 +303,7 @@ mod tests {
     use super::*;
     use crate::{
         media::{
-            command::{Protection, Remote, Silence, SilenceCause},
+            command::{Protection, Remote, Rtcp, Silence, SilenceCause},
             testing::*,
         },
         wire::classify::Traffic,
@@ -393,7 +389,7 @@ mod tests {
             rig.command(Command::Connect { a: stranger, b: leg(1) });
             let (traffic, receive, send) = (Traffic::Datagrams, Protection::Plain, Protection::Plain);
             let (remote, formats) = (remote("192.0.2.1:1"), formats());
-            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send });
+            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send, heard: None });
             rig.command(Command::Watch { leg: stranger });
             rig.command(Command::Report { leg: stranger });
             rig.command(Command::Close { leg: stranger });
@@ -498,13 +494,20 @@ mod tests {
         let unsettled = |phone: &mut Phone| phone.rtp_of(77, 1);
         let good = |phone: &mut Phone| phone.rtp(1);
         type Speak<'a> = &'a dyn Fn(&mut Phone) -> Vec<u8>;
-        let cases: [(Protection, Speak<'_>, bool, SilenceCause); 3] = [
+        let begins_anew = |phone: &mut Phone| {
+            phone.rekey(phone.sends.clone());
+            phone.sequence = 0;
+            phone.rtp(1)
+        };
+        let cases: [(Protection, Speak<'_>, bool, SilenceCause); 4] = [
+            (srtp(SUITE, 1), &begins_anew, false, SilenceCause::Replayed),
             (srtp(SUITE, 1), &forged, false, SilenceCause::NotAuthentic),
             (srtp(SUITE, 1), &unsettled, false, SilenceCause::WrongPayloadType),
             (Protection::Plain, &good, true, SilenceCause::WrongSource),
         ];
         for (protection, speak, is_strange, cause) in cases {
             let (mut rig, mut a, _) = Rig::call(protection, srtp(SUITE, 2));
+            a.sequence = 20_000;
             let packet = a.rtp(1);
             rig.receive(rtp(0), a.address, &packet).unwrap();
             rig.command(Command::Watch { leg: leg(0) });
@@ -662,13 +665,13 @@ mod tests {
                 rig.command(Command::Open { leg, address: std::net::Ipv4Addr::LOCALHOST.into(), dscp: 0 });
             }
             Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
-                let rtcp = (!is_muxed).then(|| at("127.0.0.1:9"));
+                let rtcp = if is_muxed { Rtcp::Multiplexed } else { Rtcp::Port(Some(at("127.0.0.1:9"))) };
                 let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
                 let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, wants_media, may_send };
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
                 let (leg, formats) = (id(slot, generation), formats());
-                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send });
+                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
             }
             Step::Watch { slot, generation } => rig.command(Command::Watch { leg: id(slot, generation) }),
             Step::Connect { a, b } => {

@@ -91,8 +91,11 @@ pub const SDP_LINES_MAX: usize = 1_000;
 pub const SDP_FORMATS_MAX: usize = 128;
 /// `a=crypto` lines read per media section; further ones are ignored.
 pub const CRYPTO_LINES_MAX: usize = 16;
-/// SSRCs with their own SRTP context per leg and direction; packets of a further one are dropped.
+/// SSRCs with their own replay window per leg and direction; one that makes room leaves its highest index, and goes on from there.
 pub const SSRCS_PER_LEG_MAX: usize = 16;
+/// SSRCs that one key protects in one direction, one after the other, as at each hold and transfer; packets of a further one are
+/// dropped. No telephone holds so often in a call.
+pub const SSRCS_PER_KEY_MAX: usize = 512;
 /// SSRCs per leg whose loss and jitter are measured at a time; the sums of one that makes room stay.
 pub const SSRCS_MEASURED_MAX: usize = 4;
 /// Payload types of one media section that are told apart; the packets of further ones have no codec and no jitter.

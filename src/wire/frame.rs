@@ -32,7 +32,7 @@ pub const HEADERS_BYTES_MAX: usize = ETHERNET_BYTES + VLAN_BYTES + IPV6_BYTES + 
 const IPV4_DONT_FRAGMENT: u16 = 0x4000;
 const HOPS_MAX: u8 = 64;
 /// The upper bits of a tag are priority and eligibility.
-const VLAN_MASK: u16 = 0x0fff;
+pub const VLAN_MASK: u16 = 0x0fff;
 
 /// A datagram that was found in a frame, intact.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,13 @@
 //! extended reports (RFC 3611).
 //! Borrows from the packet, copies nothing, and checks every length before it is used.
 
+mod renumber;
+
 use std::ops::RangeInclusive;
 
 use crate::types::DropReason;
+
+pub use renumber::renumber;
 
 /// RFC 3550 section 6.4.1.
 pub const VERSION: u8 = 2;

@@ -78,6 +78,11 @@ pub fn set_payload_type(packet: &mut [u8], payload_type: u8) {
     packet[1] = packet[1] & !PAYLOAD_TYPE_MASK | payload_type & PAYLOAD_TYPE_MASK;
 }
 
+/// Replaces the sequence number of a packet that [`Header::parse`] accepted.
+pub fn set_sequence(packet: &mut [u8], sequence: u16) {
+    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use ringdown::{
-    types::{DropReason, Rng, limits::SSRCS_PER_LEG_MAX},
+    types::{DropReason, Rng, limits::SSRCS_PER_KEY_MAX},
     wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
 };
 use rtc_srtp::{context::Context, protection_profile::ProtectionProfile};
@@ -315,7 +315,7 @@ mod traps {
     fn the_last_ssrc_is_served_and_one_more_is_refused() {
         for suite in Suite::ALL {
             let (mut outbound, mut inbound) = pair(suite, 12);
-            let max = u32::try_from(SSRCS_PER_LEG_MAX).unwrap();
+            let max = u32::try_from(SSRCS_PER_KEY_MAX).unwrap();
             for ssrc in 0..max {
                 let packet = protect(&mut outbound, &rtp(ssrc, 1, b"x")).unwrap();
                 assert!(unprotect(&mut inbound, &packet).is_ok());

@@ -19,7 +19,7 @@ use crate::{
             Message, Name,
             digest::{self, Credential},
         },
-        srtp::Position,
+        srtp::{Position, Positions},
     },
 };
 
@@ -59,8 +59,10 @@ encryption = "off"
 pstn = false
 "#;
 
-/// Where every peer's stream stands when its media leg closes.
-pub(super) const POSITION: Position = Position { ssrc: 7, index: 0x3_8000 };
+/// Where every peer's streams stand when its media leg closes.
+pub(super) fn heard() -> Positions {
+    Positions { rtp: vec![Position { ssrc: 7, index: 0x3_8000 }], rtcp: vec![Position { ssrc: 7, index: 9 }] }
+}
 
 pub(super) const TRUNK: &str = "203.0.113.5:5060";
 /// Alice's and Bob's devices; Bob has two.
@@ -87,8 +89,8 @@ pub(super) struct Bench {
     pub(super) remotes: HashMap<LegId, media::Remote>,
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
-    /// Media legs told to go on with the stream of another.
-    pub(super) resumed: Vec<(LegId, Position)>,
+    /// Media legs in the order in which they were told what was settled, and what was heard before.
+    pub(super) configured: Vec<(LegId, Option<Box<Positions>>)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
     /// Certificates asked for and not yet taken.
@@ -199,7 +201,7 @@ impl Bench {
             bound: Vec::new(),
             remotes: HashMap::new(),
             joined: Vec::new(),
-            resumed: Vec::new(),
+            configured: Vec::new(),
             questions: Vec::new(),
             fetched: Vec::new(),
             closed: Vec::new(),
@@ -233,14 +235,12 @@ impl Bench {
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Watch { leg }, .. } => self.watched.push(leg),
                 Output::Media { command: media::Command::Report { leg }, .. } => self.asked.push(leg),
-                Output::Media { command: media::Command::Configure { leg, remote, formats, .. }, .. } => {
+                Output::Media { command: media::Command::Configure { leg, remote, formats, heard, .. }, .. } => {
+                    self.configured.push((leg, heard));
                     self.remotes.insert(leg, remote);
                     self.formats.insert(leg, formats);
                 }
                 Output::Media { command: media::Command::Play { leg, tone }, .. } => self.played.push((leg, tone)),
-                Output::Media { command: media::Command::Resume { leg, position }, .. } => {
-                    self.resumed.push((leg, position));
-                }
                 Output::Resolve { query, question } => self.questions.push((query, question)),
                 Output::Timeout(_) => break,
                 Output::Close { flow } => self.closed.push(flow),
@@ -255,7 +255,7 @@ impl Bench {
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            let report = Box::new(LegReport { position: Some(POSITION), ..LegReport::default() });
+            let report = Box::new(LegReport { heard: heard(), ..LegReport::default() });
             self.input(Input::Media(media::Event::Closed { leg, report }));
         }
     }

@@ -5,7 +5,7 @@ use super::{
     BOBS_LINE, TRUNK_FROM,
     bench::{BOB, BOB_TOO, Bench, CONFIG, Leg, SDP, TRUNK, binding, udp, user},
 };
-use crate::wire::sip::Message;
+use crate::{media::Rtcp, wire::sip::Message};
 
 const BOB_V6: &str = "[2001:db8::2]:5060";
 
@@ -66,13 +66,13 @@ fn voice_and_picture_with_rtcp_ports_of_their_own_pass_from_ipv4_to_ipv6() {
     let ok = b.take_response("INVITE", TRUNK, 200);
     let said = text(&ok);
     assert!(said.contains("c=IN IP4 192.0.2.1\r\n") && !said.contains("IP6") && !said.contains("a=rtcp:"), "{said}");
-    let at = |text: &str| Some(text.parse().unwrap());
+    let at = |rtp: &str, rtcp: &str| (Some(rtp.parse().unwrap()), Rtcp::Port(Some(rtcp.parse().unwrap())));
     let remotes: Vec<_> = b.open_legs.iter().map(|leg| b.remotes[leg]).map(|r| (r.rtp, r.rtcp)).collect();
     let expected = [
-        (at("198.51.100.9:4000"), at("198.51.100.9:4100")),
-        (at("198.51.100.9:4002"), at("198.51.100.8:4102")),
-        (at("[2001:db8::2]:7000"), at("[2001:db8::2]:7001")),
-        (at("[2001:db8::2]:7002"), at("[2001:db8::2]:7103")),
+        at("198.51.100.9:4000", "198.51.100.9:4100"),
+        at("198.51.100.9:4002", "198.51.100.8:4102"),
+        at("[2001:db8::2]:7000", "[2001:db8::2]:7001"),
+        at("[2001:db8::2]:7002", "[2001:db8::2]:7103"),
     ];
     assert_eq!(remotes, expected);
     assert_eq!(b.joined.len(), 2);

@@ -2,7 +2,7 @@
 
 use super::{
     BOBS_LINE, TRUNK_FROM,
-    bench::{ALICE, BOB, BOB_TOO, Bench, CAROL, CONFIG, Leg, POSITION, SDP, TRUNK, binding, udp, user},
+    bench::{ALICE, BOB, BOB_TOO, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, heard, udp, user},
     from_alice, invite,
 };
 use crate::{
@@ -81,6 +81,18 @@ fn silent_legs(b: &mut Bench) -> usize {
 
 /// Somebody on a registered connection calls, and the device at `at` answers.
 fn call(b: &mut Bench, from: Flow, extension: &str, at: &str, tag: &str) -> (Leg, Leg) {
+    call_answered(b, from, extension, at, tag, |_| SDP.to_owned())
+}
+
+/// The same with another answer to our offer.
+fn call_answered(
+    b: &mut Bench,
+    from: Flow,
+    extension: &str,
+    at: &str,
+    tag: &str,
+    answer: impl Fn(&Message) -> String,
+) -> (Leg, Leg) {
     let uri = format!("sip:{extension}@pbx.example.com");
     invite(b, from, &uri, "<sip:somebody@pbx.example.com>", "");
     let sent = b.take_request("INVITE", at);
@@ -88,7 +100,7 @@ fn call(b: &mut Bench, from: Flow, extension: &str, at: &str, tag: &str) -> (Leg
         b.answer(&other, 486, "too", "", "");
         b.take_request("ACK", BOB_TOO);
     }
-    b.accept(&sent, tag, SDP);
+    b.accept(&sent, tag, &answer(&sent.1));
     b.take_request("ACK", at);
     let ok = b.take_response("INVITE", &from.remote.to_string(), 200);
     assert_eq!(ok.status(), 200);
@@ -575,6 +587,15 @@ fn two_callers_of_one_user_are_joined_even_if_the_user_hangs_up_at_once() {
     b.finish();
 }
 
+/// An encrypted answer to our offer, always under the same key.
+fn secure(offer: &Message) -> String {
+    let offer = body(offer);
+    let line = offer.lines().find(|line| line.contains(" AES_CM_128_HMAC_SHA1_80 ")).expect("our offer has that suite");
+    let tag = line.strip_prefix("a=crypto:").and_then(|line| line.split(' ').next()).expect("a tag");
+    let key = "inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd";
+    format!("{}a=crypto:{tag} AES_CM_128_HMAC_SHA1_80 {key}\r\n", SDP.replace("RTP/AVP", "RTP/SAVP"))
+}
+
 #[test]
 fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     let mut b = office(&CONFIG.replace("workers = 1", "workers = 2"));
@@ -587,7 +608,7 @@ fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     let other = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
     b.acknowledge(&other, 1, "");
     let (trunk, _) = b.trunk_talks_to_bob();
-    let (first, carol) = call(&mut b, alice, "1003", CAROL, "carol");
+    let (first, carol) = call_answered(&mut b, alice, "1003", CAROL, "carol", secure);
     let bob = other_device(&mut b);
     let (_, second) = call(&mut b, bob, "1001", ALICE, "alice");
     let workers: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
@@ -603,13 +624,14 @@ fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     assert_eq!(kept, [0, 0, 1, 1], "what was offered in vain is given back");
     b.pass(4_500);
     let to_carol = take_invite(&mut b, CAROL);
-    b.accept(&to_carol, "", SDP);
+    b.accept(&to_carol, "", &secure(&to_carol.1));
     let to_bob = take_invite(&mut b, OTHER);
     b.accept(&to_bob, "", SDP);
     let workers: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
     assert_eq!(workers, [1, 1]);
     let moved = b.open_legs[5];
-    assert_eq!(b.resumed, [(moved, POSITION)]);
+    let configured: Vec<_> = b.configured.iter().filter(|(leg, _)| *leg == moved).map(|(_, heard)| heard).collect();
+    assert_eq!(configured, [&Some(Box::new(heard()))], "not before it knows what was heard");
     assert!(b.joined.last().is_some_and(|(a, b)| *a == moved || *b == moved));
     assert_eq!(silent_legs(&mut b), 0, "nobody knows yet what the leg in its place hears");
     for leg in [&other, &trunk] {

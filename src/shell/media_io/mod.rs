@@ -322,7 +322,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        media::{Formats, Protection, Remote},
+        media::{Formats, Protection, Remote, Rtcp},
         types::{DropReason, Rng},
         wire::{
             classify::Traffic,
@@ -370,10 +370,11 @@ mod tests {
             Command::Configure {
                 leg,
                 traffic: Traffic::Rtp,
-                remote: Remote { rtp, rtcp: None, host: None, wants_media: true, may_send: true },
+                remote: Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true },
                 formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
+                heard: None,
             }
         }
 
@@ -563,7 +564,7 @@ mod tests {
 
         fn remote(&self) -> Remote {
             let [rtp, rtcp] = [&self.rtp, &self.rtcp].map(|socket| socket.local_addr().ok());
-            Remote { rtp, rtcp, host: None, wants_media: true, may_send: true }
+            Remote { rtp, rtcp: Rtcp::Port(rtcp), host: None, wants_media: true, may_send: true }
         }
     }
 
@@ -599,7 +600,7 @@ mod tests {
             let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
             let (receive, send) = (Protection::Plain, Protection::Plain);
             plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None }).unwrap();
         }
         plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
         plane.wake();

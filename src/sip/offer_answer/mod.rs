@@ -82,6 +82,8 @@ pub struct Settled {
     pub remote_rtp: Option<SocketAddr>,
     /// Separate RTCP address; `None`: multiplexed, no RTP at all, or no `remote_rtp`.
     pub remote_rtcp: Option<SocketAddr>,
+    /// RTCP passes over the port of RTP, both ways (RFC 5761).
+    pub has_rtcp_mux: bool,
     pub receive: Protection,
     pub send: Protection,
     /// As the peer stated it: `RecvOnly` means that the peer only listens. `Inactive` if the section is rejected.
@@ -610,12 +612,14 @@ impl Agreement {
         let remote_rtp =
             theirs.address.filter(|ip| !ip.is_unspecified()).map(|address| SocketAddr::new(address, theirs.port));
         let traffic = ours.traffic().unwrap_or_default();
-        let has_rtcp_port = traffic == Traffic::Rtp && !ours.has_rtcp_mux;
+        let has_rtcp_mux = traffic == Traffic::Rtp && ours.has_rtcp_mux;
+        let has_rtcp_port = traffic == Traffic::Rtp && !has_rtcp_mux;
         let remote_rtcp = remote_rtp.filter(|_| has_rtcp_port).and_then(|rtp| rtcp_address(rtp, theirs));
         let settled = Settled {
             traffic,
             remote_rtp,
             remote_rtcp,
+            has_rtcp_mux,
             receive: protection(line),
             send: protection(ours.crypto.first()),
             peer_direction: theirs.direction,
@@ -628,6 +632,7 @@ impl Agreement {
             traffic: Traffic::default(),
             remote_rtp: None,
             remote_rtcp: None,
+            has_rtcp_mux: false,
             receive: Protection::Plain,
             send: Protection::Plain,
             peer_direction: Direction::Inactive,

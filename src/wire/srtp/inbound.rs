@@ -18,7 +18,7 @@ use super::{
 };
 
 /// One direction of one leg under one master key, receiving: verifies and decrypts. Contexts per SSRC are created only
-/// after a tag verifies; at most `SSRCS_PER_LEG_MAX` of them.
+/// after a tag verifies; at most `SSRCS_PER_LEG_MAX` of them, and of `SSRCS_PER_KEY_MAX` SSRCs in all no packet passes twice.
 ///
 /// A refused packet is left as it came, so another key may be tried on it.
 pub struct Inbound {
@@ -38,19 +38,24 @@ impl Inbound {
         Self { keys, mki_bytes, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
     }
 
+    /// The peer appends another MKI, or none any more, under the same key.
+    pub fn set_mki_bytes(&mut self, mki_bytes: usize) {
+        self.mki_bytes = mki_bytes;
+    }
+
     /// What an SRTP packet has beyond the RTP packet in it: tag and MKI.
     pub fn overhead_bytes(&self) -> usize {
         self.keys.rtp_tag_bytes() + self.mki_bytes
     }
 
-    /// How far its last RTP stream has come.
-    pub fn position(&self) -> Option<Position> {
-        self.rtp.position()
+    pub fn positions(&self) -> Positions {
+        Positions { rtp: self.rtp.positions(), rtcp: self.rtcp.positions() }
     }
 
-    /// Goes on where another context of the same key stood.
-    pub fn resume(&mut self, position: Position) {
-        self.rtp.resume(position);
+    /// Goes on from where another context of the same key stood. Whatever that one could have received counts as received.
+    pub fn resume(&mut self, positions: &Positions) {
+        self.rtp.resume(&positions.rtp);
+        self.rtcp.resume(&positions.rtcp);
     }
 
     /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.
@@ -65,13 +70,28 @@ impl Inbound {
         }
     }
 
-    /// The same for SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
+    /// The same for a packet that is not to be read: with AES-CM it stays encrypted.
+    pub fn verify_rtp(&mut self, packet: &mut [u8]) -> Result<(), DropReason> {
+        match &self.keys {
+            SessionKeys::Cm(keys) => verify_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes).map(|_| ()),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes).map(|_| ()),
+        }
+    }
+
+    /// Verifies and decrypts SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
         match &self.keys {
             SessionKeys::Cm(keys) => decrypt_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
             SessionKeys::Gcm(keys) => open_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
         }
     }
+}
+
+/// How far the streams of an [`Inbound`] have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    pub rtp: Vec<Position>,
+    pub rtcp: Vec<Position>,
 }
 
 impl fmt::Debug for Inbound {

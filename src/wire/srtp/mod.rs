@@ -32,11 +32,11 @@ mod suite;
 mod testing;
 mod transcrypt;
 
-pub use inbound::Inbound;
+pub use inbound::{Inbound, Positions};
 pub use outbound::Outbound;
 pub use secrets::{SessionSecret, session_secrets};
 pub use streams::Position;
-pub use suite::{MasterKey, Suite};
+pub use suite::{Fingerprint, MasterKey, Suite};
 pub use transcrypt::transcrypt_rtp;
 
 /// Room a caller leaves behind a packet for tag, SRTCP index and E flag.

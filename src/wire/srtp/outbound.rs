@@ -9,13 +9,13 @@ use super::{
     cm::rollover_counter,
     kdf::SessionKeys,
     srtcp::{self, INDEX_BYTES},
-    streams::{RtcpStreams, RtpStreams},
+    streams::{RtcpStreams, RtpStreams, sequence_of},
 };
 
 /// One direction of one leg under one master key, sending: encrypts and tags. No index is ever used twice.
 ///
-/// RTP keeps its sequence numbers, and the index follows from them; a duplicate is refused as replayed. Two of these
-/// must never be made from one master key while a peer still uses it.
+/// RTP keeps its sequence numbers, and the index follows from them; a duplicate is refused as replayed. Relayed RTP keeps
+/// them as long as it goes on where it stood. Two of these must never be made from one master key while a peer still uses it.
 pub struct Outbound {
     pub(super) keys: SessionKeys,
     pub(super) rtp: RtpStreams,
@@ -34,10 +34,33 @@ impl Outbound {
     /// Encrypts `packet[..len]` in place and appends the tag; `packet` must have room ([`super::TAG_ROOM_BYTES`]).
     /// Returns the new length.
     pub fn protect_rtp(&mut self, packet: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        self.seal_rtp(packet, len, RtpStreams::claim)
+    }
+
+    /// The same for a packet of somebody else's that is known to be no copy. Where its sequence number does not go on from
+    /// what was sent before under its SSRC, since its sender has begun anew or was on hold for long, it gets another one, and
+    /// so do those that follow it.
+    pub fn relay_rtp(&mut self, packet: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        self.seal_rtp(packet, len, RtpStreams::claim_relayed)
+    }
+
+    /// By how much the sequence numbers of a relayed stream have changed: what its receiver says of them is about numbers that
+    /// its sender does not know.
+    pub fn offset(&self, ssrc: u32) -> u16 {
+        self.rtp.offset(ssrc)
+    }
+
+    fn seal_rtp(
+        &mut self,
+        packet: &mut [u8],
+        len: usize,
+        claim: impl Fn(&mut RtpStreams, u32, u16) -> Result<u64, DropReason>,
+    ) -> Result<usize, DropReason> {
         let tag_bytes = self.keys.rtp_tag_bytes();
         check_room(packet, len, tag_bytes)?;
         let header = rtp::Header::parse(&packet[..len])?;
-        let index = self.rtp.claim(header.ssrc, header.sequence)?;
+        let index = claim(&mut self.rtp, header.ssrc, header.sequence)?;
+        rtp::set_sequence(packet, sequence_of(index));
         match &self.keys {
             SessionKeys::Cm(keys) => {
                 keys.rtp.xor_key_stream(header.ssrc, index, &mut packet[header.bytes..len]);

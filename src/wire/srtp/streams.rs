@@ -3,9 +3,14 @@
 //! A receiver *admits*: state is made or moved only after the packet's tag verified. A sender *claims*: an index is taken
 //! before it is used, and never given twice.
 
+use std::mem;
+
 use smallvec::SmallVec;
 
-use crate::types::{DropReason, limits::SSRCS_PER_LEG_MAX};
+use crate::types::{
+    DropReason,
+    limits::{SSRCS_PER_KEY_MAX, SSRCS_PER_LEG_MAX},
+};
 
 use super::replay::{RTCP_WORDS, RTP_WORDS, Window};
 
@@ -15,10 +20,19 @@ const RTCP_INDEX_MAX: u64 = (1 << 31) - 1;
 /// Packets of one rollover counter.
 const ROLLOVER: u64 = 1 << 16;
 const SEQUENCE_MEDIAN: u16 = 1 << 15;
+/// A relayed packet that is further ahead of what was sent does not keep its number: whoever receives it can place less than
+/// half a cycle, and may have lost what came last.
+const AHEAD_MAX: u64 = 24_576;
+/// How far ahead a stream goes on that has begun anew: more than what is taken for loss (3,000, RFC 3550 appendix A.1), so
+/// that it looks like what it is.
+const RESTART_AHEAD: u64 = 4_096;
 
-/// Up to [`SSRCS_PER_LEG_MAX`] streams, in order of first appearance. The first, mostly the only one, lies inline: with a
-/// thousand legs each pointer followed is a cache miss.
-pub(super) struct Streams<const WORDS: usize>(SmallVec<[Stream<WORDS>; 1]>);
+/// The streams of one direction under one key. The first, mostly the only one, lies inline: with a thousand legs each pointer
+/// followed is a cache miss.
+pub(super) struct Streams<const WORDS: usize> {
+    first: Option<Stream<WORDS>>,
+    others: Option<Box<Others<WORDS>>>,
+}
 
 pub(super) type RtpStreams = Streams<RTP_WORDS>;
 pub(super) type RtcpStreams = Streams<RTCP_WORDS>;
@@ -32,16 +46,32 @@ pub struct Position {
 
 struct Stream<const WORDS: usize> {
     ssrc: u32,
+    /// What relayed packets are sent with beyond their own sequence numbers.
+    offset: u16,
+    /// Since it was last asked to make room.
+    was_used: bool,
     window: Window<WORDS>,
 }
 
+/// All but the first. Which indexes of a key were used must not be forgotten, so one that makes room leaves how far it has come.
+#[derive(Default)]
+struct Others<const WORDS: usize> {
+    streams: SmallVec<[Stream<WORDS>; OTHERS_MAX]>,
+    /// Whose turn it is to make room, unless it was used.
+    turn: usize,
+    former: Vec<Position>,
+}
+
+const OTHERS_MAX: usize = SSRCS_PER_LEG_MAX - 1;
+
 impl<const WORDS: usize> Streams<WORDS> {
-    pub(super) fn new() -> Self {
-        Self(SmallVec::new())
+    pub(super) const fn new() -> Self {
+        Self { first: None, others: None }
     }
 
+    /// With a window of their own.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        usize::from(self.first.is_some()) + self.others.as_ref().map_or(0, |others| others.streams.len())
     }
 
     /// Receiving RTP: estimates the packet's index, and enters it once `is_authentic` says that the tag verifies there.
@@ -49,17 +79,13 @@ impl<const WORDS: usize> Streams<WORDS> {
         &mut self,
         ssrc: u32,
         sequence: u16,
-        mut is_authentic: impl FnMut(u64) -> bool,
+        is_authentic: impl FnMut(u64) -> bool,
     ) -> Result<u64, DropReason> {
-        let Some(window) = self.window(ssrc) else {
-            self.check_room()?;
-            let index = first_indexes(sequence).find(|index| is_authentic(*index)).ok_or(DropReason::SrtpBadTag)?;
-            self.start(ssrc, index);
-            return Ok(index);
-        };
         // Nothing comes before index 0, so there the sequence number itself is the estimate.
-        let index = nearest_index(window.highest(), sequence).unwrap_or_else(|| sequence.into());
-        admit_known(window, index, RTP_INDEX_MAX, is_authentic)
+        let estimate = |stream: &mut Stream<WORDS>| {
+            Ok(nearest_index(stream.window.highest(), sequence).unwrap_or_else(|| sequence.into()))
+        };
+        self.enter(ssrc, RTP_INDEX_MAX, estimate, first_indexes(sequence), is_authentic)
     }
 
     /// Receiving RTCP, whose packets carry their index.
@@ -67,86 +93,168 @@ impl<const WORDS: usize> Streams<WORDS> {
         &mut self,
         ssrc: u32,
         index: u64,
-        mut is_authentic: impl FnMut(u64) -> bool,
+        is_authentic: impl FnMut(u64) -> bool,
     ) -> Result<u64, DropReason> {
-        let Some(window) = self.window(ssrc) else {
-            self.check_room()?;
-            if !is_authentic(index) {
-                return Err(DropReason::SrtpBadTag);
-            }
-            self.start(ssrc, index);
-            return Ok(index);
-        };
-        admit_known(window, index, RTCP_INDEX_MAX, is_authentic)
+        self.enter(ssrc, RTCP_INDEX_MAX, |_| Ok(index), [index], is_authentic)
     }
 
-    /// Sending RTP: the index that this sequence number has in its stream, so that a packet overtaken at a wrap still
-    /// gets the earlier rollover counter. A second claim to one index is refused, and so is one before the start.
+    /// Sending one's own RTP: the index that this sequence number has in its stream, so that a packet overtaken at a wrap
+    /// still gets the earlier rollover counter. A second claim to one index is refused, and so is one before the start.
     pub(super) fn claim(&mut self, ssrc: u32, sequence: u16) -> Result<u64, DropReason> {
-        let Some(window) = self.window(ssrc) else {
-            self.check_room()?;
-            self.start(ssrc, sequence.into());
-            return Ok(sequence.into());
+        let estimate = |stream: &mut Stream<WORDS>| {
+            nearest_index(stream.window.highest(), sequence).ok_or(DropReason::SrtpReplayed)
         };
-        let index = nearest_index(window.highest(), sequence).ok_or(DropReason::SrtpReplayed)?;
-        admit_known(window, index, RTP_INDEX_MAX, |_| true)
+        self.enter(ssrc, RTP_INDEX_MAX, estimate, [sequence.into()], |_| true)
+    }
+
+    /// Sending RTP of somebody else's that is known to be no copy: as [`Streams::claim`], but a packet without a place behind
+    /// or ahead of what was sent begins the stream anew, further ahead, and those after it follow. Its new sequence number is
+    /// the end of the index.
+    pub(super) fn claim_relayed(&mut self, ssrc: u32, sequence: u16) -> Result<u64, DropReason> {
+        self.enter(ssrc, RTP_INDEX_MAX, |stream| Ok(stream.place(sequence)), [sequence.into()], |_| true)
+    }
+
+    /// By how much the sequence numbers of a relayed stream have changed.
+    pub(super) fn offset(&self, ssrc: u32) -> u16 {
+        let others = self.others.iter().flat_map(|others| &others.streams);
+        self.first.iter().chain(others).find(|stream| stream.ssrc == ssrc).map_or(0, |stream| stream.offset)
     }
 
     /// Sending RTCP: counts from 0 (RFC 3711 section 3.4).
     pub(super) fn claim_next(&mut self, ssrc: u32) -> Result<u64, DropReason> {
-        let Some(window) = self.window(ssrc) else {
-            self.check_room()?;
-            self.start(ssrc, 0);
-            return Ok(0);
-        };
-        admit_known(window, window.highest() + 1, RTCP_INDEX_MAX, |_| true)
+        self.enter(ssrc, RTCP_INDEX_MAX, |stream| Ok(stream.window.highest() + 1), [0], |_| true)
     }
 
-    /// The stream that appeared last, and its highest index.
-    pub(super) fn position(&self) -> Option<Position> {
-        self.0.last().map(|stream| Position { ssrc: stream.ssrc, index: stream.window.highest() })
+    /// How far every stream has come.
+    pub(super) fn positions(&self) -> Vec<Position> {
+        let others = self.others.iter().flat_map(|others| &others.streams);
+        let former = self.others.iter().flat_map(|others| others.former.iter().copied());
+        self.first.iter().chain(others).map(Stream::position).chain(former).collect()
     }
 
-    /// Goes on with a stream from where it stood in another context of the same key.
-    pub(super) fn resume(&mut self, position: Position) {
-        if self.window(position.ssrc).is_none() && self.check_room().is_ok() {
-            self.start(position.ssrc, position.index);
+    /// Goes on from where another context of the same key stood: whatever came before counts as used.
+    pub(super) fn resume(&mut self, positions: &[Position]) {
+        for position in positions {
+            let is_known = self.stream(position.ssrc).is_some() || self.former(position.ssrc).is_some();
+            if !is_known && self.check_room().is_ok() {
+                self.insert(Stream::returning(*position));
+            }
         }
     }
 
-    fn window(&mut self, ssrc: u32) -> Option<&mut Window<WORDS>> {
-        self.0.iter_mut().find(|stream| stream.ssrc == ssrc).map(|stream| &mut stream.window)
+    /// Takes an index into the stream of `ssrc` where that is authentic: the estimated one if the stream is known, and of a new
+    /// one the first of these.
+    fn enter(
+        &mut self,
+        ssrc: u32,
+        index_max: u64,
+        estimate: impl FnOnce(&mut Stream<WORDS>) -> Result<u64, DropReason>,
+        firsts: impl IntoIterator<Item = u64>,
+        mut is_authentic: impl FnMut(u64) -> bool,
+    ) -> Result<u64, DropReason> {
+        if let Some(stream) = self.stream(ssrc) {
+            let index = estimate(stream)?;
+            return stream.admit(index, index_max, is_authentic);
+        }
+        if let Some(mut stream) = self.former(ssrc) {
+            let index = estimate(&mut stream)?;
+            stream.admit(index, index_max, is_authentic)?;
+            self.insert(stream);
+            return Ok(index);
+        }
+        self.check_room()?;
+        let index = firsts.into_iter().find(|index| is_authentic(*index)).ok_or(DropReason::SrtpBadTag)?;
+        self.insert(Stream::starting(ssrc, index));
+        Ok(index)
+    }
+
+    fn stream(&mut self, ssrc: u32) -> Option<&mut Stream<WORDS>> {
+        if self.first.as_ref().is_some_and(|first| first.ssrc == ssrc) {
+            return self.first.as_mut();
+        }
+        self.others.as_mut()?.streams.iter_mut().find(|stream| stream.ssrc == ssrc)
+    }
+
+    /// One that has made room, as it would go on.
+    fn former(&self, ssrc: u32) -> Option<Stream<WORDS>> {
+        let former = &self.others.as_ref()?.former;
+        former.iter().find(|position| position.ssrc == ssrc).map(|position| Stream::returning(*position))
     }
 
     fn check_room(&self) -> Result<(), DropReason> {
-        if self.0.len() < SSRCS_PER_LEG_MAX { Ok(()) } else { Err(DropReason::SrtpTooManySsrcs) }
+        let former = self.others.as_ref().map_or(0, |others| others.former.len());
+        if self.len() + former < SSRCS_PER_KEY_MAX { Ok(()) } else { Err(DropReason::SrtpTooManySsrcs) }
     }
 
-    fn start(&mut self, ssrc: u32, index: u64) {
-        if self.0.len() == self.0.inline_size() {
-            // The one allocation of a direction's life: at its second SSRC it makes room for all it may ever have.
-            self.0.reserve_exact(SSRCS_PER_LEG_MAX - 1);
+    fn insert(&mut self, stream: Stream<WORDS>) {
+        match self.first {
+            None => self.first = Some(stream),
+            // An allocation for all that have a window, at the second SSRC.
+            Some(_) => self.others.get_or_insert_default().insert(stream),
         }
-        self.0.push(Stream { ssrc, window: Window::starting_at(index) });
     }
 }
 
-/// A stream that exists: its window decides first, because that is cheaper than a tag.
-fn admit_known<const WORDS: usize>(
-    window: &mut Window<WORDS>,
-    index: u64,
-    index_max: u64,
-    mut is_authentic: impl FnMut(u64) -> bool,
-) -> Result<u64, DropReason> {
-    if index > index_max {
-        return Err(DropReason::SrtpIndexExhausted);
+impl<const WORDS: usize> Others<WORDS> {
+    fn insert(&mut self, stream: Stream<WORDS>) {
+        self.former.retain(|position| position.ssrc != stream.ssrc);
+        if self.streams.len() < OTHERS_MAX {
+            self.streams.push(stream);
+            return;
+        }
+        while mem::take(&mut self.streams[self.turn].was_used) {
+            self.turn = (self.turn + 1) % OTHERS_MAX;
+        }
+        if self.former.capacity() == 0 {
+            // The last allocation of the key's life.
+            self.former.reserve_exact(SSRCS_PER_KEY_MAX - SSRCS_PER_LEG_MAX);
+        }
+        self.former.push(mem::replace(&mut self.streams[self.turn], stream).position());
+        self.turn = (self.turn + 1) % OTHERS_MAX;
     }
-    window.check(index)?;
-    if !is_authentic(index) {
-        return Err(DropReason::SrtpBadTag);
+}
+
+impl<const WORDS: usize> Stream<WORDS> {
+    const fn starting(ssrc: u32, index: u64) -> Self {
+        Self { ssrc, offset: 0, was_used: true, window: Window::starting_at(index) }
     }
-    window.mark_used(index);
-    Ok(index)
+
+    const fn returning(Position { ssrc, index }: Position) -> Self {
+        Self { ssrc, offset: 0, was_used: true, window: Window::passed(index) }
+    }
+
+    const fn position(&self) -> Position {
+        Position { ssrc: self.ssrc, index: self.window.highest() }
+    }
+
+    /// Its window decides first, because that is cheaper than a tag.
+    fn admit(
+        &mut self,
+        index: u64,
+        index_max: u64,
+        mut is_authentic: impl FnMut(u64) -> bool,
+    ) -> Result<u64, DropReason> {
+        if index > index_max {
+            return Err(DropReason::SrtpIndexExhausted);
+        }
+        self.window.check(index)?;
+        if !is_authentic(index) {
+            return Err(DropReason::SrtpBadTag);
+        }
+        self.window.mark_used(index);
+        self.was_used = true;
+        Ok(index)
+    }
+
+    /// The index of a relayed packet.
+    fn place(&mut self, sequence: u16) -> u64 {
+        let highest = self.window.highest();
+        let is_placed = |index: &u64| *index < highest + AHEAD_MAX && self.window.check(*index).is_ok();
+        let follows = nearest_index(highest, sequence.wrapping_add(self.offset)).filter(is_placed);
+        let index = follows.unwrap_or(highest + RESTART_AHEAD);
+        self.offset = sequence_of(index).wrapping_sub(sequence);
+        index
+    }
 }
 
 /// Where an unknown SSRC may stand. A new key starts at rollover counter 0; but if its first packets crossed a wrap and
@@ -157,10 +265,15 @@ fn first_indexes(sequence: u16) -> impl Iterator<Item = u64> {
     std::iter::once(first).chain(after_wrap)
 }
 
+/// The sequence number of an index (RFC 3711 section 3.3.1).
+pub(super) const fn sequence_of(index: u64) -> u16 {
+    let [.., high, low] = index.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 /// RFC 3711 appendix A: of the indexes with this sequence number the one nearest to `highest`. `None`: below zero.
 const fn nearest_index(highest: u64, sequence: u16) -> Option<u64> {
-    let [.., high, low] = highest.to_be_bytes();
-    let last = u16::from_be_bytes([high, low]);
+    let last = sequence_of(highest);
     let here = highest - last as u64 + sequence as u64;
     if last < SEQUENCE_MEDIAN && sequence > last + SEQUENCE_MEDIAN {
         here.checked_sub(ROLLOVER)
@@ -196,30 +309,36 @@ mod tests {
     fn a_stream_goes_on_elsewhere_at_its_rollover_counter() {
         let at = 0x3_8000_u64;
         let mut old = RtpStreams::new();
-        old.start(1, at);
+        for ssrc in 0..40 {
+            assert_eq!(old.admit(ssrc, 7, |_| true), Ok(7));
+        }
+        old.insert(Stream::starting(100, at));
         let mut new = RtpStreams::new();
-        assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Err(DropReason::SrtpBadTag), "nobody can guess it");
-        new.resume(old.position().unwrap());
-        assert_eq!(new.admit(1, 0x8001, |index| index == at + 1), Ok(at + 1));
-        new.resume(old.position().unwrap());
-        assert_eq!(
-            new.admit(1, 0x8001, |_| true),
-            Err(DropReason::SrtpReplayed),
-            "a stream that is known stays as it is"
-        );
+        assert_eq!(new.admit(100, 0x8001, |index| index == at + 1), Err(DropReason::SrtpBadTag), "nobody can guess it");
+        new.resume(&old.positions());
+        for ssrc in 0..40 {
+            for replayed in [7, 6] {
+                assert_eq!(new.admit(ssrc, replayed, |_| true), Err(DropReason::SrtpReplayed));
+            }
+        }
+        assert_eq!(new.admit(100, 0x8000, |_| true), Err(DropReason::SrtpReplayed));
+        assert_eq!(new.admit(100, 0x8001, |index| index == at + 1), Ok(at + 1));
+        new.resume(&old.positions());
+        let copy = new.admit(100, 0x8001, |_| true);
+        assert_eq!(copy, Err(DropReason::SrtpReplayed), "a stream that is known stays as it is");
     }
 
     #[test]
     fn claims_end_at_the_last_index() {
         let mut streams = RtpStreams::new();
-        streams.start(1, RTP_INDEX_MAX - 1);
+        streams.insert(Stream::starting(1, RTP_INDEX_MAX - 1));
         assert_eq!(streams.claim(1, 0xffff), Ok(RTP_INDEX_MAX));
         assert_eq!(streams.claim(1, 0), Err(DropReason::SrtpIndexExhausted));
         assert_eq!(streams.claim(1, 0xffff), Err(DropReason::SrtpReplayed));
         assert_eq!(streams.admit(1, 0, |_| true), Err(DropReason::SrtpIndexExhausted));
 
         let mut streams = RtpStreams::new();
-        streams.start(1, RTCP_INDEX_MAX - 1);
+        streams.insert(Stream::starting(1, RTCP_INDEX_MAX - 1));
         assert_eq!(streams.claim_next(1), Ok(RTCP_INDEX_MAX));
         assert_eq!(streams.claim_next(1), Err(DropReason::SrtpIndexExhausted));
     }
@@ -246,18 +365,108 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_full_at_its_maximum_and_known_ssrcs_go_on() {
-        let mut streams = RtpStreams::new();
-        let max = u32::try_from(SSRCS_PER_LEG_MAX).unwrap();
-        for ssrc in 0..max {
-            assert_eq!(streams.claim(ssrc, 7), Ok(7));
+    fn a_relayed_stream_that_begins_anew_goes_on_ahead_and_keeps_its_order() {
+        // A new start further back than the window, one within it, one before the first packet; and a gap that is too long to be
+        // told from one.
+        for (sent, again) in [(20_000_u16, 1_u16), (300, 1), (5, 65_000), (10, 10 + 24_576), (10, 10 + 33_000)] {
+            let mut streams = RtpStreams::new();
+            for sequence in sent.saturating_sub(400)..=sent {
+                assert_eq!(streams.claim_relayed(1, sequence), Ok(sequence.into()));
+            }
+            let anew = u64::from(sent) + RESTART_AHEAD;
+            for (sequence, expected) in [(0, 0), (2, 2), (1, 1), (447, 447), (448, 448)] {
+                assert_eq!(
+                    streams.claim_relayed(1, again.wrapping_add(sequence)),
+                    Ok(anew + expected),
+                    "{sent}, {again}"
+                );
+            }
+            assert_eq!(again.wrapping_add(streams.offset(1)), sequence_of(anew));
         }
-        assert_eq!(streams.claim(max, 7), Err(DropReason::SrtpTooManySsrcs));
-        assert_eq!(streams.claim_next(max), Err(DropReason::SrtpTooManySsrcs));
-        assert_eq!(streams.admit(max, 7, |_| true), Err(DropReason::SrtpTooManySsrcs));
-        assert_eq!(streams.admit_at(max, 7, |_| true), Err(DropReason::SrtpTooManySsrcs));
-        assert_eq!(streams.claim(0, 8), Ok(8));
-        assert_eq!(streams.len(), SSRCS_PER_LEG_MAX);
+    }
+
+    #[test]
+    fn a_relayed_packet_keeps_its_number_where_the_receiver_can_place_it() {
+        let mut streams = RtpStreams::new();
+        for index in [9_000_u64, 9_002, 9_001, 8_700, 9_002 + AHEAD_MAX - 1, 50_000, 65_535, 65_536, 65_534] {
+            assert_eq!(streams.claim_relayed(1, sequence_of(index)), Ok(index));
+        }
+        assert_eq!(streams.offset(1), 0);
+        assert_eq!(streams.offset(2), 0, "nobody has sent that one");
+    }
+
+    #[test]
+    fn a_relayed_stream_ends_at_the_last_index_too() {
+        let mut streams = RtpStreams::new();
+        streams.insert(Stream::starting(1, RTP_INDEX_MAX - 1));
+        assert_eq!(streams.claim_relayed(1, 0xffff), Ok(RTP_INDEX_MAX));
+        for sequence in [0, 0xffff, 77] {
+            assert_eq!(streams.claim_relayed(1, sequence), Err(DropReason::SrtpIndexExhausted));
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the numbers are, each packet gets an index of its own, which a receiver that has heard all before it finds.
+        #[test]
+        fn each_relayed_packet_gets_an_index_of_its_own_that_its_receiver_finds(
+            sequences in proptest::collection::vec(
+                proptest::prop_oneof![0_u16..50, 0_u16..2_000, proptest::num::u16::ANY], 1..600),
+        ) {
+            let (mut streams, mut receiver) = (RtpStreams::new(), RtpStreams::new());
+            for sequence in sequences {
+                let index = streams.claim_relayed(1, sequence).unwrap();
+                let read = receiver.admit(1, sequence_of(index), |tried| tried == index);
+                proptest::prop_assert_eq!(read, Ok(index));
+            }
+        }
+    }
+
+    /// Goal: a telephone that takes a new SSRC at each hold is heard to the end, and what was said before cannot be said again.
+    #[test]
+    fn a_key_knows_many_ssrcs_one_after_the_other_and_none_of_its_indexes_is_used_twice() {
+        let (mut receiving, mut sending, mut relaying, mut reporting) =
+            (RtpStreams::new(), RtpStreams::new(), RtpStreams::new(), RtcpStreams::new());
+        let max = u32::try_from(SSRCS_PER_KEY_MAX).unwrap();
+        for ssrc in 0..max {
+            for sequence in 7..10 {
+                assert_eq!(receiving.admit(ssrc, sequence, |index| index == u64::from(sequence)), Ok(sequence.into()));
+                assert_eq!(sending.claim(ssrc, sequence), Ok(sequence.into()));
+                assert_eq!(relaying.claim_relayed(ssrc, sequence), Ok(sequence.into()));
+                assert_eq!(reporting.claim_next(ssrc), Ok(u64::from(sequence) - 7));
+            }
+        }
+        assert_eq!(receiving.len(), SSRCS_PER_LEG_MAX);
+        assert_eq!(receiving.admit(max, 7, |_| true), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(sending.claim(max, 7), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(relaying.claim_relayed(max, 7), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(reporting.claim_next(max), Err(DropReason::SrtpTooManySsrcs));
+        assert_eq!(reporting.admit_at(max, 7, |_| true), Err(DropReason::SrtpTooManySsrcs));
+        for ssrc in (0..max).rev() {
+            for sequence in 7..10 {
+                assert_eq!(receiving.admit(ssrc, sequence, |_| true), Err(DropReason::SrtpReplayed));
+                assert_eq!(sending.claim(ssrc, sequence), Err(DropReason::SrtpReplayed));
+                assert_eq!(reporting.admit_at(ssrc, u64::from(sequence) - 7, |_| true), Err(DropReason::SrtpReplayed));
+            }
+            // Nor do forgeries bring one back.
+            assert_eq!(receiving.admit(ssrc, 10, |_| false), Err(DropReason::SrtpBadTag));
+            assert_eq!(receiving.admit(ssrc, 10, |_| true), Ok(10));
+            assert_eq!(sending.claim(ssrc, 10), Ok(10));
+            assert_eq!(relaying.claim_relayed(ssrc, 10), Ok(10));
+            assert_eq!(reporting.claim_next(ssrc), Ok(3));
+        }
+    }
+
+    #[test]
+    fn who_speaks_keeps_its_window_while_others_come_and_go() {
+        let mut streams = RtpStreams::new();
+        for (sequence, ssrc) in (0..400_u16).zip(100..) {
+            assert_eq!(streams.admit(ssrc, 0, |_| true), Ok(0));
+            for speaker in [1, 2, 3] {
+                assert_eq!(streams.admit(speaker, 2 * sequence + 1, |_| true), Ok(2 * u64::from(sequence) + 1));
+                // A late packet is told from a copy only where the window is there.
+                assert_eq!(streams.admit(speaker, 2 * sequence, |_| true), Ok(2 * u64::from(sequence)));
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use crate::types::{Rng, Secret};
 
+use super::hmac::HmacSha1;
+
 /// Crypto suites, weakest first; names as registered for SDES (RFC 4568, 6188, 7714).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Suite {
@@ -84,7 +86,16 @@ impl MasterKey {
     pub fn expose(&self) -> &[u8] {
         self.0.expose()
     }
+
+    /// By which the key is known again once it is gone, and which tells nothing of it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(HmacSha1::new(self.expose()).digest(&mut [], &[]))
+    }
 }
+
+/// See [`MasterKey::fingerprint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 20]);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! From one leg's keys to the other's in one step.
 
-use crate::types::DropReason;
+use crate::{types::DropReason, wire::rtp};
 
 use super::{
     aes_ctr::Aes,
@@ -8,28 +8,36 @@ use super::{
     inbound::{Inbound, Verified, verify_rtp},
     kdf::SessionKeys,
     outbound::{Outbound, check_room},
+    streams::sequence_of,
 };
 
 /// Unprotects `packet[..len]` with `inbound` and protects it with `outbound`; returns the new length. Between two AES-CM
 /// legs the egress key stream is applied before the ingress key stream is removed, so plaintext is never in memory.
+///
+/// # Errors
+/// The outer one: `inbound` refuses the packet, which is left as it came. The inner one: the packet is authentic and new, but
+/// `outbound` cannot send it.
 pub fn transcrypt_rtp(
     inbound: &mut Inbound,
     outbound: &mut Outbound,
     packet: &mut [u8],
     len: usize,
-) -> Result<usize, DropReason> {
+) -> Result<Result<usize, DropReason>, DropReason> {
     let received = packet.get_mut(..len).ok_or(DropReason::PacketOversized)?;
     let (SessionKeys::Cm(ingress), SessionKeys::Cm(egress)) = (&inbound.keys, &outbound.keys) else {
         let plain_len = inbound.unprotect_rtp(received)?;
-        return outbound.protect_rtp(packet, plain_len);
+        return Ok(outbound.relay_rtp(packet, plain_len));
     };
     let (ingress, egress) = (&ingress.rtp, &egress.rtp);
     let verified = verify_rtp(ingress, &mut inbound.rtp, received, inbound.mki_bytes)?;
-    check_room(packet, verified.end, egress.tag_bytes())?;
-    let egress_index = outbound.rtp.claim(verified.ssrc, verified.sequence)?;
-    put_on(egress, egress_index, &verified, packet);
-    take_off(ingress, &verified, packet);
-    Ok(egress.append_tag(packet, verified.end, &rollover_counter(egress_index)))
+    let room = check_room(packet, verified.end, egress.tag_bytes());
+    let claimed = room.and_then(|()| outbound.rtp.claim_relayed(verified.ssrc, verified.sequence));
+    Ok(claimed.map(|index| {
+        rtp::set_sequence(packet, sequence_of(index));
+        put_on(egress, index, &verified, packet);
+        take_off(ingress, &verified, packet);
+        egress.append_tag(packet, verified.end, &rollover_counter(index))
+    }))
 }
 
 fn put_on(egress: &Cm<Aes>, index: u64, verified: &Verified, packet: &mut [u8]) {
@@ -74,7 +82,7 @@ mod tests {
                 let mut packet = plain();
                 let len = sender.protect_rtp(&mut packet, PLAIN_LEN).unwrap();
                 let replay = packet.clone();
-                let len = transcrypt_rtp(&mut inbound, &mut outbound, &mut packet, len).unwrap();
+                let len = transcrypt_rtp(&mut inbound, &mut outbound, &mut packet, len).unwrap().unwrap();
                 assert_eq!(receiver.unprotect_rtp(&mut packet[..len]), Ok(PLAIN_LEN), "{from:?} to {to:?}");
                 assert_eq!(packet[..PLAIN_LEN], plain()[..PLAIN_LEN]);
 
@@ -132,7 +140,7 @@ mod tests {
             let refused = transcrypt_rtp(&mut inbound, &mut outbound, &mut forged, len);
             assert_eq!(refused, Err(DropReason::SrtpBadTag), "{suite:?}");
             assert_eq!(forged, before);
-            assert!(transcrypt_rtp(&mut inbound, &mut outbound, &mut genuine, len).is_ok());
+            assert!(transcrypt_rtp(&mut inbound, &mut outbound, &mut genuine, len).unwrap().is_ok());
         }
     }
 
@@ -144,7 +152,7 @@ mod tests {
         let mut packet = plain();
         let len = sender.protect_rtp(&mut packet, PLAIN_LEN).unwrap();
         let refused = transcrypt_rtp(&mut inbound, &mut outbound, &mut packet[..len], len);
-        assert_eq!(refused, Err(DropReason::PacketOversized));
+        assert_eq!(refused, Ok(Err(DropReason::PacketOversized)));
         assert_eq!(transcrypt_rtp(&mut inbound, &mut outbound, &mut [], 1), Err(DropReason::PacketOversized));
     }
 }

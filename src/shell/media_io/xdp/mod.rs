@@ -207,7 +207,9 @@ fn create_map(media: &Media) -> Result<OwnedFd, Unavailable> {
 fn load(media: &Media, link: &Link, workers: u16, map: &OwnedFd) -> Result<OwnedFd, Unavailable> {
     let ports = Ports::new(&media.ports, workers);
     let queues = (0..).zip(&media.xdp_queues).map(|(worker, queue)| (u32::from(*queue), range(ports.slots(worker))));
-    let target = Target::new(link.mac, &media.addresses, queues.collect());
+    let vlans = Netlink::route_family().and_then(|mut netlink| netlink.vlans_on(link.index));
+    let vlans = vlans.map_err(|error| cannot_ask(&error.into()))?;
+    let target = Target::new(link.mac, vlans, &media.addresses, queues.collect());
     bpf::load(&program::program(&target, map.as_fd())).map_err(|error| not_permitted(&error))
 }
 

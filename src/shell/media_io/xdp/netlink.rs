@@ -20,9 +20,11 @@ use crate::types::Duration;
 
 const HEADER_BYTES: usize = 16;
 const ERROR: u16 = 2;
+const DONE: u16 = 3;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const CREATE: u16 = 0x400;
+const DUMP: u16 = 0x300;
 
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
@@ -152,6 +154,21 @@ impl Netlink {
         read_link(answer).ok_or(Errno::BADMSG)
     }
 
+    /// The numbers of the VLANs on an interface.
+    pub(super) fn vlans_on(&mut self, interface: u32) -> Result<Vec<u16>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = question(GET_LINK, REQUEST | DUMP, self.sequence, &[0; LINK_BYTES], &[]);
+        retry_on_intr(|| send(&self.socket, &question, SendFlags::empty()))?;
+        let mut vlans = Vec::new();
+        loop {
+            let (_, len) = retry_on_intr(|| recv(&self.socket, &mut self.answer[..], RecvFlags::empty()))?;
+            let bytes = self.answer.get(..len).ok_or(Errno::MSGSIZE)?;
+            if sequence_of(bytes) == Some(self.sequence) && read_vlans(bytes, interface, &mut vlans)? {
+                return Ok(vlans);
+            }
+        }
+    }
+
     /// The way that the kernel would send a datagram; `None`: it has none, or one that is not over a link alone.
     pub(super) fn route(&mut self, source: IpAddr, target: IpAddr) -> Option<Route> {
         let bits = if target.is_ipv4() { 32 } else { 128 };
@@ -246,6 +263,21 @@ fn read_answer(bytes: &[u8]) -> Result<Answer<'_>> {
         Some(error) => Err(Errno::from_raw_os_error(error.wrapping_neg())),
         None => Err(Errno::BADMSG),
     }
+}
+
+/// Of a part of the list of all interfaces; returns whether it is the last.
+fn read_vlans(mut bytes: &[u8], interface: u32, vlans: &mut Vec<u16>) -> Result<bool> {
+    while !bytes.is_empty() {
+        let answer = read_answer(bytes)?;
+        if answer.kind == DONE {
+            return Ok(true);
+        }
+        let len = (HEADER_BYTES + answer.body.len()).next_multiple_of(4);
+        let vlan = read_link(answer).and_then(|link| link.vlan);
+        vlans.extend(vlan.filter(|(parent, _)| *parent == interface).map(|(_, number)| number));
+        bytes = bytes.get(len..).unwrap_or_default();
+    }
+    Ok(false)
 }
 
 fn read_link(answer: Answer<'_>) -> Option<Link> {
@@ -369,6 +401,28 @@ mod tests {
         body[4..8].copy_from_slice(&3_u32.to_ne_bytes());
         body[8..12].copy_from_slice(&flags.to_ne_bytes());
         body
+    }
+
+    #[test]
+    fn the_vlans_of_an_interface_are_found_among_all_links() {
+        let link = |kind: &[u8], parent: u32, number: u16| {
+            let info = nested(&[(INFO_KIND, kind), (INFO_DATA, &nested(&[(VLAN_ID, &number.to_ne_bytes())]))]);
+            let (parent, mtu) = (parent.to_ne_bytes(), 1_500_u32.to_ne_bytes());
+            let attributes: [(u16, &[u8]); 4] =
+                [(LINK_ADDRESS, &[2, 0, 0, 0, 0, 1]), (LINK_MTU, &mtu), (LINK_PARENT, &parent), (LINK_INFO, &info)];
+            answer(NEW_LINK, &link_body(0), &attributes)
+        };
+        let first = [link(b"vlan\0", 3, 100), link(b"vlan\0", 4, 101), link(b"macvlan\0", 3, 102)].concat();
+        let mut vlans = Vec::new();
+        assert_eq!(read_vlans(&first, 3, &mut vlans), Ok(false), "more follows");
+        let last = [link(b"vlan\0", 3, 7), answer(DONE, &[0; 4], &[])].concat();
+        assert_eq!(read_vlans(&last, 3, &mut vlans), Ok(true));
+        assert_eq!(vlans, [100, 7]);
+        let refused = answer(ERROR, &(-1_i32).to_ne_bytes(), &[]);
+        assert_eq!(read_vlans(&refused, 3, &mut vlans), Err(Errno::PERM));
+        for len in 1..last.len() {
+            let _ = read_vlans(&last[..len], 3, &mut vlans);
+        }
     }
 
     #[test]

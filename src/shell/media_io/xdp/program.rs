@@ -13,7 +13,7 @@ use std::{
 
 use crate::wire::frame::{
     ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHER_TYPE_VLAN, ETHERNET_BYTES, IPV4_BYTES, IPV4_FRAGMENT, IPV4_WITHOUT_OPTIONS,
-    IPV6_BYTES, PROTOCOL_UDP, UDP_BYTES, VLAN_BYTES,
+    IPV6_BYTES, PROTOCOL_UDP, UDP_BYTES, VLAN_BYTES, VLAN_MASK,
 };
 
 /// `enum xdp_action` of the kernel.
@@ -30,6 +30,8 @@ const CONTEXT_QUEUE: i16 = 16;
 pub(super) struct Target {
     /// The interface's own: others' frames reach a card, too.
     pub(super) mac: [u8; 6],
+    /// On the interface. Frames of others are nobody's here; only the kernel knows.
+    pub(super) vlans: Vec<u16>,
     pub(super) ipv4: Option<Ipv4Addr>,
     pub(super) ipv6: Option<Ipv6Addr>,
     /// Queues, with the ports of the workers that read them.
@@ -37,10 +39,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(mac: [u8; 6], addresses: &[IpAddr], queues: Vec<(u32, RangeInclusive<u16>)>) -> Self {
+    pub(super) fn new(
+        mac: [u8; 6],
+        vlans: Vec<u16>,
+        addresses: &[IpAddr],
+        queues: Vec<(u32, RangeInclusive<u16>)>,
+    ) -> Self {
         let ipv4 = addresses.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
         let ipv6 = addresses.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
-        Self { mac, ipv4, ipv6, queues }
+        Self { mac, vlans, ipv4, ipv6, queues }
     }
 }
 
@@ -74,6 +81,7 @@ enum Register {
 /// Places that are jumped to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Label {
+    Tagged,
     Untagged,
     Ipv4,
     Ipv6,
@@ -92,7 +100,7 @@ pub(super) fn program(target: &Target, sockets: BorrowedFd<'_>) -> Vec<Instructi
     code.copy(Context, Argument1);
     code.load_word(Place, Context, CONTEXT_DATA);
     code.load_word(End, Context, CONTEXT_DATA_END);
-    ethernet(&mut code, target.mac);
+    ethernet(&mut code, target.mac, &target.vlans);
     if let Some(address) = target.ipv4 {
         ipv4(&mut code, address);
     }
@@ -114,7 +122,7 @@ pub(super) fn program(target: &Target, sockets: BorrowedFd<'_>) -> Vec<Instructi
 }
 
 /// Leaves the place at the packet.
-fn ethernet(code: &mut Assembler, mac: [u8; 6]) {
+fn ethernet(code: &mut Assembler, mac: [u8; 6], vlans: &[u16]) {
     code.require(ETHERNET_BYTES);
     let [m0, m1, m2, m3, m4, m5] = mac;
     code.load_word(Value, Place, 0);
@@ -124,6 +132,15 @@ fn ethernet(code: &mut Assembler, mac: [u8; 6]) {
     code.load_half(Value, Place, 12);
     code.unless(Value, in_frame(ETHER_TYPE_VLAN), Label::Untagged);
     code.require(ETHERNET_BYTES + VLAN_BYTES);
+    code.load_half(Value, Place, offset(ETHERNET_BYTES));
+    code.and(Value, in_frame(VLAN_MASK));
+    // Of no VLAN: the tag has a priority only (IEEE 802.1Q).
+    code.if_equal(Value, 0, Label::Tagged);
+    for vlan in vlans {
+        code.if_equal(Value, in_frame(*vlan), Label::Tagged);
+    }
+    code.jump(Label::Pass);
+    code.label(Label::Tagged);
     code.load_half(Value, Place, offset(ETHERNET_BYTES + 2));
     code.add(Place, VLAN_BYTES);
     code.label(Label::Untagged);
@@ -421,7 +438,7 @@ mod tests {
 
     fn target(addresses: &[&str]) -> Target {
         let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
-        Target::new(MAC, &addresses, QUEUES.to_vec())
+        Target::new(MAC, vec![7, 300], &addresses, QUEUES.to_vec())
     }
 
     fn ours() -> Vec<Instruction> {
@@ -439,7 +456,10 @@ mod tests {
 
     #[test]
     fn a_packet_of_a_leg_goes_to_the_worker_that_reads_its_queue_and_on_any_other_queue_to_the_kernel() {
-        for (ours_is, vlan) in [("203.0.113.1", None), ("[2001:db8::ffff:1]", None), ("203.0.113.1", Some(7))] {
+        let (four, six) = ("203.0.113.1", "[2001:db8::ffff:1]");
+        for (ours_is, vlan) in
+            [(four, None), (six, None), (four, Some(7)), (six, Some(7)), (four, Some(300)), (four, Some(0))]
+        {
             let from = if ours_is.starts_with('[') { "[2001:db8::2]:9" } else { "192.0.2.1:9" };
             for (port, owner) in [
                 (19_999, None),
@@ -482,7 +502,10 @@ mod tests {
             spoilt(four(), 20, 0x20),
             spoilt(four(), 21, 1),
             spoilt(four(), 23, 6),
-            spoilt(frame("192.0.2.1:9", "203.0.113.1:20000", Some(1)), 16, 0x81),
+            spoilt(frame("192.0.2.1:9", "203.0.113.1:20000", Some(7)), 16, 0x81),
+            // Of VLANs that the interface is not in.
+            frame("192.0.2.1:9", "203.0.113.1:20000", Some(8)),
+            frame("192.0.2.1:9", "203.0.113.1:20000", Some(0x107)),
             // Hop-by-hop options, a fragment.
             spoilt(six(), 20, 0),
             spoilt(six(), 20, 44),
@@ -493,6 +516,15 @@ mod tests {
         }
         for frame in frames {
             assert_eq!(run(&ours(), &frame, 0), XDP_PASS as u64, "{frame:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_may_have_a_priority() {
+        for (vlan, expected) in [(7, REDIRECTED), (8, XDP_PASS as u64)] {
+            let mut frame = frame("192.0.2.1:9", "203.0.113.1:20000", Some(vlan));
+            frame[14] |= 0xe0;
+            assert_eq!(run(&ours(), &frame, 0), expected, "{vlan}");
         }
     }
 
@@ -517,7 +549,7 @@ mod tests {
         #[test]
         fn what_is_taken_is_a_datagram_to_one_of_our_ports(
             is_ipv6: bool,
-            vlan in proptest::option::of(0_u16..4_096),
+            vlan in proptest::option::of(proptest::prop_oneof![Just(7_u16), 0_u16..4_096]),
             changes in proptest::collection::vec((0_usize..70, any::<u8>()), 0..4),
             len in 0_usize..80,
         ) {

@@ -58,6 +58,7 @@ fn audio_becomes_a_fax_in_its_place_and_audio_again_under_new_keys() {
             traffic: Traffic::Datagrams,
             remote_rtp: Some("192.0.2.1:4002".parse().unwrap()),
             remote_rtcp: None,
+            has_rtcp_mux: false,
             receive: Protection::Plain,
             send: Protection::Plain,
             peer_direction: Direction::SendRecv,

@@ -408,6 +408,8 @@ fn the_rtcp_address_is_muxed_stated_or_one_above() {
         offered(&mut leg, &["m=audio 4000 RTP/AVP 0"]);
         let (_, settled) = leg.read_answer(body(&lines).as_bytes()).unwrap();
         assert_eq!(settled[0].remote_rtcp, rtcp.map(|text| text.parse().unwrap()), "{lines:?}");
+        let is_muxed = security != PlainOnly && lines.contains(&"a=rtcp-mux");
+        assert_eq!(settled[0].has_rtcp_mux, is_muxed, "an address that nobody knows is something else: {lines:?}");
     }
 }
 
