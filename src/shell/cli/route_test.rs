@@ -161,7 +161,7 @@ impl Steps {
     /// As with nothing of any limit used. `source`: the trunk that brings the call.
     fn onward(&mut self, number: &str, source: Option<usize>, trunk: usize, config: &Config, site: &Site) {
         let (parties, mut add) = ((config, site.region()), |step: std::fmt::Arguments<'_>| self.add(step));
-        match outside::onward(number, source, trunk, Used::default(), parties, &mut add) {
+        match outside::onward(number, source, trunk, Used::default(), parties, &mut Vec::new(), &mut add) {
             Ok(()) => {
                 let trunk = &config.trunks[trunk];
                 let sent = number::written(number, trunk.number_form, site.region());
@@ -184,7 +184,7 @@ impl Steps {
     fn outside(&mut self, number: &str, user: &User, config: &Config, site: &Site) {
         let unused = |_| Used::default();
         let (parties, mut add) = ((config, site.region()), |step: std::fmt::Arguments<'_>| self.add(step));
-        match outside::decide(number, &user.name, &Used::default(), &unused, parties, &mut add) {
+        match outside::decide(number, &user.name, &Used::default(), &unused, parties, &mut Vec::new(), &mut add) {
             Ok(trunks) => {
                 if let Some(first) = trunks.first().map(|index| &config.trunks[*index]) {
                     let sent = number::written(number, first.number_form, site.region());
