@@ -9,7 +9,8 @@ use super::{
     call::Caller,
     context::{Context, Pending},
     fork::Failure,
-    outgoing::{escaped_user, host, trunk_host, with_offer},
+    identity::Identity,
+    outgoing::{escaped_user, trunk_host, with_offer},
 };
 use crate::{
     config::EmergencyRequestUri,
@@ -107,14 +108,13 @@ pub(super) fn parties(ctx: &Context, info: &EmergencyInfo, trunk: usize) -> (Str
         EmergencyRequestUri::Digits => digits,
         EmergencyRequestUri::Urn => info.dialled.urn.clone(),
     };
-    (uri.clone(), format!("<{uri}>"), identity(ctx, info))
+    let from = Identity::of_number(&ctx.config, trunk, &info.callback).from;
+    (uri.clone(), format!("<{uri}>"), format!("\"{}\" {from}", company_name(ctx)))
 }
 
-/// The company's name and the callback number, whatever the device calls itself.
-fn identity(ctx: &Context, info: &EmergencyInfo) -> String {
-    let name = ctx.config.company.name.replace(['"', '\\'], "'");
-    let domain = host(&ctx.config.server.domain);
-    format!("\"{name}\" <sip:{}@{domain};user=phone>", escaped_user(&info.callback))
+/// Whatever the device calls itself.
+fn company_name(ctx: &Context) -> String {
+    ctx.config.company.name.replace(['"', '\\'], "'")
 }
 
 /// Adds identity, priority, location and body to an INVITE.
@@ -127,10 +127,9 @@ pub(super) fn complete(
     offer: Option<&str>,
 ) -> RequestBuilder {
     let trunk = ctx.trunks.trunk(trunk).clone();
-    let mut request = request
-        .header("P-Asserted-Identity", identity(ctx, info))
-        .header("P-Asserted-Identity", format_args!("<tel:{}>", info.callback))
-        .header("Priority", info.priority());
+    let identity = Identity::of_number(&ctx.config, &trunk, &info.callback);
+    let request = identity.assert_callback(request, &company_name(ctx), &info.callback);
+    let mut request = request.header("Priority", info.priority());
     if trunk.request_uri == EmergencyRequestUri::Urn {
         request = request.header("Route", format_args!("<sip:{};lr>", trunk_host(&trunk)));
     }
