@@ -86,7 +86,7 @@ fn is_response(bytes: &[u8]) -> bool {
 
 /// One trunk after the other, each with the location first.
 fn emergency_plan(route: &emergency::Route) -> Plan {
-    Plan::serial(route.trunks.iter().map(|trunk| Attempt::Emergency { trunk: *trunk, has_location: true }))
+    Plan::serial(route.trunks.iter().map(|trunk| Attempt::emergency(*trunk)))
 }
 
 /// The whole signalling side of one server.

@@ -48,7 +48,7 @@ impl Core {
             trunks.retain(|index| !is_draining(index));
         }
         self.ctx.trunks.best_first(self.ctx.now, &mut trunks, listeners);
-        let attempt = |index| Attempt::Trunk { index, number: number.to_owned() };
+        let attempt = |index| Attempt::to_number(index, number.to_owned());
         let mut plan = Plan::number(number, trunks.into_iter().map(attempt));
         plan.outside =
             Some(Outside { user: Some(user.to_owned()), number: number.to_owned(), destination, trunk: None });
@@ -82,7 +82,7 @@ impl Core {
             return Err((482, "Loop Detected"));
         }
         let destination = number::destination(number, region);
-        let mut plan = Plan::number(number, [Attempt::Trunk { index: trunk, number: number.to_owned() }]);
+        let mut plan = Plan::number(number, [Attempt::to_number(trunk, number.to_owned())]);
         plan.outside = Some(Outside { user: None, number: number.to_owned(), destination, trunk: None });
         Ok(plan)
     }
