@@ -47,7 +47,7 @@ impl Expected {
 }
 
 /// One telephone, however often it has registered meanwhile.
-fn is_same_device(one: &Binding, other: &Binding) -> bool {
+pub(super) fn is_same_device(one: &Binding, other: &Binding) -> bool {
     one.aor == other.aor
         && match &one.instance {
             Some(instance) => other.is_of_instance(instance),
