@@ -806,6 +806,7 @@ impl Core {
             self.report_test_call(&call);
             self.ctx.counters.quality.observe(&cdr);
             self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
+            self.extend_callback(&call);
         }
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
