@@ -67,7 +67,8 @@ impl Origin {
     pub(super) fn of(pending: &Pending, caller: &Caller) -> Self {
         let request = &pending.request;
         let device = request.contact().and_then(|contact| contact.params.get("+sip.instance").map(str::to_owned));
-        let is_stated = ["Geolocation", "P-Access-Network-Info"].iter().any(|name| request.header_text(name).is_some());
+        let is_stated =
+            [Name::Geolocation, Name::PAccessNetworkInfo].iter().any(|name| request.header(*name).is_some());
         let kind = request.header(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
         let has_document = kind.starts_with("multipart/") && memmem(&request.body(), b"application/pidf+xml");
         Self {
@@ -183,15 +184,10 @@ pub(super) const fn may_be_the_location(status: u16) -> bool {
 // Towards the caller.
 
 /// 403 at once (5.1). Returns status and reason phrase.
-pub(super) fn refuse(
-    ctx: &mut Context,
-    pending: &Pending,
-    origin: &Origin,
-    dialled: &EmergencyCall,
-) -> (u16, &'static str) {
-    log_refused(ctx, origin, dialled);
+pub(super) fn refuse(ctx: &mut Context, pending: &Pending, early: &Early<'_>) -> (u16, &'static str) {
+    log_refused(ctx, early);
     let tag = ctx.table.tag_of_refusal(&pending.request);
-    answer_refused(ctx, pending, origin.language, dialled, &tag)
+    answer_refused(ctx, pending, early.origin.language, early.dialled, &tag)
 }
 
 /// The 403 of a refused call, with this tag of ours. Returns status and reason phrase.
@@ -255,22 +251,35 @@ macro_rules! note {
     }};
 }
 
-pub(super) fn log_detected(ctx: &Context, origin: &Origin, dialled: &EmergencyCall, class: Class) {
-    warn!(target: "emergency", stage = "detected", aor = origin.aor, device = origin.device,
-        source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class, region = ctx.config.company.region,
-        location_stripped = origin.has_location, "Emergency number dialled.");
+/// The same of a call that has no callback number and no location, because it goes nowhere or has not been decided upon.
+macro_rules! note_early {
+    ($level:ident, $stage:literal, $ctx:expr, $early:expr, { $($field:ident = $value:expr),* }, $text:literal) => {{
+        let Early { call, class, origin, dialled } = $early;
+        $level!(target: "emergency", stage = $stage, %call, aor = origin.aor, device = origin.device,
+            source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class, region = $ctx.config.company.region,
+            location_stripped = origin.has_location, $($field = $value,)* $text)
+    }};
 }
 
-pub(super) fn log_refused(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {
-    error!(target: "emergency", stage = "refused", aor = origin.aor, device = origin.device,
-        source_ip = %origin.source_ip, dialed = dialled.dialled, region = ctx.config.company.region,
-        sip_code = 403, "Emergency call refused.");
+/// A call for help as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Early<'a> {
+    pub call: CallId,
+    pub class: Class,
+    pub origin: &'a Origin,
+    pub dialled: &'a EmergencyCall,
 }
 
-pub(super) fn log_loop(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {
-    warn!(target: "emergency", stage = "loop", aor = origin.aor, source_ip = %origin.source_ip,
-        dialed = dialled.dialled, region = ctx.config.company.region, sip_code = 404,
-        "An emergency number came in from a trunk.");
+pub(super) fn log_detected(ctx: &Context, early: &Early<'_>) {
+    note_early!(warn, "detected", ctx, early, {}, "Emergency number dialled.");
+}
+
+pub(super) fn log_refused(ctx: &Context, early: &Early<'_>) {
+    note_early!(error, "refused", ctx, early, { sip_code = 403 }, "Emergency call refused.");
+}
+
+pub(super) fn log_loop(ctx: &Context, early: &Early<'_>, trunk: Option<&str>) {
+    note_early!(warn, "loop", ctx, early, { trunk = trunk, sip_code = 404 }, "An emergency number came in from a trunk.");
 }
 
 pub(super) fn log_attempt(ctx: &Context, call: CallId, info: &EmergencyInfo, trunk: usize, attempt: u32) {
@@ -308,11 +317,61 @@ pub(super) fn log_end(ctx: &Context, call: CallId, info: &EmergencyInfo, was_ans
     }
 }
 
-pub(super) fn log_callback(call: CallId, number: &str) {
-    warn!(target: "emergency", stage = "callback", %call, callback = number, "Emergency services call back.");
+/// `aor`: who calls; `dialled`: the number, which an answering point was shown or marks as one.
+pub(super) fn log_callback(ctx: &Context, call: CallId, (trunk, aor): (usize, &str), pending: &Pending, dialled: &str) {
+    let trunk = &ctx.trunks.trunk(trunk).name;
+    warn!(target: "emergency", stage = "callback", %call, aor, source_ip = %pending.flow.remote.ip(), dialed = dialled,
+        class = ?Class::Emergency, region = ctx.config.company.region, callback = dialled, trunk,
+        "Emergency services call back.");
 }
 
-pub(super) fn log_preempted(ended: CallId, needed_for: CallId) {
-    warn!(target: "emergency", stage = "preempted", call = %needed_for, %ended,
-        "An ordinary call was ended to make room for an emergency call.");
+pub(super) fn log_preempted(ctx: &Context, ended: CallId, needed_for: CallId, info: &EmergencyInfo) {
+    note!(
+        warn,
+        "preempted",
+        ctx,
+        Some(needed_for),
+        info,
+        { ended = ended.to_string() },
+        "An ordinary call was ended to make room for an emergency call."
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        call::leg::Peer,
+        types::{ConnectionId, Flow, Transport, TxnId},
+        wire::sip::Message,
+    };
+
+    #[test]
+    fn a_location_that_a_telephone_states_anywhere_is_noticed() {
+        let address = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, local: address, remote: address, connection: ConnectionId::NONE };
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".to_owned(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+            verification: None,
+            signed: None,
+        };
+        for (head, is_stated) in [
+            ("", false),
+            ("Geolocation-Routing: yes\r\n", false),
+            ("Geolocation: <cid:me@here>\r\n", true),
+            ("P-Access-Network-Info: IEEE-802.11;i-wlan-node-id=1\r\n", true),
+            ("Content-Type: application/pidf+xml\r\n", true),
+        ] {
+            let text = format!("INVITE sip:911@a SIP/2.0\r\nContact: <sip:a@a>\r\n{head}\r\n");
+            let request = Message::parse(Bytes::from(text)).unwrap();
+            let pending = Pending { txn: TxnId(0), flow, request };
+            assert_eq!(Origin::of(&pending, &caller).has_location, is_stated, "{head}");
+        }
+    }
 }
