@@ -7,6 +7,7 @@ use super::{
     context::{Context, Owner, Pending, Side},
 };
 use crate::{
+    config::Network,
     media::{self, Command, Formats, LegReport, Remote, Silence},
     policy::{marking, security::LegSecurity},
     sip::{
@@ -252,12 +253,13 @@ impl Leg {
 
     /// Tells the worker what was settled, section by section.
     pub(super) fn configure(&mut self, ctx: &mut Context, settled: &[Settled]) {
+        let network = self.trunk.and_then(|trunk| ctx.trunks.trunk(trunk).media_network);
         for (section, (leg, settled)) in self.media.iter().zip(settled).enumerate() {
             let Some(leg) = *leg else { continue };
             let command = Command::Configure {
                 leg,
                 traffic: settled.traffic,
-                remote: self.remote(settled),
+                remote: self.remote(settled, network),
                 formats: self.formats(section),
                 receive: protection(&settled.receive),
                 send: protection(&settled.send),
@@ -272,7 +274,7 @@ impl Leg {
         }
     }
 
-    fn remote(&self, settled: &Settled) -> Remote {
+    fn remote(&self, settled: &Settled, network: Option<Network>) -> Remote {
         let is_direct = self.dialog.as_ref().is_none_or(|dialog| dialog.route_set.is_empty());
         // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
         let is_never_held = settled.traffic == Traffic::Datagrams;
@@ -280,6 +282,7 @@ impl Leg {
             rtp: settled.remote_rtp,
             rtcp: settled.remote_rtcp,
             host: is_direct.then(|| self.flow.remote.ip()),
+            network,
             wants_media: is_never_held || settled.peer_direction.receives(),
             may_send: is_never_held || settled.peer_direction.sends(),
         }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, FromAddress, Media, NotifyTarget, Pbx, Problem, Register,
-    Severity, Trunk, TrunkLocation, User, groups, inbound, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, FromAddress, Media, Network, NotifyTarget, Pbx, Problem,
+    Register, Severity, Trunk, TrunkLocation, User, groups, inbound, reader::Section,
 };
 use crate::{
     policy::{
@@ -106,6 +106,21 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
         let over = trunk.transport.map_or("whatever DNS says, perhaps", Transport::uri_token);
         let message = format!("SRTP keys would travel over {over} in the clear");
         section.warn("encryption", message, "transport = \"tls\"");
+    }
+    // Emergency specification 4.4: the operator states whose address is registered.
+    if trunk.location == TrunkLocation::Elin && trunk.reaches_pstn && trunk.carries_emergency && trunk.elins.is_empty()
+    {
+        let message = "the carrier knows the location by the number alone, and no number is stated for which it has the company's";
+        section.error(
+            "elins",
+            message,
+            "elins = [\"+12025550100\"], once the carrier has registered the company's address for it",
+        );
+    }
+    let is_wide = |network: &Network| network.prefix_bits < if network.address.is_ipv4() { 8 } else { 19 };
+    if trunk.media_network.as_ref().is_some_and(is_wide) {
+        let remedy = "the network of the carrier's media servers, such as \"203.0.113.0/24\"";
+        section.error("media_network", "so wide a network is nobody's: anyone could be heard in a call", remedy);
     }
     let has_document = trunk.carries_emergency && trunk.location == TrunkLocation::PidfLo;
     if trunk.reaches_pstn && has_document && trunk.transport == Some(Transport::Udp) {

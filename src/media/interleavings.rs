@@ -174,7 +174,14 @@ impl Peer {
         Self {
             suite,
             address,
-            remote: Remote { rtp: Some(address), rtcp: None, host: None, wants_media: true, may_send: true },
+            remote: Remote {
+                rtp: Some(address),
+                rtcp: None,
+                host: None,
+                network: None,
+                wants_media: true,
+                may_send: true,
+            },
             outbound: Outbound::new(suite, &sends),
             inbound: Inbound::new(suite, &receives, 0),
             sends,
