@@ -64,6 +64,9 @@ impl Call {
     pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
+        if let (Some(info), Attempt::Emergency { trunk, .. }) = (&mut self.emergency, &attempt) {
+            info.show_to(ctx.trunks.trunk(*trunk));
+        }
         match self.send_invite(ctx, number, &attempt) {
             Ok(branch) => {
                 debug!(call = %self.id, branch = number, "INVITE sent.");

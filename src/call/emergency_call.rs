@@ -1,7 +1,7 @@
 //! Emergency calls: what the trunk is sent, what the caller is told when it cannot be, and what is logged. The decisions
 //! are `policy::emergency`'s; section numbers are those of the emergency RULES.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use tracing::{error, warn};
 
@@ -13,9 +13,9 @@ use super::{
     outgoing::{escaped_user, trunk_host, with_offer},
 };
 use crate::{
-    config::EmergencyRequestUri,
+    config::{Config, EmergencyRequestUri, Trunk},
     policy::emergency::{
-        Class, EmergencyCall, Route,
+        self, Class, EmergencyCall, Route,
         location::{self, Erl, Place},
         refusal::{self, Answer},
         texts::Language,
@@ -42,8 +42,11 @@ pub(super) const ROOM_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct EmergencyInfo {
     pub class: Class,
     pub dialled: EmergencyCall,
-    /// E.164; whom the answering point calls back (section 4).
+    /// E.164; whom the answering point calls back (section 4), as the trunk was shown that is tried, or has answered.
     pub callback: String,
+    /// The caller's line, or the company's number, which the trunk is shown that does not want another (4.4).
+    own_callback: String,
+    turn: u64,
     /// Whose address it is given.
     pub place: Place,
     pub origin: Origin,
@@ -87,8 +90,20 @@ fn memmem(text: &[u8], wanted: &[u8]) -> bool {
 
 impl EmergencyInfo {
     pub(super) fn new(class: Class, dialled: &EmergencyCall, route: Route, origin: Origin) -> Self {
-        let Route { place, callback, .. } = route;
-        Self { class, dialled: dialled.clone(), callback, place, origin }
+        let Route { place, callback, turn, trunks: _ } = route;
+        Self { class, dialled: dialled.clone(), own_callback: callback.clone(), callback, turn, place, origin }
+    }
+
+    /// The call goes to this trunk now.
+    pub(super) fn show_to(&mut self, trunk: &Trunk) {
+        location::callback_over(trunk, &self.place, &self.own_callback, self.turn).clone_into(&mut self.callback);
+    }
+
+    /// Every number that an answering point may be shown.
+    pub(super) fn callbacks(&self, config: &Config) -> BTreeSet<String> {
+        let trunks = emergency::eligible_trunks(config).into_iter().map(|index| &config.trunks[index]);
+        let over = |trunk| location::callback_over(trunk, &self.place, &self.own_callback, self.turn).to_owned();
+        trunks.map(over).chain([self.own_callback.clone()]).collect()
     }
 
     const fn priority(&self) -> &'static str {
@@ -242,7 +257,7 @@ fn explained(mut response: ResponseBuilder, answer: &Answer) -> ResponseBuilder 
 /// One line of the log. What is `None` is left out.
 macro_rules! note {
     ($level:ident, $stage:literal, $ctx:expr, $call:expr, $info:expr, { $($field:ident = $value:expr),* }, $text:literal) => {{
-        let EmergencyInfo { class, dialled, callback, place, origin } = $info;
+        let EmergencyInfo { class, dialled, callback, place, origin, .. } = $info;
         let call: Option<CallId> = $call;
         $level!(target: "emergency", stage = $stage, call = call.map(tracing::field::display), aor = origin.aor,
             device = origin.device, source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class,

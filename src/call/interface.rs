@@ -313,8 +313,8 @@ pub enum InspectionRefusal {
 /// What of emergency calling only a running server knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmergencyState {
-    /// Whether each trunk for emergency calls, in their order, is believed to work.
-    pub are_up: Vec<bool>,
+    /// Of each trunk for emergency calls, in their order: `up`, `draining`, `down`.
+    pub trunk_states: Vec<&'static str>,
     /// Of the user that was asked for.
     pub of_user: Option<LineView>,
     /// Since the start.

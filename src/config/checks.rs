@@ -345,11 +345,13 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let is_mapped = |n: &String| find(n, &config.inbound).is_some();
     let is_owned = |n: &String| directory.by_direct_line(n).is_some() || config.pbx_with(n).is_some() || is_mapped(n);
     let reaches_nobody = |n: &&String| !is_owned(n) && !is_groups(n);
-    let unreachable = config.emergency.callback_numbers.iter().filter(reaches_nobody);
-    let warnings = unreachable.map(|number| Problem {
+    let of_company = config.emergency.callback_numbers.iter().map(|n| ("emergency.callback_numbers".to_owned(), n));
+    let of_trunks = config.trunks.iter().flat_map(|t| t.elins.iter().map(|n| (format!("trunk.{}.elins", t.name), n)));
+    let unreachable = of_company.chain(of_trunks).filter(|(_, number)| reaches_nobody(number));
+    let warnings = unreachable.map(|(key, number)| Problem {
         severity: Severity::Warning,
         line: 0,
-        key: "emergency.callback_numbers".to_owned(),
+        key,
         message: format!("{number:?} is nobody's direct line: emergency services that call back reach nobody"),
         remedy: "a user with this direct line, such as the reception".to_owned(),
     });
@@ -547,7 +549,7 @@ mod tests {
         };
         assert_eq!(warnings(""), []);
         let warning = || (Severity::Warning, "user \"alice\" address".to_owned());
-        assert_eq!(warnings("location = \"elin\""), [warning()]);
+        assert_eq!(warnings("location = \"elin\"\nelins = [\"+442079460100\"]"), [warning()]);
         assert_eq!(warnings("location = { header = \"X-Id\", value = \"7\" }"), [warning()]);
     }
 

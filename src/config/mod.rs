@@ -873,7 +873,8 @@ mod tests {
             warnings.into_iter().filter(|w| !w.message.starts_with("only the trunk")).map(|w| w.key).collect::<Vec<_>>()
         };
         assert_eq!(warnings(&trunk("transport = \"udp\"")), ["trunk.a.transport"]);
-        assert_eq!(warnings(&trunk("transport = \"udp\"\nlocation = \"elin\"")), Vec::<String>::new());
+        let elin = "location = \"elin\"\nelins = [\"+12025550100\"]";
+        assert_eq!(warnings(&trunk(&format!("transport = \"udp\"\n{elin}"))), Vec::<String>::new());
         assert_eq!(warnings(&trunk("transport = \"tcp\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("transport = \"auto\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("").replace(", FLR = \"4\"", "")), ["company.address"]);

@@ -66,13 +66,15 @@ impl Core {
             expected.retain(|expected| expected.is_due(now));
         }
         self.callbacks.retain(|_, expected| !expected.is_empty());
-        let window = self.callback_window();
-        let of_number = self.callbacks.entry(info.callback.clone()).or_default();
-        of_number.retain(|expected| !expected.is_of(&device));
-        if of_number.len() == CALLBACKS_PER_NUMBER_MAX {
-            of_number.remove(0);
+        let until = now + self.callback_window();
+        for number in info.callbacks(&self.ctx.config) {
+            let of_number = self.callbacks.entry(number).or_default();
+            of_number.retain(|expected| !expected.is_of(&device));
+            if of_number.len() == CALLBACKS_PER_NUMBER_MAX {
+                of_number.remove(0);
+            }
+            of_number.push(Expected { until, device: Arc::clone(&device) });
         }
-        of_number.push(Expected { until: now + window, device });
     }
 
     /// The window is counted from the end of the call (6.3): whoever is cut off after a long one is called back, too.
