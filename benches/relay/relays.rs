@@ -95,7 +95,8 @@ impl Ringdown {
         let legs: Vec<_> = (0..devices.len()).map(|_| slots.take(0, ip).unwrap()).collect();
         for (index, leg) in legs.iter().copied().enumerate() {
             let rtp = Some(devices.address(index));
-            let remote = Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true };
+            let (rtcp, network) = (Rtcp::Multiplexed, None);
+            let remote = Remote { rtp, rtcp, host: None, network, wants_media: true, may_send: true };
             let suite = suites[index % 2];
             let (receive, send) = keys(suite, index);
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });

@@ -70,8 +70,14 @@ fn drain(worker: &mut Worker) {
 
 fn configure(leg: LegId, receive: MasterKey, send: MasterKey) -> Command {
     let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite: SUITE, key, mki_bytes: 0 });
-    let remote =
-        Remote { rtp: Some(device(leg.slot)), rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true };
+    let remote = Remote {
+        rtp: Some(device(leg.slot)),
+        rtcp: Rtcp::Multiplexed,
+        host: None,
+        network: None,
+        wants_media: true,
+        may_send: true,
+    };
     let sections = sdp::parse(SDP.as_bytes()).unwrap().media;
     let formats = Formats::of(&sections);
     Command::Configure { leg, traffic: Traffic::Rtp, remote, formats, receive, send, heard: None }

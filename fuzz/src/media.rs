@@ -6,6 +6,7 @@ use std::{
 };
 
 use ringdown::{
+    config::Network,
     media::{
         Command, Event, Formats, Law, Protection, Remote, Rtcp, Tone, Worker,
         worker::{Channel, Input, Output, Port},
@@ -115,7 +116,9 @@ impl World {
             (address(choices), if choices.flag() { Rtcp::Multiplexed } else { Rtcp::Port(address(choices)) });
         let traffic = if choices.below(8) == 0 { Traffic::Datagrams } else { Traffic::Rtp };
         let host = choices.flag().then(|| source(choices).ip());
-        let remote = Remote { rtp, rtcp, host, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
+        let network = choices.flag().then(|| Network { address: source(choices).ip(), prefix_bits: 24 });
+        let remote =
+            Remote { rtp, rtcp, host, network, wants_media: choices.below(8) != 0, may_send: choices.below(8) != 0 };
         if let Some((_, kept)) = self.open.get_mut(&leg.slot).filter(|(open, _)| *open == leg) {
             *kept = Some(send.clone());
         }

@@ -1,6 +1,6 @@
 //! The branches of a call: whom it tries, and what becomes of each INVITE.
 
-use tracing::debug;
+use tracing::{debug, error, warn};
 
 use super::{
     call::{Call, State},
@@ -64,6 +64,9 @@ impl Call {
     pub(super) fn launch(&mut self, ctx: &mut Context, attempt: Attempt) {
         let number = self.next_branch;
         self.next_branch += 1;
+        if let (Some(info), Attempt::Emergency { trunk, .. }) = (&mut self.emergency, &attempt) {
+            info.show_to(ctx.trunks.trunk(*trunk));
+        }
         match self.send_invite(ctx, number, &attempt) {
             Ok(branch) => {
                 debug!(call = %self.id, branch = number, "INVITE sent.");
@@ -299,10 +302,16 @@ impl Call {
         match negotiated {
             Ok(sdp) => self.connected(ctx, number, sdp.as_deref()),
             Err(text) => {
+                let mut unusable = None;
                 if let Some(branch) = self.branches.get_mut(&number) {
                     branch.leg.bye_reason = Some(reason::sip(488, ""));
+                    let is_srtp_optional = branch.has_offered() && branch.leg.negotiation.offers_srtp_or_plain();
+                    unusable = branch.attempt.clone().filter(|_| is_srtp_optional && self.emergency.is_some());
                 }
                 self.drop_branch(ctx, number);
+                if let Some(attempt) = unusable {
+                    self.try_without_srtp(ctx, attempt, 200);
+                }
                 self.note_answer_of_nobody(number);
                 self.note_failure(Failure::new(488, "Not Acceptable Here"));
                 debug!(call = %self.id, reason = text, "The callee's session description is unusable.");
@@ -373,6 +382,7 @@ impl Call {
         let has_rung = branch.progress == Progress::Ringing;
         let is_unheard = branch.progress == Progress::Calling;
         let attempt = branch.attempt.clone();
+        let is_srtp_optional = branch.has_offered() && branch.leg.negotiation.offers_srtp_or_plain();
         let reason = reason.to_owned();
         self.retire_branch(ctx, number);
         if self.state != State::Setup {
@@ -387,7 +397,7 @@ impl Call {
             if let Some(user) = attempt.as_ref().and_then(Attempt::user) {
                 self.plan.hunt.note(user, Outcome::of(status, has_rung));
             }
-            self.after_refusal(ctx, attempt, status, has_rung);
+            self.after_refusal(ctx, attempt, status, (has_rung, is_srtp_optional));
         }
         self.next_wave_if_idle(ctx);
     }
@@ -409,13 +419,27 @@ impl Call {
         self.drop_branch(ctx, number);
     }
 
-    /// What a refusal means for the rest of the plan.
-    fn after_refusal(&mut self, ctx: &mut Context, attempt: Option<Attempt>, status: u16, has_rung: bool) {
+    /// What a refusal means for the rest of the plan. `is_srtp_optional`: it may have been for the SRTP that was offered.
+    fn after_refusal(
+        &mut self,
+        ctx: &mut Context,
+        attempt: Option<Attempt>,
+        status: u16,
+        (has_rung, is_srtp_optional): (bool, bool),
+    ) {
         match attempt {
-            Some(Attempt::Emergency { trunk, has_location: true }) if emergency_call::may_be_the_location(status) => {
-                tracing::error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
+            // First, since what else such an answer may be about, the location, is worth more than encryption (emergency RULES 5.3).
+            Some(attempt @ (Attempt::Emergency { .. } | Attempt::Trunk { .. }))
+                if is_srtp_optional && !has_rung && matches!(status, 488 | 606) =>
+            {
+                self.try_without_srtp(ctx, attempt, status);
+            }
+            Some(Attempt::Emergency { trunk, has_location: true, is_plain })
+                if emergency_call::may_be_the_location(status) =>
+            {
+                error!(target: "emergency", call = %self.id, trunk = %ctx.trunks.trunk(trunk).name, sip_code = status,
                     "The trunk refused the call with its location; trying once without.");
-                self.plan.retry(Attempt::Emergency { trunk, has_location: false });
+                self.plan.retry(Attempt::Emergency { trunk, has_location: false, is_plain });
             }
             Some(Attempt::Emergency { .. }) | None => {}
             Some(Attempt::Trunk { index, .. }) => {
@@ -435,6 +459,18 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// A trunk that need not have SRTP has not taken it: it is asked once more for plain RTP, which the call's record will show.
+    fn try_without_srtp(&mut self, ctx: &Context, attempt: Attempt, status: u16) {
+        let trunk = attempt.trunk().map(|trunk| ctx.trunks.trunk(trunk).name.as_str());
+        if self.emergency.is_some() {
+            error!(target: "emergency", call = %self.id, trunk, sip_code = status,
+                "The trunk refused the call with SRTP; trying once with RTP.");
+        } else {
+            warn!(call = %self.id, trunk, status, "The trunk refused the call with SRTP; trying once with RTP.");
+        }
+        self.plan.retry(attempt.without_srtp());
     }
 
     /// A branch that is of no use any more, although its INVITE has no final answer yet.

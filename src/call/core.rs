@@ -36,7 +36,7 @@ use super::{
     capacity::Capacity,
     cdr::Cdr,
     context::{ALLOW, Context, Owner, Pending, SUPPORTED, Side},
-    emergency_call::{self, EmergencyInfo, Origin},
+    emergency_call::{self, Early, EmergencyInfo, Origin},
     fork::{Attempt, Plan},
     inspection::Inspections,
     interface::{Counters, Input, Output, Setup, Standing, TestCall},
@@ -86,7 +86,7 @@ fn is_response(bytes: &[u8]) -> bool {
 
 /// One trunk after the other, each with the location first.
 fn emergency_plan(route: &emergency::Route) -> Plan {
-    Plan::serial(route.trunks.iter().map(|trunk| Attempt::Emergency { trunk: *trunk, has_location: true }))
+    Plan::serial(route.trunks.iter().map(|trunk| Attempt::emergency(*trunk)))
 }
 
 /// The whole signalling side of one server.
@@ -627,15 +627,17 @@ impl Core {
         let EmergencyCaller { caller, source, verdict, is_named } = self.emergency_caller(&pending);
         let decision = self.decide(class, source, &caller, is_named);
         let origin = Origin::of(&pending, &caller);
-        emergency_call::log_detected(&self.ctx, &origin, dialled, class);
+        let id = self.next_id();
+        let early = Early { call: id, class, origin: &origin, dialled };
+        emergency_call::log_detected(&self.ctx, &early);
         match decision {
             emergency::Decision::Route(route) => {
                 let plan = emergency_plan(&route);
                 let info = EmergencyInfo::new(class, dialled, route, origin);
                 self.ctx.counters.emergency_routed += 1;
                 self.expect_callback(&info, self.calling_device(&pending, &caller));
-                self.make_slot();
-                let id = self.start_call(pending, caller, dialled.dialled.clone(), plan, Some(info));
+                self.make_slot(id, &info);
+                self.start_call(id, pending, caller, dialled.dialled.clone(), plan, Some(info));
                 self.tell_of_routed(id);
             }
             emergency::Decision::Challenge if verdict != Verdict::Refused => {
@@ -644,13 +646,14 @@ impl Core {
             // D4: who has been asked and still is nobody is not asked again, and again.
             emergency::Decision::Challenge => {
                 self.note_refused(&pending, Role::Proxy);
-                emergency_call::refuse(&mut self.ctx, &pending, &origin, dialled);
+                self.deny_emergency(&pending, (&caller, source), &early);
             }
             emergency::Decision::Refuse => {
-                self.refuse_emergency(pending, (&caller, source, &verdict), &origin, dialled);
+                self.refuse_emergency(pending, (&caller, source, &verdict), &early);
             }
             emergency::Decision::Loop => {
-                emergency_call::log_loop(&self.ctx, &origin, dialled);
+                let trunk = self.trunk_of(&pending).map(|trunk| self.ctx.trunks.trunk(trunk).name.as_str());
+                emergency_call::log_loop(&self.ctx, &early, trunk);
                 self.ctx.refuse(&pending, 404, "");
             }
             emergency::Decision::NoTest => self.ctx.refuse(&pending, 404, ""),
@@ -692,15 +695,16 @@ impl Core {
         }
         match plan {
             Ok(mut plan) => {
-                if plan.hunt.is_callback {
-                    emergency_call::log_callback(CallId(self.next_call), &callee);
+                let id = self.next_id();
+                if let (true, Peer::Trunk(trunk)) = (plan.hunt.is_callback, &caller.peer) {
+                    emergency_call::log_callback(&self.ctx, id, (*trunk, &caller.user), &pending, &callee);
                 }
                 plan.hunt.comes_from(&pending.request);
                 if is_from_trunk {
                     plan.hunt.earlier = ReceivedHistory::of(&pending.request);
                 }
                 plan.hunt.device = device;
-                self.start_call(pending, caller, callee, plan, None);
+                self.start_call(id, pending, caller, callee, plan, None);
             }
             Err((status, reason)) => {
                 self.ctx.counters.calls_refused += 1;
@@ -730,13 +734,13 @@ impl Core {
 
     fn start_call(
         &mut self,
+        id: CallId,
         pending: Pending,
         caller: Caller,
         callee: String,
         plan: Plan,
         emergency: Option<EmergencyInfo>,
-    ) -> CallId {
-        let id = self.next_id();
+    ) {
         self.invites.insert(pending.txn, (id, Side::A));
         let security = self.caller_security(&caller, emergency.is_some());
         let key = invite_key(&pending.request);
@@ -746,7 +750,6 @@ impl Core {
         let new = NewCall { id, key, pending, is_registered, caller, callee, security, worker, plan, emergency };
         let call = Call::start(&mut self.ctx, new);
         self.keep_new(call);
-        id
     }
 
     fn keep_new(&mut self, call: Call) {
@@ -803,6 +806,7 @@ impl Core {
             self.live_calls -= 1;
             self.note_idle(&call);
             self.note_spent(&call);
+            self.extend_callback(&call);
             self.report_test_call(&call);
             self.ctx.counters.quality.observe(&cdr);
             self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));

@@ -25,6 +25,8 @@ const TELEPHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 201));
 const CARRIER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 202));
 const CARRIER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x202));
 const PORT: u16 = 5060;
+/// How long a rehearsed call is followed: longer than a tone lasts, and shorter than a trunk may take to answer.
+const PATIENCE: Duration = Duration::from_millis(1_500);
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.201\r\ns=-\r\nc=IN IP4 192.0.2.201\r\nt=0 0\r\n\
                      m=audio 4000 RTP/AVP 0 8\r\n";
 
@@ -64,7 +66,18 @@ pub fn rehearse(
     let mut core = Core::new(now, setup);
     drain(&mut core, now, &flow);
     core.handle_input(now, Input::Received { flow, bytes: invite(config, user, dialled) });
-    drain(&mut core, now, &flow)
+    let until = now + PATIENCE;
+    let mut now = now;
+    loop {
+        match drain(&mut core, now, &flow) {
+            // The refusal comes after its tone.
+            (Rehearsal::Nothing, Some(at)) if at <= until => {
+                now = now.max(at);
+                core.handle_input(now, Input::Timeout);
+            }
+            (heard, _) => return heard,
+        }
+    }
 }
 
 fn listeners(config: &Config) -> Vec<(Transport, SocketAddr)> {
@@ -103,12 +116,12 @@ fn invite(config: &Config, user: &str, dialled: &str) -> Bytes {
     ))
 }
 
-/// Answers what the core asks of DNS, and keeps the first thing it says that matters.
-fn drain(core: &mut Core, now: Instant, telephone: &Flow) -> Rehearsal {
+/// Answers what the core asks of DNS, and keeps the first thing it says that matters. With when the core wants to be told the time.
+fn drain(core: &mut Core, now: Instant, telephone: &Flow) -> (Rehearsal, Option<Instant>) {
     let mut heard = Rehearsal::Nothing;
     loop {
         match core.poll_output() {
-            Output::Timeout(_) => return heard,
+            Output::Timeout(at) => return (heard, at),
             Output::Resolve { query, question } => {
                 let reply = reply(&question);
                 core.handle_input(now, Input::Resolved { query, question, reply });
@@ -205,5 +218,7 @@ mod tests {
         assert_eq!((status, refusal.reason_phrase()), (403, "Emergency Calls Not Available"));
         assert!(refusal.header(Name::Warning).is_some());
         assert!(matches!(rehearsed("", "933"), Rehearsal::Refusal(404, _)));
+        let after_the_tone = rehearsed("[emergency]\nrefusal_tone = true\n", "911");
+        assert!(matches!(after_the_tone, Rehearsal::Refusal(403, _)), "{after_the_tone:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Emergency calls: what the trunk is sent, what the caller is told when it cannot be, and what is logged. The decisions
 //! are `policy::emergency`'s; section numbers are those of the emergency RULES.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use tracing::{error, warn};
 
@@ -9,12 +9,13 @@ use super::{
     call::Caller,
     context::{Context, Pending},
     fork::Failure,
-    outgoing::{escaped_user, host, trunk_host, with_offer},
+    identity::Identity,
+    outgoing::{escaped_user, trunk_host, with_offer},
 };
 use crate::{
-    config::EmergencyRequestUri,
+    config::{Config, EmergencyRequestUri, Trunk},
     policy::emergency::{
-        Class, EmergencyCall, Route,
+        self, Class, EmergencyCall, Route,
         location::{self, Erl, Place},
         refusal::{self, Answer},
         texts::Language,
@@ -41,8 +42,11 @@ pub(super) const ROOM_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct EmergencyInfo {
     pub class: Class,
     pub dialled: EmergencyCall,
-    /// E.164; whom the answering point calls back (section 4).
+    /// E.164; whom the answering point calls back (section 4), as the trunk was shown that is tried, or has answered.
     pub callback: String,
+    /// The caller's line, or the company's number, which the trunk is shown that does not want another (4.4).
+    own_callback: String,
+    turn: u64,
     /// Whose address it is given.
     pub place: Place,
     pub origin: Origin,
@@ -66,7 +70,8 @@ impl Origin {
     pub(super) fn of(pending: &Pending, caller: &Caller) -> Self {
         let request = &pending.request;
         let device = request.contact().and_then(|contact| contact.params.get("+sip.instance").map(str::to_owned));
-        let is_stated = ["Geolocation", "P-Access-Network-Info"].iter().any(|name| request.header_text(name).is_some());
+        let is_stated =
+            [Name::Geolocation, Name::PAccessNetworkInfo].iter().any(|name| request.header(*name).is_some());
         let kind = request.header(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
         let has_document = kind.starts_with("multipart/") && memmem(&request.body(), b"application/pidf+xml");
         Self {
@@ -85,8 +90,20 @@ fn memmem(text: &[u8], wanted: &[u8]) -> bool {
 
 impl EmergencyInfo {
     pub(super) fn new(class: Class, dialled: &EmergencyCall, route: Route, origin: Origin) -> Self {
-        let Route { place, callback, .. } = route;
-        Self { class, dialled: dialled.clone(), callback, place, origin }
+        let Route { place, callback, turn, trunks: _ } = route;
+        Self { class, dialled: dialled.clone(), own_callback: callback.clone(), callback, turn, place, origin }
+    }
+
+    /// The call goes to this trunk now.
+    pub(super) fn show_to(&mut self, trunk: &Trunk) {
+        location::callback_over(trunk, &self.place, &self.own_callback, self.turn).clone_into(&mut self.callback);
+    }
+
+    /// Every number that an answering point may be shown.
+    pub(super) fn callbacks(&self, config: &Config) -> BTreeSet<String> {
+        let trunks = emergency::eligible_trunks(config).into_iter().map(|index| &config.trunks[index]);
+        let over = |trunk| location::callback_over(trunk, &self.place, &self.own_callback, self.turn).to_owned();
+        trunks.map(over).chain([self.own_callback.clone()]).collect()
     }
 
     const fn priority(&self) -> &'static str {
@@ -107,14 +124,13 @@ pub(super) fn parties(ctx: &Context, info: &EmergencyInfo, trunk: usize) -> (Str
         EmergencyRequestUri::Digits => digits,
         EmergencyRequestUri::Urn => info.dialled.urn.clone(),
     };
-    (uri.clone(), format!("<{uri}>"), identity(ctx, info))
+    let from = Identity::of_number(&ctx.config, trunk, &info.callback).from;
+    (uri.clone(), format!("<{uri}>"), format!("\"{}\" {from}", company_name(ctx)))
 }
 
-/// The company's name and the callback number, whatever the device calls itself.
-fn identity(ctx: &Context, info: &EmergencyInfo) -> String {
-    let name = ctx.config.company.name.replace(['"', '\\'], "'");
-    let domain = host(&ctx.config.server.domain);
-    format!("\"{name}\" <sip:{}@{domain};user=phone>", escaped_user(&info.callback))
+/// Whatever the device calls itself.
+fn company_name(ctx: &Context) -> String {
+    ctx.config.company.name.replace(['"', '\\'], "'")
 }
 
 /// Adds identity, priority, location and body to an INVITE.
@@ -127,10 +143,9 @@ pub(super) fn complete(
     offer: Option<&str>,
 ) -> RequestBuilder {
     let trunk = ctx.trunks.trunk(trunk).clone();
-    let mut request = request
-        .header("P-Asserted-Identity", identity(ctx, info))
-        .header("P-Asserted-Identity", format_args!("<tel:{}>", info.callback))
-        .header("Priority", info.priority());
+    let identity = Identity::of_number(&ctx.config, &trunk, &info.callback);
+    let request = identity.assert_callback(request, &company_name(ctx), &info.callback);
+    let mut request = request.header("Priority", info.priority());
     if trunk.request_uri == EmergencyRequestUri::Urn {
         request = request.header("Route", format_args!("<sip:{};lr>", trunk_host(&trunk)));
     }
@@ -184,15 +199,10 @@ pub(super) const fn may_be_the_location(status: u16) -> bool {
 // Towards the caller.
 
 /// 403 at once (5.1). Returns status and reason phrase.
-pub(super) fn refuse(
-    ctx: &mut Context,
-    pending: &Pending,
-    origin: &Origin,
-    dialled: &EmergencyCall,
-) -> (u16, &'static str) {
-    log_refused(ctx, origin, dialled);
+pub(super) fn refuse(ctx: &mut Context, pending: &Pending, early: &Early<'_>) -> (u16, &'static str) {
+    log_refused(ctx, early);
     let tag = ctx.table.tag_of_refusal(&pending.request);
-    answer_refused(ctx, pending, origin.language, dialled, &tag)
+    answer_refused(ctx, pending, early.origin.language, early.dialled, &tag)
 }
 
 /// The 403 of a refused call, with this tag of ours. Returns status and reason phrase.
@@ -247,7 +257,7 @@ fn explained(mut response: ResponseBuilder, answer: &Answer) -> ResponseBuilder 
 /// One line of the log. What is `None` is left out.
 macro_rules! note {
     ($level:ident, $stage:literal, $ctx:expr, $call:expr, $info:expr, { $($field:ident = $value:expr),* }, $text:literal) => {{
-        let EmergencyInfo { class, dialled, callback, place, origin } = $info;
+        let EmergencyInfo { class, dialled, callback, place, origin, .. } = $info;
         let call: Option<CallId> = $call;
         $level!(target: "emergency", stage = $stage, call = call.map(tracing::field::display), aor = origin.aor,
             device = origin.device, source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class,
@@ -256,22 +266,35 @@ macro_rules! note {
     }};
 }
 
-pub(super) fn log_detected(ctx: &Context, origin: &Origin, dialled: &EmergencyCall, class: Class) {
-    warn!(target: "emergency", stage = "detected", aor = origin.aor, device = origin.device,
-        source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class, region = ctx.config.company.region,
-        location_stripped = origin.has_location, "Emergency number dialled.");
+/// The same of a call that has no callback number and no location, because it goes nowhere or has not been decided upon.
+macro_rules! note_early {
+    ($level:ident, $stage:literal, $ctx:expr, $early:expr, { $($field:ident = $value:expr),* }, $text:literal) => {{
+        let Early { call, class, origin, dialled } = $early;
+        $level!(target: "emergency", stage = $stage, %call, aor = origin.aor, device = origin.device,
+            source_ip = %origin.source_ip, dialed = dialled.dialled, class = ?class, region = $ctx.config.company.region,
+            location_stripped = origin.has_location, $($field = $value,)* $text)
+    }};
 }
 
-pub(super) fn log_refused(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {
-    error!(target: "emergency", stage = "refused", aor = origin.aor, device = origin.device,
-        source_ip = %origin.source_ip, dialed = dialled.dialled, region = ctx.config.company.region,
-        sip_code = 403, "Emergency call refused.");
+/// A call for help as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Early<'a> {
+    pub call: CallId,
+    pub class: Class,
+    pub origin: &'a Origin,
+    pub dialled: &'a EmergencyCall,
 }
 
-pub(super) fn log_loop(ctx: &Context, origin: &Origin, dialled: &EmergencyCall) {
-    warn!(target: "emergency", stage = "loop", aor = origin.aor, source_ip = %origin.source_ip,
-        dialed = dialled.dialled, region = ctx.config.company.region, sip_code = 404,
-        "An emergency number came in from a trunk.");
+pub(super) fn log_detected(ctx: &Context, early: &Early<'_>) {
+    note_early!(warn, "detected", ctx, early, {}, "Emergency number dialled.");
+}
+
+pub(super) fn log_refused(ctx: &Context, early: &Early<'_>) {
+    note_early!(error, "refused", ctx, early, { sip_code = 403 }, "Emergency call refused.");
+}
+
+pub(super) fn log_loop(ctx: &Context, early: &Early<'_>, trunk: Option<&str>) {
+    note_early!(warn, "loop", ctx, early, { trunk = trunk, sip_code = 404 }, "An emergency number came in from a trunk.");
 }
 
 pub(super) fn log_attempt(ctx: &Context, call: CallId, info: &EmergencyInfo, trunk: usize, attempt: u32) {
@@ -309,11 +332,61 @@ pub(super) fn log_end(ctx: &Context, call: CallId, info: &EmergencyInfo, was_ans
     }
 }
 
-pub(super) fn log_callback(call: CallId, number: &str) {
-    warn!(target: "emergency", stage = "callback", %call, callback = number, "Emergency services call back.");
+/// `aor`: who calls; `dialled`: the number, which an answering point was shown or marks as one.
+pub(super) fn log_callback(ctx: &Context, call: CallId, (trunk, aor): (usize, &str), pending: &Pending, dialled: &str) {
+    let trunk = &ctx.trunks.trunk(trunk).name;
+    warn!(target: "emergency", stage = "callback", %call, aor, source_ip = %pending.flow.remote.ip(), dialed = dialled,
+        class = ?Class::Emergency, region = ctx.config.company.region, callback = dialled, trunk,
+        "Emergency services call back.");
 }
 
-pub(super) fn log_preempted(ended: CallId, needed_for: CallId) {
-    warn!(target: "emergency", stage = "preempted", call = %needed_for, %ended,
-        "An ordinary call was ended to make room for an emergency call.");
+pub(super) fn log_preempted(ctx: &Context, ended: CallId, needed_for: CallId, info: &EmergencyInfo) {
+    note!(
+        warn,
+        "preempted",
+        ctx,
+        Some(needed_for),
+        info,
+        { ended = ended.to_string() },
+        "An ordinary call was ended to make room for an emergency call."
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        call::leg::Peer,
+        types::{ConnectionId, Flow, Transport, TxnId},
+        wire::sip::Message,
+    };
+
+    #[test]
+    fn a_location_that_a_telephone_states_anywhere_is_noticed() {
+        let address = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, local: address, remote: address, connection: ConnectionId::NONE };
+        let caller = Caller {
+            peer: Peer::Unknown,
+            user: "unknown".to_owned(),
+            display: String::new(),
+            direct_line: None,
+            is_private: false,
+            verification: None,
+            signed: None,
+        };
+        for (head, is_stated) in [
+            ("", false),
+            ("Geolocation-Routing: yes\r\n", false),
+            ("Geolocation: <cid:me@here>\r\n", true),
+            ("P-Access-Network-Info: IEEE-802.11;i-wlan-node-id=1\r\n", true),
+            ("Content-Type: application/pidf+xml\r\n", true),
+        ] {
+            let text = format!("INVITE sip:911@a SIP/2.0\r\nContact: <sip:a@a>\r\n{head}\r\n");
+            let request = Message::parse(Bytes::from(text)).unwrap();
+            let pending = Pending { txn: TxnId(0), flow, request };
+            assert_eq!(Origin::of(&pending, &caller).has_location, is_stated, "{head}");
+        }
+    }
 }

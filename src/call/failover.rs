@@ -6,7 +6,8 @@ use crate::{
     types::{Duration, Flow, Instant, limits},
 };
 
-/// A server that answers nothing at all, not even 100, is given up after this time if the trunk has another one.
+/// A server that answers nothing at all, not even 100, is given up after this time if there is another one, of its trunk or of
+/// the next.
 const NO_RESPONSE: Duration = Duration::from_secs(4);
 
 /// The trunks' targets that have failed a call.
@@ -33,7 +34,8 @@ impl Call {
         let trunk = attempt.trunk()?;
         let mut failed = self.failover.of(trunk);
         failed.push(target_of(flow));
-        self.may_go_on(ctx, trunk, &failed).then(|| ctx.now + NO_RESPONSE)
+        let is_last = self.plan.is_empty() && !self.may_go_on(ctx, trunk, &failed);
+        (!is_last).then(|| ctx.now + NO_RESPONSE)
     }
 
     /// Any answer but 503 ends what was held against a server.

@@ -18,15 +18,39 @@ pub(super) enum Attempt {
     /// A registered contact of this user.
     Contact { binding: Arc<Binding> },
     /// A trunk by index, with the number in the form its Request-URI carries it.
-    Trunk { index: usize, number: String },
+    Trunk { index: usize, number: String, is_plain: bool },
     /// An emergency or test call by a trunk, with the location unless the trunk refused it (house emergency
     /// specification 5.3).
-    Emergency { trunk: usize, has_location: bool },
+    Emergency { trunk: usize, has_location: bool, is_plain: bool },
 }
 
 impl Attempt {
     pub(super) const fn contact(binding: Arc<Binding>) -> Self {
         Self::Contact { binding }
+    }
+
+    pub(super) const fn to_number(index: usize, number: String) -> Self {
+        Self::Trunk { index, number, is_plain: false }
+    }
+
+    pub(super) const fn emergency(trunk: usize) -> Self {
+        Self::Emergency { trunk, has_location: true, is_plain: false }
+    }
+
+    /// The trunk has refused SRTP, and is offered none where it need not have it.
+    pub(super) const fn is_plain(&self) -> bool {
+        match self {
+            Self::Contact { .. } => false,
+            Self::Trunk { is_plain, .. } | Self::Emergency { is_plain, .. } => *is_plain,
+        }
+    }
+
+    pub(super) fn without_srtp(mut self) -> Self {
+        match &mut self {
+            Self::Contact { .. } => {}
+            Self::Trunk { is_plain, .. } | Self::Emergency { is_plain, .. } => *is_plain = true,
+        }
+        self
     }
 
     /// The user whose device is called.

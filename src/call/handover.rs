@@ -236,8 +236,7 @@ impl Call {
         leg.restore_media(ctx);
         let offers = self.handover.as_ref().map_or(0, |h| h.offers);
         match status {
-            // The dialog is gone on that side (RFC 3261 section 12.2.1.2).
-            408 | 481 if !self.is_kept() => self.hang_up_both(ctx, status, reason),
+            408 | 481 if !self.is_kept() || self.is_dialog_lost(side, status) => self.hang_up_both(ctx, status, reason),
             491 | 500 if offers < limits::HANDOVER_OFFERS_MAX => self.handover_is(Phase::Waiting(ctx.now + wait)),
             300..=399 | 401 | 407 => self.handover_is(Phase::Refused(Failure::new(488, ""))),
             _ => self.handover_is(Phase::Refused(Failure::new(status, reason))),

@@ -59,7 +59,16 @@ impl Identity {
 
     /// As a trunk sees it: by a number that is the company's.
     pub(super) fn to_trunk(config: &Config, trunk: &Trunk, caller: &Caller) -> Self {
-        let number = number_for(config, trunk, &caller_number(trunk, caller));
+        let shown = Self::of_number(config, trunk, &caller_number(trunk, caller));
+        if !caller.is_private {
+            return shown;
+        }
+        Self { from: ANONYMOUS.to_owned(), contact_user: ANONYMOUS_USER.to_owned(), is_private: true, ..shown }
+    }
+
+    /// A number of ours, E.164, as a trunk sees it.
+    pub(super) fn of_number(config: &Config, trunk: &Trunk, number: &str) -> Self {
+        let number = number_for(config, trunk, number);
         let user = escaped_user(&number);
         // A registrar knows its customers under its own domain.
         let is_registered = trunk.register != Register::Off;
@@ -67,18 +76,14 @@ impl Identity {
         let address = format!("<sip:{user}@{domain};user=phone>");
         let account = trunk.user.as_ref().filter(|_| trunk.from == FromAddress::Account);
         let from = account.map(|account| format!("<sip:{}@{domain}>", escaped_user(account)));
-        let shown = Self {
+        Self {
             from: from.unwrap_or_else(|| address.clone()),
             contact_user: user,
             asserted: Some(address),
             verified: None,
             headers: trunk.identity.clone(),
-            is_private: caller.is_private,
-        };
-        if !caller.is_private {
-            return shown;
+            is_private: false,
         }
-        Self { from: ANONYMOUS.to_owned(), contact_user: ANONYMOUS_USER.to_owned(), ..shown }
     }
 
     /// Nothing is told.
@@ -113,6 +118,19 @@ impl Identity {
         });
         let request = verified.fold(request, |request, address| request.header("P-Asserted-Identity", address));
         if self.is_private { request.header("Privacy", "id") } else { request }
+    }
+}
+
+impl Identity {
+    /// Adds what goes beside the From of an emergency call: P-Asserted-Identity in any case, as SIP and as tel URI, and what else
+    /// the trunk is configured for. `name`: the company's; `callback`: the number, E.164.
+    pub(super) fn assert_callback(mut self, request: RequestBuilder, name: &str, callback: &str) -> RequestBuilder {
+        self.headers.retain(|header| *header != IdentityHeader::Asserted);
+        let request = match &self.asserted {
+            Some(asserted) => request.header("P-Asserted-Identity", format_args!("\"{name}\" {asserted}")),
+            None => request,
+        };
+        self.assert(request.header("P-Asserted-Identity", format_args!("<tel:{callback}>")))
     }
 }
 

@@ -350,10 +350,9 @@ impl Call {
                 leg.configure(ctx, &settled);
                 self.pass_answer(ctx, other, side);
             }
-            // The peer holds the new description, we cannot use it: there is no common state to go back to.
             Err(fault) => {
                 self.refuse_offer(ctx, other, fault.text());
-                self.hang_up_both(ctx, 488, "");
+                self.lose_common_state(ctx, side);
             }
         }
     }
@@ -425,9 +424,7 @@ impl Call {
             return self.early_offer_refused(ctx, update, status, reason);
         }
         let Some(other) = other else { return };
-        if matches!(status, 408 | 481) && self.emergency.is_none() {
-            // The dialog is gone on that side (RFC 3261 section 12.2.1.2). In an emergency that ends nothing (emergency
-            // RULES, section 6).
+        if self.is_dialog_lost(side, status) {
             self.refuse_reinvite(ctx, other, 480, "");
             return self.hang_up_both(ctx, status, "");
         }
@@ -439,6 +436,19 @@ impl Call {
         };
         self.refuse_reinvite(ctx, other, failure.status, &failure.reason);
         self.close_unused_media(ctx);
+    }
+
+    /// Whether this answer to a request of ours, or 408 for none, means that there is nobody any more on that side (RFC 3261
+    /// section 12.2.1.2). In an emergency only the device can be lost: when it says so, or neither answers nor is heard (emergency
+    /// RULES 6.2).
+    pub(super) fn is_dialog_lost(&self, side: Side, status: u16) -> bool {
+        let is_heard = self.leg(side).is_none_or(|leg| leg.silences.is_empty());
+        match (status, &self.emergency) {
+            (408 | 481, None) => true,
+            (481, Some(_)) => side == Side::A,
+            (408, Some(_)) => side == Side::A && !is_heard,
+            _ => false,
+        }
     }
 
     /// CANCEL of a re-INVITE (RFC 3261 section 9.1): what was settled stays.
@@ -490,16 +500,35 @@ impl Call {
                 leg.session = Some(session);
                 leg.configure(ctx, &settled);
             }
-            Err(_) => self.hang_up_both(ctx, 488, ""),
+            Err(_) => self.lose_common_state(ctx, side),
         }
     }
 
-    /// No ACK came for a 2xx of ours (RFC 3261 section 13.3.1.4): the session ends.
+    /// The peer holds a description that we cannot use: there is no common state to go back to.
+    fn lose_common_state(&mut self, ctx: &mut Context, side: Side) {
+        if self.emergency.is_none() {
+            return self.hang_up_both(ctx, 488, "");
+        }
+        // Nobody is taken from an answering point for that: what was settled stays (emergency RULES, section 6).
+        if let Some(leg) = self.leg_mut(side) {
+            leg.negotiation.roll_back();
+        }
+        self.close_unused_media(ctx);
+    }
+
+    /// No ACK came for a 2xx of ours: the session ends (RFC 3261 section 13.3.1.4), unless people talk to an answering point
+    /// in it (emergency RULES, section 6).
     pub(super) fn not_acknowledged(&mut self, ctx: &mut Context, side: Side) {
+        let is_kept = self.emergency.is_some() && self.opposite(side).is_some();
         let Some(leg) = self.leg_mut(side) else { return };
         leg.server_invite = None;
         leg.bye_if_owed(ctx);
-        self.hang_up_both(ctx, 408, "No ACK");
+        // Where our 2xx held the first offer, there is nothing without its answer.
+        if !is_kept || leg.negotiation.settled().is_empty() {
+            return self.hang_up_both(ctx, 408, "No ACK");
+        }
+        leg.negotiation.roll_back();
+        self.correct_a(ctx);
     }
 
     // INFO, and MESSAGE within a call.
@@ -535,8 +564,10 @@ impl Call {
     /// Answers what the other leg has not answered in time; later it would not be heard (RFC 4320 section 4.2).
     pub(super) fn give_up_relayed(&mut self, ctx: &mut Context) {
         let now = ctx.now;
-        for (_, Relayed { pending, .. }) in self.relayed.extract_if(.., |_, relayed| relayed.deadline <= now) {
+        let late: Vec<_> = self.relayed.extract_if(.., |_, relayed| relayed.deadline <= now).collect();
+        for (_, Relayed { from, pending, .. }) in late {
             ctx.refuse(&pending, 504, "");
+            self.end_if_lost(ctx, self.opposite(from), 408);
         }
     }
 
@@ -562,6 +593,7 @@ impl Call {
         if let Some(other) = challenged {
             return self.pass_on(ctx, other, Relayed { answers: answers + 1, ..relayed });
         }
+        let asked = status;
         let (status, reason) = match status {
             // A challenge is ours to answer, and a 503 would say that this server is overloaded.
             401 | 407 | 430 | 503 => (500, ""),
@@ -571,6 +603,15 @@ impl Call {
         };
         let response = ctx.response(pending, status, reason, "").finish();
         ctx.respond(pending.txn, status, response);
+        self.end_if_lost(ctx, other, asked);
+    }
+
+    /// The answering point is not kept waiting for a telephone that has gone. What an ordinary call's party answers to such a
+    /// request is the other party's business.
+    fn end_if_lost(&mut self, ctx: &mut Context, side: Option<Side>, status: u16) {
+        if self.emergency.is_some() && side.is_some_and(|side| self.is_dialog_lost(side, status)) {
+            self.hang_up_both(ctx, status, "");
+        }
     }
 
     /// The call ends before the other leg answered.

@@ -313,8 +313,8 @@ pub enum InspectionRefusal {
 /// What of emergency calling only a running server knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmergencyState {
-    /// Whether each trunk for emergency calls, in their order, is believed to work.
-    pub are_up: Vec<bool>,
+    /// Of each trunk for emergency calls, in their order: `up`, `draining`, `down`.
+    pub trunk_states: Vec<&'static str>,
     /// Of the user that was asked for.
     pub of_user: Option<LineView>,
     /// Since the start.
@@ -451,6 +451,8 @@ pub struct Counters {
     pub emergency_failed: u64,
     /// Calls outside denied at a limit, in the order of [`crate::policy::outside::LIMITS`].
     pub limits_reached: [u64; LIMITS.len()],
+    /// Calls outside that passed a trunk by because it was at a limit, by trunk and limit.
+    pub trunk_limits_reached: BTreeMap<(String, &'static str), u64>,
     /// Final answers of trunks to emergency calls, by trunk and status; 408 also where none came in time.
     pub emergency_attempts: BTreeMap<(String, u16), u64>,
     pub emergency_setup: SetupTimes,

@@ -8,6 +8,7 @@ use super::{
     handover::Heir,
 };
 use crate::{
+    config::Network,
     media::{self, Command, Formats, LegReport, Remote, Rtcp, Silence},
     policy::{marking, security::LegSecurity},
     sip::{
@@ -276,10 +277,11 @@ impl Leg {
         settled: &Settled,
         heard: Option<Box<Positions>>,
     ) {
+        let network = self.trunk.and_then(|trunk| ctx.trunks.trunk(trunk).media_network);
         let command = Command::Configure {
             leg,
             traffic: settled.traffic,
-            remote: self.remote(settled),
+            remote: self.remote(settled, network),
             formats: self.formats(section),
             receive: protection(&settled.receive),
             send: protection(&settled.send),
@@ -288,7 +290,7 @@ impl Leg {
         ctx.command(leg, command);
     }
 
-    fn remote(&self, settled: &Settled) -> Remote {
+    fn remote(&self, settled: &Settled, network: Option<Network>) -> Remote {
         let is_direct = self.dialog.as_ref().is_none_or(|dialog| dialog.route_set.is_empty());
         // Floor control has no direction, and a fax cannot wait: hold is for voice and pictures.
         let is_never_held = settled.traffic == Traffic::Datagrams;
@@ -296,6 +298,7 @@ impl Leg {
             rtp: settled.remote_rtp,
             rtcp: if settled.has_rtcp_mux { Rtcp::Multiplexed } else { Rtcp::Port(settled.remote_rtcp) },
             host: is_direct.then(|| self.flow.remote.ip()),
+            network,
             wants_media: is_never_held || settled.peer_direction.receives(),
             may_send: is_never_held || settled.peer_direction.sends(),
         }

@@ -46,6 +46,9 @@ pub enum Outcome {
     Routed,
     /// Emergency calls cannot be made here.
     Refused,
+    /// The telephone has not proven whose it is, and policy wants that of every telephone.
+    #[serde(rename = "refused")]
+    Denied,
     /// Every trunk was tried.
     Failed,
 }
@@ -55,6 +58,7 @@ impl Outcome {
         match self {
             Self::Routed => "it is being connected",
             Self::Refused => "it was refused, because no trunk for emergency calls is configured",
+            Self::Denied => "it was refused, because the telephone has shown no valid password",
             Self::Failed => "it could not be connected",
         }
     }

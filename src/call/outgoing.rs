@@ -23,7 +23,7 @@ use crate::{
     policy::{
         emergency::table,
         number,
-        security::{self, leg_security},
+        security::{self, LegSecurity, leg_security},
     },
     sip::{
         MAX_FORWARDS,
@@ -59,7 +59,10 @@ pub(super) fn leg_for(
         Attempt::Trunk { index, .. } | Attempt::Emergency { trunk: index, .. } => {
             let flow = reach(ctx, *index, failover)?;
             let trunk = ctx.trunks.trunk(*index);
-            let security = leg_security(security::Peer::Trunk(trunk.encryption), media);
+            let security = match leg_security(security::Peer::Trunk(trunk.encryption), media) {
+                LegSecurity::SrtpPreferred if attempt.is_plain() => LegSecurity::PlainOnly,
+                security => security,
+            };
             let contact_user = emergency.map_or_else(
                 || Identity::to_trunk(&ctx.config, trunk, caller).contact_user,
                 |info| escaped_user(&info.callback),
@@ -194,10 +197,10 @@ impl Invite<'_> {
             request = diversion::add(request, &hunt.earlier, hunt.stops(), &domain, company_line);
         }
         match (self.attempt, &self.call.emergency) {
-            (Attempt::Emergency { trunk, has_location }, Some(info)) => {
+            (Attempt::Emergency { trunk, has_location, .. }, Some(info)) => {
                 emergency_call::complete(ctx, info, *trunk, *has_location, request, self.offer)
             }
-            (Attempt::Trunk { index, number }, _) => {
+            (Attempt::Trunk { index, number, .. }, _) => {
                 let identity = Identity::to_trunk(&ctx.config, ctx.trunks.trunk(*index), &self.call.caller);
                 let request = signature::add(ctx, self.call, *index, number, identity.assert(request));
                 with_offer(self.passed_headers().add_to_request(request), self.offer)
@@ -238,7 +241,7 @@ impl Invite<'_> {
                 let (uri, called) = pbx::address_of(&ctx.config, binding, self.call.plan.hunt.line());
                 (uri, format!("<sip:{}@{domain}>", escaped_user(called)), from)
             }
-            Attempt::Trunk { index, number } => {
+            Attempt::Trunk { index, number, .. } => {
                 let trunk = ctx.trunks.trunk(*index);
                 let number = number_for(&ctx.config, trunk, number);
                 let uri = format!("sip:{}@{};user=phone", escaped_user(&number), trunk_host(trunk));

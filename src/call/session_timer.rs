@@ -6,7 +6,7 @@
 //!   description as the peer knows it, so that there is nothing to negotiate.
 //! - A refresh that meets another INVITE waits until that is done; 491 is followed by another attempt (RFC 3261 section
 //!   14.1).
-//! - 408 and 481 end the call. Any other refusal is followed by further attempts, until the session expires.
+//! - 408 and 481 end the call, in an emergency by [`Call::is_dialog_lost`]. Any other refusal is followed by further attempts, until the session expires.
 //! - An emergency call has a timer only where the peer asks for one, and is never ended by it (emergency RULES, section 6).
 
 use super::{
@@ -113,7 +113,7 @@ impl Call {
     }
 
     pub(super) fn refresh_failed(&mut self, ctx: &mut Context, side: Side, status: u16) {
-        if matches!(status, 408 | 481) && self.emergency.is_none() {
+        if self.is_dialog_lost(side, status) {
             return self.hang_up_both(ctx, status, "");
         }
         let is_call_id_ours = side != Side::A;

@@ -10,7 +10,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
-/// About one user's limits the log speaks no more often than this.
+/// About the limits of one user, or of one trunk, the log speaks no more often than this.
 const ALARM_EVERY: Duration = MINUTE;
 
 #[derive(Debug, Default)]
@@ -63,12 +63,12 @@ impl Usage {
 
     /// Whether it is time to tell somebody that a user is at a limit.
     pub(super) fn is_alarm_due(&mut self, now: Instant, user: &str) -> bool {
-        let tally = self.users.entry(user.to_owned()).or_default();
-        let is_due = tally.alarmed_at.is_none_or(|at| now.since(at) >= ALARM_EVERY);
-        if is_due {
-            tally.alarmed_at = Some(now);
-        }
-        is_due
+        self.users.entry(user.to_owned()).or_default().is_alarm_due(now)
+    }
+
+    /// The same for a trunk.
+    pub(super) fn is_trunk_alarm_due(&mut self, now: Instant, trunk: usize) -> bool {
+        self.trunks.entry(trunk).or_default().is_alarm_due(now)
     }
 
     /// The costly calls of a user count no more.
@@ -98,6 +98,14 @@ impl Tally {
             costly_calls_in_day: within(&self.costly, now, DAY),
             spent_today: if self.day == day(now) { self.spent } else { Money::default() },
         }
+    }
+
+    fn is_alarm_due(&mut self, now: Instant) -> bool {
+        let is_due = self.alarmed_at.is_none_or(|at| now.since(at) >= ALARM_EVERY);
+        if is_due {
+            self.alarmed_at = Some(now);
+        }
+        is_due
     }
 
     fn spend(&mut self, now: Instant, cost: Money) {

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Company, Config, Directory, Emergency, Encryption, FromAddress, Media, NotifyTarget, Pbx, Problem, Register,
-    Severity, Trunk, TrunkLocation, User, groups, inbound, reader::Section,
+    Company, Config, Directory, Emergency, Encryption, FromAddress, Media, Network, NotifyTarget, Pbx, Problem,
+    Register, Severity, Trunk, TrunkLocation, User, groups, inbound, reader::Section,
 };
 use crate::{
     policy::{
@@ -106,6 +106,21 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
         let over = trunk.transport.map_or("whatever DNS says, perhaps", Transport::uri_token);
         let message = format!("SRTP keys would travel over {over} in the clear");
         section.warn("encryption", message, "transport = \"tls\"");
+    }
+    // Emergency specification 4.4: the operator states whose address is registered.
+    if trunk.location == TrunkLocation::Elin && trunk.reaches_pstn && trunk.carries_emergency && trunk.elins.is_empty()
+    {
+        let message = "the carrier knows the location by the number alone, and no number is stated for which it has the company's";
+        section.error(
+            "elins",
+            message,
+            "elins = [\"+12025550100\"], once the carrier has registered the company's address for it",
+        );
+    }
+    let is_wide = |network: &Network| network.prefix_bits < if network.address.is_ipv4() { 8 } else { 19 };
+    if trunk.media_network.as_ref().is_some_and(is_wide) {
+        let remedy = "the network of the carrier's media servers, such as \"203.0.113.0/24\"";
+        section.error("media_network", "so wide a network is nobody's: anyone could be heard in a call", remedy);
     }
     let has_document = trunk.carries_emergency && trunk.location == TrunkLocation::PidfLo;
     if trunk.reaches_pstn && has_document && trunk.transport == Some(Transport::Udp) {
@@ -330,11 +345,13 @@ pub fn check_directory(config: &Config, directory: &Directory) -> Vec<Problem> {
     let is_mapped = |n: &String| find(n, &config.inbound).is_some();
     let is_owned = |n: &String| directory.by_direct_line(n).is_some() || config.pbx_with(n).is_some() || is_mapped(n);
     let reaches_nobody = |n: &&String| !is_owned(n) && !is_groups(n);
-    let unreachable = config.emergency.callback_numbers.iter().filter(reaches_nobody);
-    let warnings = unreachable.map(|number| Problem {
+    let of_company = config.emergency.callback_numbers.iter().map(|n| ("emergency.callback_numbers".to_owned(), n));
+    let of_trunks = config.trunks.iter().flat_map(|t| t.elins.iter().map(|n| (format!("trunk.{}.elins", t.name), n)));
+    let unreachable = of_company.chain(of_trunks).filter(|(_, number)| reaches_nobody(number));
+    let warnings = unreachable.map(|(key, number)| Problem {
         severity: Severity::Warning,
         line: 0,
-        key: "emergency.callback_numbers".to_owned(),
+        key,
         message: format!("{number:?} is nobody's direct line: emergency services that call back reach nobody"),
         remedy: "a user with this direct line, such as the reception".to_owned(),
     });
@@ -532,7 +549,7 @@ mod tests {
         };
         assert_eq!(warnings(""), []);
         let warning = || (Severity::Warning, "user \"alice\" address".to_owned());
-        assert_eq!(warnings("location = \"elin\""), [warning()]);
+        assert_eq!(warnings("location = \"elin\"\nelins = [\"+442079460100\"]"), [warning()]);
         assert_eq!(warnings("location = { header = \"X-Id\", value = \"7\" }"), [warning()]);
     }
 

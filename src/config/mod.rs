@@ -303,6 +303,10 @@ pub struct Trunk {
     pub reaches_pstn: bool,
     pub carries_emergency: bool,
     pub location: TrunkLocation,
+    /// With [`TrunkLocation::Elin`]: numbers for which the carrier has the company's address registered.
+    pub elins: Vec<String>,
+    /// Where its media may come from beside the address that it signals.
+    pub media_network: Option<Network>,
     pub request_uri: EmergencyRequestUri,
     pub pidf_element: PidfElement,
     pub has_resource_priority: bool,
@@ -848,13 +852,29 @@ mod tests {
     }
 
     #[test]
+    fn a_trunk_that_knows_places_by_number_or_sends_from_elsewhere_must_say_which() {
+        let keys = |text: &str| {
+            problems(text).into_iter().filter(|p| p.severity == Severity::Error).map(|p| p.key).collect::<Vec<_>>()
+        };
+        for bad in ["location = \"elin\"", "location = \"elin\"\nelins = []", "elins = [\"12\"]"] {
+            assert_eq!(keys(&trunk(bad)), ["trunk.a.elins"], "{bad}");
+        }
+        for bad in ["0.0.0.0/0", "203.0.113.0/7", "::/18", "everywhere"] {
+            assert_eq!(keys(&trunk(&format!("media_network = \"{bad}\""))), ["trunk.a.media_network"], "{bad}");
+        }
+        let (config, _) = parse(&trunk("media_network = \"203.0.113.0/24\"")).unwrap();
+        assert!(config.trunks[0].media_network.is_some_and(|network| network.contains("203.0.113.9".parse().unwrap())));
+    }
+
+    #[test]
     fn weak_settings_load_with_a_warning() {
         let warnings = |text: &str| {
             let (_, warnings) = parse(text).unwrap_or_else(|p| panic!("{p:#?}"));
             warnings.into_iter().filter(|w| !w.message.starts_with("only the trunk")).map(|w| w.key).collect::<Vec<_>>()
         };
         assert_eq!(warnings(&trunk("transport = \"udp\"")), ["trunk.a.transport"]);
-        assert_eq!(warnings(&trunk("transport = \"udp\"\nlocation = \"elin\"")), Vec::<String>::new());
+        let elin = "location = \"elin\"\nelins = [\"+12025550100\"]";
+        assert_eq!(warnings(&trunk(&format!("transport = \"udp\"\n{elin}"))), Vec::<String>::new());
         assert_eq!(warnings(&trunk("transport = \"tcp\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("transport = \"auto\"\nencryption = \"required\"")), ["trunk.a.encryption"]);
         assert_eq!(warnings(&trunk("").replace(", FLR = \"4\"", "")), ["company.address"]);

@@ -403,6 +403,8 @@ fn trunk(name: String, mut section: Section<'_>, tls: &Tls) -> Trunk {
         reaches_pstn: section.boolean("pstn").unwrap_or(true),
         carries_emergency: section.boolean("emergency").unwrap_or(true),
         location: location(&mut section),
+        elins: section.texts("elins", value::e164).unwrap_or_default(),
+        media_network: section.text("media_network", value::network),
         request_uri: section.choice("request_uri", &request_uris).unwrap_or(EmergencyRequestUri::Digits),
         pidf_element: section
             .choice("pidf_element", &[("tuple", PidfElement::Tuple), ("device", PidfElement::Device)])

@@ -7,6 +7,7 @@ use super::{
     tone::Law,
 };
 use crate::{
+    config::Network,
     types::LegId,
     wire::{
         classify::Traffic,
@@ -55,6 +56,8 @@ pub struct Remote {
     pub rtcp: Rtcp,
     /// The host its signalling comes from; `None`: through a proxy, which may stand anywhere.
     pub host: Option<IpAddr>,
+    /// From where else its plain packets may come.
+    pub network: Option<Network>,
     /// The peer wants to receive (its direction is sendrecv or recvonly).
     pub wants_media: bool,
     /// The peer may send (its direction is sendrecv or sendonly); its packets are dropped otherwise.

@@ -193,6 +193,7 @@ impl Peer {
                 rtp: Some(address),
                 rtcp: Rtcp::Multiplexed,
                 host: None,
+                network: None,
                 wants_media: true,
                 may_send: true,
             },

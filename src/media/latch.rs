@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::Network;
+
 /// Consecutive authenticated packets from a new source that move a latch which already holds.
 ///
 /// One would let a single packet, overtaken on its way by a copy from elsewhere, turn a call's audio around.
@@ -37,6 +39,9 @@ enum Trust {
     Near(IpAddr),
     /// The first one's of all, where a proxy stands between: nobody can tell from where a peer behind a NAT will send.
     First,
+    /// As of the host, and before that also the first one's of this network, where the operator says that a carrier's media come
+    /// from: it is sent to where it signalled all the same.
+    Network(Network),
     /// Nobody's: the SDP names no address.
     Nobody,
 }
@@ -48,12 +53,13 @@ impl Latch {
     }
 
     /// For plain RTP, from the address in the SDP, and the host that signalling comes from where no proxy stands between.
-    pub(super) fn by_address(signalled: Option<SocketAddr>, host: Option<IpAddr>) -> Self {
+    /// `network`: from where else the peer may send.
+    pub(super) fn by_address(signalled: Option<SocketAddr>, host: Option<IpAddr>, network: Option<Network>) -> Self {
         let trust = match signalled {
             None => Trust::Nobody,
             Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => Trust::Nobody,
             Some(address) if is_private(address.ip()) => host.map_or(Trust::First, Trust::Near),
-            Some(_) => Trust::Host,
+            Some(_) => network.map_or(Trust::Host, Trust::Network),
         };
         Self::new(trust, signalled)
     }
@@ -72,8 +78,9 @@ impl Latch {
         let is_signalled_host = || self.signalled.is_some_and(|signalled| signalled.ip() == source.ip());
         match (self.trust, self.remote) {
             (Trust::Tag, _) => true,
-            (Trust::Host, Some(remote)) => source == remote || Some(source) == self.signalled,
+            (Trust::Host | Trust::Network(_), Some(remote)) => source == remote || Some(source) == self.signalled,
             (Trust::Host, None) => is_signalled_host(),
+            (Trust::Network(network), None) => is_signalled_host() || network.contains(source.ip()),
             (Trust::Near(_) | Trust::First, Some(remote)) => source == remote,
             (Trust::Near(host), None) => source.ip() == host || is_signalled_host(),
             (Trust::First, None) => true,
@@ -88,7 +95,7 @@ impl Latch {
             return false;
         }
         let packets = if self.candidate == Some(source) { self.candidate_packets + 1 } else { 1 };
-        let is_signalled = self.trust == Trust::Host && self.signalled == Some(source);
+        let is_signalled = matches!(self.trust, Trust::Host | Trust::Network(_)) && self.signalled == Some(source);
         let moves = self.remote.is_none() || is_signalled || packets >= MOVE_PACKETS;
         if moves {
             (self.remote, self.candidate) = (Some(source), None);
@@ -100,7 +107,11 @@ impl Latch {
 
     /// Where the peer hears: where it is heard from, and before that where it said.
     pub(super) fn destination(&self) -> Option<SocketAddr> {
-        self.remote.or(self.signalled)
+        let is_elsewhere = |remote: &SocketAddr| {
+            matches!(self.trust, Trust::Network(_))
+                && self.signalled.is_some_and(|signalled| signalled.ip() != remote.ip())
+        };
+        self.remote.filter(|remote| !is_elsewhere(remote)).or(self.signalled)
     }
 
     pub(super) const fn signalled(&self) -> Option<SocketAddr> {
@@ -116,7 +127,7 @@ impl Latch {
     pub(super) fn is_exclusive(&self) -> bool {
         match self.trust {
             Trust::Tag | Trust::Near(_) | Trust::First | Trust::Nobody => true,
-            Trust::Host => self.remote == self.signalled,
+            Trust::Host | Trust::Network(_) => self.remote == self.signalled,
         }
     }
 }
@@ -176,7 +187,7 @@ mod tests {
 
     #[test]
     fn plain_rtp_is_taken_from_the_signalled_host_then_its_first_port_and_the_signalled_one_for_good() {
-        let mut latch = Latch::by_address(Some(at("203.0.113.1:4000")), None);
+        let mut latch = Latch::by_address(Some(at("203.0.113.1:4000")), None, None);
         assert!(!latch.admits(at("203.0.113.2:4000")));
         assert!(latch.admits(at("203.0.113.1:5000")), "symmetric NAT changes the port");
         latch.accepted(at("203.0.113.1:5000"));
@@ -192,7 +203,7 @@ mod tests {
         for signalled in
             ["10.1.2.3:4000", "192.168.0.9:4000", "100.64.0.1:4000", "[fd00::1]:4000", "[fe80::1]:4000", "127.0.0.1:4"]
         {
-            let mut latch = Latch::by_address(Some(at(signalled)), None);
+            let mut latch = Latch::by_address(Some(at(signalled)), None, None);
             assert!(latch.admits(at("203.0.113.1:5000")), "{signalled}");
             latch.accepted(at("203.0.113.1:5000"));
             assert!(!latch.admits(at("203.0.113.2:5000")), "{signalled}");
@@ -203,7 +214,7 @@ mod tests {
     #[test]
     fn behind_a_nat_only_the_hosts_of_media_and_signalling_may_be_first() {
         let (home, nat) = (at("192.168.0.9:4000"), at("203.0.113.1:5000"));
-        let latch = || Latch::by_address(Some(home), Some(nat.ip()));
+        let latch = || Latch::by_address(Some(home), Some(nat.ip()), None);
         assert!(!latch().admits(at("198.51.100.66:5000")), "a stranger");
         for source in [home, nat, at("203.0.113.1:6000")] {
             let mut latch = latch();
@@ -215,9 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn a_carriers_media_come_from_its_network_and_go_to_where_it_has_signalled() {
+        let network = Network { address: "203.0.113.0".parse().unwrap(), prefix_bits: 28 };
+        let (signalled, split) = (at("198.51.100.1:4000"), at("203.0.113.5:6000"));
+        let mut latch = Latch::by_address(Some(signalled), None, Some(network));
+        assert!(latch.admits(split) && latch.admits(at("198.51.100.1:5000")) && latch.admits(signalled));
+        assert!(!latch.admits(at("203.0.113.16:6000")) && !latch.admits(at("198.51.100.2:4000")), "never wider");
+        assert!(latch.accepted(split));
+        assert_eq!(latch.destination(), Some(signalled), "it hears where it said");
+        assert!(latch.admits(split) && !latch.admits(at("203.0.113.6:6000")) && !latch.is_exclusive());
+        assert!(latch.admits(signalled) && latch.accepted(signalled) && latch.is_exclusive());
+        assert!(!latch.admits(split));
+        // Another port of the signalled host is a NAT's.
+        let mut behind_nat = Latch::by_address(Some(signalled), None, Some(network));
+        behind_nat.accepted(at("198.51.100.1:5000"));
+        assert_eq!(behind_nat.destination(), Some(at("198.51.100.1:5000")));
+        // Where the address says nothing, or is missing, the network changes nothing.
+        for signalled in [None, Some(at("10.1.2.3:4000"))] {
+            let with = Latch::by_address(signalled, Some(split.ip()), Some(network));
+            assert!(with.agrees(&Latch::by_address(signalled, Some(split.ip()), None)));
+        }
+    }
+
+    #[test]
     fn without_a_signalled_address_plain_rtp_is_taken_from_nobody() {
         for signalled in [None, Some(at("0.0.0.0:4000")), Some(at("[::]:4000")), Some(at("224.0.0.1:4000"))] {
-            assert!(!Latch::by_address(signalled, None).admits(at("203.0.113.1:4000")), "{signalled:?}");
+            assert!(!Latch::by_address(signalled, None, None).admits(at("203.0.113.1:4000")), "{signalled:?}");
         }
     }
 

@@ -74,11 +74,11 @@ impl Leg {
             sent_ssrc: 0,
             watch: Watch::default(),
             formats: Formats::default(),
-            rtp: Latch::by_address(None, None),
+            rtp: Latch::by_address(None, None, None),
             sending: Sending::default(),
             receiving: Receiving::default(),
             quality: Quality::default(),
-            rtcp: Latch::by_address(None, None),
+            rtcp: Latch::by_address(None, None, None),
             packets_refused: 0,
         }
     }
@@ -120,7 +120,7 @@ impl Leg {
         let is_srtp = self.receiving.is_srtp();
         let latch = |signalled| match is_srtp {
             true => Latch::by_tag(signalled),
-            false => Latch::by_address(signalled, remote.host),
+            false => Latch::by_address(signalled, remote.host, remote.network),
         };
         let [rtp, rtcp] = [rtp, rtcp].map(latch);
         if !is_traffic_kept || !self.rtp.agrees(&rtp) {

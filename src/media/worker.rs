@@ -32,6 +32,7 @@ pub struct Port {
     pub channel: Channel,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all that comes is commands, and they are few beside packets")]
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "each is made for one call and kept nowhere")]
 pub enum Input {
@@ -667,7 +668,8 @@ mod tests {
             Step::Configure { slot, generation, key, is_plain, is_muxed, directions, traffic } => {
                 let rtcp = if is_muxed { Rtcp::Multiplexed } else { Rtcp::Port(Some(at("127.0.0.1:9"))) };
                 let (wants_media, may_send) = (directions & 1 != 0, directions & 2 != 0);
-                let remote = Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, wants_media, may_send };
+                let remote =
+                    Remote { rtp: Some(at("127.0.0.1:8")), rtcp, host: None, network: None, wants_media, may_send };
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
                 let (leg, formats) = (id(slot, generation), formats());

@@ -34,6 +34,8 @@ pub enum Denial {
     CostlyCallsPerDay,
     SpendPerDay,
     NoTrunk,
+    /// Each trunk for the number is at a limit of its own.
+    TrunksFull,
 }
 
 impl Denial {
@@ -49,6 +51,7 @@ impl Denial {
             Self::CallsPerMinute => (403, "Too Many Outside Calls A Minute"),
             Self::SpendPerDay => (403, "Daily Spending Limit Reached"),
             Self::NoTrunk => (404, "No Trunk For This Number"),
+            Self::TrunksFull => (480, "Every Trunk Is At Its Limit"),
         }
     }
 
@@ -59,7 +62,7 @@ impl Denial {
             Self::CallsPerMinute => Some("calls_per_minute"),
             Self::CostlyCallsPerDay => Some("costly_calls_per_day"),
             Self::SpendPerDay => Some("spend_per_day"),
-            Self::NotAllowed(_) | Self::Blocked | Self::NoTrunk => None,
+            Self::NotAllowed(_) | Self::Blocked | Self::NoTrunk | Self::TrunksFull => None,
         }
     }
 }
@@ -71,25 +74,32 @@ pub const LIMITS: [&str; 4] = ["concurrent_calls", "calls_per_minute", "costly_c
 pub type Steps<'s> = &'s mut dyn FnMut(fmt::Arguments<'_>);
 
 /// The trunks for a call to `number` on behalf of `user`, by index into `Config::trunks` and in the order to try.
-/// `of_user` and `of_trunk`: what is used of the limits now.
+/// `of_user` and `of_trunk`: what is used of the limits now. Trunks that are passed over because they are at a limit are added
+/// to `full`.
 pub fn decide(
     number: &str,
     user: &str,
     of_user: &Used,
     of_trunk: &dyn Fn(usize) -> Used,
     (config, region): (&Config, &Region),
+    full: &mut Vec<FullTrunk>,
     steps: Steps<'_>,
 ) -> Result<Vec<usize>, Denial> {
     let destination = number::destination(number, region);
     steps(format_args!("{number} is {} seen from {}", word(destination), region.code));
     permit(number, destination, config.calling.profile_of(user), of_user, steps)?;
-    let mut routes: Vec<_> =
-        (0..config.trunks.len()).filter_map(|i| route(number, destination, i, of_trunk(i), config, steps)).collect();
+    let mut routes = Vec::new();
+    for index in 0..config.trunks.len() {
+        match route(number, destination, index, of_trunk(index), config, steps) {
+            Ok(route) => routes.push(route),
+            Err(limit) => full.extend(limit),
+        }
+    }
     // Stable: what is alike stays in the order of the file.
     routes.sort_by_key(|route| (Reverse(route.prefix_len), route.price));
     if routes.is_empty() {
         steps(format_args!("no trunk is left"));
-        return Err(Denial::NoTrunk);
+        return Err(if full.is_empty() { Denial::NoTrunk } else { Denial::TrunksFull });
     }
     for (position, route) in (1..).zip(&routes) {
         steps(format_args!("{position}. over the trunk {:?}{}", config.trunks[route.trunk].name, Priced(route.price)));
@@ -105,6 +115,7 @@ pub fn onward(
     target: usize,
     used: Used,
     (config, region): (&Config, &Region),
+    full: &mut Vec<FullTrunk>,
     steps: Steps<'_>,
 ) -> Result<(), (u16, &'static str)> {
     let name = config.trunks[target].name.as_str();
@@ -114,8 +125,11 @@ pub fn onward(
     }
     let destination = number::destination(number, region);
     match carry(number, destination, target, used, config, steps) {
-        Some(route) => steps(format_args!("on over the trunk {name:?}{}", Priced(route.price))),
-        None => return Err((503, "Trunk May Not Carry This Call")),
+        Ok(route) => steps(format_args!("on over the trunk {name:?}{}", Priced(route.price))),
+        Err(limit) => {
+            full.extend(limit);
+            return Err((503, "Trunk May Not Carry This Call"));
+        }
     }
     Ok(())
 }
@@ -176,6 +190,13 @@ fn within(limits: &Limits, used: &Used, whose: &str, steps: Steps<'_>) -> Result
     Ok(())
 }
 
+/// A trunk that would carry a call, and the limit of its own that it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullTrunk {
+    pub trunk: usize,
+    pub limit: Denial,
+}
+
 /// One way out.
 #[derive(Clone, Copy, Debug)]
 struct Route {
@@ -192,16 +213,16 @@ fn route(
     used: Used,
     config: &Config,
     steps: Steps<'_>,
-) -> Option<Route> {
+) -> Result<Route, Option<FullTrunk>> {
     let trunk = &config.trunks[index];
     if !trunk.is_enabled || !trunk.reaches_pstn {
         steps(format_args!("the trunk {:?} is not used for calls outside", trunk.name));
-        return None;
+        return Err(None);
     }
     carry(number, destination, index, used, config, steps)
 }
 
-/// By what it may carry, its prices and its limits.
+/// By what it may carry, its prices and its limits; only these come back as an error with something in it.
 fn carry(
     number: &str,
     destination: Destination,
@@ -209,7 +230,7 @@ fn carry(
     used: Used,
     config: &Config,
     steps: Steps<'_>,
-) -> Option<Route> {
+) -> Result<Route, Option<FullTrunk>> {
     let trunk = &config.trunks[index];
     let name = trunk.name.as_str();
     let rate = rate(trunk, number);
@@ -218,18 +239,18 @@ fn carry(
         && (!trunk.permissions.allow.contains(&destination) || trunk.permissions.blocking_prefix(number).is_some())
     {
         steps(format_args!("the trunk {name:?} may not carry it"));
-        return None;
+        return Err(None);
     }
     if !is_free && !trunk.rates.is_empty() && rate.is_none() {
         steps(format_args!("the trunk {name:?} has no rate for it"));
-        return None;
+        return Err(None);
     }
-    if !is_free && within(&trunk.limits, &used, name, steps).is_err() {
+    if !is_free && let Err(limit) = within(&trunk.limits, &used, name, steps) {
         steps(format_args!("the trunk {name:?} is at its limit"));
-        return None;
+        return Err(Some(FullTrunk { trunk: index, limit }));
     }
     let (prefix_len, price) = rate.map_or((0, None), |(prefix, price)| (prefix.len(), Some(price)));
-    Some(Route { trunk: index, prefix_len, price })
+    Ok(Route { trunk: index, prefix_len, price })
 }
 
 /// The longest prefix among a trunk's rates that a number begins with, and the price of a minute.

@@ -161,6 +161,34 @@ fn calls_out_through_a_proxy(transport: &'static str) {
     assert_heard("alice", first.first().expect("a recording"), Wanted::whole(B_HZ, HEARD_S_MIN));
 }
 
+/// Alice calls for help through a carrier's proxy; what the gateway behind it gets is whole, and both hear each other.
+fn calls_for_help_through_a_proxy(transport: &'static str) {
+    let gateway = sipp::Setup { echoes: true, ..sipp::Setup::new("trunk_answers_with_echo.xml", B_HZ) };
+    let plan = Plan::new(transport);
+    let server = Ringdown::started("required", &plan.trunk(), &[ALICE]);
+    let kamailio = plan.start(&server, "proxy.cfg", &[("GATEWAY", &gateway.ip.to_string())]);
+    let sipp = Sipp::start(&server, &gateway);
+    let mut alice = Baresip::start(&server, &Setup::new(ALICE, crate::A_HZ, false));
+    alice.dial("911");
+    alice.wait_established();
+    thread::sleep(TALK);
+    alice.hang_up();
+    crate::emergency::assert_has_location(&sipp.wait_done());
+    server.wait_no_calls();
+    assert_eq!(kamailio.count("BYE", "server", transport), 1, "{:?}", kamailio.routed());
+    assert_heard("alice", &alice.recording(), Wanted::whole(crate::A_HZ, HEARD_S_MIN));
+}
+
+#[test]
+fn a_call_for_help_passes_a_kamailio_at_the_carriers_edge_over_udp() {
+    calls_for_help_through_a_proxy("udp");
+}
+
+#[test]
+fn a_call_for_help_passes_a_kamailio_at_the_carriers_edge_over_tls() {
+    calls_for_help_through_a_proxy("tls");
+}
+
 #[test]
 fn a_call_out_through_a_kamailio_follows_its_route_over_udp() {
     calls_out_through_a_proxy("udp");

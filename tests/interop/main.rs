@@ -13,6 +13,7 @@ mod baresip;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the process tests use more of it")]
 mod common;
+mod emergency;
 mod fax;
 mod features;
 mod kamailio;

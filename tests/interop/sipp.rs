@@ -36,9 +36,11 @@ pub(crate) struct Setup<'a> {
     pub(crate) hz: u32,
     /// Seconds until it gives up.
     pub(crate) patience_s: u64,
+    /// So many calls it waits for, or makes.
+    pub(crate) calls: u32,
     /// Sends received RTP back.
     pub(crate) echoes: bool,
-    /// Values of `[name]` in the scenario.
+    /// Values of `[name]` and `@name@` in the scenario.
     pub(crate) keys: Vec<(&'a str, String)>,
     pub(crate) account: Option<Account>,
     /// The `uri` of its credentials, without scheme; SIPp's own default is the server's address.
@@ -55,6 +57,7 @@ impl<'a> Setup<'a> {
             ip: fresh_ip(),
             hz,
             patience_s: 40,
+            calls: 1,
             echoes: false,
             keys: Vec::new(),
             account: None,
@@ -76,7 +79,14 @@ impl Sipp {
         let dir = server.dir().join(format!("sipp-{}-{}", setup.ip, setup.scenario));
         fs::create_dir_all(&dir).expect("a writable folder");
         tone::write_ulaw(&dir.join("tone.ul"), setup.hz, 30).expect("a writable folder");
-        let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/sipp").join(setup.scenario);
+        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop/sipp").join(setup.scenario);
+        let mut text = fs::read_to_string(source).expect("a scenario");
+        // What stands in a status line must be there before SIPp reads it.
+        for (name, value) in &setup.keys {
+            text = text.replace(&format!("@{name}@"), value);
+        }
+        let scenario = dir.join("scenario.xml");
+        fs::write(&scenario, text).expect("a writable folder");
         let ip = setup.ip.to_string();
         let mut command = Command::new("sipp");
         command
@@ -87,7 +97,7 @@ impl Sipp {
         let transport = if setup.transport == "tcp" { "t1" } else { "u1" };
         command.args([
             "-m",
-            "1",
+            &setup.calls.to_string(),
             "-t",
             transport,
             "-timeout",

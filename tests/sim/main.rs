@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_macros, reason = "a failed test speaks on standard error")]
 
 mod capacity;
+mod carriers;
 mod events;
 mod fax;
 mod net;

@@ -40,6 +40,10 @@ pub(crate) enum Answer {
     Ring,
     /// Says nothing at all.
     Silent,
+    /// Says nothing, and then answers.
+    Late(Duration),
+    /// Refuses with this status what has this in its body, and takes everything else at once.
+    Unless(&'static str, u16),
 }
 
 /// What a phone is.
@@ -1001,6 +1005,7 @@ impl Phone {
             Some(contact) => contact.uri.clone_into(&mut call.target),
             None => self.faults.push("an INVITE came without Contact".into()),
         }
+        let body = request.body();
         call.invite = Some(request);
         self.calls.push(call);
         let index = self.calls.len() - 1;
@@ -1009,6 +1014,12 @@ impl Phone {
         self.services[at].forget_at = now + Duration::from_secs(600);
         match self.profile.answer {
             Answer::Silent => {}
+            Answer::Unless(what, status) if String::from_utf8_lossy(&body).contains(what) => {
+                self.reply(now, at, status, None);
+                self.end(index, status, false);
+            }
+            Answer::Unless(..) => self.accept(now, index),
+            Answer::Late(wait) => self.at(now + wait, Wake::Answer(index)),
             Answer::Refuse(status) => {
                 self.reply(now, at, status, None);
                 self.end(index, status, false);

@@ -45,12 +45,12 @@ encryption = "off"
 pstn = true
 "#;
 
-pub(crate) fn profile(id: u32, answer: Answer) -> Profile {
+pub(crate) fn profile(id: u32, ip: IpAddr, answer: Answer) -> Profile {
     Profile {
         id,
         user: "+14155550199".to_owned(),
         password: None,
-        ip: IP,
+        ip,
         transport: Transport::Udp,
         suites: Vec::new(),
         has_mux: false,

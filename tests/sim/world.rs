@@ -194,8 +194,13 @@ impl World {
 
     /// The trunk's far end.
     pub(crate) fn trunk(&mut self, answer: Answer) -> usize {
+        self.carrier(trunk::IP, answer)
+    }
+
+    /// The far end of a further trunk.
+    pub(crate) fn carrier(&mut self, ip: IpAddr, answer: Answer) -> usize {
         let id = u32::try_from(self.phones.len()).expect("few phones");
-        self.add(trunk::profile(id, answer))
+        self.add(trunk::profile(id, ip, answer))
     }
 
     fn add(&mut self, profile: Profile) -> usize {

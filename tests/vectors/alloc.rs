@@ -1,4 +1,5 @@
-//! Reading a message takes no heap: a counting allocator proves it for an ordinary 1.5 kB INVITE and its 200.
+//! Reading a message takes no heap: a counting allocator proves it for an ordinary 1.5 kB INVITE and its 200. Nor does the test for
+//! an emergency number of what people dial most.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -7,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use ringdown::wire::sip::{Message, Name, validate};
+use ringdown::{
+    policy::emergency::{Dialled, Site, classify},
+    wire::sip::{Message, Name, validate},
+};
 
 /// Counts per thread, because other tests run beside this one.
 struct Counting;
@@ -51,6 +55,27 @@ fn indexing_and_validating_an_ordinary_message_allocates_nothing() {
             let _ = black_box((routing, message.values(Name::Supported).count(), message.header(Name::SessionExpires)));
         });
         assert_eq!(count, 0, "{} bytes", bytes.len());
+    }
+}
+
+/// Emergency specification 2.9.
+#[test]
+fn recognising_that_an_extension_is_no_emergency_allocates_nothing() {
+    for region in ["US", "GB", "DE", "AU"] {
+        let site = Site::for_region(region, &["9", "0"], &["pbx.example.com", "192.0.2.1"]).expect("a region");
+        for uri in [
+            "sip:1001@pbx.example.com",
+            "sip:1001@192.0.2.1:5060;transport=tls",
+            "sips:alice@pbx.example.com",
+            "sip:10-01@pbx.example.com;user=phone",
+            "tel:1001",
+            "1001",
+        ] {
+            let mut dialled = None;
+            let count = allocations(|| dialled = Some(classify(uri, &site)));
+            assert!(matches!(dialled, Some(Dialled::Ordinary(_))), "{uri} in {region}");
+            assert_eq!(count, 0, "{uri} in {region}");
+        }
     }
 }
 

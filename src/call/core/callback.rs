@@ -9,7 +9,7 @@ use super::{
         context::{Pending, Side},
         emergency_call::EmergencyInfo,
         fork::{Attempt, Plan},
-        leg::Peer,
+        leg::{Leg, Peer},
     },
     Core,
 };
@@ -47,7 +47,7 @@ impl Expected {
 }
 
 /// One telephone, however often it has registered meanwhile.
-fn is_same_device(one: &Binding, other: &Binding) -> bool {
+pub(super) fn is_same_device(one: &Binding, other: &Binding) -> bool {
     one.aor == other.aor
         && match &one.instance {
             Some(instance) => other.is_of_instance(instance),
@@ -66,13 +66,41 @@ impl Core {
             expected.retain(|expected| expected.is_due(now));
         }
         self.callbacks.retain(|_, expected| !expected.is_empty());
-        let window = Duration::from_secs(60 * u64::from(self.ctx.config.emergency.callback_window_min));
-        let of_number = self.callbacks.entry(info.callback.clone()).or_default();
-        of_number.retain(|expected| !expected.is_of(&device));
-        if of_number.len() == CALLBACKS_PER_NUMBER_MAX {
-            of_number.remove(0);
+        let until = now + self.callback_window();
+        for number in info.callbacks(&self.ctx.config) {
+            let of_number = self.callbacks.entry(number).or_default();
+            of_number.retain(|expected| !expected.is_of(&device));
+            if of_number.len() == CALLBACKS_PER_NUMBER_MAX {
+                of_number.remove(0);
+            }
+            of_number.push(Expected { until, device: Arc::clone(&device) });
         }
-        of_number.push(Expected { until: now + window, device });
+    }
+
+    /// The window is counted from the end of the call (6.3): whoever is cut off after a long one is called back, too.
+    pub(super) fn extend_callback(&mut self, call: &Call) {
+        let Some(info) = call.emergency.as_deref().filter(|info| info.class == Class::Emergency) else { return };
+        let device = match call.caller.peer {
+            Peer::Unknown if call.a.dialog.is_some() => {
+                Some(self.device_on("", &call.a.flow, None, remote_target(&call.a)))
+            }
+            Peer::Device(_) | Peer::Unknown | Peer::Trunk(_) => self.device_of(call, Side::A),
+        };
+        let Some(device) = device else { return };
+        let until = self.ctx.now + self.callback_window();
+        let is_it = |expected: &Expected| {
+            expected.is_of(&device) || expected.device.aor == device.aor && expected.device.flow == device.flow
+        };
+        let known =
+            self.callbacks.get_mut(&info.callback).and_then(|all| all.iter_mut().find(|expected| is_it(expected)));
+        match known {
+            Some(expected) => expected.until = until,
+            None => self.expect_callback(info, device),
+        }
+    }
+
+    fn callback_window(&self) -> Duration {
+        Duration::from_secs(60 * u64::from(self.ctx.config.emergency.callback_window_min))
     }
 
     /// The telephone that sends this INVITE.
@@ -91,8 +119,7 @@ impl Core {
     pub(super) fn device_of(&self, call: &Call, side: Side) -> Option<Arc<Binding>> {
         let leg = call.leg(side)?;
         let device = leg.device.as_ref()?;
-        let contact = leg.dialog.as_ref().map(|dialog| dialog.remote_target.clone()).unwrap_or_default();
-        Some(self.device_on(&device.user, &leg.flow, device.instance.clone(), contact))
+        Some(self.device_on(&device.user, &leg.flow, device.instance.clone(), remote_target(leg)))
     }
 
     fn device_on(&self, user: &str, flow: &Flow, instance: Option<String>, contact: String) -> Arc<Binding> {
@@ -231,6 +258,10 @@ impl Core {
         call.plan.try_next(attempts);
         call.next_wave(&mut self.ctx);
     }
+}
+
+fn remote_target(leg: &Leg) -> String {
+    leg.dialog.as_ref().map(|dialog| dialog.remote_target.clone()).unwrap_or_default()
 }
 
 fn is_marked(request: &Message) -> bool {

@@ -14,7 +14,7 @@ use crate::{
     config::calling::Money,
     policy::{
         number::{self, Destination},
-        outside::{self, Denial, LIMITS, Used},
+        outside::{self, Denial, FullTrunk, LIMITS, Used},
         routing::Target,
     },
     types::{Transport, limits::ONWARD_CALLS_MAX},
@@ -32,10 +32,10 @@ impl Core {
         let (user, region) = (payer.unwrap_or_default(), self.site.region());
         let (of_user, of_trunk) = (self.used_by(user), |trunk| self.used_on(trunk));
         let config = (&*self.ctx.config, region);
-        let mut trunks = match outside::decide(number, user, &of_user, &of_trunk, config, &mut |_| {}) {
-            Ok(trunks) => trunks,
-            Err(denial) => return Err(self.deny(user, denial)),
-        };
+        let mut full = Vec::new();
+        let decided = outside::decide(number, user, &of_user, &of_trunk, config, &mut full, &mut |_| {});
+        self.trunks_full(&full);
+        let mut trunks = decided.map_err(|denial| self.deny(user, denial))?;
         trunks.retain(|index| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls));
         let listeners = &self.ctx.listeners;
         let is_draining = |index: &usize| self.ctx.trunks.condition(*index, listeners) == Condition::Draining;
@@ -48,7 +48,7 @@ impl Core {
             trunks.retain(|index| !is_draining(index));
         }
         self.ctx.trunks.best_first(self.ctx.now, &mut trunks, listeners);
-        let attempt = |index| Attempt::Trunk { index, number: number.to_owned() };
+        let attempt = |index| Attempt::to_number(index, number.to_owned());
         let mut plan = Plan::number(number, trunks.into_iter().map(attempt));
         plan.outside =
             Some(Outside { user: Some(user.to_owned()), number: number.to_owned(), destination, trunk: None });
@@ -68,7 +68,10 @@ impl Core {
             Peer::Device(_) | Peer::Unknown => None,
         };
         let (region, used) = (self.site.region(), self.used_on(trunk));
-        outside::onward(number, source, trunk, used, (&self.ctx.config, region), &mut |_| {})?;
+        let mut full = Vec::new();
+        let allowed = outside::onward(number, source, trunk, used, (&self.ctx.config, region), &mut full, &mut |_| {});
+        self.trunks_full(&full);
+        allowed?;
         if is_secure && self.ctx.trunks.trunk(trunk).transport != Some(Transport::Tls) {
             return Err((480, "No Secure Way To This Number"));
         }
@@ -79,7 +82,7 @@ impl Core {
             return Err((482, "Loop Detected"));
         }
         let destination = number::destination(number, region);
-        let mut plan = Plan::number(number, [Attempt::Trunk { index: trunk, number: number.to_owned() }]);
+        let mut plan = Plan::number(number, [Attempt::to_number(trunk, number.to_owned())]);
         plan.outside = Some(Outside { user: None, number: number.to_owned(), destination, trunk: None });
         Ok(plan)
     }
@@ -116,6 +119,17 @@ impl Core {
             }
         }
         denial.answer()
+    }
+
+    /// Calls pass these trunks by: somebody should hear of it.
+    fn trunks_full(&mut self, full: &[FullTrunk]) {
+        for FullTrunk { trunk, limit } in full {
+            let (name, limit) = (self.ctx.trunks.trunk(*trunk).name.clone(), limit.alarm().unwrap_or_default());
+            if self.ctx.usage.is_trunk_alarm_due(self.ctx.now, *trunk) {
+                error!(target: "fraud", trunk = name, limit, "A trunk has reached a limit on calls outside; calls take others, or fail.");
+            }
+            *self.ctx.counters.trunk_limits_reached.entry((name, limit)).or_default() += 1;
+        }
     }
 
     fn used_by(&self, user: &str) -> Used {

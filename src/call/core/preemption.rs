@@ -2,7 +2,10 @@
 //! call ends when that is used up too.
 
 use super::{
-    super::{call::Call, emergency_call},
+    super::{
+        call::Call,
+        emergency_call::{self, EmergencyInfo},
+    },
     Core, State,
 };
 use crate::{config::Config, policy::emergency, types::CallId};
@@ -16,23 +19,23 @@ pub(super) fn reserved_ports(config: &Config, workers: u16) -> usize {
 
 impl Core {
     /// Before an emergency call begins: the slots of ordinary calls, and those kept for emergency calls, may all be taken.
-    pub(super) fn make_slot(&mut self) {
+    pub(super) fn make_slot(&mut self, id: CallId, info: &EmergencyInfo) {
         let slots = self.calls_max.saturating_add(usize::from(self.ctx.config.emergency.reserved_calls));
         if self.live_calls >= slots {
-            self.preempt(CallId(self.next_call), None);
+            self.preempt((id, info), None);
         }
     }
 
     /// A call that waits for a port gets those of one ordinary call after the other.
     pub(super) fn make_room_for(&mut self, call: &Call) {
-        if call.waits_for_room.is_none() {
+        let Some(info) = call.emergency.as_deref().filter(|_| call.waits_for_room.is_some()) else {
             self.waiting.remove(&call.id);
             return;
-        }
+        };
         let ends = self.waiting.get(&call.id).copied().flatten();
         let is_still_ending = ends.and_then(|id| self.calls.get(&id)).is_some_and(|call| call.is_live());
         if !is_still_ending {
-            let ends = self.preempt(call.id, Some(call.worker));
+            let ends = self.preempt((call.id, info), Some(call.worker));
             self.waiting.insert(call.id, ends);
         }
     }
@@ -48,13 +51,13 @@ impl Core {
     }
 
     /// Ends the newest ordinary call over a trunk, or where there is none the newest ordinary call.
-    fn preempt(&mut self, needed_for: CallId, worker: Option<u16>) -> Option<CallId> {
+    fn preempt(&mut self, (needed_for, info): (CallId, &EmergencyInfo), worker: Option<u16>) -> Option<CallId> {
         let may_end = |call: &&Call| {
             call.state != State::Ended && !call.is_urgent() && worker.is_none_or(|worker| call.worker == worker)
         };
         let newest_first = || self.calls.values().rev().map(|call| &**call).filter(may_end);
         let id = newest_first().find(|call| call.has_trunk()).or_else(|| newest_first().next())?.id;
-        emergency_call::log_preempted(id, needed_for);
+        emergency_call::log_preempted(&self.ctx, id, needed_for, info);
         self.with_call(id, Call::preempt);
         Some(id)
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::Core;
+use super::{Core, callback::is_same_device};
 use crate::{
     call::{
-        call::{Call, Caller},
+        call::{Call, Caller, State},
+        context::Side,
         diversion::Party,
         fork::{Attempt, Failure, Plan},
         hunt::{Hunt, Request},
@@ -18,6 +19,7 @@ use crate::{
     },
     config::User,
     policy::{
+        emergency::Class,
         reach::{self, Arrival, Forward, Outcome, Step},
         routing::Target,
     },
@@ -80,7 +82,7 @@ impl Core {
         let arrival = if call.plan.hunt.obeys_wishes() { reach::arrival(user) } else { Arrival::Ring(None) };
         match arrival {
             Arrival::Ring(ring) => {
-                let attempts = self.contacts(call, user).collect();
+                let attempts = self.free_contacts(call, user);
                 call.plan.hunt.begin(step.users, ring.map(|ring| self.ctx.now + ring));
                 call.ring(&mut self.ctx, attempts);
             }
@@ -97,7 +99,7 @@ impl Core {
             if obeys_wishes && self.is_taken(call, user) {
                 call.plan.hunt.note(&user.name, Outcome::Busy);
             } else if !obeys_wishes || reach::takes_group_calls(user) {
-                attempts.extend(self.contacts(call, user));
+                attempts.extend(self.free_contacts(call, user));
             }
         }
         attempts.truncate(limits::GROUP_FORK_WIDTH_MAX);
@@ -110,6 +112,35 @@ impl Core {
         let is_meant = move |b: &Binding| device.as_deref().is_none_or(|device| b.is_of_instance(device));
         let is_reachable = move |b: &&Arc<Binding>| is_meant(b) && (!is_secure || b.flow.transport == Transport::Tls);
         self.registrar.contacts(&user.name).filter(is_reachable).cloned().map(Attempt::contact)
+    }
+
+    /// Those whose telephones are in no emergency call, where nothing may knock (emergency RULES, section 6). With nobody else
+    /// left the user is busy.
+    fn free_contacts(&self, call: &mut Call, user: &User) -> Vec<Attempt> {
+        let is_callback = !call.plan.hunt.obeys_wishes();
+        let is_free = |attempt: &Attempt| match attempt {
+            Attempt::Contact { binding } => is_callback || !self.calls_for_help(binding),
+            Attempt::Trunk { .. } | Attempt::Emergency { .. } => true,
+        };
+        let (free, engaged): (Vec<_>, Vec<_>) = self.contacts(call, user).partition(is_free);
+        if free.is_empty() && !engaged.is_empty() {
+            call.plan.hunt.note(&user.name, Outcome::Busy);
+            call.note_failure(Failure::new(486, "Busy Here"));
+        }
+        free
+    }
+
+    /// Whether this telephone makes an emergency call.
+    fn calls_for_help(&self, binding: &Binding) -> bool {
+        let is_emergency = |call: &Call| {
+            let is_real = call.emergency.as_ref().is_some_and(|info| info.class == Class::Emergency);
+            is_real && call.state != State::Ended
+        };
+        let is_here = |(id, side): &(CallId, Side)| {
+            let call = self.calls.get(id).filter(|call| is_emergency(call));
+            call.and_then(|call| self.device_of(call, *side)).is_some_and(|device| is_same_device(&device, binding))
+        };
+        self.ctx.device_legs.get(&binding.aor).is_some_and(|legs| legs.iter().any(is_here))
     }
 
     /// Whether a member has the receiver in hand: in another call, or as the caller of this one.

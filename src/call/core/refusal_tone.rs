@@ -5,7 +5,7 @@ use super::{
         call::Caller,
         cdr::Cdr,
         context::Pending,
-        emergency_call::{self, Origin},
+        emergency_call::{self, Early},
         leg::Peer,
         notification::{Notice, Outcome},
         refusal_tone::{Refused, Terms},
@@ -13,9 +13,9 @@ use super::{
     Core,
 };
 use crate::{
-    policy::emergency::{EmergencyCall, Source},
+    policy::emergency::Source,
     sip::auth::Verdict,
-    types::TxnId,
+    types::{CallId, TxnId},
     wire::sip::Method,
 };
 
@@ -25,24 +25,33 @@ impl Core {
         &mut self,
         pending: Pending,
         (caller, source, verdict): (&Caller, Source, &Verdict),
-        origin: &Origin,
-        dialled: &EmergencyCall,
+        early: &Early<'_>,
     ) {
+        let dialled = early.dialled;
         self.ctx.counters.emergency_refused += 1;
-        emergency_call::log_refused(&self.ctx, origin, dialled);
+        emergency_call::log_refused(&self.ctx, early);
         let cdr = (caller.peer != Peer::Unknown).then(|| Cdr::begin(&mut self.ctx, caller, &dialled.dialled, true));
         let is_connected = pending.flow.transport.is_reliable();
-        let refused = Refused { pending, dialled: dialled.clone(), language: origin.language, cdr };
+        let refused = Refused { pending, dialled: dialled.clone(), language: early.origin.language, cdr };
         let is_proven =
             source == Source::AuthenticatedDevice && (is_connected || matches!(verdict, Verdict::Passed(_)));
-        self.answer_refused(refused, caller, source, is_proven);
+        self.answer_refused(early.call, refused, (caller, source), is_proven);
         // Anybody anywhere can send such a call: strangers are not to make the desk's telephones ring.
         if source != STRANGER {
             self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, caller, dialled));
         }
     }
 
-    fn answer_refused(&mut self, refused: Refused, caller: &Caller, source: Source, is_proven: bool) {
+    /// The end of D4: whoever it is has not shown it, and does not come from where nobody needs to. At once, without a tone.
+    pub(super) fn deny_emergency(&mut self, pending: &Pending, (caller, source): (&Caller, Source), early: &Early<'_>) {
+        self.ctx.counters.emergency_refused += 1;
+        emergency_call::refuse(&mut self.ctx, pending, early);
+        if source != STRANGER {
+            self.tell_desks(Notice::refused(&self.ctx, Outcome::Denied, caller, early.dialled));
+        }
+    }
+
+    fn answer_refused(&mut self, id: CallId, refused: Refused, (caller, source): (&Caller, Source), is_proven: bool) {
         let worker = self.least_loaded();
         // Nor are strangers to have packets sent, or ports taken.
         let may_hear = self.ctx.config.emergency.refusal_tone
@@ -50,7 +59,7 @@ impl Core {
             && !self.is_draining
             && self.capacity.is_below_limit(worker);
         let refused = if may_hear {
-            let terms = Terms { id: self.next_id(), worker, security: self.caller_security(caller, true), is_proven };
+            let terms = Terms { id, worker, security: self.caller_security(caller, true), is_proven };
             match self.refusal_tones.begin(&mut self.ctx, terms, refused) {
                 Ok(()) => return,
                 Err(refused) => *refused,

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     call::{
         call::{NewCall, Parts},
+        emergency_call::Early,
         fork::Failure,
         handover::{Part, Phase, resumed},
         leg::{Device, Leg},
@@ -158,7 +159,8 @@ impl Core {
             caller.direct_line = line;
         }
         let origin = Origin::of(pending, &caller);
-        emergency_call::log_detected(&self.ctx, &origin, dialled, class);
+        let early = Early { call: call.id, class, origin: &origin, dialled };
+        emergency_call::log_detected(&self.ctx, &early);
         // Nor may a carrier, or whoever is behind it, make a user's telephone call for help.
         let is_of_device = call.leg(side).is_some_and(|leg| leg.device.is_some());
         if !is_of_device || !matches!(caller.peer, Peer::Device(_)) {
@@ -173,7 +175,7 @@ impl Core {
                 if let Some(device) = self.device_of(call, stays) {
                     self.expect_callback(&info, device);
                 }
-                self.make_slot();
+                self.make_slot(call.id, &info);
                 self.call_target(call, (side, stays), pending, referral, plan, Some(info));
                 if let Some(part) = self.transfers.get(&call.id) {
                     self.tell_of_routed(part.with.call());
@@ -181,7 +183,7 @@ impl Core {
             }
             emergency::Decision::Refuse => {
                 self.ctx.counters.emergency_refused += 1;
-                let (status, phrase) = emergency_call::refuse(&mut self.ctx, pending, &origin, dialled);
+                let (status, phrase) = emergency_call::refuse(&mut self.ctx, pending, &early);
                 let cdr = Cdr::begin(&mut self.ctx, &caller, &dialled.dialled, true).refused(&self.ctx, status, phrase);
                 self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
                 self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));

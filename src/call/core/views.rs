@@ -91,9 +91,9 @@ impl Core {
             callback: location::callback(config, user.direct_line.as_deref(), 0).map(str::to_owned),
         });
         let trunks = emergency::eligible_trunks(config);
-        let is_up = |trunk: &usize| self.ctx.trunks.is_believed_up(self.ctx.now, *trunk, &self.ctx.listeners);
+        let state = |trunk: &usize| self.ctx.trunks.condition(*trunk, &self.ctx.listeners).as_str();
         let last_test = self.last_test_call.clone();
-        Some(EmergencyState { are_up: trunks.iter().map(is_up).collect(), of_user, last_test })
+        Some(EmergencyState { trunk_states: trunks.iter().map(state).collect(), of_user, last_test })
     }
 
     /// Nothing is left: no call, no transaction, no port, no timer. What simulations check at their end.

@@ -66,6 +66,77 @@ fn a_private_line_reports_its_own_address_and_the_companys_once_others_use_it_to
     b.finish();
 }
 
+// What a trunk may want otherwise (4.4, 5.2).
+
+/// What the carrier with these keys gets of Alice's call for help.
+fn invite_of(keys: &str) -> Message {
+    let config = CONFIG.replace("[trunk.carrier]\n", &format!("[trunk.carrier]\n{keys}\n"));
+    let users = [user("alice", "1001", "+12025551001"), bob()];
+    let mut b = Bench::with_users(&config, users, vec![binding("alice", ALICE), binding("bob", BOB)]);
+    emergency_invite(&mut b, ALICE, "help")
+}
+
+#[test]
+fn a_carrier_that_wants_the_urn_gets_it_with_a_route_to_itself() {
+    let invite = invite_of("request_uri = \"urn\"");
+    assert_eq!(invite.request_uri(), "urn:service:sos");
+    assert_eq!(invite.header(Name::Route), Some("<sip:203.0.113.5;lr>"));
+    assert_eq!(invite.header(Name::To), Some("<urn:service:sos>"));
+    assert_eq!(invite.header(Name::Priority), Some("emergency"));
+    assert!(invite.header_text("Resource-Priority").is_none() && invite_of("").header(Name::Route).is_none());
+}
+
+#[test]
+fn only_a_carrier_that_wants_resource_priority_gets_it() {
+    let value =
+        |invite: &Message| String::from_utf8_lossy(invite.bytes()).lines().any(|l| l == "Resource-Priority: esnet.1");
+    assert!(value(&invite_of("resource_priority = true")) && !value(&invite_of("")));
+}
+
+#[test]
+fn a_carrier_that_wants_the_location_in_a_header_gets_no_document() {
+    let invite = invite_of("location = { header = \"X-Location-Id\", value = \"site-7\" }");
+    assert_eq!(invite.header_text("X-Location-Id"), Some("site-7"));
+    assert_eq!(invite.header(Name::ContentType), Some("application/sdp"));
+    assert!(invite.header(Name::Geolocation).is_none());
+    let retried = "location = { header = \"X-Location-Id\", value = \"site-7\" }";
+    let config = CONFIG.replace("[trunk.carrier]\n", &format!("[trunk.carrier]\n{retried}\n"));
+    let mut b = Bench::with_users(&config, [user("alice", "1001", "+12025551001")], vec![binding("alice", ALICE)]);
+    dial(&mut b, ALICE, "911", "help");
+    let refused = b.take_request("INVITE", TRUNK);
+    b.answer(&refused, 424, "t", "", "");
+    assert!(b.take_request("INVITE", TRUNK).1.header_text("X-Location-Id").is_none(), "once without location");
+}
+
+#[test]
+fn a_carrier_that_knows_places_by_number_is_shown_one_that_calls_its_caller_back() {
+    let keys = "location = \"elin\"\nelins = [\"+12025550150\", \"+12025550151\"]";
+    let config = CONFIG.replace("[trunk.carrier]\n", &format!("[trunk.carrier]\n{keys}\n"));
+    let other = "[trunk.other]\nhost = \"203.0.113.20\"\nport = 5060\ntransport = \"udp\"\nencryption = \"off\"\n\
+                 numbers = [\"+12025550100\"]\n";
+    let users = [alice_at_home(false), bob()];
+    let mut b =
+        Bench::with_users(&format!("{config}{other}"), users, vec![binding("alice", ALICE), binding("bob", BOB)]);
+    let shown = |invite: &Message| Uri::parse(invite.from().unwrap().uri).unwrap().user.unwrap().to_owned();
+    dial(&mut b, BOB, "911", "help");
+    let by_number = b.take_request("INVITE", TRUNK);
+    assert_eq!(by_number.1.header(Name::ContentType), Some("application/sdp"));
+    assert!(by_number.1.contact().unwrap().uri.contains("+12025550150"), "{}", by_number.1.contact().unwrap().uri);
+    assert_eq!(shown(&by_number.1), "+12025550150", "bob's own line is not registered there");
+    b.answer(&by_number, 503, "t", "", "");
+    let by_document = b.take_request("INVITE", "203.0.113.20:5060");
+    assert_eq!(shown(&by_document.1), "+12025551002", "and is shown where the location goes along");
+    b.answer(&by_document, 503, "t", "", "");
+    b.take_response("INVITE", BOB, 300);
+    b.sent.clear();
+    // Nobody's direct line, and the answering point that was shown it reaches the one who called.
+    psap_calls(&mut b, "+12025550150", "back");
+    b.take_request("INVITE", BOB);
+    b.sent.clear();
+    dial(&mut b, ALICE, "911", "at-home");
+    assert_eq!(shown(&b.take_request("INVITE", TRUNK).1), "+12025551001", "a private line keeps its own");
+}
+
 // Capacity (5.5).
 
 /// An INVITE of the trunk to Alice that she answers.

@@ -149,14 +149,34 @@ fn a_server_that_has_said_100_is_waited_for() {
 }
 
 #[test]
-fn the_only_server_has_all_its_time() {
-    let mut b = bench("udp", &[11]);
+fn the_only_server_of_the_only_trunk_has_all_its_time() {
+    let mut b = Bench::with(config("udp").split("[trunk.zz-other]").next().unwrap());
+    serve(&mut b, &[11]);
+    b.register(from_alice(1000, 1), "alice");
     call_outside(&mut b);
     let first = b.take_request("INVITE", FIRST);
     b.pass(20_000);
     assert!(b.find_request("CANCEL", FIRST).is_none());
     b.accept(&first, "t", SDP);
     assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+}
+
+#[test]
+fn a_silent_trunk_is_followed_by_the_next_one_within_seconds() {
+    let mut b = bench("udp", &[11]);
+    call_outside(&mut b);
+    b.take_request("INVITE", FIRST);
+    b.pass(3_900);
+    nothing_at(&mut b, &[OTHER]);
+    b.pass(200);
+    let other = b.take_request("INVITE", OTHER);
+    b.accept(&other, "t", SDP);
+    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+    // The next call begins where somebody answers.
+    b.sent.clear();
+    call_outside(&mut b);
+    b.take_request("INVITE", OTHER);
+    nothing_at(&mut b, &[FIRST]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod datagrams;
 mod early;
 mod early_updates;
 mod emergency;
+mod emergency_troubles;
 mod failover;
 mod flows;
 mod headers;

@@ -136,6 +136,22 @@ fn a_stolen_password_gets_so_many_costly_calls_and_an_operator_may_lift_it() {
 }
 
 #[test]
+fn a_trunk_at_its_limit_is_passed_by_with_an_alarm_and_the_caller_hears_why_where_there_is_no_other() {
+    let mut b = bench("calls_per_minute = 1", "");
+    assert!(busy_call(&mut b, "92025550177"));
+    for reached in 1..=2 {
+        assert!(!busy_call(&mut b, "92025550177"));
+        assert_eq!(answer_to_alice(&mut b), (480, "Every Trunk Is At Its Limit".to_owned()));
+        let counted = &b.core.counters().trunk_limits_reached;
+        assert_eq!(counted.iter().collect::<Vec<_>>(), [(&("carrier".to_owned(), "calls_per_minute"), &reached)]);
+    }
+    b.sent.clear();
+    call(&mut b, "911", "");
+    b.take_request("INVITE", TRUNK);
+    b.finish();
+}
+
+#[test]
 fn a_day_later_costly_calls_are_possible_again() {
     let mut b = bench("", "[calling]\ncostly_calls_per_day = 1\n");
     assert!(busy_call(&mut b, &format!("{COSTLY}0123")));

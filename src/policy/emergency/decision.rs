@@ -60,6 +60,8 @@ pub struct Route {
     pub place: Place,
     /// E.164; empty where none is configured, which no checked configuration with a trunk allows.
     pub callback: String,
+    /// As in the [`Situation`].
+    pub turn: u64,
 }
 
 /// RULES 4 and 5, total. `is_up`: whether a trunk is believed to work; one that is not is tried all the same, later.
@@ -90,7 +92,7 @@ pub fn decide(situation: &Situation<'_>, config: &Config, is_up: impl Fn(usize) 
 
 fn route(trunks: Vec<usize>, user: Option<&User>, line: Option<&str>, turn: u64, config: &Config) -> Route {
     let callback = location::callback(config, line, turn).unwrap_or_default().to_owned();
-    Route { trunks, place: location::place(config, user, line), callback }
+    Route { trunks, place: location::place(config, user, line), callback, turn }
 }
 
 /// Whether at least one enabled trunk has `pstn` and `emergency` (RULES 1).
@@ -324,7 +326,7 @@ mod tests {
                 Decision::Challenge => Told::Challenged,
                 Decision::Loop => Told::Loop404,
                 Decision::NoTest => Told::NotFound404,
-                Decision::Route(Route { trunks, place, callback }) => {
+                Decision::Route(Route { trunks, place, callback, .. }) => {
                     let place = if place == Place::Company { "company" } else { "private" };
                     Told::Routed(trunks, place, if callback == LINE { "line" } else { "company" })
                 }

@@ -3,7 +3,7 @@
 //! This reader is more forgiving than `wire::sip::uri` on purpose: it takes whatever a phone, a link or an operator's file
 //! may hold, because a number it fails to see would be an emergency call that is not recognised. It never decides.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, ops::Deref};
 
 use smallvec::SmallVec;
 use unicode_normalization::char::decompose_compatible;
@@ -43,6 +43,36 @@ impl DialString<'_> {
             parameters.filter_map(|p| p.split_once('=')).find(|(k, _)| k.eq_ignore_ascii_case("phone-context"));
         let symbols = Symbols::read(context?.1)?;
         symbols.as_str().strip_prefix('+').filter(|d| d.bytes().all(|b| b.is_ascii_digit())).map(str::to_owned)
+    }
+}
+
+/// What was dialled, as text of its own: up to 40 bytes cost no allocation.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShortText(SmallVec<[u8; 40]>);
+
+impl From<&str> for ShortText {
+    fn from(text: &str) -> Self {
+        Self(SmallVec::from_slice(text.as_bytes()))
+    }
+}
+
+impl Deref for ShortText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("it was made of a text")
+    }
+}
+
+impl fmt::Display for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
     }
 }
 

@@ -79,6 +79,18 @@ pub fn callback<'c>(config: &'c Config, direct_line: Option<&'c str>, turn: u64)
     numbers.get(usize::try_from(index).ok()?).map(String::as_str)
 }
 
+/// The same over one trunk (4.4): where the carrier knows the location by the number alone, one for which it has the company's
+/// address. `callback`: see [`callback`]. A private line keeps its own number.
+pub fn callback_over<'c>(trunk: &'c Trunk, place: &Place, callback: &'c str, turn: u64) -> &'c str {
+    let is_known = trunk.location != TrunkLocation::Elin || trunk.elins.iter().any(|number| number == callback);
+    if is_known || *place != Place::Company {
+        return callback;
+    }
+    let count = u64::try_from(trunk.elins.len()).unwrap_or(u64::MAX);
+    let index = turn.checked_rem(count).and_then(|index| usize::try_from(index).ok());
+    index.and_then(|index| trunk.elins.get(index)).map_or(callback, String::as_str)
+}
+
 /// The location for one call through one trunk. `callback`: see [`callback`]. `now` dates the document, `rng` makes its
 /// identifiers.
 pub fn erl(config: &Config, trunk: &Trunk, place: &Place, callback: &str, now: Instant, rng: &mut Rng) -> Erl {
@@ -250,6 +262,26 @@ mod tests {
     }
 
     #[test]
+    fn a_carrier_that_knows_places_by_number_is_shown_one_that_it_knows() {
+        let elin = config("location = \"elin\"\nelins = [\"+12025550150\", \"+12025550151\"]");
+        let over = |place: &Place, callback: &'static str, turn| {
+            callback_over(&elin.trunks[0], place, callback, turn).to_owned()
+        };
+        let private = place(&elin, Some(&alice()), Some(LINE));
+        for (place, callback, turn, shown) in [
+            (&Place::Company, LINE, 0, "+12025550150"),
+            (&Place::Company, LINE, 1, "+12025550151"),
+            (&Place::Company, LINE, u64::MAX, "+12025550151"),
+            (&Place::Company, "+12025550151", 0, "+12025550151"),
+            (&Place::Company, "+12025550100", 0, "+12025550150"),
+            (&private, LINE, 0, LINE),
+        ] {
+            assert_eq!(over(place, callback, turn), shown, "{callback} {turn}");
+        }
+        assert_eq!(callback_over(&config("").trunks[0], &Place::Company, LINE, 0), LINE);
+    }
+
+    #[test]
     fn every_caller_reports_the_same_company_address() {
         let config = config("");
         let address = |callback, seed| match erl_of(&config, callback, seed) {
@@ -294,7 +326,8 @@ mod tests {
 
     #[test]
     fn the_trunk_says_how_the_location_travels() {
-        assert_eq!(erl_of(&config("location = \"elin\""), "+12025550100", 1), Erl::ByNumber);
+        let elin = config("location = \"elin\"\nelins = [\"+12025550100\", \"+12025550101\"]");
+        assert_eq!(erl_of(&elin, "+12025550100", 1), Erl::ByNumber);
         let header = config("location = { header = \"X-Location-Id\", value = \"site-7\" }");
         let expected = Erl::Header { name: "X-Location-Id".to_owned(), value: "site-7".to_owned() };
         assert_eq!(erl_of(&header, "+12025550100", 1), expected);

@@ -22,6 +22,7 @@ pub mod table;
 pub mod texts;
 
 pub use decision::{Class, Decision, Route, Situation, Source, decide, eligible_trunks, is_available};
+pub use dial_string::ShortText;
 pub use dial_test::dial_test;
 pub use site::Site;
 
@@ -79,7 +80,7 @@ impl Ordinary {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrdinaryKind {
     /// A user part of our own domain that is not a dialable outside number: extension or user name.
-    Extension(String),
+    Extension(ShortText),
     /// An outside number, normalised to E.164 with `+` where the region allows it, otherwise digits.
     External(String),
     /// The user part of a foreign domain; not routed here.
@@ -88,8 +89,7 @@ pub enum OrdinaryKind {
     Invalid,
 }
 
-/// RULES section 2, on a Request-URI (or a bare dialled string). O(length); no allocation for a plain ASCII extension
-/// beyond the returned text.
+/// RULES section 2, on a Request-URI (or a bare dialled string). O(length); a plain ASCII extension costs no allocation.
 pub fn classify(request_uri: &str, site: &Site) -> Dialled {
     let dialled = match dial_string::read(request_uri) {
         Asked::Service(labels) => {
@@ -146,7 +146,7 @@ fn ordinary(dialled: &DialString<'_>, symbols: Option<&Symbols>, is_own: bool, s
     } else if user.is_empty() || user.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
         OrdinaryKind::Invalid
     } else {
-        OrdinaryKind::Extension(user.to_owned())
+        OrdinaryKind::Extension(user.into())
     })
 }
 
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_no_emergency_is_an_extension_an_outside_number_or_not_ours() {
-        let extension = |s: &str| OrdinaryKind::Extension(s.to_owned());
+        let extension = |s: &str| OrdinaryKind::Extension(s.into());
         let external = |s: &str| OrdinaryKind::External(s.to_owned());
         assert_eq!(kind("sip:1001@pbx.example.com;transport=tls", "US"), extension("1001"));
         assert_eq!(kind("sip:Alice%20B@pbx.example.com", "US"), extension("Alice B"));

@@ -19,6 +19,24 @@ fn trunk(name: &str, more: &str) -> String {
     format!("[trunk.{name}]\nhost = \"{name}.example\"\nnumbers = [\"+493012345600\"]\n{more}\n")
 }
 
+#[test]
+fn trunks_at_a_limit_of_their_own_are_named_with_it_and_others_are_not() {
+    let config =
+        config(&[trunk("a", "calls_per_minute = 3\nspend_per_day = \"2\""), trunk("b", ""), trunk("c", "")].concat());
+    let full_of = |used: Used| {
+        let mut full = Vec::new();
+        let parties = (&config, table::region("DE").unwrap());
+        let of_trunk = |index| if index == 0 { used } else { Used::default() };
+        let trunks = decide(BERLIN, "bob", &Used::default(), &of_trunk, parties, &mut full, &mut |_| {}).unwrap();
+        (trunks, full.into_iter().map(|full| (full.trunk, full.limit)).collect::<Vec<_>>())
+    };
+    assert_eq!(full_of(Used { calls_in_minute: 2, ..Used::default() }), (vec![0, 1, 2], vec![]));
+    let per_minute = (vec![1, 2], vec![(0, Denial::CallsPerMinute)]);
+    assert_eq!(full_of(Used { calls_in_minute: 3, ..Used::default() }), per_minute);
+    let spent = Used { spent_today: config.trunks[0].limits.spend_per_day.unwrap(), ..Used::default() };
+    assert_eq!(full_of(spent), (vec![1, 2], vec![(0, Denial::SpendPerDay)]));
+}
+
 /// The trunks by name, or the reason phrase; and the steps.
 fn decided(
     number: &str,
@@ -29,7 +47,7 @@ fn decided(
 ) -> (String, String) {
     let mut steps = String::new();
     let region = table::region("DE").unwrap();
-    let result = decide(number, user, used, of_trunk, (config, region), &mut |step| {
+    let result = decide(number, user, used, of_trunk, (config, region), &mut Vec::new(), &mut |step| {
         steps += &format!("{step}\n");
     });
     let names =
@@ -135,7 +153,7 @@ fn a_trunk_that_may_not_or_cannot_carry_a_call_is_passed_over() {
         assert!(steps.contains(&format!("{name:?}")), "{steps}");
     }
     let none = Config { trunks: config.trunks[..4].to_vec(), ..config };
-    assert_eq!(decided(LONDON, "bob", &Used::default(), &of_trunk, &none).0, "No Trunk For This Number");
+    assert_eq!(decided(LONDON, "bob", &Used::default(), &of_trunk, &none).0, "Every Trunk Is At Its Limit");
 }
 
 #[test]

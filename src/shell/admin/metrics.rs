@@ -73,6 +73,11 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
         "Calls outside denied at a limit of their user",
         Labelled { label: "limit", counts: denied },
     );
+    registry.register(
+        "trunk_limits_reached",
+        "Calls outside that passed by a trunk at its limit",
+        ByTrunk { label: "limit", counts: by_trunk(&c.trunk_limits_reached) },
+    );
     let verified = Verstat::ALL.map(Verstat::as_str).into_iter().zip(c.verifications).collect();
     registry.register(
         "calls_verified",
@@ -83,7 +88,7 @@ fn add_core(registry: &mut Registry, stats: &Stats) {
     registry.register(
         "emergency_attempts",
         "Answers of trunks to emergency calls",
-        Attempts(c.emergency_attempts.clone()),
+        ByTrunk { label: "code", counts: by_trunk(&c.emergency_attempts) },
     );
     registry.register(
         "emergency_setup_seconds",
@@ -244,14 +249,21 @@ impl EncodeMetric for Labelled {
     }
 }
 
-/// By trunk and status.
+/// Counters of trunks, each with one more label.
 #[derive(Debug)]
-struct Attempts(BTreeMap<(String, u16), u64>);
+struct ByTrunk {
+    label: &'static str,
+    counts: Vec<(String, String, u64)>,
+}
 
-impl EncodeMetric for Attempts {
+fn by_trunk<L: ToString>(counts: &BTreeMap<(String, L), u64>) -> Vec<(String, String, u64)> {
+    counts.iter().map(|((trunk, value), count)| (trunk.clone(), value.to_string(), *count)).collect()
+}
+
+impl EncodeMetric for ByTrunk {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        for ((trunk, code), count) in &self.0 {
-            let labels = [("trunk", trunk.as_str()), ("code", &code.to_string())];
+        for (trunk, value, count) in &self.counts {
+            let labels = [("trunk", trunk.as_str()), (self.label, value)];
             ConstCounter::new(*count).encode(encoder.encode_family(&labels)?)?;
         }
         Ok(())

@@ -123,8 +123,9 @@ pub struct EmergencyView {
     pub callback_numbers: Vec<String>,
     /// Those that carry them, in the order in which they are tried.
     pub trunks: Vec<String>,
-    /// Of them, those to which the location goes by number: the carrier must have the company's address for each.
-    pub by_number: Vec<String>,
+    /// Of them, those to which the location goes by number, with the numbers for which, by the configuration, the carrier has the
+    /// company's address.
+    pub by_number: BTreeMap<String, Vec<String>>,
     pub notify: Vec<String>,
     /// For users, before a telephone is set up.
     pub notice: String,
@@ -156,7 +157,7 @@ impl EmergencyView {
             test_numbers: site.test_numbers().map(str::to_owned).collect(),
             address: emergency::location::company_line(config),
             callback_numbers: config.emergency.callback_numbers.clone(),
-            by_number: by_number.map(|trunk| trunk.name.clone()).collect(),
+            by_number: by_number.map(|trunk| (trunk.name.clone(), trunk.elins.clone())).collect(),
             trunks: trunks.iter().map(|trunk| trunk.name.clone()).collect(),
             notify: config.emergency.notify.iter().map(config::NotifyTarget::label).collect(),
             notice: notice.text,
@@ -486,7 +487,7 @@ struct EmergencyReply<'a> {
     acknowledged: Option<Coverage>,
     /// The user's; `null`: never, or no user is named.
     acknowledgement: Option<AcknowledgementView>,
-    /// `up` or `down` for each trunk; `null` where the core does not say.
+    /// `up`, `draining` or `down` for each trunk; `null` where the core does not say.
     trunk_states: Option<Vec<&'static str>>,
     /// `company` or `private`.
     erl: &'static str,
@@ -527,7 +528,6 @@ async fn emergency_view(
         // Whether emergency calls can be made is known without the core.
         Err(_) => None,
     };
-    let word = |is_up: &bool| if *is_up { "up" } else { "down" };
     let of_user = state.as_ref().and_then(|state| state.of_user.clone());
     let reply = EmergencyReply {
         view: &admin.emergency,
@@ -535,7 +535,7 @@ async fn emergency_view(
         acknowledgement: known
             .and_then(|known| known.of_user)
             .map(|acknowledgement| AcknowledgementView::new(acknowledgement, version)),
-        trunk_states: state.as_ref().map(|state| state.are_up.iter().map(word).collect()),
+        trunk_states: state.as_ref().map(|state| state.trunk_states.clone()),
         erl: if of_user.as_ref().is_some_and(|line| line.is_private) { "private" } else { "company" },
         callback: match of_user {
             Some(line) => line.callback,
@@ -691,7 +691,10 @@ mod tests {
         assert!(refused.sentence().starts_with("EMERGENCY CALLS ARE REFUSED: no PSTN trunk is configured"));
         assert_eq!(refused.notice, "This service cannot call emergency numbers. Use a mobile or another telephone.");
         let trunk = |name: &str| {
-            format!("[trunk.{name}]\nhost = \"{name}.example\"\nnumbers = [\"+442079460100\"]\nlocation = \"elin\"\n")
+            format!(
+                "[trunk.{name}]\nhost = \"{name}.example\"\nnumbers = [\"+442079460100\"]\nlocation = \"elin\"\n\
+                 elins = [\"+442079460100\"]\n"
+            )
         };
         let address =
             "address = { country = \"GB\", A3 = \"London\", RD = \"Sample Street\", HNO = \"7\", PC = \"ZZ99 9ZZ\" }\n";
@@ -704,10 +707,9 @@ mod tests {
              ZZ99 9ZZ, GB. Callback: +442079460100. Trunks: b, a."
         );
         assert!(view.notice.starts_with("Emergency calls report Example Corp, 7 Sample Street, London,"));
-        assert_eq!(
-            (view.by_number.as_slice(), view.notify.as_slice()),
-            (&["b".to_owned(), "a".to_owned()][..], &["https://desk.example.com:443".to_owned()][..])
-        );
+        let known = || vec!["+442079460100".to_owned()];
+        assert_eq!(view.by_number, BTreeMap::from([("a".to_owned(), known()), ("b".to_owned(), known())]));
+        assert_eq!(view.notify, ["https://desk.example.com:443"]);
     }
 
     #[tokio::test]
@@ -715,11 +717,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (address, mut mail) = started(folder.path()).await;
         let line = crate::call::LineView { is_private: true, callback: Some("+12025550177".to_owned()) };
-        let state = crate::call::EmergencyState { are_up: vec![true, false], of_user: Some(line), last_test: None };
+        let state =
+            crate::call::EmergencyState { trunk_states: vec!["up", "draining"], of_user: Some(line), last_test: None };
         for (answer, wanted) in [
             (
                 Some(state),
-                "\"trunk_states\":[\"up\",\"down\"],\"erl\":\"private\",\"callback\":\"+12025550177\",\"last_test_call\":null}",
+                "\"trunk_states\":[\"up\",\"draining\"],\"erl\":\"private\",\"callback\":\"+12025550177\",\"last_test_call\":null}",
             ),
             (None, "HTTP/1.1 404"),
         ] {

@@ -1,6 +1,6 @@
 //! `ringdown emergency`: whether emergency calls can be made, and what they would be.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
@@ -86,7 +86,7 @@ struct Reply {
     test_numbers: Vec<String>,
     address: String,
     trunks: Vec<String>,
-    by_number: Vec<String>,
+    by_number: BTreeMap<String, Vec<String>>,
     trunk_states: Option<Vec<String>>,
     notify: Vec<String>,
     erl: String,
@@ -185,11 +185,9 @@ impl Reply {
         for (index, trunk) in self.trunks.iter().enumerate() {
             let state = self.trunk_states.as_ref().and_then(|states| states.get(index));
             let state = state.map_or("unknown", String::as_str);
-            let by_number = if self.by_number.contains(trunk) {
-                "; the carrier must hold the company's address for each callback number"
-            } else {
-                ""
-            };
+            let by_number = self.by_number.get(trunk).map_or_else(String::new, |numbers| {
+                format!("; location by number: the carrier has registered the company's address for {}", list(numbers))
+            });
             line(&format!("trunk {}", index + 1), &format!("{trunk}: {state}{by_number}"));
         }
         line("told", &list(&self.notify));
@@ -302,7 +300,7 @@ mod tests {
     #[test]
     fn a_status_is_for_people() {
         let json = r#"{"available":true,"explanation":"a trunk","region":"US","numbers":["911","112"],"test_numbers":["933"],
-            "address":"Example Corp, 500 Example Avenue","trunks":["a","b"],"by_number":["b"],"trunk_states":["up","down"],
+            "address":"Example Corp, 500 Example Avenue","trunks":["a","b"],"by_number":{"b":["+12025550100"]},"trunk_states":["up","draining"],
             "notify":[],"erl":"company","callback":"+12025550100","notice":"n","acknowledged":{"users":12,"acknowledged":10}}"#;
         let text = serde_json::from_str::<Reply>(json).unwrap().text(false);
         for line in [
@@ -310,7 +308,7 @@ mod tests {
             "region         US: 911, 112",
             "location       Example Corp, 500 Example Avenue",
             "trunk 1        a: up",
-            "trunk 2        b: down; the carrier must hold the company's address for each callback number",
+            "trunk 2        b: draining; location by number: the carrier has registered the company's address for +12025550100",
             "told           -",
             "acknowledged   by 10 of 12 users; `ringdown emergency acknowledgements --missing` names the others",
         ] {
@@ -323,7 +321,7 @@ mod tests {
         let reply = |acknowledgement: &str, acknowledged: &str| {
             let json = format!(
                 r#"{{"available":false,"explanation":"","region":"US","numbers":[],"test_numbers":[],"address":"","trunks":[],
-                "by_number":[],"trunk_states":null,"notify":[],"erl":"company","callback":null,"notice":"n",
+                "by_number":{{}},"trunk_states":null,"notify":[],"erl":"company","callback":null,"notice":"n",
                 "acknowledged":{acknowledged},"acknowledgement":{acknowledgement}}}"#
             );
             serde_json::from_str::<Reply>(&json).unwrap()

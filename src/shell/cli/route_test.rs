@@ -112,6 +112,10 @@ fn explain(dialled: &str, user: &User, config: &Config, directory: &Directory) -
     steps.0
 }
 
+/// What only a running server knows.
+const ASSUMED: &str =
+    "with every trunk up, none draining and nothing of any limit used (`ringdown trunk list` says how they are):";
+
 struct Steps(String);
 
 impl Steps {
@@ -134,6 +138,7 @@ impl Steps {
                     route.place.label(),
                     route.callback
                 ));
+                self.add(format_args!("{ASSUMED}"));
                 for (position, trunk) in (1..).zip(route.trunks) {
                     self.add(format_args!("{position}. over the trunk {:?}", config.trunks[trunk].name));
                 }
@@ -160,8 +165,9 @@ impl Steps {
 
     /// As with nothing of any limit used. `source`: the trunk that brings the call.
     fn onward(&mut self, number: &str, source: Option<usize>, trunk: usize, config: &Config, site: &Site) {
+        self.add(format_args!("{ASSUMED}"));
         let (parties, mut add) = ((config, site.region()), |step: std::fmt::Arguments<'_>| self.add(step));
-        match outside::onward(number, source, trunk, Used::default(), parties, &mut add) {
+        match outside::onward(number, source, trunk, Used::default(), parties, &mut Vec::new(), &mut add) {
             Ok(()) => {
                 let trunk = &config.trunks[trunk];
                 let sent = number::written(number, trunk.number_form, site.region());
@@ -182,9 +188,10 @@ impl Steps {
 
     /// As with nothing of any limit used.
     fn outside(&mut self, number: &str, user: &User, config: &Config, site: &Site) {
+        self.add(format_args!("{ASSUMED}"));
         let unused = |_| Used::default();
         let (parties, mut add) = ((config, site.region()), |step: std::fmt::Arguments<'_>| self.add(step));
-        match outside::decide(number, &user.name, &Used::default(), &unused, parties, &mut add) {
+        match outside::decide(number, &user.name, &Used::default(), &unused, parties, &mut Vec::new(), &mut add) {
             Ok(trunks) => {
                 if let Some(first) = trunks.first().map(|index| &config.trunks[*index]) {
                     let sent = number::written(number, first.number_form, site.region());
@@ -306,6 +313,7 @@ mod tests {
             ),
         ] {
             let steps = explained(dialled);
+            assert_eq!(steps.contains(ASSUMED), steps.contains("trunk"), "{dialled}: {steps}");
             assert!(steps.contains(step), "{dialled}: {steps}");
             assert_eq!(steps.lines().last(), Some(last), "{dialled}: {steps}");
         }

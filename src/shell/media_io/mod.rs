@@ -370,7 +370,7 @@ mod tests {
             Command::Configure {
                 leg,
                 traffic: Traffic::Rtp,
-                remote: Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true },
+                remote: Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, network: None, wants_media: true, may_send: true },
                 formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
@@ -564,7 +564,7 @@ mod tests {
 
         fn remote(&self) -> Remote {
             let [rtp, rtcp] = [&self.rtp, &self.rtcp].map(|socket| socket.local_addr().ok());
-            Remote { rtp, rtcp: Rtcp::Port(rtcp), host: None, wants_media: true, may_send: true }
+            Remote { rtp, rtcp: Rtcp::Port(rtcp), host: None, network: None, wants_media: true, may_send: true }
         }
     }
 

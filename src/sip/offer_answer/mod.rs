@@ -426,6 +426,11 @@ impl Leg {
         is_relayable(section) && (section.traffic() == Some(Traffic::Rtp) || self.may_be_plain())
     }
 
+    /// What it offers names keys, and would do without: a peer that refuses it may take a plain offer.
+    pub fn offers_srtp_or_plain(&self) -> bool {
+        self.security == LegSecurity::SrtpPreferred
+    }
+
     fn may_be_plain(&self) -> bool {
         match self.security {
             LegSecurity::SrtpOnly => false,
