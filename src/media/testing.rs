@@ -42,7 +42,14 @@ pub(super) const fn rtcp(slot: u32) -> Port {
 
 /// A multiplexed peer that sends and receives.
 pub(super) fn remote(address: &str) -> Remote {
-    Remote { rtp: Some(at(address)), rtcp: Rtcp::Multiplexed, host: None, network: None, wants_media: true, may_send: true }
+    Remote {
+        rtp: Some(at(address)),
+        rtcp: Rtcp::Multiplexed,
+        host: None,
+        network: None,
+        wants_media: true,
+        may_send: true,
+    }
 }
 
 /// G.711 and comfort noise.

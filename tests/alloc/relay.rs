@@ -88,7 +88,8 @@ fn talking(now: Instant, suite: Suite, legs: u32) -> (Worker, Vec<Phone>) {
         let phone = Phone { slot, outbound, port: 4_000, ssrc: slot, sequence: 0 };
         command(&mut worker, now, Command::Open { leg, address: IpAddr::V4(Ipv4Addr::LOCALHOST), dscp: 0 });
         let rtp = Some(phone.address());
-        let remote = Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, wants_media: true, may_send: true };
+        let remote =
+            Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, network: None, wants_media: true, may_send: true };
         let [receive, send] = [sends, receives].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
         let (traffic, formats) = (Traffic::Rtp, formats.clone());
         command(&mut worker, now, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });

@@ -391,10 +391,17 @@ fn calls_leave_no_descriptor_open_and_no_secret_or_audio_on_disk_or_in_the_log()
     call(&mut alice, &mut bob);
     server.wait_no_calls();
     let descriptors = |server: &mut Ringdown| {
-        let folder = format!("/proc/{}/fd", server.process().id());
-        // The folder of a process that cannot be dumped is open to root alone; its size is the number (proc(5)).
-        let size = || fs::metadata(&folder).expect("a process of ours").len();
-        fs::read_dir(&folder).map_or_else(|_| usize::try_from(size()).expect("a few"), Iterator::count)
+        let process = PathBuf::from(format!("/proc/{}", server.process().id()));
+        let is_media = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|n| n.starts_with("media-"));
+        let tasks = fs::read_dir(process.join("task")).expect("a process of ours").flatten().map(|task| task.path());
+        // Media threads have tables of their own.
+        let tables = tasks.filter(is_media).chain([process]).map(|owner| {
+            let folder = owner.join("fd");
+            // That of a process that cannot be dumped is open to root alone; its size is the number (proc(5)).
+            let size = || fs::metadata(&folder).expect("a process of ours").len();
+            fs::read_dir(&folder).map_or_else(|_| usize::try_from(size()).expect("a few"), Iterator::count)
+        });
+        tables.sum::<usize>()
     };
     let before = descriptors(&mut server);
     for _ in 0..5 {

@@ -1,6 +1,14 @@
 //! What the kernel keeps a running server from doing, as `/proc` and the server's own behaviour show it.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+    process::Stdio,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -50,7 +58,7 @@ fn every_thread_is_confined_and_media_threads_have_a_filter_of_their_own() {
     let (status, health) = server.get("/health").expect("the admin interface");
     let sandbox = sandbox_of(&health);
     assert_eq!(status, 200);
-    for measure in ["files", "dumps", "media_files", "media_calls"] {
+    for measure in ["files", "dumps", "media_descriptors", "media_files", "media_calls"] {
         assert_eq!(sandbox[measure], Value::Bool(true), "{measure} in {health}");
     }
     let locked = field_of(Path::new(&format!("/proc/{id}/status")), "VmLck");
@@ -60,6 +68,42 @@ fn every_thread_is_confined_and_media_threads_have_a_filter_of_their_own() {
     let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
     assert_eq!((alice.register(), bob.register()), (200, 200));
     call(&mut alice, &mut bob);
+}
+
+/// What the open descriptors of a thread lead to.
+fn descriptors_of(task: &Path) -> BTreeSet<String> {
+    let links = fs::read_dir(task.join("fd")).expect("root may look").flatten();
+    links.filter_map(|link| Some(fs::read_link(link.path()).ok()?.to_string_lossy().into_owned())).collect()
+}
+
+/// Goal: a media thread could send what it hears to nothing of the process's, whatever that has open. Method: `/proc`, during
+/// a call. The table of a process that cannot be dumped is open to root alone.
+#[test]
+fn a_media_thread_has_descriptors_of_its_own_and_shares_one_socket_with_the_others() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut server = started(&[ALICE, BOB]);
+    let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
+    assert_eq!((alice.register(), bob.register()), (200, 200));
+    call(&mut alice, &mut bob);
+    let process = PathBuf::from(format!("/proc/{}", server.process().id()));
+    let of_process = descriptors_of(&process);
+    assert!(of_process.iter().any(|target| target.ends_with("ringdown.db")), "{of_process:?}");
+    let tasks = fs::read_dir(process.join("task")).expect("a process of ours").flatten().map(|task| task.path());
+    let is_media = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("media-"));
+    let media: Vec<_> = tasks.filter(is_media).collect();
+    assert!(!media.is_empty());
+    for task in media {
+        let own = descriptors_of(&task);
+        let kinds = ["socket:", "pipe:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]"];
+        assert!(own.iter().all(|target| kinds.iter().any(|kind| target.starts_with(kind))), "{own:?}");
+        // Its notices to the core.
+        let shared: Vec<_> = own.intersection(&of_process).filter(|t| !t.starts_with("anon_inode:")).collect();
+        assert!(shared.len() == 1 && shared[0].starts_with("socket:"), "{shared:?}");
+        let sockets = own.iter().filter(|target| target.starts_with("socket:")).count();
+        assert!(sockets > 1, "its ports: {own:?}");
+    }
 }
 
 /// Goal: Landlock holds for the server as it runs, whatever it says of itself. Method: one of its own files becomes a link

@@ -324,7 +324,7 @@ const WRAPPERS: [(&str, &[&str]); 52] = [
     ("sd_notify", &["shell/systemd.rs"]),
     ("landlock", &["shell/sandbox/files.rs"]),
     ("seccompiler", &["shell/sandbox/calls.rs"]),
-    ("libc", &["shell/sandbox/calls.rs", "shell/media_io/xdp"]),
+    ("libc", &["shell/sandbox/calls.rs", "shell/sandbox/descriptors.rs", "shell/media_io/xdp"]),
     // The thin `main.rs`: the library itself, and the allocator of the whole process.
     ("ringdown", &["main.rs"]),
     ("mimalloc", &["main.rs"]),

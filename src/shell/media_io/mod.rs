@@ -8,7 +8,10 @@ use std::{
     collections::{HashSet, VecDeque},
     io,
     ops::RangeInclusive,
-    os::fd::AsFd as _,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
     sync::{Arc, mpsc::sync_channel},
     thread::JoinHandle,
 };
@@ -63,6 +66,8 @@ pub struct MediaPlane {
     threads: Vec<Thread>,
     /// Of all workers.
     noticed: Noticed,
+    /// Their end of it. They have it in tables of their own, so it is let go of here once they have ended.
+    _ready: Ready,
     /// Legs whose `Open` found the ring full, until their `Close`.
     refused: HashSet<LegId>,
     /// Events that no worker sent.
@@ -143,7 +148,7 @@ impl MediaPlane {
         let threads = (0..workers)
             .map(|worker| Thread::start(clock, spin, worker, ports.slots(worker), (ready.clone(), lanes.next())))
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads, noticed, refused: HashSet::new(), own_events: VecDeque::new(), _card: card })
+        Ok(Self { threads, noticed, _ready: ready, refused: HashSet::new(), own_events: VecDeque::new(), _card: card })
     }
 
     /// Hands a command to its worker, which takes it after the next [`MediaPlane::wake`] at the latest.
@@ -240,28 +245,27 @@ impl Thread {
         let wake = Wake::new()?;
         let published = Arc::new(Published::default());
         let rings = Rings { commands: worker_commands, wake: wake.clone(), events: worker_events, ready };
-        let sockets = epoll::Io::new(share, &wake)?;
-        let run: Box<dyn FnOnce() + Send> = match lane {
-            None => {
-                let event_loop = EventLoop::new(clock, worker, sockets, share.1, rings, Arc::clone(&published), spin);
-                Box::new(|| event_loop.run())
-            }
-            Some(lane) => {
-                let io = xdp::Io::new(sockets, lane, share)?;
-                let event_loop = EventLoop::new(clock, worker, io, share.1, rings, Arc::clone(&published), spin);
-                Box::new(|| event_loop.run())
-            }
-        };
+        // Not the worker's: what it must not have.
+        let outside = Arc::new(UnixStream::pair()?.0);
+        let start = Start { clock, spin, worker, share, rings, published: Arc::clone(&published), lane };
         let (confined, missing) = sync_channel(1);
-        let own_wake = wake.clone();
+        let foreign = Arc::clone(&outside);
         let handle = std::thread::Builder::new().name(format!("media-{worker}")).spawn(move || {
             pin(worker);
-            // Who started this thread waits for it.
-            let _ = confined.send(sandbox::confine_media_thread(own_wake.as_fd()));
+            let missing = start.part_descriptors(foreign.as_fd());
+            // Who started this thread waits for it, and is the one to close it.
+            drop(foreign);
+            let own_wake = start.rings.wake.clone();
+            let run = match start.open() {
+                Ok(run) => run,
+                Err(error) => return drop(confined.send(Err(error))),
+            };
+            let missing = missing.into_iter().chain(sandbox::confine_media_thread(own_wake.as_fd())).collect();
+            let _ = confined.send(Ok(missing));
             drop(confined);
             run();
         })?;
-        let missing = missing.recv().map_err(|_| io::Error::other("a thread has ended before it began"))?;
+        let missing = missing.recv().map_err(|_| io::Error::other("a thread has ended before it began"))??;
         let (commands, handle) = (Some(commands), Some(handle));
         Ok(Self { commands, is_to_wake: false, wake, events, published, missing, handle })
     }
@@ -291,6 +295,43 @@ impl Thread {
 
     fn waiting(&self) -> usize {
         self.commands.as_ref().map_or(0, |ring| ring.buffer().capacity() - ring.slots())
+    }
+}
+
+/// What a worker's thread begins with.
+struct Start {
+    clock: Clock,
+    spin: Duration,
+    worker: u16,
+    share: (u16, u32),
+    rings: Rings,
+    published: Arc<Published>,
+    lane: Option<xdp::Lane>,
+}
+
+impl Start {
+    /// On its own thread. Who started it keeps open what both have.
+    fn part_descriptors(&self, outside: BorrowedFd<'_>) -> Vec<Missing> {
+        let of_lane = self.lane.iter().flat_map(xdp::Lane::descriptors);
+        let kept: Vec<_> = [self.rings.wake.as_fd(), self.rings.ready.as_fd()].into_iter().chain(of_lane).collect();
+        sandbox::part_descriptors(&kept, outside)
+    }
+
+    /// What carries its packets, which only this thread has from the beginning, and its loop.
+    fn open(self) -> io::Result<Box<dyn FnOnce()>> {
+        let Self { clock, spin, worker, share, rings, published, lane } = self;
+        let sockets = epoll::Io::new(share, &rings.wake)?;
+        Ok(match lane {
+            None => {
+                let event_loop = EventLoop::new(clock, worker, sockets, share.1, rings, published, spin);
+                Box::new(|| event_loop.run())
+            }
+            Some(lane) => {
+                let io = xdp::Io::new(sockets, lane, share)?;
+                let event_loop = EventLoop::new(clock, worker, io, share.1, rings, published, spin);
+                Box::new(|| event_loop.run())
+            }
+        })
     }
 }
 
@@ -370,7 +411,14 @@ mod tests {
             Command::Configure {
                 leg,
                 traffic: Traffic::Rtp,
-                remote: Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, network: None, wants_media: true, may_send: true },
+                remote: Remote {
+                    rtp,
+                    rtcp: Rtcp::Multiplexed,
+                    host: None,
+                    network: None,
+                    wants_media: true,
+                    may_send: true,
+                },
                 formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
@@ -687,7 +735,8 @@ mod tests {
         let thread = Thread { commands, is_to_wake: false, wake, events, published, missing, handle: None };
         let (ready, noticed) = notice().unwrap();
         let (refused, own_events) = (HashSet::new(), VecDeque::new());
-        let plane = MediaPlane { threads: vec![thread], noticed, refused, own_events, _card: None };
+        let plane =
+            MediaPlane { threads: vec![thread], noticed, _ready: ready.clone(), refused, own_events, _card: None };
         (plane, worker_commands, (worker_events, ready))
     }
 

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 
 const NOTICES_PER_READ: usize = 64;
 
-/// An eventfd; a clone is the same one.
+/// An eventfd; a clone is the same one. The thread that has made it must be the last to drop one (`media_io::Thread`).
 #[derive(Clone, Debug)]
 pub(super) struct Wake(Arc<OwnedFd>);
 
@@ -60,6 +60,12 @@ impl Ready {
     /// What finds no room is not missed: the notices before it have not been read yet.
     pub(super) fn notify(&self) {
         let _ = retry_on_intr(|| send(&self.0, &[0], SendFlags::NOSIGNAL));
+    }
+}
+
+impl AsFd for Ready {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

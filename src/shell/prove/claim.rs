@@ -29,7 +29,9 @@ pub(super) struct Claim {
 /// What nothing here can show, in both formats.
 pub(super) const OUT_OF_REACH: &str = "Out of reach of this and of any such proof: packets in the kernel's buffers; whoever rules the kernel (root) or the \
      machine beneath it (a hypervisor); the phones; and, while a packet is on its way, the payload of plain RTP legs and of \
-     legs with AES-GCM, and RTCP of any leg, which pass through the server's memory.";
+     legs with AES-GCM, and RTCP of any leg, which pass through the server's memory. Not covered: calls with a plain leg, hold, transfers and AF_XDP; what a media thread \
+     that was taken over could do by way of the memory that threads share, the index of the database's log (ringdown.db-shm), which is \
+     mapped, included; and another configuration than this one: `ringdown check` says what your machine and limits grant.";
 
 impl Claim {
     fn line(&self) -> String {

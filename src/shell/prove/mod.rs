@@ -57,14 +57,25 @@ const RESIDUE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Of two calls, the ports of the first of which may not be back yet.
 const MEDIA_PORTS: u16 = 8;
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
-const PAGES: [&str; 7] =
-    ["/health", "/ready", "/metrics", "/v1/calls", "/v1/registrations", "/v1/cdrs", "/v1/emergency"];
+const PAGES: [&str; 9] = [
+    "/health",
+    "/ready",
+    "/metrics",
+    "/v1/calls",
+    "/v1/registrations",
+    "/v1/cdrs",
+    "/v1/emergency",
+    "/v1/trunks",
+    "/v1/barred",
+];
 /// What a server cannot do without while it relays: as it came, and what it works with. An authentication key it can, and an
 /// encryption key lies as it is only where the processor has instructions for AES.
 const HELD_IN_CALLS: [&str; 3] = [MASTER_KEY, SALT, HMAC_STATE];
 const MASTER_KEY: &str = "a master key";
 const SALT: &str = "a session's salt";
 const HMAC_STATE: &str = "a session's HMAC state";
+/// What is taken from media threads.
+const OF_MEDIA: [Measure; 3] = [Measure::MediaDescriptors, Measure::MediaFiles, Measure::MediaCalls];
 /// Where a program that may writes besides its own folder.
 const TEMPORARY_FOLDERS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 /// Further ones are not looked at, and the claim says so.
@@ -115,9 +126,10 @@ async fn claims(folder: &Path, rng: &mut Rng) -> Result<Vec<Claim>, Failure> {
     let speech = call.speak(rng).map_err(|e| broken(e.to_string()))?;
     talk(&speech, PAYLOADS_PER_LOOK).await.map_err(broken)?;
     let threads = process.threads();
-    claims.push(media_calls(&threads));
+    let open = process.descriptors();
+    claims.push(media_threads(&threads, &open, &server.page("/health").map_err(broken)?));
     claims.push(privileges(&threads));
-    claims.push(descriptors(process.descriptors(), &own_descriptors(), &[server.state_dir(), server.log_file()]));
+    claims.push(descriptors(open, &own_descriptors(), &[server.state_dir(), server.log_file()]));
     claims.push(plaintext(&process, &call, &speech).await);
     call.end(speech).await.map_err(broken)?;
     kept.extend(call.into_secrets());
@@ -252,7 +264,8 @@ async fn talk(speech: &Speech, payloads: u64) -> Result<(), String> {
 fn filter(folder: &Path) -> Claim {
     Claim {
         name: "filter",
-        claim: "a media thread can do nothing by which audio could be kept or handed on",
+        claim: "a thread that is confined like a media thread can open nothing, write to nothing, and send to no log or connection that \
+                the process has open; it can make sockets for UDP and send datagrams, to any host: that is its work",
         verdict: tried(sandbox::trial(folder)),
         how: "a thread of this process that was confined like a media thread and tried each",
     }
@@ -261,9 +274,9 @@ fn filter(folder: &Path) -> Claim {
 fn own_files(folder: &Path) -> Claim {
     Claim {
         name: "file-rules",
-        claim: "the rules of the process let it write in its state folder and nowhere else",
+        claim: "rules like those of the process let a thread write in its state folder and nowhere else",
         verdict: tried(sandbox::trial_of_files(folder)),
-        how: "a thread of this process under the same rules that tried each",
+        how: "a thread of this process under rules with a state folder alone that tried each; what the server reads is the claim `files`",
     }
 }
 
@@ -279,22 +292,51 @@ fn tried(attempts: Result<Vec<Attempt>, Vec<Missing>>) -> Verdict {
     }
 }
 
-fn media_calls(threads: &io::Result<Vec<Thread>>) -> Claim {
-    let verdict = of_proc(threads.as_ref().map_err(io::Error::kind), |threads| {
-        let media: Vec<_> = threads.iter().filter(|thread| thread.name.starts_with("media-")).collect();
-        let free: Vec<_> = media.iter().filter(|t| t.seccomp_mode != "2").map(|t| t.name.as_str()).collect();
-        match (media.len(), &free[..]) {
+/// `open`: of the process. `health`: what the server says that its threads themselves have tried.
+fn media_threads(threads: &io::Result<Vec<Thread>>, open: &io::Result<Vec<String>>, health: &str) -> Claim {
+    let both = threads.as_ref().and_then(|threads| Ok((threads, open.as_ref()?)));
+    let verdict = of_proc(both.as_ref().map_err(|error| error.kind()), |(threads, open)| {
+        let (media, others): (Vec<_>, Vec<_>) = threads.iter().partition(|thread| thread.is_media());
+        // A container or a service manager may have put a filter over all.
+        let filters = others.iter().map(|thread| thread.filters).max().unwrap_or_default();
+        if let Some(kind) = media.iter().find_map(|thread| thread.descriptors.as_ref().err()) {
+            return not_readable(*kind);
+        }
+        let out_of_force = OF_MEDIA.into_iter().filter(|measure| !is_in_force(health, *measure));
+        let wrong: Vec<_> = out_of_force
+            .map(|measure| format!("the server says that {} is not in force", measure.label()))
+            .chain(media.iter().flat_map(|thread| faults(thread, filters, open)))
+            .collect();
+        match (media.len(), &wrong[..]) {
             (0, _) => Verdict::Failed("there is no media thread".to_owned()),
-            (count, []) => Verdict::Shown(format!("{count} of {count} have seccomp mode 2")),
-            (_, free) => Verdict::Failed(format!("without a filter: {}", joined(free.iter().copied()))),
+            (count, []) => Verdict::Shown(format!(
+                "{count} of {count} have a filter more than any other thread, and of the process's descriptors one socket"
+            )),
+            (_, wrong) => Verdict::Failed(joined(wrong.iter().map(String::as_str))),
         }
     });
     Claim {
         name: "media-threads",
-        claim: "each media thread of the server is under a filter",
+        claim: "each media thread of the server is under a filter of its own, and in a table of its own has sockets, event queues and \
+                ends of a pipe that nobody writes to, but no file, and of what other threads have open only the socket that wakes the core",
         verdict,
-        how: "reading /proc/PID/task/*/status while they relay",
+        how: "reading /proc/PID/task/*/status and fd while they relay, and asking the server what each of them has tried at its start; \
+              the rules themselves are tried by the thread of the claim `filter`",
     }
+}
+
+/// What is wrong with a media thread where others are under so many filters and have `open`.
+fn faults(thread: &Thread, filters: u64, open: &[String]) -> Vec<String> {
+    const KINDS: [&str; 4] = ["socket:", "pipe:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]"];
+    let (name, descriptors) = (&thread.name, thread.descriptors.as_deref().unwrap_or_default());
+    let is_of_kind = |target: &&String| KINDS.iter().any(|kind| target.starts_with(kind));
+    let foreign = descriptors.iter().filter(|target| !is_of_kind(target)).map(|target| format!("{name} has {target}"));
+    // Names of event queues are all the same.
+    let is_shared = |target: &&String| !target.starts_with("anon_inode:") && open.contains(target);
+    let shared: Vec<_> = descriptors.iter().filter(is_shared).map(String::as_str).collect();
+    let unfiltered = (thread.filters <= filters).then(|| format!("{name} has no filter of its own"));
+    let sharing = (shared.len() > 1).then(|| format!("{name} shares {}", joined(shared)));
+    foreign.chain(unfiltered).chain(sharing).collect()
 }
 
 fn privileges(threads: &io::Result<Vec<Thread>>) -> Claim {
@@ -344,7 +386,7 @@ fn descriptors(open: io::Result<Vec<String>>, handed_down: &[String], own: &[Pat
     });
     Claim {
         name: "descriptors",
-        claim: "during a call the server has nothing open but sockets, event queues, counters of the kernel's, its database and lock, \
+        claim: "during a call the server, but for its media threads, has nothing open but sockets, event queues, counters of the kernel's, its database and lock, \
                 and its log",
         verdict,
         how: "reading /proc/PID/fd",
@@ -476,7 +518,7 @@ fn swap(locked: io::Result<String>, swapped: io::Result<String>, swaps: &io::Res
     });
     Claim {
         name: "swap",
-        claim: "the server's memory is never written to swap",
+        claim: "the server has locked its memory, and none of it is in swap",
         verdict,
         how: "reading /proc/PID/status and /proc/swaps",
     }
@@ -490,9 +532,10 @@ fn records(server: &Server, kept: &Needles) -> Claim {
     };
     Claim {
         name: "records",
-        claim: "call records, metrics and every other page of the admin API hold neither payloads, names in RTCP nor keys",
+        claim: "call records, metrics and the other pages of the admin API, but for that of a call in progress, hold neither payloads, names \
+                in RTCP nor keys",
         verdict,
-        how: "fetching each page and searching it",
+        how: "fetching each page after the calls and searching it",
     }
 }
 
@@ -561,7 +604,8 @@ fn written(folder: &Path, began: SystemTime, kept: &Needles) -> Claim {
         claim: "no file that changed during the calls, in the server's folders or in those for temporary files, holds payloads, \
                 names in RTCP or keys",
         verdict: search.verdict(),
-        how: "searching each, after the server's end, raw, in hexadecimal and in base64",
+        how: "searching each, after the server's end, raw, in hexadecimal and in base64; what is removed at the end (the database's log and \
+              its index) was not looked at",
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::FileExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
@@ -26,9 +26,18 @@ pub(super) struct Process(pub(super) u32);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Thread {
     pub(super) name: String,
-    /// 2: under a filter.
-    pub(super) seccomp_mode: String,
+    /// Seccomp filters that it is under, those of a container or a service manager included.
+    pub(super) filters: u64,
     pub(super) no_new_privileges: String,
+    /// What each of its descriptors leads to, or why that is not shown.
+    pub(super) descriptors: Result<Vec<String>, io::ErrorKind>,
+}
+
+impl Thread {
+    /// Handles audio.
+    pub(super) fn is_media(&self) -> bool {
+        self.name.strip_prefix("media-").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    }
 }
 
 /// What a search has found, and how much it has seen.
@@ -56,17 +65,17 @@ impl Process {
                 let status = fs::read_to_string(task.join("status"))?;
                 Ok(Thread {
                     name: field_of(&status, "Name")?,
-                    seccomp_mode: field_of(&status, "Seccomp")?,
+                    filters: field_of(&status, "Seccomp_filters")?.parse().map_err(|_| missing("Seccomp_filters"))?,
                     no_new_privileges: field_of(&status, "NoNewPrivs")?,
+                    descriptors: targets(&task.join("fd")).map_err(|error| error.kind()),
                 })
             })
             .collect()
     }
 
-    /// What each open descriptor leads to.
+    /// What each open descriptor leads to, those of threads with a table of their own apart.
     pub(super) fn descriptors(&self) -> io::Result<Vec<String>> {
-        let links = fs::read_dir(self.path("fd"))?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        Ok(links.map(|target| target.to_string_lossy().into_owned()).collect())
+        targets(&self.path("fd"))
     }
 
     /// Soft and hard.
@@ -157,6 +166,12 @@ fn search_run(memory: &File, (begin, end): (u64, u64), name: &str, needles: &Nee
         searched.bytes += step;
         at += step;
     }
+}
+
+/// Of a folder of descriptors.
+fn targets(folder: &Path) -> io::Result<Vec<String>> {
+    let links = fs::read_dir(folder)?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    Ok(links.map(|target| target.to_string_lossy().into_owned()).collect())
 }
 
 /// A line `name: value` of a status file.

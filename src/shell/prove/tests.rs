@@ -10,9 +10,14 @@ fn kept() -> Needles {
     needles
 }
 
-fn thread(name: &str, seccomp_mode: &str, no_new_privileges: &str) -> Thread {
-    let [name, seccomp_mode, no_new_privileges] = [name, seccomp_mode, no_new_privileges].map(str::to_owned);
-    Thread { name, seccomp_mode, no_new_privileges }
+fn thread(name: &str, filters: u64, no_new_privileges: &str, descriptors: &[&str]) -> Thread {
+    let descriptors = descriptors.iter().map(|target| (*target).to_owned()).collect();
+    Thread {
+        name: name.to_owned(),
+        filters,
+        no_new_privileges: no_new_privileges.to_owned(),
+        descriptors: Ok(descriptors),
+    }
 }
 
 fn is_shown(claim: &Claim) -> bool {
@@ -47,14 +52,45 @@ fn an_attempt_that_comes_out_the_wrong_way_fails_the_claim() {
 }
 
 #[test]
-fn a_thread_without_filter_or_with_a_way_to_privileges_fails_the_claim() {
-    let good = || vec![thread("media-0", "2", "1"), thread("store", "0", "1")];
-    assert!(is_shown(&media_calls(&Ok(good()))) && is_shown(&privileges(&Ok(good()))));
-    let with = |more| Ok(good().into_iter().chain([more]).collect::<Vec<_>>());
-    assert_failed(&media_calls(&with(thread("media-1", "0", "1"))).verdict, "media-1");
-    assert_failed(&privileges(&with(thread("core", "0", "0"))).verdict, "core");
-    assert_failed(&media_calls(&Ok(vec![thread("store", "2", "1")])).verdict, "no media thread");
-    assert_not_shown(&media_calls(&denied()).verdict);
+fn a_media_thread_that_is_as_free_as_others_fails_the_claim() {
+    let health = |measures: &[&str]| {
+        let lines: Vec<_> = measures.iter().map(|measure| format!("\"{measure}\":true")).collect();
+        format!("{{\"sandbox\":{{{}}}}}", lines.join(","))
+    };
+    let all = ["media_descriptors", "media_files", "media_calls"];
+    let open =
+        || Ok(["socket:[1]", "socket:[2]", "pipe:[1]", "anon_inode:[eventfd]", "/x/db"].map(str::to_owned).to_vec());
+    let own = ["socket:[1]", "socket:[9]", "pipe:[7]", "anon_inode:[eventfd]", "anon_inode:[eventpoll]"];
+    let others = || [thread("store", 1, "1", &[]), thread("media-paths", 1, "1", &["/x/db"])];
+    let claim = |media: Vec<Thread>, measures: &[&str]| {
+        media_threads(&Ok(others().into_iter().chain(media).collect()), &open(), &health(measures))
+    };
+    assert!(is_shown(&claim(vec![thread("media-0", 2, "1", &own)], &all)));
+    // The filter of a container or a service manager is not its own.
+    assert_failed(&claim(vec![thread("media-0", 1, "1", &own)], &all).verdict, "media-0 has no filter of its own");
+    for foreign in ["/x/db", "/memfd:audio (deleted)", "anon_inode:[io_uring]"] {
+        let with = [&own[..], &[foreign]].concat();
+        assert_failed(&claim(vec![thread("media-0", 2, "1", &with)], &all).verdict, foreign);
+    }
+    for shared in ["socket:[2]", "pipe:[1]"] {
+        let with = [&own[..], &[shared]].concat();
+        assert_failed(&claim(vec![thread("media-1", 2, "1", &with)], &all).verdict, "media-1 shares");
+    }
+    for missing in all {
+        let others: Vec<_> = all.into_iter().filter(|measure| *measure != missing).collect();
+        assert_failed(&claim(vec![thread("media-0", 2, "1", &own)], &others).verdict, missing);
+    }
+    assert_failed(&claim(Vec::new(), &all).verdict, "no media thread");
+    let unseen = Thread { descriptors: Err(io::ErrorKind::PermissionDenied), ..thread("media-0", 2, "1", &own) };
+    assert_not_shown(&claim(vec![unseen], &all).verdict);
+    assert_not_shown(&media_threads(&denied(), &open(), "").verdict);
+    assert_not_shown(&media_threads(&Ok(Vec::new()), &denied(), "").verdict);
+}
+
+#[test]
+fn a_thread_with_a_way_to_privileges_fails_the_claim() {
+    assert!(is_shown(&privileges(&Ok(vec![thread("core", 0, "1", &[])]))));
+    assert_failed(&privileges(&Ok(vec![thread("core", 0, "0", &[])])).verdict, "core");
     assert_not_shown(&privileges(&denied()).verdict);
 }
 

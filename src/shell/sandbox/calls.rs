@@ -147,6 +147,17 @@ fn condition(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result
     SeccompCondition::new(argument, Dword, operator, value.cast_unsigned().into())
 }
 
+/// From now on one call fails on the calling thread as on a kernel or in a container that lacks it.
+#[cfg(test)]
+pub(super) fn refuse(call: libc::c_long, error: Errno) {
+    let answer = SeccompAction::Errno(error.raw_os_error().cast_unsigned());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let calls = [(call, Vec::new())].into_iter().collect();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, answer, arch).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    apply_filter(&program).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;

@@ -213,15 +213,9 @@ mod tests {
     /// Goal: the operator of a machine without Landlock is told so. Method: a filter answers as such a kernel does.
     #[test]
     fn a_kernel_without_landlock_or_with_it_switched_off_is_named_with_the_remedy() {
-        use seccompiler::{SeccompAction, SeccompFilter, apply_filter};
-        for (errno, cause) in [(libc::ENOSYS, "has no Landlock"), (libc::EOPNOTSUPP, "is switched off")] {
+        for (errno, cause) in [(Errno::NOSYS, "has no Landlock"), (Errno::OPNOTSUPP, "is switched off")] {
             let missing = std::thread::spawn(move || {
-                let calls = [(libc::SYS_landlock_create_ruleset, Vec::new())].into_iter().collect();
-                let answer = SeccompAction::Errno(errno.cast_unsigned());
-                let arch = std::env::consts::ARCH.try_into().unwrap();
-                let filter = SeccompFilter::new(calls, SeccompAction::Allow, answer, arch).unwrap();
-                let program: seccompiler::BpfProgram = filter.try_into().unwrap();
-                apply_filter(&program).unwrap();
+                super::super::calls::refuse(libc::SYS_landlock_create_ruleset, errno);
                 [confine(&Access { reads: Vec::new(), writes: Vec::new() }), confine_to_none()]
             });
             for (missing, measure) in missing.join().unwrap().into_iter().zip([Measure::Files, Measure::MediaFiles]) {

@@ -3,14 +3,17 @@
 //!
 //! The process as a whole keeps reading its configuration, certificates and what the resolver needs, and writing its
 //! state folder; its memory reaches no image and no swap. Threads that handle audio keep the few system calls of their
-//! loop and no file at all. Each [`Measure`] is tried out once it is taken; one that this machine does not grant is
+//! loop, descriptors of their own, and no file at all. Each [`Measure`] is tried out once it is taken; one that this machine does not grant is
 //! [`Missing`], with the cause and the remedy. Whether the server then starts is the operator's choice.
 //!
 //! Out of reach: the kernel itself and whoever rules it, and what threads of one process share, its memory.
 
 use std::{
-    fmt,
-    os::fd::{AsFd as _, BorrowedFd},
+    fmt, io,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
 };
 
@@ -19,6 +22,7 @@ use crate::config::{Config, SandboxMode};
 use super::failure::Failure;
 
 mod calls;
+mod descriptors;
 mod files;
 mod memory;
 mod trial;
@@ -35,6 +39,8 @@ pub enum Measure {
     Dumps,
     /// Its memory is never swapped out.
     Memory,
+    /// Media threads have no descriptor but their own: no file, log, connection or listener of the process.
+    MediaDescriptors,
     /// Media threads reach no file.
     MediaFiles,
     /// Media threads have the system calls of their loop only.
@@ -42,7 +48,8 @@ pub enum Measure {
 }
 
 impl Measure {
-    pub const ALL: [Self; 5] = [Self::Files, Self::Dumps, Self::Memory, Self::MediaFiles, Self::MediaCalls];
+    pub const ALL: [Self; 6] =
+        [Self::Files, Self::Dumps, Self::Memory, Self::MediaDescriptors, Self::MediaFiles, Self::MediaCalls];
 
     /// As `/health` and messages name it.
     pub const fn label(self) -> &'static str {
@@ -50,6 +57,7 @@ impl Measure {
             Self::Files => "files",
             Self::Dumps => "dumps",
             Self::Memory => "memory",
+            Self::MediaDescriptors => "media_descriptors",
             Self::MediaFiles => "media_files",
             Self::MediaCalls => "media_calls",
         }
@@ -80,6 +88,12 @@ pub fn confine_process(config: &Config, config_file: &Path) -> Vec<Missing> {
         .collect()
 }
 
+/// Leaves the calling thread, of all that is open, `kept` alone, in a table of its own: what it opens afterwards no other
+/// thread has. What both have, the other threads must keep open until this one has ended. `outside` is any other descriptor.
+pub fn part_descriptors(kept: &[BorrowedFd<'_>], outside: BorrowedFd<'_>) -> Vec<Missing> {
+    descriptors::confine(kept, outside).err().into_iter().collect()
+}
+
 /// Confines the calling thread to what the loop of a media worker needs; `reads` is the one descriptor it may read from
 /// that is no socket.
 pub fn confine_media_thread(reads: BorrowedFd<'_>) -> Vec<Missing> {
@@ -91,8 +105,14 @@ pub fn confine_media_thread(reads: BorrowedFd<'_>) -> Vec<Missing> {
 pub fn attempt(config: &Config, config_file: &Path) -> Vec<Missing> {
     let mut missing = confine_process(config, config_file);
     let media = std::thread::scope(|scope| {
-        // Any descriptor stands for the one that a worker reads from.
-        scope.spawn(|| confine_media_thread(std::io::stdin().as_fd())).join()
+        let (outside, _other) = UnixStream::pair()?;
+        let confine = move || {
+            let mut missing = part_descriptors(&[], outside.as_fd());
+            // Any descriptor stands for the one that a worker reads from.
+            missing.extend(confine_media_thread(io::stdin().as_fd()));
+            (outside, missing)
+        };
+        scope.spawn(confine).join().map_or_else(|_| Ok(Vec::new()), |(_, missing)| io::Result::Ok(missing))
     });
     missing.extend(media.unwrap_or_default());
     missing

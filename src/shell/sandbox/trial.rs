@@ -2,8 +2,11 @@
 
 use std::{
     io,
-    net::UdpSocket,
-    os::fd::{AsFd as _, BorrowedFd},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::{UnixDatagram, UnixStream},
+    },
     path::Path,
     process::Command,
 };
@@ -12,6 +15,7 @@ use rustix::{
     event::{EventfdFlags, eventfd},
     fs::{MemfdFlags, memfd_create},
     io::{Errno, read, write},
+    net::{SendFlags, send},
     process::{Pid, getpid, test_kill_process},
 };
 
@@ -20,6 +24,7 @@ use crate::shell::files;
 use super::{
     Missing, confine_media_thread,
     files::{Access, confine},
+    part_descriptors,
 };
 
 /// One thing that was tried.
@@ -35,9 +40,10 @@ pub struct Attempt {
 /// # Errors
 /// What could not be taken from the thread.
 pub fn trial(folder: &Path) -> Result<Vec<Attempt>, Vec<Missing>> {
-    on_a_thread(folder, |wake| match confine_media_thread(wake) {
-        missing if missing.is_empty() => Ok(()),
-        missing => Err(missing),
+    on_a_thread(folder, |wake, outside| {
+        let mut missing = part_descriptors(&[wake], outside);
+        missing.extend(confine_media_thread(wake));
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
     })
 }
 
@@ -77,35 +83,55 @@ pub fn trial_of_files(folder: &Path) -> Result<Vec<Attempt>, Vec<Missing>> {
 /// Nobody's file.
 const RESERVED: &str = "ringdown-must-not-be-written";
 
+/// `confine` is given what a worker reads from, and something of the process's that is open.
 fn on_a_thread(
     folder: &Path,
-    confine: impl FnOnce(BorrowedFd<'_>) -> Result<(), Vec<Missing>> + Send,
+    confine: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<(), Vec<Missing>> + Send,
 ) -> Result<Vec<Attempt>, Vec<Missing>> {
-    let outside = Outside::open();
+    let own = getpid();
+    // Closed by this thread, whose they are.
+    let Ok(outside) = Outside::open() else { return Ok(Vec::new()) };
     let try_all = || {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|_| Vec::new())?;
-        let (descriptors, own) = (outside.map_err(|_| Vec::new())?, getpid());
-        confine(wake.as_fd())?;
-        Ok(attempts(folder, &descriptors, wake.as_fd(), own))
+        confine(outside.wake.as_fd(), outside.log.as_fd())?;
+        Ok(attempts(folder, &outside, own))
     };
     std::thread::scope(|scope| scope.spawn(try_all).join()).unwrap_or_else(|_| Ok(Vec::new()))
 }
 
-/// What is open already when a thread is confined: the process's descriptors stay within its reach.
+/// What is open already when a thread is confined.
 struct Outside {
+    /// The one that a worker keeps.
+    wake: OwnedFd,
     reader: io::PipeReader,
     writer: io::PipeWriter,
     datagrams: UdpSocket,
+    /// As a service manager gives it to the process for its log, and the manager's end.
+    log: UnixStream,
+    _manager: UnixStream,
+    /// As of a telephone or of who uses the admin interface, and the other end's.
+    connection: TcpStream,
+    _listener: TcpListener,
 }
 
 impl Outside {
     fn open() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        Ok(Self { reader, writer, datagrams: UdpSocket::bind("127.0.0.1:0")? })
+        let (log, manager) = UnixStream::pair()?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Ok(Self {
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            reader,
+            writer,
+            datagrams: UdpSocket::bind("127.0.0.1:0")?,
+            log,
+            _manager: manager,
+            connection: TcpStream::connect(listener.local_addr()?)?,
+            _listener: listener,
+        })
     }
 }
 
-fn attempts(folder: &Path, outside: &Outside, wake: BorrowedFd<'_>, own: Pid) -> Vec<Attempt> {
+fn attempts(folder: &Path, outside: &Outside, own: Pid) -> Vec<Attempt> {
     let attempt = |what, result: io::Result<()>| Attempt {
         what,
         is_refused: result.err().is_some_and(|e| is_refusal(&e)),
@@ -118,19 +144,22 @@ fn attempts(folder: &Path, outside: &Outside, wake: BorrowedFd<'_>, own: Pid) ->
         attempt("creating a folder", files::create_folder(&folder.join("audio-folder"))),
         attempt("a file in memory", memfd_create("audio", MemfdFlags::CLOEXEC).map(drop).map_err(io::Error::from)),
         attempt("writing to an open pipe", of_errno(write(&outside.writer, b"audio"))),
-        attempt("writing to its own event queue", of_errno(write(wake, &1_u64.to_ne_bytes()))),
+        attempt("writing to its own event queue", of_errno(write(&outside.wake, &1_u64.to_ne_bytes()))),
         attempt("reading from an open pipe", of_errno(read(&outside.reader, &mut [0; 8]))),
+        attempt("sending to an open log", of_errno(send(&outside.log, b"audio", SendFlags::NOSIGNAL))),
+        attempt("sending over an open connection", of_errno(send(&outside.connection, b"audio", SendFlags::NOSIGNAL))),
         attempt("duplicating a descriptor", outside.datagrams.try_clone().map(drop)),
         attempt("starting a thread", std::thread::Builder::new().spawn(|| ()).map(drop)),
         attempt("starting a program", Command::new("true").status().map(drop)),
-        attempt("listening on TCP", std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
-        attempt("a Unix socket", std::os::unix::net::UnixDatagram::unbound().map(drop)),
+        attempt("listening on TCP", TcpListener::bind("127.0.0.1:0").map(drop)),
+        attempt("a Unix socket", UnixDatagram::unbound().map(drop)),
         attempt("signalling a process", test_kill_process(own).map_err(io::Error::from)),
     ]
 }
 
+/// By a rule, or because there is no such descriptor in the thread's table.
 fn is_refusal(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
+    error.kind() == io::ErrorKind::PermissionDenied || error.raw_os_error() == Some(Errno::BADF.raw_os_error())
 }
 
 #[cfg(test)]
@@ -148,13 +177,19 @@ mod tests {
         let confined = trial(folder.path()).expect("a kernel with Landlock and seccomp");
         assert_eq!(allowed(&confined), Vec::<&str>::new());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        // Seccomp alone suffices, where a kernel has no Landlock.
-        let filtered =
-            on_a_thread(folder.path(), |wake| calls::confine(wake).map_err(|missing| vec![missing])).unwrap();
-        assert_eq!(allowed(&filtered), Vec::<&str>::new());
+        // Seccomp and descriptors of its own suffice, where a kernel has no Landlock ...
+        let filter = |wake: BorrowedFd<'_>| calls::confine(wake).map_err(|missing| vec![missing]);
+        let filtered = on_a_thread(folder.path(), |wake, outside| {
+            assert_eq!(part_descriptors(&[wake], outside), []);
+            filter(wake)
+        });
+        assert_eq!(allowed(&filtered.unwrap()), Vec::<&str>::new());
+        // ... and without the latter it could send to whoever the process has a socket for.
+        let sharing = on_a_thread(folder.path(), |wake, _| filter(wake)).unwrap();
+        assert_eq!(allowed(&sharing), ["sending to an open log", "sending over an open connection"]);
 
         // Reading from a pipe comes after writing to it; so nothing here waits.
-        let free = on_a_thread(folder.path(), |_| Ok(())).unwrap();
+        let free = on_a_thread(folder.path(), |_, _| Ok(())).unwrap();
         assert_eq!(allowed(&free).len(), free.len(), "{free:?}");
         assert!(confined.len() > 10 && free.len() == confined.len());
     }

@@ -9,7 +9,8 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     ops::{Range, RangeInclusive},
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use rustix::{
@@ -34,6 +35,7 @@ use super::{
     counters::Bypassed,
     epoll,
     event_loop::{Carrier, ROUND_PACKETS_MAX, Woken},
+    wake::Ready,
 };
 use crate::{
     config::Media,
@@ -77,6 +79,8 @@ pub struct Card {
     pub is_zero_copy: bool,
     /// One per worker, from the first on.
     pub(super) lanes: Vec<Lane>,
+    /// What a worker has in its own table, too: let go of here once it has ended.
+    _shared: Vec<(Arc<OwnedFd>, Ready)>,
     _program: OwnedFd,
     _sockets: OwnedFd,
 }
@@ -85,6 +89,13 @@ pub struct Card {
 pub(super) struct Lane {
     queue: Queue,
     asking: Asking,
+}
+
+impl Lane {
+    /// What its worker needs.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.queue.as_fd(), self.asking.notice().as_fd()]
+    }
 }
 
 impl fmt::Debug for Lane {
@@ -114,11 +125,13 @@ impl Card {
             bpf::set_socket(map.as_fd(), number.into(), queue.as_fd()).map_err(|error| not_permitted(&error))?;
         }
         let asking = Answering::start(link.index, queues.len()).map_err(|error| cannot_ask(&error))?;
+        let lanes: Vec<_> = queues.into_iter().zip(asking).map(|(queue, asking)| Lane { queue, asking }).collect();
         Ok(Self {
             interface: interface.to_owned(),
             is_native: mode == Mode::Native,
-            is_zero_copy: queues.iter().all(Queue::is_zero_copy),
-            lanes: queues.into_iter().zip(asking).map(|(queue, asking)| Lane { queue, asking }).collect(),
+            is_zero_copy: lanes.iter().all(|lane| lane.queue.is_zero_copy()),
+            _shared: lanes.iter().map(|lane| (lane.queue.socket(), lane.asking.notice().clone())).collect(),
+            lanes,
             _program: attached,
             _sockets: map,
         })

@@ -59,6 +59,10 @@ impl Asking {
         }
     }
 
+    pub(super) const fn notice(&self) -> &Ready {
+        &self.notice
+    }
+
     pub(super) fn answer(&mut self) -> Option<Answer> {
         self.answers.pop().ok()
     }

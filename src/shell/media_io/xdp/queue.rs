@@ -12,7 +12,10 @@ use std::{
     ops::Range,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rustix::{
@@ -56,7 +59,7 @@ pub(super) struct Frame(u32);
 
 /// The socket of a queue.
 pub(in super::super) struct Queue {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     memory: Mapping,
     fill: Producer<u64>,
     completion: Consumer<u64>,
@@ -75,7 +78,7 @@ impl Queue {
     /// A socket with its memory and rings, bound to nothing yet.
     pub(super) fn new() -> Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::XDP, SocketType::RAW, flags, None)?;
+        let socket = Arc::new(socket_with(AddressFamily::XDP, SocketType::RAW, flags, None)?);
         let bytes = FRAMES as usize * FRAME_BYTES;
         let memory = Mapping::anonymous(bytes)?;
         let area = XdpUmemReg {
@@ -137,6 +140,11 @@ impl Queue {
                 );
             }
         }
+    }
+
+    /// A clone is the same one.
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.socket)
     }
 
     pub(super) const fn is_zero_copy(&self) -> bool {
