@@ -34,7 +34,6 @@ pub struct Port {
 
 #[expect(clippy::large_enum_variant, reason = "nearly all that comes is commands, and they are few beside packets")]
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each is made for one call and kept nowhere")]
 pub enum Input {
     Command(Command),
     /// The backend could not bind a slot asked for by [`Output::Bind`].
