@@ -183,7 +183,7 @@ impl Simple {
         let mut outbound: Vec<_> =
             (0..devices.len()).map(|leg| Outbound::new(suite(leg), &keys(suite(leg), leg).1)).collect();
         let change = move |leg: usize, packet: &mut [u8], len| {
-            transcrypt_rtp(&mut inbound[leg], &mut outbound[leg ^ 1], packet, len).ok()
+            transcrypt_rtp(&mut inbound[leg], &mut outbound[leg ^ 1], packet, len).ok()?.ok()
         };
         let run = move |sockets, targets, counts: &Arc<Counts>| bare_loop(sockets, targets, counts, change);
         let sample_keys = Some(SAMPLED.map(|leg| (suite(leg), keys(suite(leg), leg).1)));
