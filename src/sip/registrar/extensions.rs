@@ -170,6 +170,14 @@ mod tests {
     }
 
     #[test]
+    fn a_bulk_contact_with_a_user_is_refused() {
+        let mut f = Fixture::default();
+        for contact in ["sip:pbx@198.51.100.3;bnc", "sip:198.51.100.3:50@198.51.100.4;BNC"] {
+            assert_eq!(f.register_on("pbx", tls(1), &format!("Contact: <{contact}>\n")), refused(400), "{contact}");
+        }
+    }
+
+    #[test]
     fn a_wrong_number_or_two_flows_in_one_request_are_refused() {
         let mut f = Fixture::default();
         for bad in ["0", "x", "2147483648", ""] {

@@ -203,6 +203,10 @@ impl<'a> Contact<'a> {
     /// `expires`: the Expires header, which an `expires` parameter overrides (RFC 3261 section 10.2.1.1).
     fn read(contact: &NameAddr<'a>, expires: Option<u32>, way: &Way<'_>) -> Result<Self, Refusal> {
         let uri = Uri::parse(contact.uri).filter(Uri::is_sip).ok_or(Refusal::MALFORMED_CONTACT)?;
+        // Each number takes the place of the user (RFC 6140 section 5.2).
+        if uri.user.is_some() && uri.params.has("bnc") {
+            return Err(Refusal::MALFORMED_CONTACT);
+        }
         let instance = contact.params.get("+sip.instance").filter(|instance| !instance.is_empty());
         // An instance is a URN (RFC 5626 section 4.1): nothing in it needs an escape, and it is written back in quotes.
         if instance.is_some_and(|instance| instance.contains(['"', '\\'])) {
