@@ -119,9 +119,7 @@ impl Identity {
         let request = verified.fold(request, |request, address| request.header("P-Asserted-Identity", address));
         if self.is_private { request.header("Privacy", "id") } else { request }
     }
-}
 
-impl Identity {
     /// Adds what goes beside the From of an emergency call: P-Asserted-Identity in any case, as SIP and as tel URI, and what else
     /// the trunk is configured for. `name`: the company's; `callback`: the number, E.164.
     pub(super) fn assert_callback(mut self, request: RequestBuilder, name: &str, callback: &str) -> RequestBuilder {
