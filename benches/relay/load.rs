@@ -154,13 +154,15 @@ impl Sealed {
     /// So many packets of each leg, those of a leg one behind the other.
     pub(crate) fn seal_bursts(&mut self, packets: u16) -> Vec<Vec<u8>> {
         let first = self.sequence;
-        self.sequence += packets;
-        let burst = |leg, outbound: &mut Outbound| (1..=packets).flat_map(|n| seal(outbound, leg, first + n)).collect();
+        self.sequence = first.wrapping_add(packets);
+        let burst = |leg, outbound: &mut Outbound| {
+            (1..=packets).flat_map(|n| seal(outbound, leg, first.wrapping_add(n))).collect()
+        };
         (0..).zip(&mut self.outbound).map(|(leg, outbound)| burst(leg, outbound)).collect()
     }
 
     fn seal_step(&mut self) -> Vec<Vec<u8>> {
-        self.sequence += 1;
+        self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         (0..).zip(&mut self.outbound).map(|(leg, outbound)| seal(outbound, leg, sequence)).collect()
     }

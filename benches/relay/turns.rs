@@ -33,6 +33,8 @@ struct Turn {
     sent: u64,
     received: u64,
     cpu_ns: u64,
+    /// How long it took to send.
+    time: Duration,
 }
 
 impl Contender {
@@ -51,7 +53,9 @@ impl Contender {
         let relayed = relay.relayed();
         settle(relay, relayed + devices.send(&warm_up, relay.ports(), self.ptime_ms));
         let (relayed, cpu_ns, received) = (relay.relayed(), relay.cpu_ns(), devices.received());
+        let start = Instant::now();
         let sent = devices.send(&packets, relay.ports(), self.ptime_ms);
+        let time = start.elapsed();
         settle(relay, relayed + sent);
         if let Some(keys) = relay.sample_keys() {
             devices.check_samples(keys);
@@ -61,6 +65,7 @@ impl Contender {
             sent,
             received: devices.received() - received,
             cpu_ns: relay.cpu_ns() - cpu_ns,
+            time,
         });
     }
 
@@ -84,7 +89,8 @@ impl Contender {
         let (relayed, sent, received) = (sum(|turn| turn.relayed), sum(|turn| turn.sent), sum(|turn| turn.received));
         let lost = 100.0 * (1.0 - received as f64 / sent as f64);
         let (name, cost, ratio) = (self.relay.name(), self.cost_ns(), self.ratio(first));
-        println!("{name:<44} {relayed:>10} {lost:>7.2}% {cost:>14.0} {ratio:>8.2}");
+        let pace = sent as f64 / self.turns.iter().map(|turn| turn.time.as_secs_f64()).sum::<f64>();
+        println!("{name:<54} {relayed:>10} {pace:>10.0} {lost:>7.2}% {cost:>14.0} {ratio:>8.2}");
     }
 }
 
@@ -99,7 +105,10 @@ fn settle(relay: &dyn Relay, expected: u64) {
 
 /// Ratios are to the first.
 pub(crate) fn report(contenders: &[&Contender]) {
-    println!("{:<44} {:>10} {:>8} {:>14} {:>8}", "relay", "packets", "lost", "CPU ns/packet", "ratio");
+    println!(
+        "{:<54} {:>10} {:>10} {:>8} {:>14} {:>8}",
+        "relay", "packets", "packets/s", "lost", "CPU ns/packet", "ratio"
+    );
     contenders.iter().for_each(|contender| contender.print(contenders[0]));
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Leg {
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) quality: Quality,
-    /// Nobody's where RTCP is multiplexed on the RTP port.
+    /// Of the port for RTCP alone; no packet comes by it where RTCP is multiplexed.
     rtcp: Latch,
     packets_refused: u64,
 }

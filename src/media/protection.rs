@@ -12,7 +12,8 @@ const RETIRING_KEY_LIFETIME: Duration = Duration::from_secs(2);
 
 /// Replaced keys that are accepted at a time: what is forged is tried under each.
 const RETIRING_KEYS_MAX: usize = 2;
-/// Keys that are remembered after that, in case a peer takes one back: what came under it must not come again.
+/// Keys that are remembered after that, in case a peer takes one back: what came under it must not come again. A leg that goes on
+/// on another worker brings the positions of its present key only.
 const RETIRED_KEYS_MAX: usize = 16;
 
 /// What arrives from the peer.
@@ -204,8 +205,7 @@ impl Former {
     /// What had come under a key when its time was over.
     fn heard(&self, suite: Suite, key: &MasterKey) -> Option<&Positions> {
         let of_key = (suite, key.fingerprint());
-        // The last time says most.
-        let retired = self.retired.iter().rfind(|retired| (retired.suite, retired.fingerprint) == of_key);
+        let retired = self.retired.iter().find(|retired| (retired.suite, retired.fingerprint) == of_key);
         retired.map(|retired| &retired.heard)
     }
 
@@ -225,10 +225,12 @@ impl Former {
     }
 
     fn forget(&mut self, Retiring { keyed, .. }: Retiring) {
+        let (fingerprint, heard) = (keyed.key.fingerprint(), keyed.context.positions());
+        // What it says now holds more than what it said before.
+        self.retired.retain(|retired| (retired.suite, retired.fingerprint) != (keyed.suite, fingerprint));
         if self.retired.len() == RETIRED_KEYS_MAX {
             self.retired.remove(0);
         }
-        let (fingerprint, heard) = (keyed.key.fingerprint(), keyed.context.positions());
         self.retired.push(Retired { suite: keyed.suite, fingerprint, heard });
     }
 
