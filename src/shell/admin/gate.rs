@@ -120,6 +120,7 @@ pub fn without_tokens(config: &Config, tokens: &[Token]) -> Option<Problem> {
 }
 
 /// Lets a request through, or says why not.
+#[expect(clippy::disallowed_methods, reason = "an order outlives the connection that brought it")]
 pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut request: Request, next: Next) -> Response {
     let is_order = !request.method().is_safe();
     if door == Door::Loopback {
@@ -143,13 +144,14 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
         return next.run(request).await;
     }
     let action = cut(format!("{} {}", request.method(), request.uri().path()));
-    let entry = |subject: Option<String>, status: StatusCode| AuditEntry {
-        time_ms: admin.clock.now().unix_ms(),
-        actor: token.name.clone(),
-        action: action.clone(),
+    let (clock, actor, refused) = (admin.clock, token.name.clone(), token.role != Role::Admin);
+    let entry = move |subject: Option<String>, status: StatusCode| AuditEntry {
+        time_ms: clock.now().unix_ms(),
+        actor,
+        action,
         subject,
         outcome: status.as_u16().to_string(),
-        refused: token.role != Role::Admin,
+        refused,
     };
     if token.role != Role::Admin {
         admin.refusals.add();
@@ -166,9 +168,13 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
     let subject = Subject::default();
     request.extensions_mut().insert(subject.clone());
     request.extensions_mut().insert(Actor(token.name.clone()));
-    let response = next.run(request).await;
-    admin.store.record(place, entry(subject.0.get().cloned().map(cut), response.status()));
-    response
+    // A task of its own: whoever hangs up meanwhile ends neither the order nor its record.
+    let order = async move {
+        let response = next.run(request).await;
+        admin.store.record(place, entry(subject.0.get().cloned().map(cut), response.status()));
+        response
+    };
+    tokio::spawn(order).await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 /// What a client says may be as long as it likes.

@@ -764,6 +764,31 @@ mod tests {
         }
     }
 
+    /// Goal: what is done is known, too, if nobody waits for the answer.
+    #[tokio::test]
+    async fn an_order_is_recorded_whose_client_hangs_up_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let body = r#"{"user":"alice","reboot":true}"#;
+        let headers = format!("{}Content-Type: application/json\r\n", operator(folder.path()));
+        let reply = tokio::select! {
+            answer = order(address, &headers, body) => panic!("{answer}"),
+            Some(ToCore::Query(Query::Resync { reply, .. })) = mail.recv() => reply,
+        };
+        // The client's end is closed; that the server has noticed shows in nothing.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        reply.send(Ok(Vec::new())).expect("the order goes on");
+        let store = Store::open(folder.path()).unwrap();
+        let recorded = || store.audit(0, 10).unwrap().into_iter().map(|entry| (entry.action, entry.outcome));
+        for _ in 0..100 {
+            if recorded().eq([(format!("POST {RESYNC_PATH}"), "200".to_owned())]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{:?}", recorded().collect::<Vec<_>>());
+    }
+
     #[tokio::test]
     async fn no_web_page_gives_telephones_an_order() {
         let folder = tempfile::tempdir().unwrap();
