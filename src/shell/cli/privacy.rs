@@ -170,16 +170,21 @@ fn erase(settings: &Settings, store: &mut Store, whom: Whom, receipt: &str) -> R
         server.wait_forgotten(&person)?;
         erased.add(store.erase(&person).map_err(|e| run::store_failure(&e))?);
     }
-    store.compact().map_err(|e| match e {
-        StoreError::InUse => Failure::Unavailable(format!("{} is erased, but {e}", person.name)),
-        other => run::store_failure(&other),
-    })?;
-    if erased.is_nothing() {
+    let compacted = store.compact();
+    if erased.is_nothing() && compacted.is_ok() {
         return Err(nothing(&person));
     }
     let time = calendar::rfc3339(Clock::start().now().unix_ms());
     let (user, server) = (person.name.as_str(), config.server.domain.as_str());
-    Ok(pretty(&Receipt { receipt, user, server, time, erased: &erased, not_reached: ELSEWHERE }))
+    let receipt = pretty(&Receipt { receipt, user, server, time, erased: &erased, not_reached: ELSEWHERE });
+    match compacted {
+        Ok(()) => Ok(receipt),
+        // What was done is told now: the next time there is nothing left to count.
+        Err(e @ StoreError::InUse) => {
+            Err(Failure::Unavailable(format!("{} is erased, but {e}\nWhat was done so far:\n{receipt}", person.name)))
+        }
+        Err(other) => Err(run::store_failure(&other)),
+    }
 }
 
 /// What a server that is at work says of itself.

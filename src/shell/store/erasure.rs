@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    Store, StoreError,
+    OPERATOR, Store, StoreError,
     personal::{ERASED, Erasure, columns_of, owned, stored},
     sqlite::{bits, current_key},
 };
@@ -48,6 +48,15 @@ impl Person<'_> {
     /// Whether a text names them.
     pub fn is_in(&self, text: &str) -> bool {
         text.split(|c: char| !c.is_ascii_alphanumeric() && !"+._-".contains(c)).any(|word| self.is(word))
+    }
+
+    /// Whether what stands in this column names them. Who gave an order is one name; neither a login of this machine
+    /// (`uid 1001`) nor its operator is one of the directory.
+    fn is_named(&self, column: &str, text: &str) -> bool {
+        match column {
+            "actor" | "recorded_by" => text == self.name && text != OPERATOR,
+            _ => self.is_in(text),
+        }
     }
 }
 
@@ -117,8 +126,8 @@ impl Store {
         let key = current_key(&mut self.key, &self.key_files, &transaction)?;
         let mut all = Map::new();
         for (table, owner) in owned() {
-            let mut rows = rows(&transaction, table.name)?;
-            rows.retain(|row| row.get(owner).and_then(Value::as_str) == Some(&*person.name));
+            let owned = format!("SELECT * FROM {} WHERE {owner} = ?1", table.name);
+            let mut rows = rows(&transaction, &owned, [&person.name])?;
             for row in &mut rows {
                 let sealed = row.remove("address").and_then(|sealed| sealed_bytes(&sealed));
                 if let Some(address) = sealed.and_then(|sealed| key.open_address(&person.name, &sealed)) {
@@ -138,7 +147,7 @@ impl Store {
             Ok(())
         })?;
         all.insert("cdrs".to_owned(), Value::Array(records));
-        let mut orders = rows(&transaction, "audit")?;
+        let mut orders = rows(&transaction, "SELECT * FROM audit", [])?;
         orders.retain(|order| names("audit", order, person));
         all.insert("audit".to_owned(), orders.into_iter().map(Value::Object).collect());
         Ok(all)
@@ -266,11 +275,15 @@ fn count(counts: &mut BTreeMap<String, usize>, place: String, rows: usize) {
     }
 }
 
-/// Rows of a table, by column; blobs as lists of numbers.
-fn rows(connection: &Connection, table: &str) -> Result<Vec<Map<String, Value>>, StoreError> {
-    let mut statement = connection.prepare(&format!("SELECT * FROM {table}"))?;
+/// Rows by column; blobs as lists of numbers.
+fn rows(
+    connection: &Connection,
+    select: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Map<String, Value>>, StoreError> {
+    let mut statement = connection.prepare(select)?;
     let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
-    let rows = statement.query_map([], |row| {
+    let rows = statement.query_map(parameters, |row| {
         let cell = |(index, name): (usize, &String)| Ok((name.clone(), json(row.get_ref(index)?)));
         names.iter().enumerate().map(cell).collect::<rusqlite::Result<Map<_, _>>>()
     })?;
@@ -304,7 +317,7 @@ fn replace(
     let values = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     let mut update = transaction.prepare(&format!("UPDATE {table} SET {column} = ?2 WHERE {column} = ?1"))?;
     let mut replaced = 0;
-    for value in values.into_iter().filter(|value| person.is_in(value)) {
+    for value in values.into_iter().filter(|value| person.is_named(column, value)) {
         replaced += update.execute(params![value, new])?;
     }
     Ok(replaced)
@@ -312,8 +325,9 @@ fn replace(
 
 /// Whether a field of a record or row that may name somebody names the person.
 fn names(table: &str, row: &Map<String, Value>, person: &Person<'_>) -> bool {
-    let text = |field: &str| row.get(field).and_then(Value::as_str);
-    columns_of(table, Erasure::Replaced).filter_map(text).any(|text| person.is_in(text))
+    let is_named =
+        |column: &str| row.get(column).and_then(Value::as_str).is_some_and(|text| person.is_named(column, text));
+    columns_of(table, Erasure::Replaced).any(is_named)
 }
 
 fn erase_from_records(
@@ -510,6 +524,22 @@ mod tests {
         assert!(matches!(store.ensure_unread(), Err(StoreError::InUse)));
         reader.execute_batch("COMMIT").unwrap();
         store.ensure_unread().unwrap();
+    }
+
+    #[test]
+    fn orders_of_a_login_or_of_the_operator_are_nobodys_of_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let by = |actor: &str| AuditEntry { actor: actor.to_owned(), subject: Some("bob".to_owned()), ..entry(7) };
+        store.record(&[by("uid 1001"), by(OPERATOR), by("dave")]).unwrap();
+        let config = config("");
+        for (name, orders) in [("mallory", 0), (OPERATOR, 0), ("dave", 1)] {
+            let person = Person { name: name.to_owned(), numbers: vec!["1001".to_owned()], config: &config };
+            let data = store.personal_data(&person).unwrap();
+            assert_eq!(data["audit"].as_array().unwrap().len(), orders, "{name}");
+            let replaced = store.erase(&person).unwrap().replaced.get("audit.actor").copied().unwrap_or_default();
+            assert_eq!(replaced, orders, "{name}");
+        }
     }
 
     #[test]
