@@ -282,6 +282,7 @@ fn own_files(folder: &Path) -> Claim {
 
 fn tried(attempts: Result<Vec<Attempt>, Vec<Missing>>) -> Verdict {
     let attempts = match attempts {
+        Ok(attempts) if attempts.is_empty() => return Verdict::NotShown("nothing could be tried".to_owned()),
         Ok(attempts) => attempts,
         Err(missing) => return Verdict::Failed(joined(missing.iter().map(ToString::to_string))),
     };

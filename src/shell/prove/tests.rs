@@ -44,6 +44,7 @@ fn denied<T>() -> io::Result<T> {
 #[test]
 fn an_attempt_that_comes_out_the_wrong_way_fails_the_claim() {
     let attempt = |is_refused, is_to_be_refused| Attempt { what: "open", is_refused, is_to_be_refused };
+    assert_not_shown(&tried(Ok(Vec::new())));
     assert!(matches!(tried(Ok(vec![attempt(true, true), attempt(false, false)])), Verdict::Shown(_)));
     assert_failed(&tried(Ok(vec![attempt(false, true)])), "open");
     assert_failed(&tried(Ok(vec![attempt(true, false)])), "open");

@@ -104,18 +104,25 @@ pub fn confine_media_thread(reads: BorrowedFd<'_>) -> Vec<Missing> {
 /// be taken from a media thread. The process is of little use afterwards.
 pub fn attempt(config: &Config, config_file: &Path) -> Vec<Missing> {
     let mut missing = confine_process(config, config_file);
-    let media = std::thread::scope(|scope| {
-        let (outside, _other) = UnixStream::pair()?;
-        let confine = move || {
-            let mut missing = part_descriptors(&[], outside.as_fd());
-            // Any descriptor stands for the one that a worker reads from.
-            missing.extend(confine_media_thread(io::stdin().as_fd()));
-            (outside, missing)
-        };
-        scope.spawn(confine).join().map_or_else(|_| Ok(Vec::new()), |(_, missing)| io::Result::Ok(missing))
-    });
-    missing.extend(media.unwrap_or_default());
+    missing.extend(attempt_of_media().unwrap_or_else(|cause| {
+        let remedy = "descriptors and memory for one more thread";
+        vec![Missing { measure: Measure::MediaDescriptors, cause: format!("it cannot be tried: {cause}"), remedy }]
+    }));
     missing
+}
+
+fn attempt_of_media() -> io::Result<Vec<Missing>> {
+    let (outside, _other) = UnixStream::pair()?;
+    let confine = || {
+        let mut missing = part_descriptors(&[], outside.as_fd());
+        // Any descriptor stands for the one that a worker reads from.
+        missing.extend(confine_media_thread(io::stdin().as_fd()));
+        missing
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, confine)?;
+        thread.join().map_err(|_| io::Error::other("the thread has failed"))
+    })
 }
 
 /// Whether a server may run without these.
