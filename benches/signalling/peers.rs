@@ -139,6 +139,7 @@ impl Exchange {
             Output::Media { command: media::Command::Close { leg }, .. } => {
                 self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
             }
+            Output::OpenCdr { call, .. } => drop(self.input(Input::CdrsOpened(vec![call]))),
             _ => {}
         }
     }

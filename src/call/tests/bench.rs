@@ -1,6 +1,10 @@
 //! A server whose peers are written by hand, message by message.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -13,7 +17,7 @@ use crate::{
     media::{self, Formats, LegReport},
     policy::stir,
     sip::{locate::Question, registrar::Binding},
-    types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
+    types::{CallId, ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
         sip::{
             Message, Name,
@@ -80,6 +84,11 @@ pub(super) struct Bench {
     pub(super) now: Instant,
     /// Records of calls that have ended.
     pub(super) cdrs: Vec<Cdr>,
+    /// Of calls that go on, as they were handed over last.
+    pub(super) open_cdrs: BTreeMap<String, Cdr>,
+    waiting_for_disk: Vec<CallId>,
+    /// It has nothing before [`Bench::disk_writes`].
+    pub(super) is_disk_slow: bool,
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
@@ -196,6 +205,9 @@ impl Bench {
             core,
             now,
             cdrs: Vec::new(),
+            open_cdrs: BTreeMap::new(),
+            waiting_for_disk: Vec::new(),
+            is_disk_slow: false,
             sent: Vec::new(),
             open_legs: Vec::new(),
             bound: Vec::new(),
@@ -225,7 +237,7 @@ impl Bench {
     }
 
     fn drain(&mut self) {
-        let mut closed = Vec::new();
+        let (mut closed, mut opened) = (Vec::new(), Vec::new());
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
@@ -245,7 +257,15 @@ impl Bench {
                 Output::Timeout(_) => break,
                 Output::Close { flow } => self.closed.push(flow),
                 Output::Connect { .. } | Output::StoreBinding(_) => {}
-                Output::StoreCdr(cdr) => self.cdrs.push(*cdr),
+                Output::OpenCdr { call, cdr } => {
+                    opened.push(call);
+                    self.open_cdrs.insert(cdr.id.clone(), *cdr);
+                }
+                Output::UpdateCdr(cdr) => drop(self.open_cdrs.insert(cdr.id.clone(), *cdr)),
+                Output::StoreCdr(cdr) => {
+                    self.open_cdrs.remove(&cdr.id);
+                    self.cdrs.push(*cdr);
+                }
                 Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
                 Output::TestCalled { result, .. } => self.tested.push(result),
@@ -253,10 +273,22 @@ impl Bench {
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
+        self.waiting_for_disk.extend(opened);
+        if !self.is_disk_slow {
+            self.disk_writes();
+        }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
             let report = Box::new(LegReport { heard: heard(), ..LegReport::default() });
             self.input(Input::Media(media::Event::Closed { leg, report }));
+        }
+    }
+
+    /// What the store was given is on disk.
+    pub(super) fn disk_writes(&mut self) {
+        let written = std::mem::take(&mut self.waiting_for_disk);
+        if !written.is_empty() {
+            self.input(Input::CdrsOpened(written));
         }
     }
 

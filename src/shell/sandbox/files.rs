@@ -58,7 +58,7 @@ impl Access {
     /// Of the server.
     pub(super) fn of(config: &Config, config_file: &Path) -> Self {
         let trunks = config.trunks.iter().flat_map(|t| [&t.password_file, &t.ca, &t.certificate, &t.key]);
-        let own = [&config.tls.certificate, &config.tls.key, &config.tls.client_ca];
+        let own = [&config.server.seal_key, &config.tls.certificate, &config.tls.key, &config.tls.client_ca];
         let named = own.into_iter().chain(trunks).flatten().chain(config.stir.files()).map(PathBuf::as_path);
         let variables = VARIABLES.into_iter().filter_map(std::env::var_os).filter(|value| !value.is_empty());
         let mut reads: Vec<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
