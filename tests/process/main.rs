@@ -31,6 +31,7 @@ mod service;
 mod stir;
 mod strangers;
 mod streams;
+mod systemd;
 mod tls;
 mod torture;
 mod trunks;
