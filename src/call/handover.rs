@@ -569,7 +569,8 @@ fn close(ctx: &mut Context, legs: Vec<Option<LegId>>) {
 fn is_same_media(a: &Session, b: &Session) -> bool {
     a.media.len() == b.media.len()
         && a.media.iter().zip(&b.media).all(|(a, b)| {
-            let is_same_set = a.formats.len() == b.formats.len() && a.formats.iter().all(|f| b.formats.contains(f));
+            let [ours, theirs] = [a, b].map(|section| section.formats.iter().collect::<Vec<_>>());
+            let is_same_set = ours.len() == theirs.len() && ours.iter().all(|format| theirs.contains(format));
             is_same_set && a.direction == Direction::SendRecv && (a.port == 0) == (b.port == 0)
         })
 }

@@ -1,11 +1,11 @@
 //! The phone's session description: one audio section with one `a=crypto` line, so that the suite of a leg is certain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use crate::{
     types::{Rng, Secret},
     wire::{
-        sdp::{self, Crypto, Direction, MediaKind, MediaSection, Profile, Session},
+        sdp::{self, Attributes, Crypto, Direction, MediaKind, MediaSection, Profile, Session},
         srtp::{MasterKey, Suite},
     },
 };
@@ -49,14 +49,14 @@ impl Description {
             kind: MediaKind::Audio,
             port: self.address.port(),
             profile: Profile::Savp,
-            formats: Arc::new([FORMAT.to_owned()]),
+            formats: [FORMAT].into_iter().collect(),
             address: Some(self.address.ip()),
             direction: Direction::SendRecv,
             rtcp: None,
             has_rtcp_mux: true,
             crypto: vec![self.crypto.clone()],
             bandwidth: Vec::new(),
-            attributes: Arc::default(),
+            attributes: Attributes::default(),
         };
         let session =
             Session { origin_id: self.origin_id, origin_version: 1, bandwidth: Vec::new(), media: vec![section] };
