@@ -39,7 +39,7 @@ use super::{
     files,
     media_io::{Backend, MediaPlane},
     notifier::Notifier,
-    resolve::Resolver,
+    resolve::{Names, Resolver},
     sandbox::{self, Missing},
     settings::{self, Settings},
     stir::{self, Certificates},
@@ -136,7 +136,8 @@ impl Server {
         let watch = Watch::over(tls::files(&config).chain(config.stir.files()));
         let tls = Arc::new(Tls::load(clock.now(), &config)?);
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
-        let certificates = Certificates::load(&config, clock, to_core.clone())?;
+        let names = Names::new(&config.dns.servers);
+        let certificates = Certificates::load(&config, clock, to_core.clone(), names.clone())?;
         let signer = stir::signer(&config).map_err(Failure::Usage)?;
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
         let admin_listeners = AdminListeners::bind(&config).await?;
@@ -180,7 +181,6 @@ impl Server {
             gruu_key,
             rng,
         };
-        let dns_servers = config.dns.servers.clone();
         let privacy = config.privacy.clone();
         let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
@@ -192,7 +192,7 @@ impl Server {
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
             .map_err(|e| Failure::Internal(format!("the store's thread cannot start: {e}.")))?;
-        let notifier = Notifier::new(web_client(posts_notices));
+        let notifier = Notifier::new(web_client(posts_notices), names.clone());
         let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(false)));
         let admin = Admin {
             to_core: to_core.clone(),
@@ -209,7 +209,7 @@ impl Server {
             operator,
             refusals: Arc::default(),
         };
-        let resolver = Resolver::new(to_core.clone(), &dns_servers);
+        let resolver = Resolver::new(to_core.clone(), names);
         let outside = Outside {
             clock,
             transports: transports.clone(),

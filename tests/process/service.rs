@@ -123,7 +123,7 @@ fn the_watchdog_is_fed_while_signalling_and_every_media_worker_turn_and_no_longe
     server.process().wait_log("Every media worker answers again", SECONDS_5);
     assert_eq!(health(&server).0, 200);
 
-    let stopped = Stopped::new(process, |name| !name.starts_with("media-") && name != "store");
+    let stopped = Stopped::new(process, |name| !crate::is_media_thread(name) && name != "store");
     assert!(!manager.is_told_of_life(), "stuck signalling goes unnoticed");
     drop(stopped);
     manager.wait("WATCHDOG=1");

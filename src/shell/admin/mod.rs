@@ -626,7 +626,7 @@ mod tests {
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
             missing: [].into(),
-            notifier: Notifier::new(crate::shell::tls::web_client(false)),
+            notifier: Notifier::new(crate::shell::tls::web_client(false), crate::shell::resolve::Names::new(&[])),
             clock,
             started: clock.now(),
             operator: make_operator(folder, clock.now(), &mut crate::shell::entropy::rng()).unwrap(),
