@@ -32,7 +32,7 @@ pub use backlog::{AuditPlace, Numbers};
 pub use erasure::{Erased, Expired, Person};
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
-pub use tokens::{OPERATOR, Role, Token};
+pub use tokens::{OPERATOR, Role, Token, USER_PREFIX};
 
 /// Why the store cannot do what was asked. Each text says what to do.
 #[derive(Debug)]
