@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::User,
+    policy::number,
     sip::{dialog::has_bounded_routes, registrar, session_timer::SessionTimer},
     types::limits::{BREADTH_MAX, CALLER_CHARS_MAX},
     wire::sip::{Message, Method, Name, NameAddr, Uri},
@@ -184,8 +185,7 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
     let is_private = identity::asks_for_privacy(request);
     let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse).filter(|_| !is_private);
     let identity = asserted.or_else(|| request.from());
-    let user =
-        identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(std::borrow::Cow::into_owned));
+    let user = identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(|user| telephone(&user)));
     let user = user.filter(|user| user.chars().count() <= CALLER_CHARS_MAX);
     Caller {
         peer: Peer::Trunk(trunk),
@@ -196,6 +196,14 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
         verification: None,
         signed: None,
     }
+}
+
+/// A number without the parameters (`;cpc=ordinary`) and visual separators that carriers write with it (RFC 3966 sections 3 and 5.1.1,
+/// RFC 3261 section 19.1.6); a name as it is.
+pub(super) fn telephone(user: &str) -> String {
+    let number = user.split(';').next().unwrap_or_default();
+    let digits: String = number.chars().filter(|c| !"-.()".contains(*c)).collect();
+    if number::is_number(&digits) { digits } else { user.to_owned() }
 }
 
 /// What was dialled, for the record: the user part, or the whole URI where it has none.

@@ -190,11 +190,12 @@ impl Call {
     }
 
     fn branch_trying(&mut self, number: u32) {
+        let no_progress = self.no_progress();
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
-            // The trunk lives; in an emergency it has a little longer to say more than 100.
-            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
+            // The trunk lives; it has a little longer to say more than 100, since there is something else to try.
+            branch.deadline = Some(branch.sent_at + no_progress);
         }
     }
 

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     media::{self, LegReport, Silence},
-    policy::{security::LegSecurity, stir::Verification},
+    policy::{emergency::Class, security::LegSecurity, stir::Verification},
     sip::{
         dialog::{Dialog, is_sips},
         registrar::Binding,
@@ -286,7 +286,8 @@ impl Call {
     // An emergency call on a machine without a free port (emergency RULES 5.5).
 
     pub(super) fn may_wait_for_room(&self, failure: &Failure) -> bool {
-        self.emergency.is_some() && self.state == State::Setup && *failure == Failure::no_port()
+        let is_emergency = self.emergency.as_deref().is_some_and(|info| info.class == Class::Emergency);
+        is_emergency && self.state == State::Setup && *failure == Failure::no_port()
     }
 
     /// The core makes room.
@@ -682,8 +683,8 @@ impl Call {
     }
 }
 
-const fn is_urgent(plan: &Plan, emergency: Option<&EmergencyInfo>) -> bool {
-    emergency.is_some() || !plan.hunt.obeys_wishes()
+fn is_urgent(plan: &Plan, emergency: Option<&EmergencyInfo>) -> bool {
+    emergency.is_some_and(|info| info.class == Class::Emergency) || !plan.hunt.obeys_wishes()
 }
 
 const fn side_name(side: Side) -> &'static str {

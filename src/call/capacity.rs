@@ -123,7 +123,7 @@ impl Capacity {
     /// limit.
     pub(super) fn admits(&mut self, worker: u16) -> bool {
         let expected = self.expected_permille(worker);
-        let is_refusing = refuses(self.is_refusing, expected, self.max_permille);
+        let is_refusing = !self.would_admit(worker);
         if is_refusing != self.is_refusing {
             let (load_percent, limit_percent) =
                 (expected / PERMILLE_PER_PERCENT, self.max_permille / PERMILLE_PER_PERCENT);
@@ -134,6 +134,11 @@ impl Capacity {
         }
         self.is_refusing = is_refusing;
         !is_refusing
+    }
+
+    /// What [`Self::admits`] would say.
+    pub(super) fn would_admit(&self, worker: u16) -> bool {
+        !refuses(self.is_refusing, self.expected_permille(worker), self.max_permille)
     }
 
     pub(super) fn is_below_limit(&self, worker: u16) -> bool {

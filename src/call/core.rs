@@ -4,6 +4,7 @@ mod callback;
 mod capacity;
 mod certificates;
 mod events;
+mod explanation;
 mod identification;
 mod inspection;
 mod messages;
@@ -19,6 +20,7 @@ mod test_call;
 mod transfer;
 mod verification;
 mod views;
+mod web;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -625,6 +627,10 @@ impl Core {
     // 5. Policy decides where it goes. Emergency first.
 
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
+        // The same request by another path (RFC 3261 section 8.2.2.2) is one call, too.
+        if self.invite_keys.contains(&invite_key(&pending.request)) {
+            return self.ctx.refuse(&pending, 482, "");
+        }
         let EmergencyCaller { caller, source, verdict, is_named } = self.emergency_caller(&pending);
         let decision = self.decide(class, source, &caller, is_named);
         let origin = Origin::of(&pending, &caller);
@@ -635,16 +641,21 @@ impl Core {
             emergency::Decision::Route(route) => {
                 let plan = emergency_plan(&route);
                 let info = EmergencyInfo::new(class, dialled, route, origin);
-                self.ctx.counters.emergency_routed += 1;
-                self.expect_callback(&info, self.calling_device(&pending, &caller));
-                self.make_slot(id, &info);
+                if class == Class::Emergency {
+                    self.ctx.counters.emergency_routed += 1;
+                    self.expect_callback(&info, self.calling_device(&pending, &caller));
+                    self.make_slot(id, &info);
+                } else if let Some(rejection) = self.rejection(&pending.request) {
+                    // A test has no priority (RULES 2.6).
+                    return self.reject(&pending, rejection);
+                }
                 self.start_call(id, pending, caller, dialled.dialled.clone(), plan, Some(info));
                 self.tell_of_routed(id);
             }
-            emergency::Decision::Challenge if verdict != Verdict::Refused => {
+            emergency::Decision::Challenge if verdict != Verdict::Refused || class == Class::Test => {
                 self.challenge(&pending, Role::Proxy, &verdict);
             }
-            // D4: who has been asked and still is nobody is not asked again, and again.
+            // D4: who has been asked and still is nobody is not asked again, and again. A test is no emergency call for refusal.
             emergency::Decision::Challenge => {
                 self.note_refused(&pending, Role::Proxy);
                 self.deny_emergency(&pending, (&caller, source), &early);

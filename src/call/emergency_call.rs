@@ -21,7 +21,7 @@ use crate::{
         texts::Language,
     },
     types::{CallId, Duration},
-    wire::sip::{Name, RequestBuilder, ResponseBuilder},
+    wire::sip::{Message, Name, RequestBuilder, ResponseBuilder},
 };
 
 /// A trunk that answers nothing at all is given up after this time (5.3).
@@ -72,16 +72,21 @@ impl Origin {
         let device = request.contact().and_then(|contact| contact.params.get("+sip.instance").map(str::to_owned));
         let is_stated =
             [Name::Geolocation, Name::PAccessNetworkInfo].iter().any(|name| request.header(*name).is_some());
-        let kind = request.header(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
-        let has_document = kind.starts_with("multipart/") && memmem(&request.body(), b"application/pidf+xml");
         Self {
             aor: caller.user.clone(),
             device,
             source_ip: pending.flow.remote.ip(),
             language: Language::accepted(request.lines_text("Accept-Language").flat_map(|line| line.split(','))),
-            has_location: is_stated || has_document || kind.starts_with("application/pidf+xml"),
+            has_location: is_stated || has_location_body(request),
         }
     }
+}
+
+/// Whether the body says where its sender is (4.2).
+pub(super) fn has_location_body(request: &Message) -> bool {
+    let kind = request.header(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
+    let has_part = || kind.starts_with("multipart/") && memmem(&request.body(), b"application/pidf+xml");
+    kind.starts_with("application/pidf+xml") || has_part()
 }
 
 fn memmem(text: &[u8], wanted: &[u8]) -> bool {
@@ -314,7 +319,9 @@ pub(super) fn attempt_ended(
     let trunk = ctx.trunks.trunk(trunk).name.clone();
     note!(warn, "attempt", ctx, Some(call), info, { trunk = trunk, attempt = attempt, sip_code = status },
         "A trunk has answered an emergency call.");
-    *ctx.counters.emergency_attempts.entry((trunk, status)).or_default() += 1;
+    if info.class == Class::Emergency {
+        *ctx.counters.emergency_attempts.entry((trunk, status)).or_default() += 1;
+    }
 }
 
 pub(super) fn connected(ctx: &mut Context, call: CallId, info: &EmergencyInfo, trunk: Option<&str>, setup_ms: u64) {
@@ -360,7 +367,6 @@ mod tests {
     use crate::{
         call::leg::Peer,
         types::{ConnectionId, Flow, Transport, TxnId},
-        wire::sip::Message,
     };
 
     #[test]

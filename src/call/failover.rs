@@ -1,6 +1,6 @@
 //! From a trunk's server that fails to its next one, within the same call (RFC 3263 section 4.3).
 
-use super::{call::Call, context::Context, emergency_call, fork::Attempt};
+use super::{call::Call, context::Context, emergency_call, fork::Attempt, interface::Output};
 use crate::{
     sip::locate::Target,
     types::{Duration, Flow, Instant, limits},
@@ -10,14 +10,31 @@ use crate::{
 /// the next.
 const NO_RESPONSE: Duration = Duration::from_secs(4);
 
-/// The trunks' targets that have failed a call.
+/// A server that says 100 and nothing more is given up after this time if there is another one: its carrier may have lost what is
+/// behind it. Calls abroad may be silent for half of it.
+const NO_PROGRESS: Duration = Duration::from_secs(20);
+
+/// The trunks' targets that a call has had trouble with.
 #[derive(Debug, Default)]
-pub(super) struct Failover(Vec<(usize, Target)>);
+pub(super) struct Failover(Vec<(usize, Target, Trouble)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    Failed,
+    /// It has said nothing to an emergency call, which tries it over another connection.
+    Reconnected,
+}
 
 impl Failover {
-    /// Those of one trunk.
+    /// Those of one trunk that have failed.
     pub(super) fn of(&self, trunk: usize) -> Vec<Target> {
-        self.0.iter().filter(|(index, _)| *index == trunk).map(|(_, target)| *target).collect()
+        let is_it = |(index, _, trouble): &&(usize, Target, Trouble)| *index == trunk && *trouble == Trouble::Failed;
+        self.0.iter().filter(is_it).map(|(_, target, _)| *target).collect()
+    }
+
+    /// Whether a silent target may be tried once more over another connection.
+    fn may_reconnect(&self, trunk: usize, target: Target) -> bool {
+        !self.0.contains(&(trunk, target, Trouble::Reconnected))
     }
 }
 
@@ -26,6 +43,11 @@ pub(super) const fn target_of(flow: &Flow) -> Target {
 }
 
 impl Call {
+    /// How long a server that has said 100 may say nothing else.
+    pub(super) const fn no_progress(&self) -> Duration {
+        if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { NO_PROGRESS }
+    }
+
     /// When an attempt without any answer is given up.
     pub(super) fn silence_deadline(&self, ctx: &Context, attempt: &Attempt, flow: &Flow) -> Option<Instant> {
         if self.emergency.is_some() {
@@ -64,7 +86,12 @@ impl Call {
             failed.push(target_of(&branch.leg.flow));
             self.may_go_on(ctx, trunk, &failed)
         });
-        let is_last = self.plan.is_empty() && !has_other_server && ctx.now < until;
+        let may_reconnect = branch.trunk().is_some_and(|trunk| {
+            let target = target_of(&branch.leg.flow);
+            self.failover.may_reconnect(trunk, target)
+                && ctx.trunks.has_older_connection(trunk, &target, branch.sent_at)
+        });
+        let is_last = self.plan.is_empty() && !has_other_server && !may_reconnect && ctx.now < until;
         if let Some(branch) = self.branches.get_mut(&number).filter(|_| is_last) {
             branch.deadline = Some(until);
         }
@@ -74,9 +101,30 @@ impl Call {
     /// A branch whose deadline has come is given up in favour of whatever is next.
     pub(super) fn note_server_silence(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get(&number) else { return };
-        let has_tried =
-            self.emergency.is_some() && branch.deadline == Some(branch.sent_at + emergency_call::NO_PROGRESS);
+        let has_tried = branch.deadline == Some(branch.sent_at + self.no_progress());
+        if !has_tried && self.reconnects(ctx, number) {
+            return;
+        }
         self.next_server(ctx, number, if has_tried { Server::Stuck } else { Server::Down });
+    }
+
+    /// An emergency call whose connection says nothing tries the same server over another one, once: it may be the connection alone that
+    /// is dead.
+    fn reconnects(&mut self, ctx: &mut Context, number: u32) -> bool {
+        let Some(branch) = self.branches.get(&number).filter(|_| self.emergency.is_some()) else { return false };
+        let Some((attempt, trunk)) = branch.attempt.clone().and_then(|a| a.trunk().map(|trunk| (a, trunk))) else {
+            return false;
+        };
+        let (target, sent_at) = (target_of(&branch.leg.flow), branch.sent_at);
+        if !self.failover.may_reconnect(trunk, target) || !ctx.trunks.has_older_connection(trunk, &target, sent_at) {
+            return false;
+        }
+        if let Some(flow) = ctx.trunks.leave_connection(trunk, target) {
+            ctx.outputs.push_back(Output::Close { flow });
+        }
+        self.failover.0.push((trunk, target, Trouble::Reconnected));
+        self.plan.retry(attempt);
+        true
     }
 
     fn next_server(&mut self, ctx: &mut Context, number: u32, server: Server) {
@@ -85,7 +133,7 @@ impl Call {
             return;
         };
         let target = target_of(&branch.leg.flow);
-        self.failover.0.push((trunk, target));
+        self.failover.0.push((trunk, target, Trouble::Failed));
         if server == Server::Down {
             ctx.trunks.target_failed(ctx.now, trunk, target);
         }

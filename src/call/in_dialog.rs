@@ -549,8 +549,10 @@ impl Call {
         let method = request.method().expect("only requests are relayed");
         let content_type = request.header(Name::ContentType).unwrap_or_default().to_owned();
         let body = request.body();
+        // What a telephone says of its place goes no further (emergency RULES 4.2).
+        let tells_place = self.emergency.is_some() && emergency_call::has_location_body(request);
         let leg = self.leg_mut(other).expect("both legs of an answered call are there");
-        let body = (!body.is_empty()).then_some((content_type.as_str(), &body[..]));
+        let body = (!body.is_empty() && !tells_place).then_some((content_type.as_str(), &body[..]));
         if let Some(txn) = leg.request(ctx, method, Owner::Relayed(call), body) {
             self.relayed.insert(txn, relayed);
         }

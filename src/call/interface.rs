@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -25,8 +25,8 @@ use crate::{
         registrar::{Binding, Change},
     },
     types::{
-        CallId, Duration, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram,
-        reason::DropCounters,
+        CallId, Duration, Flow, Instant, Private, Rng, Secret, Transport, certificate::SubjectNames,
+        histogram::Histogram, reason::DropCounters,
     },
     wire::{
         passport::{Certificate, Signer},
@@ -364,9 +364,32 @@ pub enum TestRefusal {
 /// What one user's emergency calls carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineView {
-    /// Its own address, which is not shown, and not the company's.
-    pub is_private: bool,
+    /// The user's own address in one line, which nobody else is shown. `None`: the company's.
+    pub private_address: Option<Private<String>>,
     pub callback: Option<String>,
+}
+
+/// A request over HTTP of somebody who may be a user of the directory.
+#[derive(Debug)]
+pub struct WebRequest {
+    pub source: IpAddr,
+    pub method: String,
+    /// As it was sent.
+    pub target: String,
+    /// Its Authorization lines.
+    pub shown: Secret<Vec<String>>,
+    pub user_agent: String,
+}
+
+/// Who that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebUser {
+    /// The name in the directory.
+    Known(String),
+    /// To be asked by these WWW-Authenticate lines.
+    Unknown(Vec<String>),
+    /// Too many credentials from this source or for this user were refused.
+    Barred,
 }
 
 /// A user who has made as many international and premium calls as a day allows.

@@ -232,11 +232,17 @@ impl Leg {
             if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
             }
-            let taken = match self.is_urgent {
+            // A call for help needs sound; the rest may have what is free.
+            let may_do_without = self.is_urgent && section.kind != MediaKind::Audio;
+            let taken = match self.is_urgent && !may_do_without {
                 true => ctx.ports.take_reserved(worker, address),
                 false => ctx.ports.take(worker, address),
             };
-            let Some(leg) = taken else { return false };
+            let leg = match taken {
+                Some(leg) => leg,
+                None if may_do_without => continue,
+                None => return false,
+            };
             *slot = Some(leg);
             self.open_media.push(leg);
             ctx.media.insert(leg, (call, side));

@@ -61,6 +61,6 @@ pub use core::Core;
 pub use interface::{
     BarredView, CallDetail, CallView, CertificateReply, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
     LegDetail, LineView, Output, RegistrationView, ServerView, Setup, SetupTimes, SilenceView, Standing, SyncOutcome,
-    SyncRefusal, TestCall, TestRefusal, TrunkView, Which,
+    SyncRefusal, TestCall, TestRefusal, TrunkView, WebRequest, WebUser, Which,
 };
 pub use notification::Notice;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{
+    admission::telephone,
     call::{Call, Caller},
     context::Context,
     leg::Peer,
@@ -19,7 +20,7 @@ use crate::{
     wire::{
         passport::{Claims, Destinations, Fault, Party, Passport},
         pidf,
-        sip::{Message, RequestBuilder},
+        sip::{Message, Name, NameAddr, RequestBuilder, Uri},
     },
 };
 
@@ -30,13 +31,19 @@ pub(super) struct Signed {
     pub identities: Vec<String>,
     /// The number that was called, as the trunk wrote it.
     called: String,
+    /// The caller's number as the trunk asserts it, also of a caller who wants it hidden.
+    asserted: Option<String>,
 }
 
 impl Signed {
     /// `None`: it is not signed.
     pub(super) fn of(request: &Message, called: &str) -> Option<Arc<Self>> {
         let identities: Vec<_> = request.lines_text("Identity").map(|value| value.to_owned()).collect();
-        (!identities.is_empty()).then(|| Arc::new(Self { identities, called: called.to_owned() }))
+        (!identities.is_empty()).then(|| {
+            let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse);
+            let asserted = asserted.and_then(|address| Uri::parse(address.uri)?.user_decoded().map(|u| telephone(&u)));
+            Arc::new(Self { identities, called: called.to_owned(), asserted })
+        })
     }
 
     /// What can be read of the first [`PASSPORTS_MAX`], and what is wrong with the rest of them.
@@ -59,9 +66,10 @@ impl Signed {
         region: &Region,
     ) -> Result<Chain<'p>, Verification> {
         let forms = |text: &str| number::inbound_forms(text, region);
-        let shown = number::is_number(&caller.user).then(|| forms(&caller.user));
-        let caller = shown.as_ref().map_or(&[][..], |forms| &forms[..]);
-        Chain::find(passports, &Facts { caller, called: &forms(&self.called) })
+        let mut known = [self.asserted.as_deref(), Some(caller.user.as_str())].into_iter().flatten();
+        let number = known.find(|text| number::is_number(text));
+        let number = number.ok_or(Verification::unknown("the caller's number is not stated"))?;
+        Chain::find(passports, &Facts { caller: &forms(number), called: &forms(&self.called) })
     }
 }
 

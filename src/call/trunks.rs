@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{Config, Register, Trunk},
-    policy::certificate::names_domain,
+    policy::{certificate::names_domain, outside::Standing},
     sip::locate::{self, Destination, Health, Listed, Question, Reply, Target},
     types::{ConnectionId, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, limits},
 };
@@ -26,8 +26,10 @@ struct TrunkState {
     /// Empty for a trunk that is not in use.
     servers: locate::List,
     health: Health,
-    /// The TCP or TLS connections in use.
-    flows: HashMap<Target, Flow>,
+    /// The TCP or TLS connections in use, with the time since when.
+    flows: HashMap<Target, (Flow, Instant)>,
+    /// One that said nothing to an emergency call: it may be dead, or bring a late answer.
+    left: Option<Flow>,
     /// Where this server is registered: calls go there, too.
     home: Option<Target>,
     /// The way through it that its registrar has told (RFC 3608).
@@ -121,7 +123,7 @@ impl Trunks {
             let state = &self.states[index];
             self.trunk(index).client_name.is_none()
                 && state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
-                || state.flows.values().any(|f| f.connection == flow.connection && f.transport == flow.transport)
+                || state.flows.values().any(|(f, _)| f.connection == flow.connection && f.transport == flow.transport)
         };
         (0..self.states.len()).filter(is_owner)
     }
@@ -149,7 +151,7 @@ impl Trunks {
         let at_home = targets.iter().find(|target| Some(**target) == state.home).filter(is_healthy);
         let healthy = at_home.or_else(|| targets.iter().find(is_healthy));
         let Some(&target) = healthy.or_else(|| targets.first()) else { return Reach::Unreachable };
-        if let Some(flow) = state.flows.get(&target) {
+        if let Some((flow, _)) = state.flows.get(&target) {
             return Reach::Flow(*flow);
         }
         let Target { transport, address: remote } = target;
@@ -159,7 +161,7 @@ impl Trunks {
         }
         self.connections += 1;
         let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(self.connections) };
-        state.flows.insert(target, flow);
+        state.flows.insert(target, (flow, now));
         Reach::Connect(flow)
     }
 
@@ -237,15 +239,16 @@ impl Trunks {
         }
     }
 
-    /// Those that can be expected to answer before the others. One that has failed has its place again when its servers have
-    /// another chance: without OPTIONS nothing else would tell that it is back.
-    pub(super) fn best_first(&self, now: Instant, indices: &mut [usize], listeners: &[(Transport, SocketAddr)]) {
-        indices.sort_by_key(|index| (self.states[*index].is_draining, !self.is_promising(now, *index, listeners)));
+    /// One that has failed has its place again when its servers have another chance: without OPTIONS nothing else would tell that it
+    /// is back.
+    pub(super) fn standing(&self, now: Instant, index: usize, listeners: &[(Transport, SocketAddr)]) -> Standing {
+        let is_draining = self.trunk(index).is_enabled && self.states[index].is_draining;
+        Standing { is_draining, is_down: !self.is_promising(now, index, listeners) }
     }
 
     /// Whether it can be expected to answer, and no operator keeps calls off it.
     pub(super) fn is_believed_up(&self, now: Instant, index: usize, listeners: &[(Transport, SocketAddr)]) -> bool {
-        !self.states[index].is_draining && self.is_promising(now, index, listeners)
+        self.standing(now, index, listeners) == Standing::default()
     }
 
     fn is_promising(&self, now: Instant, index: usize, listeners: &[(Transport, SocketAddr)]) -> bool {
@@ -281,10 +284,24 @@ impl Trunks {
         self.states[index].health.answered(target);
     }
 
+    /// Lets the next request to a target open a connection of its own. The other
+    /// end, or something on the way, may have forgotten it without a word, and only the kernel finds out, seconds later. Returns the one
+    /// that was left before, which is to be closed.
+    pub(super) fn leave_connection(&mut self, index: usize, target: Target) -> Option<Flow> {
+        let state = &mut self.states[index];
+        let (flow, _) = state.flows.remove(&target)?;
+        state.left.replace(flow)
+    }
+
+    /// Whether the connection to a target has stood since before `sent_at`.
+    pub(super) fn has_older_connection(&self, index: usize, target: &Target, sent_at: Instant) -> bool {
+        self.states[index].flows.get(target).is_some_and(|(_, since)| *since < sent_at)
+    }
+
     pub(super) fn connection_failed(&mut self, connection: ConnectionId) {
         self.certified.remove(&connection);
         for state in &mut self.states {
-            state.flows.retain(|_, flow| flow.connection != connection);
+            state.flows.retain(|_, (flow, _)| flow.connection != connection);
         }
     }
 
@@ -343,6 +360,7 @@ impl TrunkState {
             servers: locate::List::new(now, if trunk.is_enabled { servers } else { Vec::new() }),
             health: Health::default(),
             flows: HashMap::new(),
+            left: None,
             home: None,
             service_route: Vec::new(),
             is_draining: false,

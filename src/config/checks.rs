@@ -123,7 +123,11 @@ pub(super) fn trunk(section: &Section<'_>, trunk: &Trunk) {
         section.error("media_network", "so wide a network is nobody's: anyone could be heard in a call", remedy);
     }
     let has_document = trunk.carries_emergency && trunk.location == TrunkLocation::PidfLo;
-    if trunk.reaches_pstn && has_document && trunk.transport == Some(Transport::Udp) {
+    // RFC 3263 section 4.1: an address, or a port, without a transport.
+    let is_udp_by_itself =
+        || trunk.transport.is_none() && (trunk.port.is_some() || trunk.host.parse::<std::net::IpAddr>().is_ok());
+    let is_udp = trunk.transport == Some(Transport::Udp) || is_udp_by_itself();
+    if trunk.reaches_pstn && has_document && is_udp {
         // RFC 3261 section 18.1.1.
         let message = "an emergency INVITE with its location is about 2600 bytes, too large for UDP";
         section.warn("transport", message, "transport = \"tcp\" or \"tls\", or location = \"elin\"");

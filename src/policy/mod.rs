@@ -3,6 +3,7 @@
 pub mod abuse;
 pub mod certificate;
 pub mod emergency;
+pub mod explanation;
 pub mod inbound;
 pub mod marking;
 pub mod number;

@@ -154,7 +154,11 @@ pub fn destination(number: &str, region: &Region) -> Destination {
     let Some(digits) = number.strip_prefix('+') else {
         // Not canonical: it may lead anywhere, unless it is too short to.
         let is_short = number.len() <= EXTENSION_DIGITS_MAX;
-        return if is_short { Destination::National } else { Destination::International };
+        return match is_short {
+            true => Destination::National,
+            false if begins_with_premium(number, Some(region)) => Destination::Premium,
+            false => Destination::International,
+        };
     };
     if COSTLY_COUNTRY_CODES.iter().any(|code| digits.starts_with(code)) {
         return Destination::Premium;
@@ -162,9 +166,20 @@ pub fn destination(number: &str, region: &Region) -> Destination {
     let parsed = phonenumber::parse(None, number).ok();
     match parsed.as_ref().map(kind) {
         Some(Type::PremiumRate) => Destination::Premium,
+        // Exchanges take no notice of digits behind a whole number.
+        Some(Type::Unknown) | None if begins_with_premium(number, None) => Destination::Premium,
         Some(_) if parsed.as_ref().is_some_and(|number| is_of(number, region)) => Destination::National,
         Some(_) | None => Destination::International,
     }
+}
+
+/// Whether the beginning of what was dialled is a premium number. `region`: in whose form it is written, if not as E.164.
+fn begins_with_premium(dialled: &str, region: Option<&Region>) -> bool {
+    let region = region.and_then(|region| region.code.parse().ok());
+    (E164_DIGITS_MIN..dialled.len()).any(|end| {
+        let beginning = dialled.get(..end).and_then(|text| phonenumber::parse(region, text).ok());
+        beginning.is_some_and(|number| kind(&number) == Type::PremiumRate)
+    })
 }
 
 fn kind(number: &PhoneNumber) -> Type {
@@ -227,6 +242,12 @@ mod tests {
             ("+447400123456", "GB", National),
             ("+499001234567", "DE", Premium),
             ("+499001234567", "US", Premium),
+            // With digits too many.
+            ("+190023456789", "US", Premium),
+            ("+4490912345678", "GB", Premium),
+            ("+49900123456789", "DE", Premium),
+            ("0900123456789", "DE", Premium),
+            ("+120255501001", "US", National),
             ("+881612345678", "US", Premium),
             ("+882161234567", "DE", Premium),
             ("+390612345678", "IT", National),

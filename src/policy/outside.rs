@@ -36,6 +36,17 @@ pub enum Denial {
     NoTrunk,
     /// Each trunk for the number is at a limit of its own.
     TrunksFull,
+    /// An operator keeps calls off each of them.
+    TrunksDraining,
+}
+
+/// How a trunk is. The least is the best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    /// An operator keeps new calls off it.
+    pub is_draining: bool,
+    /// It cannot be expected to answer before the others.
+    pub is_down: bool,
 }
 
 impl Denial {
@@ -52,6 +63,7 @@ impl Denial {
             Self::SpendPerDay => (403, "Daily Spending Limit Reached"),
             Self::NoTrunk => (404, "No Trunk For This Number"),
             Self::TrunksFull => (480, "Every Trunk Is At Its Limit"),
+            Self::TrunksDraining => (480, "Every Trunk Is Draining"),
         }
     }
 
@@ -62,7 +74,7 @@ impl Denial {
             Self::CallsPerMinute => Some("calls_per_minute"),
             Self::CostlyCallsPerDay => Some("costly_calls_per_day"),
             Self::SpendPerDay => Some("spend_per_day"),
-            Self::NotAllowed(_) | Self::Blocked | Self::NoTrunk | Self::TrunksFull => None,
+            Self::NotAllowed(_) | Self::Blocked | Self::NoTrunk | Self::TrunksFull | Self::TrunksDraining => None,
         }
     }
 }
@@ -107,13 +119,47 @@ pub fn decide(
     Ok(routes.into_iter().map(|route| route.trunk).collect())
 }
 
+/// Of the trunks that [`decide`] names, those that take the call now, those first that can be expected to answer. Nothing keeps a call
+/// from a helpline, and a trunk that is to be emptied still works: it comes last.
+pub fn available(
+    mut trunks: Vec<usize>,
+    number: &str,
+    standing: &dyn Fn(usize) -> Standing,
+    (config, region): (&Config, &Region),
+    steps: Steps<'_>,
+) -> Result<Vec<usize>, Denial> {
+    let is_helpline = number::destination(number, region) == Destination::Helpline;
+    let name = |index: usize| config.trunks[index].name.as_str();
+    for index in trunks.iter().copied() {
+        match standing(index) {
+            Standing { is_draining: true, .. } if is_helpline => {
+                steps(format_args!("the trunk {:?} is draining, and is tried last", name(index)));
+            }
+            Standing { is_draining: true, .. } => {
+                steps(format_args!("the trunk {:?} is draining, and gets no new call", name(index)));
+            }
+            Standing { is_down: true, .. } => {
+                steps(format_args!("the trunk {:?} is down, and is tried after the others", name(index)));
+            }
+            Standing { .. } => {}
+        }
+    }
+    let had_trunks = !trunks.is_empty();
+    trunks.retain(|index| is_helpline || !standing(*index).is_draining);
+    if had_trunks && trunks.is_empty() {
+        return Err(Denial::TrunksDraining);
+    }
+    trunks.sort_by_key(|index| standing(*index));
+    Ok(trunks)
+}
+
 /// Whether a trunk may carry a call to a number of ours that the inbound map leaves to it. What it may carry and its limits hold,
 /// and no call goes back to where it came from. `source`: the trunk that brings it.
 pub fn onward(
     number: &str,
     source: Option<usize>,
     target: usize,
-    used: Used,
+    (used, standing): (Used, Standing),
     (config, region): (&Config, &Region),
     full: &mut Vec<FullTrunk>,
     steps: Steps<'_>,
@@ -130,6 +176,10 @@ pub fn onward(
             full.extend(limit);
             return Err((503, "Trunk May Not Carry This Call"));
         }
+    }
+    if standing.is_draining {
+        steps(format_args!("the trunk {name:?} is draining, and gets no new call"));
+        return Err((480, "The Trunk Is Draining"));
     }
     Ok(())
 }

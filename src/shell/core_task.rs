@@ -19,9 +19,10 @@ use tracing::{error, info};
 use crate::{
     call::{
         BarredView, CallDetail, CallView, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, Output,
-        Standing, SyncRefusal, TestCall, TestRefusal, TrunkView, WorkerLoads,
+        Standing, SyncRefusal, TestCall, TestRefusal, TrunkView, WebRequest, WebUser, WorkerLoads,
     },
     media,
+    policy::explanation::Origin,
     sip::registrar::Binding,
     types::{CallId, Flow, Instant, Transport},
 };
@@ -76,6 +77,17 @@ pub enum Query {
     Emergency {
         user: Option<String>,
         reply: oneshot::Sender<Option<EmergencyState>>,
+    },
+    /// What would become of a call now: the steps of the decision, one a line, if there is such a user or trunk.
+    RouteTest {
+        origin: Origin,
+        number: String,
+        reply: oneshot::Sender<Option<String>>,
+    },
+    /// Who sends a request over HTTP.
+    WebUser {
+        request: WebRequest,
+        reply: oneshot::Sender<WebUser>,
     },
     /// Calls the carrier's test number. The answer takes as long as the call.
     TestCall(oneshot::Sender<Result<TestCall, TestRefusal>>),
@@ -427,6 +439,11 @@ impl CoreTask {
             }
             Query::Registrations(reply) => drop(reply.send(self.core.bindings())),
             Query::Emergency { user, reply } => drop(reply.send(self.core.emergency(user.as_deref()))),
+            Query::RouteTest { origin, number, reply } => drop(reply.send(self.core.explain(&origin, &number))),
+            Query::WebUser { request, reply } => {
+                let now = self.outside.clock.now();
+                let _ = reply.send(self.core.web_user(now, &request));
+            }
             Query::TestCall(reply) => {
                 self.last_order += 1;
                 self.test_calls.insert(self.last_order, reply);

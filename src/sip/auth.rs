@@ -84,15 +84,37 @@ impl Authenticator {
         request: &Message,
         lookup: impl Fn(&str) -> Option<&'a Credential>,
     ) -> Verdict {
-        let Some(response) = self.response(role, request) else { return Verdict::Missing };
+        let Some(response) = self.response(lines(role, request)) else { return Verdict::Missing };
+        self.verdict(now, &response, (request.method_text(), request.request_uri(), &request.body()), lookup)
+    }
+
+    /// The same for a request over HTTP (RFC 7616 section 3.4). `shown`: its Authorization lines; `target`: as it was sent.
+    pub fn check_web<'a>(
+        &mut self,
+        now: Instant,
+        shown: &[String],
+        (method, target): (&str, &str),
+        lookup: impl Fn(&str) -> Option<&'a Credential>,
+    ) -> Verdict {
+        let Some(response) = self.response(shown.iter().map(String::as_str)) else { return Verdict::Missing };
+        self.verdict(now, &response, (method, target, b""), lookup)
+    }
+
+    fn verdict<'a>(
+        &mut self,
+        now: Instant,
+        response: &Response<'_>,
+        (method, uri, body): (&str, &str, &[u8]),
+        lookup: impl Fn(&str) -> Option<&'a Credential>,
+    ) -> Verdict {
         let credential = lookup(&response.username);
         let is_known = credential.is_some();
-        let is_match = response.matches(credential.unwrap_or(&self.nobody), request.method_text(), &request.body());
-        if !(is_known && is_match && names_same_resource(&response.uri, request.request_uri())) {
+        let is_match = response.matches(credential.unwrap_or(&self.nobody), method, body);
+        if !(is_known && is_match && names_same_resource(&response.uri, uri)) {
             return Verdict::Refused;
         }
-        match self.use_nonce(now, &response) {
-            Use::First => Verdict::Passed(response.username.into_owned()),
+        match self.use_nonce(now, response) {
+            Use::First => Verdict::Passed(response.username.clone().into_owned()),
             Use::Old => Verdict::Stale,
             Use::Repeated => Verdict::Refused,
         }
@@ -100,16 +122,17 @@ impl Authenticator {
 
     /// The digest username that [`Authenticator::check`] would look up.
     pub fn claimed_user(&self, role: Role, request: &Message) -> Option<String> {
-        self.response(role, request).map(|response| response.username.into_owned())
+        self.response(lines(role, request)).map(|response| response.username.into_owned())
     }
 
-    fn response<'m>(&self, role: Role, request: &'m Message) -> Option<Response<'m>> {
-        let header = match role {
-            Role::Registrar => Name::Authorization,
-            Role::Proxy => Name::ProxyAuthorization,
-        };
+    /// The digest username that [`Authenticator::check_web`] would look up.
+    pub fn claimed_web_user(&self, shown: &[String]) -> Option<String> {
+        self.response(shown.iter().map(String::as_str)).map(|response| response.username.into_owned())
+    }
+
+    fn response<'m>(&self, lines: impl Iterator<Item = &'m str>) -> Option<Response<'m>> {
         let is_usable = |response: &Response<'_>| response.realm == self.realm && response.algorithm.is_some();
-        request.lines(header).filter_map(Response::parse).find(is_usable)
+        lines.filter_map(Response::parse).find(is_usable)
     }
 
     /// Records the use of a nonce by someone who knows the password. Only such people can fill the memory.
@@ -140,6 +163,13 @@ impl Authenticator {
             first.remove();
         }
     }
+}
+
+fn lines(role: Role, request: &Message) -> impl Iterator<Item = &str> {
+    request.lines(match role {
+        Role::Registrar => Name::Authorization,
+        Role::Proxy => Name::ProxyAuthorization,
+    })
 }
 
 /// What is asked of a device.
@@ -327,6 +357,35 @@ mod tests {
 
     fn passed() -> Verdict {
         Verdict::Passed("alice".to_owned())
+    }
+
+    /// Goal: over HTTP the password is checked as over SIP, and what was said there is worth nothing here.
+    #[test]
+    fn a_request_over_http_is_checked_by_the_same_secrets_and_nonces() {
+        let mut server = Server::new();
+        let challenges = server.challenge();
+        let answer = |user: &str, password: &str, target: &str, nc: u32| {
+            let challenges = challenges.iter().map(String::as_str);
+            digest::answer(challenges, user, password, "GET", target, b"", "0a4f113b", nc).unwrap()
+        };
+        let mut check = |line: String, method: &str, target: &str| {
+            let Server { auth, now, alice } = &mut server;
+            auth.check_web(*now, &[line], (method, target), |user| (user == "alice").then_some(&*alice))
+        };
+        let path = "/v1/emergency";
+        assert_eq!(check(answer("alice", "secret", path, 1), "GET", path), passed());
+        assert_eq!(check(answer("alice", "secret", path, 1), "GET", path), Verdict::Refused, "replayed");
+        for (line, method, target) in [
+            (answer("alice", "wrong", path, 2), "GET", path),
+            (answer("bob", "secret", path, 3), "GET", path),
+            (answer("alice", "secret", path, 4), "POST", path),
+            (answer("alice", "secret", path, 5), "GET", "/v1/emergency?user=bob"),
+            (answer("alice", "secret", URI, 6), "GET", path),
+        ] {
+            assert_eq!(check(line, method, target), Verdict::Refused, "{method} {target}");
+        }
+        assert_eq!(check("Bearer x".to_owned(), "GET", path), Verdict::Missing);
+        assert_eq!(check(answer("alice", "secret", path, 7), "GET", path), passed());
     }
 
     #[test]

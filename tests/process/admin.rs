@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ringdown::wire::sip::digest;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs,
@@ -41,8 +42,26 @@ fn token(server: &Ringdown, name: &str, role: &str) -> String {
     text.lines().last().expect("a line with the token").to_owned()
 }
 
-/// The answer to a request over TLS.
+/// The answer to a request over TLS with this token.
 fn ask(server: &Ringdown, request: &str, token: &str, body: &str) -> String {
+    let credentials = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    exchange(server, request, &credentials, body)
+}
+
+/// The same of a user, with the password of its telephone (RFC 7616).
+fn ask_as(server: &Ringdown, (user, password): (&str, &str), request: &str, body: &str) -> String {
+    let challenged = exchange(server, request, "", body);
+    let challenges = challenged.lines().filter_map(|line| line.strip_prefix("www-authenticate: Digest "));
+    let challenges: Vec<_> = challenges.map(|rest| format!("Digest {rest}")).collect();
+    let (method, target) = request.split_once(' ').expect("method and target");
+    let lines = challenges.iter().map(String::as_str);
+    match digest::answer(lines, user, password, method, target, b"", "cnonce", 1) {
+        Some(answer) => exchange(server, request, &format!("Authorization: {answer}\r\n"), body),
+        None => challenged,
+    }
+}
+
+fn exchange(server: &Ringdown, request: &str, credentials: &str, body: &str) -> String {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(server.ca()).expect("the server's CA")).expect("a CA");
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -54,7 +73,6 @@ fn ask(server: &Ringdown, request: &str, token: &str, body: &str) -> String {
     stream.set_read_timeout(Some(SECONDS_5)).expect("a valid timeout");
     let connection = ClientConnection::new(Arc::new(config), ServerName::from(server.ip)).expect("a client");
     let mut stream = StreamOwned::new(connection, stream);
-    let credentials = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let text = format!(
         "{request} HTTP/1.1\r\nHost: pbx.example.com\r\nConnection: close\r\n{credentials}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -136,6 +154,39 @@ fn other_machines_need_tls_and_a_token_with_the_right_role_and_their_orders_are_
             assert!(memchr::memmem::find(&place, secret.as_bytes()).is_none(), "a token is kept");
         }
     }
+}
+
+/// Goal: a user sees what its own emergency calls carry, and acknowledges the notice itself, with the password of its telephone; who
+/// guesses at it is stopped as over SIP.
+#[test]
+fn a_user_asks_about_its_own_emergency_calls_with_the_password_of_its_telephone() {
+    let mut server = configured();
+    for account in [ALICE, BOB] {
+        server.add_user(&account);
+    }
+    server.start();
+    let (alice, bob) = ((ALICE.user, ALICE.password), (BOB.user, BOB.password));
+    let first = exchange(&server, "GET /v1/emergency", "", "");
+    for algorithm in ["algorithm=SHA-256", "algorithm=MD5"] {
+        assert!(status(&first) == 401 && first.contains(algorithm), "{first}");
+    }
+    let answer = ask_as(&server, alice, "GET /v1/emergency", "");
+    assert!(status(&answer) == 200 && answer.contains("\"reason\":\"no-trunk\""), "{answer}");
+    assert!(answer.contains("\"acknowledgement\":null") && !answer.contains("trunk_states"), "{answer}");
+    assert_eq!(status(&ask_as(&server, bob, "GET /v1/emergency?user=alice", "")), 403);
+    assert_eq!(status(&ask_as(&server, alice, "GET /v1/trunks", "")), 401);
+    let version =
+        answer.split("\"notice_version\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a version");
+    let order = |user: &str| format!(r#"{{"user":"{user}","notice":"{version}"}}"#);
+    assert_eq!(status(&ask_as(&server, bob, "POST /v1/emergency/acknowledge", &order("alice"))), 403);
+    assert_eq!(status(&ask_as(&server, alice, "POST /v1/emergency/acknowledge", &order("alice"))), 204);
+    let answer = ask_as(&server, alice, "GET /v1/emergency", "");
+    assert!(answer.contains("\"recorded_by\":\"user alice\""), "{answer}");
+    let guess = |user| status(&ask_as(&server, (user, "wrong-canary-91c4"), "GET /v1/emergency", ""));
+    let mut told: Vec<_> = (0..21).map(|_| guess("eve")).collect();
+    assert_eq!((told.remove(0), told.pop()), (401, Some(429)), "{told:?}");
+    assert_eq!(status(&ask_as(&server, alice, "GET /v1/emergency", "")), 429, "nor with the right one, from there");
+    assert!(!server.process().text().contains("wrong-canary") && !server.process().text().contains(ALICE.password));
 }
 
 /// The notice of emergency calls as a portal sees it that sets telephones up: shown, acknowledged, and asked for again when it has

@@ -84,6 +84,25 @@ fn a_route_is_explained_and_nobody_is_barred() {
     }
     assert_eq!(command(&server, &["route-test", "--trunk", "nobody", "911"]).0, Some(64));
     assert_eq!(command(&server, &["route-test", "911"]).0, Some(64), "nobody calls");
+    // As things are now.
+    for (origin, number, step) in [
+        (["--from", "alice"], "2001", "0 devices of alice are registered"),
+        (["--from", "alice"], "+442079460123", "1. over the trunk \"carrier\" at 0.03 a minute"),
+        (["--from", "alice"], "urn:service:sos", "urn:service:sos is an emergency number"),
+        (["--trunk", "carrier"], "+12025553111", "it is the user alice with extension 2001"),
+    ] {
+        let (status, text) = command(&server, &["route-test", "--now", origin[0], origin[1], number]);
+        assert!(status == Some(0) && text.contains(step) && !text.contains("with every trunk up"), "{number}: {text}");
+    }
+    assert_eq!(command(&server, &["trunk", "drain", "carrier"]).0, Some(0));
+    let drained = command(&server, &["route-test", "--now", "--from", "alice", "+442079460123"]).1;
+    assert!(drained.ends_with("the call is answered 480 Every Trunk Is Draining\n"), "{drained}");
+    assert_eq!(command(&server, &["trunk", "resume", "carrier"]).0, Some(0));
+    assert_eq!(command(&server, &["route-test", "--now", "--from", "eve", "911"]).0, Some(64));
+    let status = |query: &str| server.get(&format!("/v1/route-test?{query}")).map(|(status, _)| status);
+    assert_eq!(status("number=911"), Some(400));
+    assert_eq!(status("from=alice&trunk=carrier&number=911"), Some(400));
+    assert_eq!(status("trunk=nobody&number=911"), Some(404));
     for arguments in [&["user", "unbar"][..], &["user", "unbar", "alice"]] {
         let (status, text) = command(&server, arguments);
         assert!(status == Some(0) && text.contains("nobody is barred"), "{text}");

@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 type Point = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 const ACCEPTANCE: &str = "src/call/tests/acceptance.rs";
+const DECISION: &str = "src/call/tests/decision.rs";
 const EMERGENCY: &str = "src/call/tests/emergency.rs";
 
 const POINTS: [Point; 16] = [
@@ -16,6 +17,9 @@ const POINTS: [Point; 16] = [
         &[
             (ACCEPTANCE, "a2_each_row_of_the_decision_over_udp_tcp_and_tls"),
             ("src/policy/emergency/decision.rs", "every_case_there_is_agrees_with_the_table_of_the_specification"),
+            (DECISION, "every_call_over_udp_ends_as_the_table_of_the_specification_says_whatever_is_exhausted"),
+            (DECISION, "every_call_over_tcp_ends_as_the_table_of_the_specification_says_whatever_is_exhausted"),
+            (DECISION, "every_call_over_tls_ends_as_the_table_of_the_specification_says_whatever_is_exhausted"),
         ],
     ),
     (
@@ -31,8 +35,11 @@ const POINTS: [Point; 16] = [
     ),
     (
         "A4",
-        "the emitted ERL validates and equals the company address byte for byte",
-        &[("tests/vectors/location_documents.rs", "a4_every_telephone_reports_the_same_valid_address_byte_for_byte")],
+        "the emitted ERL validates and equals the company address byte for byte with ten different devices, lines and source networks",
+        &[(
+            "tests/vectors/location_documents.rs",
+            "a4_ten_telephones_lines_and_networks_report_the_same_valid_address_byte_for_byte",
+        )],
     ),
     (
         "A5",
@@ -54,6 +61,7 @@ const POINTS: [Point; 16] = [
         "A9",
         "all limits exhausted: connects",
         &[
+            (ACCEPTANCE, "a9_with_every_limit_exhausted_at_once_an_emergency_call_connects"),
             (
                 EMERGENCY,
                 "ports_kept_for_emergency_calls_are_for_them_alone_and_the_newest_trunk_call_makes_room_for_more",

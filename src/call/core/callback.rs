@@ -155,14 +155,10 @@ impl Core {
             || self.callbacks.values().flatten().filter(is_due).any(|expected| expected.is_of(binding))
     }
 
-    /// Whether a trunk's INVITE is such a callback: no limit may stop it. A trunk says so (RFC 7090 section 4), or somebody
-    /// calls the number that an answering point was shown.
+    /// Whether a trunk's INVITE is such a callback: no limit may stop it. While one may come, a trunk says so (RFC 7090 section 4),
+    /// or somebody calls the number that an answering point was shown.
     pub(super) fn calls_back(&self, request: &Message, dialled: &Ordinary) -> bool {
-        let is_marked = || {
-            let target = routing::route(dialled, true, &self.ctx.config, &self.ctx.directory);
-            is_marked(request) && !matches!(target, Target::Refuse(..))
-        };
-        self.called_back(dialled).is_some() || is_marked()
+        self.called_back(dialled).is_some() || is_marked(request) && self.expects_callbacks()
     }
 
     /// The calls that a call to this number may answer.
@@ -172,21 +168,24 @@ impl Core {
         expected.iter().any(|expected| expected.is_due(self.ctx.now)).then_some(expected)
     }
 
-    /// Makes of a trunk's call the answering point's: `plan` is where it would go otherwise. The telephone that called last
-    /// rings first, then those before it, then the others of their users, then those of whom the number belongs to.
+    /// Makes of a trunk's call the answering point's: `plan` is where it would go otherwise. The telephone that called last, of those
+    /// with the number that is called if there are any, rings first, then those before it, then the others of their users, then those of whom the number belongs to.
     pub(super) fn answer_callback(&self, plan: Option<Plan>, request: &Message, dialled: &Ordinary) -> Option<Plan> {
-        let expected = self.called_back(dialled);
-        if expected.is_none() && !is_marked(request) {
+        if !self.calls_back(request, dialled) {
             return plan;
         }
-        let mut plan = if let Some(expected) = expected {
-            let owners = self.owners(dialled);
-            let mut own = plan.unwrap_or_default();
-            own.hunt.forget_steps();
-            own.devices_first(self.devices_to_call_back(expected, &owners))
-        } else {
-            plan?
+        let expected: Vec<&Expected> = match self.called_back(dialled) {
+            Some(of_number) => of_number.iter().collect(),
+            None => {
+                let mut all: Vec<_> = self.callbacks.values().flatten().collect();
+                all.sort_by_key(|expected| expected.until);
+                all
+            }
         };
+        let owners = self.owners(dialled);
+        let mut plan = plan.unwrap_or_default();
+        plan.hunt.forget_steps();
+        let mut plan = plan.devices_first(self.devices_to_call_back(&expected, &owners));
         if self.ctx.config.emergency.notify.iter().any(|target| matches!(target, NotifyTarget::Sip { .. })) {
             plan.hunt.alert_at = Some(self.ctx.now + ALONE);
         }
@@ -195,7 +194,7 @@ impl Core {
     }
 
     /// Waves of telephones, none of them twice.
-    fn devices_to_call_back(&self, expected: &[Expected], owners: &[Arc<Binding>]) -> Vec<Vec<Attempt>> {
+    fn devices_to_call_back(&self, expected: &[&Expected], owners: &[Arc<Binding>]) -> Vec<Vec<Attempt>> {
         let due = || expected.iter().rev().filter(|expected| expected.is_due(self.ctx.now));
         let devices = due().map(|expected| self.contacts_of_device(&expected.device));
         let users = due().map(|expected| self.registrar.contacts(&expected.device.aor).cloned().collect());

@@ -15,29 +15,43 @@ use crate::wire::sip::{Message, Name};
 /// Of a 503 before anything was tried.
 const RETRY_AFTER_S: &str = "30";
 
+/// Phrase of the 503.
+pub(super) const fn reason(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::ShuttingDown => SHUTTING_DOWN,
+        Rejection::Calls => "Too Many Calls",
+        Rejection::MediaLoad => "Media Overloaded",
+        Rejection::MediaPorts => "No Media Port Free",
+    }
+}
+
 impl Core {
     /// Why an ordinary call cannot be taken now.
     pub(super) fn rejection(&mut self, invite: &Message) -> Option<Rejection> {
+        match self.present_rejection() {
+            Some(Rejection::MediaLoad) | None if invite.header(Name::Replaces).is_some() => None,
+            Some(Rejection::MediaLoad) | None => {
+                let worker = self.least_loaded();
+                (!self.capacity.admits(worker)).then_some(Rejection::MediaLoad)
+            }
+            rejection @ Some(_) => rejection,
+        }
+    }
+
+    /// The same as far as it can be told without an INVITE, and without remembering that there was one.
+    pub(super) fn present_rejection(&self) -> Option<Rejection> {
         if self.is_draining {
-            return Some(Rejection::ShuttingDown);
+            Some(Rejection::ShuttingDown)
+        } else if self.live_calls >= self.calls_max {
+            Some(Rejection::Calls)
+        } else {
+            (!self.capacity.would_admit(self.least_loaded())).then_some(Rejection::MediaLoad)
         }
-        if self.live_calls >= self.calls_max {
-            return Some(Rejection::Calls);
-        }
-        let is_replacing = invite.header(Name::Replaces).is_some();
-        let worker = self.least_loaded();
-        (!is_replacing && !self.capacity.admits(worker)).then_some(Rejection::MediaLoad)
     }
 
     pub(super) fn reject(&mut self, pending: &Pending, rejection: Rejection) {
-        let reason = match rejection {
-            Rejection::ShuttingDown => SHUTTING_DOWN,
-            Rejection::Calls => "Too Many Calls",
-            Rejection::MediaLoad => "Media Overloaded",
-            Rejection::MediaPorts => "No Media Port Free",
-        };
         self.ctx.counters.count_rejection(rejection);
-        self.ctx.refuse_with(pending, 503, reason, &[("Retry-After", RETRY_AFTER_S)]);
+        self.ctx.refuse_with(pending, 503, reason(rejection), &[("Retry-After", RETRY_AFTER_S)]);
     }
 
     /// The media worker for a call, of those that have ports for a whole one.

@@ -1,6 +1,6 @@
 //! Step 4: who sends a request, proven by digest, by the connection of a registration or by a trunk's address or certificate.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use tracing::warn;
 
@@ -27,7 +27,7 @@ use crate::{
         auth::{Role, Verdict},
         transaction,
     },
-    types::{Flow, limits},
+    types::{Flow, Instant, limits},
     wire::sip::{Message, Name, NameAddr, Uri},
 };
 
@@ -165,13 +165,17 @@ impl Core {
     /// Counts refused credentials, unless they come from where somebody is registered: a mistyped password in an office must
     /// not silence the office.
     pub(super) fn note_refused(&mut self, pending: &Pending, role: Role) {
-        let source = pending.flow.source();
+        let user = self.authenticator.claimed_user(role, &pending.request);
+        self.count_refused(self.ctx.now, pending.flow.source(), user);
+    }
+
+    /// The same, of `user` if one was named.
+    pub(super) fn count_refused(&mut self, now: Instant, source: IpAddr, user: Option<String>) {
         if self.registrar.is_source(source) {
             return;
         }
-        let user = self.authenticator.claimed_user(role, &pending.request);
         let known = user.as_deref().and_then(|name| self.ctx.directory.by_name(name)).cloned();
-        let reached = self.guard.refused(self.ctx.now, source, user);
+        let reached = self.guard.refused(now, source, user);
         if reached.source {
             warn!(%source, window_s = limits::REFUSALS_WINDOW_S, "Too many refused credentials; the source is not answered.");
         }
@@ -182,6 +186,13 @@ impl Core {
                 "Too many refused credentials for one user; only registered sources are answered."
             );
         }
+    }
+
+    /// Whether too many credentials from this source were refused, and nobody is registered there and no trunk is.
+    fn has_guessed(&mut self, flow: &Flow) -> bool {
+        let source = flow.source();
+        let is_known = self.registrar.is_source(source) || self.ctx.trunks.owner_of(flow).is_some();
+        !is_known && self.guard.is_barred_source(self.ctx.now, source)
     }
 
     /// Of several users who have registered over this flow themselves, as the lines of one telephone do, the one that
@@ -205,7 +216,10 @@ impl Core {
     /// in an emergency. A server at the edge may be a trunk by its certificate and bring telephones over the same
     /// connection: whoever has registered there and calls as a user is one.
     pub(super) fn emergency_caller(&mut self, pending: &Pending) -> EmergencyCaller {
-        let verdict = self.check(Role::Proxy, pending);
+        let in_site_networks = self.is_in_site_networks(&pending.flow);
+        let has_guessed = self.has_guessed(&pending.flow) && !in_site_networks;
+        // Who has guessed passwords does not go on by calling for help (RULES 5.5).
+        let verdict = if has_guessed { Verdict::Refused } else { self.check(Role::Proxy, pending) };
         let by_password = match &verdict {
             Verdict::Passed(name) => self.ctx.directory.by_name(name).cloned(),
             Verdict::Missing | Verdict::Stale | Verdict::Refused => None,
@@ -222,7 +236,6 @@ impl Core {
             let caller = self.caller_of(&user, &pending.request);
             return EmergencyCaller { caller, source: Source::AuthenticatedDevice, verdict, is_named };
         }
-        let in_site_networks = self.is_in_site_networks(&pending.flow);
         let caller = Caller {
             peer: Peer::Unknown,
             user: "unknown".into(),

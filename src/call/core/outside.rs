@@ -9,12 +9,11 @@ use crate::{
         fork::{Attempt, Outside, Plan},
         interface::BarredView,
         leg::Peer,
-        trunks::Condition,
     },
     config::calling::Money,
     policy::{
-        number::{self, Destination},
-        outside::{self, Denial, FullTrunk, LIMITS, Used},
+        number,
+        outside::{self, Denial, FullTrunk, LIMITS, Standing, Used},
         routing::Target,
     },
     types::{Transport, limits::ONWARD_CALLS_MAX},
@@ -37,17 +36,10 @@ impl Core {
         self.trunks_full(&full);
         let mut trunks = decided.map_err(|denial| self.deny(user, denial))?;
         trunks.retain(|index| !is_secure || self.ctx.trunks.trunk(*index).transport == Some(Transport::Tls));
-        let listeners = &self.ctx.listeners;
-        let is_draining = |index: &usize| self.ctx.trunks.condition(*index, listeners) == Condition::Draining;
-        // Nothing keeps a call from a helpline, and a trunk that is to be emptied still works: it comes last.
+        let standing = |trunk| self.trunk_standing(trunk);
+        let trunks = outside::available(trunks, number, &standing, (&self.ctx.config, region), &mut |_| {})
+            .map_err(Denial::answer)?;
         let destination = number::destination(number, region);
-        if destination != Destination::Helpline {
-            if !trunks.is_empty() && trunks.iter().all(is_draining) {
-                return Err((480, "Every Trunk Is Draining"));
-            }
-            trunks.retain(|index| !is_draining(index));
-        }
-        self.ctx.trunks.best_first(self.ctx.now, &mut trunks, listeners);
         let attempt = |index| Attempt::to_number(index, number.to_owned());
         let mut plan = Plan::number(number, trunks.into_iter().map(attempt));
         plan.outside =
@@ -67,16 +59,13 @@ impl Core {
             Peer::Trunk(source) => Some(source),
             Peer::Device(_) | Peer::Unknown => None,
         };
-        let (region, used) = (self.site.region(), self.used_on(trunk));
+        let (region, now) = (self.site.region(), (self.used_on(trunk), self.trunk_standing(trunk)));
         let mut full = Vec::new();
-        let allowed = outside::onward(number, source, trunk, used, (&self.ctx.config, region), &mut full, &mut |_| {});
+        let allowed = outside::onward(number, source, trunk, now, (&self.ctx.config, region), &mut full, &mut |_| {});
         self.trunks_full(&full);
         allowed?;
         if is_secure && self.ctx.trunks.trunk(trunk).transport != Some(Transport::Tls) {
             return Err((480, "No Secure Way To This Number"));
-        }
-        if self.ctx.trunks.condition(trunk, &self.ctx.listeners) == Condition::Draining {
-            return Err((480, "The Trunk Is Draining"));
         }
         if source.is_some() && self.seems_to_loop(number, caller) {
             return Err((482, "Loop Detected"));
@@ -132,7 +121,7 @@ impl Core {
         }
     }
 
-    fn used_by(&self, user: &str) -> Used {
+    pub(in crate::call) fn used_by(&self, user: &str) -> Used {
         let mut used = self.ctx.usage.of_user(self.ctx.now, user);
         for (outside, talked_ms) in self.live_outside().filter(|(outside, _)| outside.user.as_deref() == Some(user)) {
             used.concurrent_calls += 1;
@@ -141,7 +130,7 @@ impl Core {
         used
     }
 
-    fn used_on(&self, trunk: usize) -> Used {
+    pub(in crate::call) fn used_on(&self, trunk: usize) -> Used {
         let mut used = self.ctx.usage.of_trunk(self.ctx.now, trunk);
         for (outside, talked_ms) in self.live_outside().filter(|(outside, _)| outside.trunk == Some(trunk)) {
             used.spent_today = self.with_cost(used.spent_today, outside, talked_ms);
@@ -149,6 +138,10 @@ impl Core {
         let live = self.calls.values().filter(|call| call.is_live());
         used.concurrent_calls = live.map(|call| call.parties_on(trunk)).sum();
         used
+    }
+
+    pub(super) fn trunk_standing(&self, trunk: usize) -> Standing {
+        self.ctx.trunks.standing(self.ctx.now, trunk, &self.ctx.listeners)
     }
 
     fn live_outside(&self) -> impl Iterator<Item = (&Outside, u64)> {

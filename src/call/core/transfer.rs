@@ -164,6 +164,11 @@ impl Core {
         // Nor may a carrier, or whoever is behind it, make a user's telephone call for help.
         let is_of_device = call.leg(side).is_some_and(|leg| leg.device.is_some());
         if !is_of_device || !matches!(caller.peer, Peer::Device(_)) {
+            if class == Class::Emergency {
+                self.ctx.counters.emergency_refused += 1;
+                emergency_call::log_refused(&self.ctx, &early);
+                self.tell_desks(Notice::refused(&self.ctx, Outcome::Refused, &caller, dialled));
+            }
             return Err(refusal(403, "No Location For Emergency Call"));
         }
         match self.decide(class, emergency::Source::AuthenticatedDevice, &caller, false) {
@@ -171,11 +176,13 @@ impl Core {
                 self.drop_transfer(call);
                 let plan = emergency_plan(&route);
                 let info = EmergencyInfo::new(class, dialled, route, origin);
-                self.ctx.counters.emergency_routed += 1;
-                if let Some(device) = self.device_of(call, stays) {
-                    self.expect_callback(&info, device);
+                if class == Class::Emergency {
+                    self.ctx.counters.emergency_routed += 1;
+                    if let Some(device) = self.device_of(call, stays) {
+                        self.expect_callback(&info, device);
+                    }
+                    self.make_slot(call.id, &info);
                 }
-                self.make_slot(call.id, &info);
                 self.call_target(call, (side, stays), pending, referral, plan, Some(info));
                 if let Some(part) = self.transfers.get(&call.id) {
                     self.tell_of_routed(part.with.call());

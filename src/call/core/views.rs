@@ -87,7 +87,7 @@ impl Core {
         let config = &self.ctx.config;
         let user = user.map(|name| self.ctx.directory.by_name(name).ok_or(())).transpose().ok()?;
         let of_user = user.map(|user| LineView {
-            is_private: location::place(config, Some(user), user.direct_line.as_deref()) != location::Place::Company,
+            private_address: location::private_line(&location::place(config, Some(user), user.direct_line.as_deref())),
             callback: location::callback(config, user.direct_line.as_deref(), 0).map(str::to_owned),
         });
         let trunks = emergency::eligible_trunks(config);

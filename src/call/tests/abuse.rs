@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::bench::{ALICE, BOB, BOB_TOO, Bench, SDP, TRUNK, udp};
+use super::bench::{ALICE, BOB, BOB_TOO, Bench, CONFIG, SDP, TRUNK, udp};
 use crate::{
     call::{Input, Output},
     types::{
@@ -13,6 +13,8 @@ use crate::{
 };
 
 const STRANGER: &str = "198.51.100.50:5060";
+/// Nobody has guessed here.
+const OTHER: &str = "198.51.100.51:5060";
 
 /// A REGISTER for this user with these further lines; the answer, if there is one.
 fn register(b: &mut Bench, from: &str, user: &str, lines: &str) -> Option<Message> {
@@ -114,6 +116,27 @@ fn a_scanner_hears_nothing() {
 }
 
 #[test]
+fn who_has_guessed_calls_for_help_from_the_companys_sites_and_elsewhere_hears_that_it_cannot() {
+    for (more, is_routed) in [("", false), ("site_networks = [\"198.51.100.0/24\"]\n", true)] {
+        let config = CONFIG.replace("[trunk.carrier]", &format!("{more}[trunk.carrier]"));
+        let mut b = Bench::with(&config);
+        for n in 0..REFUSALS_PER_SOURCE_MAX {
+            guess(&mut b, STRANGER, &format!("user-{n}"), "wrong");
+        }
+        b.sent.clear();
+        let challenge = register(&mut b, BOB, "alice", "").expect("a registered source is always answered");
+        let (challenges, uri) = (challenge.lines(Name::WwwAuthenticate), "sip:911@pbx.example.com");
+        let answer = digest::answer(challenges, "alice", "secret", "INVITE", uri, SDP.as_bytes(), "cnonce", 1);
+        let (line, extra) = (("<sip:x@y>;tag=s", "<sip:911@pbx.example.com>"), answer.unwrap());
+        b.request(udp(STRANGER), ("INVITE", uri), line, ("x", 1), (&format!("Proxy-Authorization: {extra}\n"), SDP));
+        assert_eq!(b.find_request("INVITE", TRUNK).is_some(), is_routed, "a right password tells a guesser nothing");
+        if !is_routed {
+            assert_eq!(b.take_response("INVITE", STRANGER, 200).status(), 403);
+        }
+    }
+}
+
+#[test]
 fn no_limit_and_no_name_stops_an_emergency_call() {
     let mut b = Bench::new();
     for n in 0..REFUSALS_PER_SOURCE_MAX {
@@ -125,7 +148,9 @@ fn no_limit_and_no_name_stops_an_emergency_call() {
     for agent in ["Phone/1", "friendly-scanner"] {
         let extra = format!("User-Agent: {agent}\n");
         b.request(udp(STRANGER), ("INVITE", "sip:911@pbx.example.com"), line, (agent, 1), (&extra, SDP));
-        assert_eq!(b.take_response("INVITE", STRANGER, 200).status(), 407, "{agent}");
+        assert_eq!(b.take_response("INVITE", STRANGER, 200).status(), 403, "{agent}: it is told, not left alone");
+        b.request(udp(OTHER), ("INVITE", "sip:911@pbx.example.com"), line, (agent, 2), (&extra, SDP));
+        assert_eq!(b.take_response("INVITE", OTHER, 200).status(), 407, "{agent}");
     }
 }
 

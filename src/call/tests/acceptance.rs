@@ -1,10 +1,16 @@
 //! The acceptance list of the emergency specification (section 10), as far as it is a matter of messages. `tests/tidy` has the
 //! whole list, with the test of each point.
 
-use super::bench::{ALICE, BOB, Bench, CAROL, CONFIG, SDP, TRUNK, binding, udp, user};
+use super::bench::{ALICE, BOB, Bench, CAROL, CONFIG, Leg, SDP, TRUNK, binding, udp, user};
 use crate::{
-    types::{ConnectionId, Flow, Transport},
-    wire::sip::{Message, Name},
+    call::Input,
+    config::calling::Money,
+    media,
+    types::{
+        ConnectionId, Flow, Transport,
+        limits::{REFUSALS_PER_SOURCE_MAX, REFUSALS_PER_USER_MAX},
+    },
+    wire::sip::{Message, Name, digest},
 };
 
 /// Carriers that connect over TCP and TLS, beside the one over UDP.
@@ -83,6 +89,19 @@ fn a2_each_row_of_the_decision_over_udp_tcp_and_tls() {
         let failure = b.take_response("INVITE", ALICE, 300);
         let told = (failure.status(), failure.reason_phrase());
         assert_eq!(told, (503, "Emergency Call Not Connected"), "D7 {transport}");
+        // D8: what is kept for emergency calls, then the place of the newest ordinary call over a trunk.
+        let mut b = bench(&config("reserved_calls = 1"), transport);
+        b.core.calls_max = 1;
+        let ordinary = busy_trunk(&mut b);
+        for (id, is_preempted) in [("911", false), ("112", true)] {
+            send(&mut b, alice, "INVITE", id, "");
+            let invite = b.take_request("INVITE", TRUNK);
+            assert_eq!(b.find_request("BYE", TRUNK).is_some(), is_preempted, "D8 {transport} {id}");
+            b.accept(&invite, id, SDP);
+            assert_eq!(b.take_response("INVITE", ALICE, 200).status(), 200, "D8 {transport} {id}");
+        }
+        let bye = b.take_request("BYE", &ordinary.remote.to_string()).1;
+        assert_eq!(bye.header(Name::Reason), Some("preemption;cause=3;text=\"Generic Preemption\""), "D8 {transport}");
         // D3: as the company, whoever it is.
         let mut b = bench(&config("site_networks = [\"198.51.100.0/24\"]"), transport);
         send(&mut b, stranger, "INVITE", "911", "");
@@ -97,8 +116,7 @@ fn a2_each_row_of_the_decision_over_udp_tcp_and_tls() {
             assert_eq!(challenge.status(), 407, "D4 {transport}");
             let lines = challenge.lines(Name::ProxyAuthenticate);
             let uri = "sip:911@pbx.example.com";
-            let answer =
-                crate::wire::sip::digest::answer(lines, "alice", "wrong", "INVITE", uri, SDP.as_bytes(), "c", 1);
+            let answer = digest::answer(lines, "alice", "wrong", "INVITE", uri, SDP.as_bytes(), "c", 1);
             send(&mut b, stranger, "INVITE", "911", &format!("Proxy-Authorization: {}\n", answer.unwrap()));
             assert_eq!(b.take_response("INVITE", CAROL, 200).status(), 403, "D4 {transport}");
             assert!(b.find_request("INVITE", TRUNK).is_none(), "D4 {transport}");
@@ -111,9 +129,14 @@ fn a2_each_row_of_the_decision_over_udp_tcp_and_tls() {
         assert_eq!(header(&invite, Name::Priority), "normal", "D9 {transport}");
         // D10.
         for (row, config) in [("D10", config("")), ("D10 without a trunk", without_trunk())] {
-            let mut b = bench(&config, transport);
-            send(&mut b, alice, "MESSAGE", "911", "");
-            assert_eq!(b.take_response("MESSAGE", ALICE, 200).status(), 403, "{row} {transport}");
+            for (from, at) in [(alice, ALICE), (stranger, CAROL)] {
+                let mut b = bench(&config, transport);
+                send(&mut b, from, "MESSAGE", "911", "");
+                let refusal = b.take_response("MESSAGE", at, 200);
+                assert_eq!(refusal.status(), 403, "{row} {transport} {at}");
+                let text = String::from_utf8_lossy(&refusal.body()).into_owned();
+                assert!(text.contains("not supported") && text.contains("voice call"), "{row} {transport}: {text}");
+            }
         }
     }
     // D6.
@@ -122,7 +145,22 @@ fn a2_each_row_of_the_decision_over_udp_tcp_and_tls() {
         send(&mut b, flow(transport, trunk), "INVITE", "911", "");
         assert_eq!(b.take_response("INVITE", trunk, 200).status(), 404, "D6 {transport}");
         assert!(b.sent.iter().all(|(_, m)| !m.is_request()), "D6 {transport}: it went out again");
+        send(&mut b, flow(transport, trunk), "MESSAGE", "911", "");
+        assert_eq!(b.take_response("MESSAGE", trunk, 200).status(), 403, "D10 {transport} of a trunk");
     }
+}
+
+/// An ordinary call of the trunk to Bob, who has answered it; Bob's flow.
+fn busy_trunk(b: &mut Bench) -> Flow {
+    let bob = Flow { connection: ConnectionId(79), ..flow(Transport::Tcp, BOB) };
+    b.register(bob, "bob");
+    b.trunk_calls_bob();
+    let invite = b.take_request("INVITE", BOB);
+    b.accept(&invite, "bob", SDP);
+    let ok = b.take_response("INVITE", TRUNK, 200);
+    b.acknowledge(&Leg::of_caller(udp(TRUNK), &ok), 1, "");
+    b.sent.clear();
+    bob
 }
 
 #[test]
@@ -222,6 +260,119 @@ fn a_trunk_that_is_believed_down_is_tried_after_those_that_are_up() {
     assert!(b.find_request("INVITE", TRUNK).is_none(), "it was silent a moment ago");
     b.answer(&psap, 486, "psap", "", "");
     b.take_request("INVITE", TRUNK);
+}
+
+/// Alice's telephone, from where ordinary calls are made, and another that knows her password.
+const OFFICE: &str = "198.51.100.10:5060";
+const ELSEWHERE: &str = "198.51.100.88:5060";
+/// Guesses passwords; at the company's own site.
+const GUESSER: &str = "192.168.7.7:5060";
+
+fn with_password(b: &mut Bench, flow: Flow, number: &str, password: &str) {
+    let before = b.serial;
+    send(b, flow, "INVITE", number, "");
+    let challenge = b.sent.iter().find(|(_, m)| !m.is_request() && m.status() == 407).map(|(_, m)| m.clone());
+    let Some(challenge) = challenge else { return assert!(b.serial > before) };
+    b.sent.clear();
+    let (lines, uri) = (challenge.lines(Name::ProxyAuthenticate), format!("sip:{number}@pbx.example.com"));
+    let answer = digest::answer(lines, "alice", password, "INVITE", &uri, SDP.as_bytes(), "c", 1).unwrap();
+    send(b, flow, "INVITE", number, &format!("Proxy-Authorization: {answer}\n"));
+}
+
+fn answer_to(b: &mut Bench, at: &str) -> (u16, String) {
+    let answer = b.take_response("INVITE", at, 200);
+    b.sent.clear();
+    (answer.status(), answer.reason_phrase().to_owned())
+}
+
+/// A server whose every limit is exhausted, one after the other, each shown by what it refuses.
+fn exhausted() -> Bench {
+    let limits = "concurrent_calls = 1\ncalls_per_minute = 1\nspend_per_day = \"1\"\n";
+    let calling = format!(
+        "[calling]\nallow = [\"international\"]\nblocked_prefixes = [\"+49\"]\ncostly_calls_per_day = 1\n{limits}"
+    );
+    let config = CONFIG
+        .replace("20000-20099", "20000-20007")
+        .replace("[trunk.carrier]\n", &format!("[trunk.carrier]\nrates = {{ \"+\" = \"60\" }}\n{limits}"))
+        .replace("[trunk.carrier]", "reserved_calls = 0\nsite_networks = [\"192.168.0.0/16\"]\n[trunk.carrier]");
+    let users = [user("alice", "1001", "+12025551001"), user("bob", "1002", "+12025551002")];
+    let mut b = Bench::with_users(&format!("{config}{calling}"), users, vec![binding("bob", BOB)]);
+    let (office, trunk) = (flow(Transport::Tcp, OFFICE), udp(TRUNK));
+    b.register(office, "alice");
+    // Two calls over the carrier: one of the user's, and one to Bob.
+    send(&mut b, office, "INVITE", "+442079460123", "");
+    let costly = b.take_request("INVITE", TRUNK);
+    b.accept(&costly, "callee", SDP);
+    assert_eq!(answer_to(&mut b, OFFICE).0, 200);
+    b.pass(20_000);
+    send(&mut b, trunk, "INVITE", "+12025551002", "");
+    let ringing = b.take_request("INVITE", BOB);
+    b.accept(&ringing, "bob", SDP);
+    assert_eq!(answer_to(&mut b, TRUNK).0, 200);
+    let refused = |b: &mut Bench, number: &str| {
+        send(b, office, "INVITE", number, "");
+        answer_to(b, OFFICE).1
+    };
+    assert_eq!(refused(&mut b, "+12025550177"), "Outside Numbers Not Allowed");
+    assert_eq!(refused(&mut b, "+4930123456"), "Number Blocked");
+    assert_eq!(refused(&mut b, "+442079460124"), "Costly Calls Barred");
+    for used in [b.core.used_by("alice"), b.core.used_on(0)] {
+        assert!(
+            used.concurrent_calls >= 1 && used.calls_in_minute >= 1 && used.spent_today >= Money(1_000_000),
+            "{used:?}"
+        );
+    }
+    assert_eq!(refused(&mut b, "1002"), "No Media Port Free");
+    b.input(Input::Media(media::Event::Load { worker: 0, busy_permille: 1_000 }));
+    assert_eq!(refused(&mut b, "1002"), "Media Overloaded");
+    b.core.calls_max = 2;
+    assert_eq!(refused(&mut b, "1002"), "Too Many Calls");
+    b.core.calls_max = 0;
+    b.core.lower_limits(0, 0);
+    b.input(Input::Drain);
+    assert_eq!(refused(&mut b, "1002"), "Shutting Down");
+    // A source at the company's site has guessed too often, and for this user.
+    for n in 0..REFUSALS_PER_USER_MAX.max(REFUSALS_PER_SOURCE_MAX) {
+        let other = format!("192.168.8.{n}:5060");
+        let from = if n < REFUSALS_PER_SOURCE_MAX { GUESSER } else { &other };
+        with_password(&mut b, udp(from), "1002", "wrong");
+        b.sent.clear();
+    }
+    for from in [GUESSER, ELSEWHERE] {
+        with_password(&mut b, udp(from), "1002", "secret");
+        let told = b.sent.iter().map(|(_, m)| m.status()).collect::<Vec<_>>();
+        assert!(told.iter().all(|status| *status == 407), "{from}: {told:?}");
+        b.sent.clear();
+    }
+    b
+}
+
+#[test]
+fn a9_with_every_limit_exhausted_at_once_an_emergency_call_connects() {
+    let by_connection = |b: &mut Bench| {
+        send(b, flow(Transport::Tcp, OFFICE), "INVITE", "911", "");
+        OFFICE
+    };
+    let by_password = |b: &mut Bench| {
+        with_password(b, udp(ELSEWHERE), "911", "secret");
+        ELSEWHERE
+    };
+    let by_place = |b: &mut Bench| {
+        send(b, udp(GUESSER), "INVITE", "911", "");
+        GUESSER
+    };
+    let callers: [fn(&mut Bench) -> &'static str; 3] = [by_connection, by_password, by_place];
+    for (n, call) in callers.into_iter().enumerate() {
+        let mut b = exhausted();
+        let caller = call(&mut b);
+        let bye = b.take_request("BYE", TRUNK).1;
+        assert_eq!(bye.header(Name::Reason), Some("preemption;cause=3;text=\"Generic Preemption\""), "{n}");
+        let help = b.take_request("INVITE", TRUNK);
+        assert!(help.1.request_uri().starts_with("sip:911@"), "{n}");
+        b.accept(&help, "psap", SDP);
+        b.take_request("ACK", TRUNK);
+        assert_eq!(b.take_response("INVITE", caller, 200).status(), 200, "{n}");
+    }
 }
 
 #[test]

@@ -66,6 +66,53 @@ fn a_private_line_reports_its_own_address_and_the_companys_once_others_use_it_to
     b.finish();
 }
 
+#[test]
+fn an_emergency_invite_that_arrives_by_two_paths_is_one_call() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    dial(&mut b, ALICE, "911", "help");
+    let help = b.take_request("INVITE", TRUNK);
+    // Another branch, and so another transaction.
+    dial(&mut b, ALICE, "911", "help");
+    assert_eq!(b.take_response("INVITE", ALICE, 200).status(), 482);
+    assert!(b.find_request("INVITE", TRUNK).is_none());
+    b.accept(&help, "psap", SDP);
+    assert_eq!(b.take_response("INVITE", ALICE, 200).status(), 200, "the first goes on");
+}
+
+#[test]
+fn a_place_that_a_telephone_tells_during_the_call_goes_no_further() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    dial(&mut b, ALICE, "911", "help");
+    let help = b.take_request("INVITE", TRUNK);
+    b.accept(&help, "psap", SDP);
+    let caller = Leg::of_caller(udp(ALICE), &b.take_response("INVITE", ALICE, 200));
+    b.acknowledge(&caller, 1, "");
+    for (cseq, kind, is_passed) in [(2, "application/pidf+xml", false), (3, "application/dtmf-relay", true)] {
+        b.within(&caller, "INFO", cseq, &format!("Content-Type: {kind}\n"), "Signal=5");
+        let info = b.take_request("INFO", TRUNK);
+        assert_eq!(info.1.body().is_empty(), !is_passed, "{kind}");
+        b.answer(&info, 200, "", "", "");
+    }
+}
+
+#[test]
+fn a_test_takes_no_place_that_is_kept_or_somebodys_and_counts_as_no_emergency() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    dial(&mut b, ALICE, "933", "test");
+    let test = b.take_request("INVITE", TRUNK);
+    b.answer(&test, 486, "", "", "");
+    let counters = b.core.counters();
+    assert_eq!((counters.emergency_routed, counters.emergency_attempts.len()), (0, 0));
+    b.sent.clear();
+    trunk_talks_to_alice(&mut b, "ordinary");
+    b.core.calls_max = 1;
+    dial(&mut b, BOB, "933", "again");
+    assert_eq!(b.take_response("INVITE", BOB, 200).status(), 503);
+    assert!(b.find_request("BYE", TRUNK).is_none() && b.find_request("INVITE", TRUNK).is_none());
+    dial(&mut b, BOB, "911", "help");
+    b.take_request("INVITE", TRUNK);
+}
+
 // What a trunk may want otherwise (4.4, 5.2).
 
 /// What the carrier with these keys gets of Alice's call for help.
@@ -212,6 +259,21 @@ fn an_emergency_call_that_finds_every_slot_taken_ends_the_newest_trunk_call() {
     dial(&mut b, BOB, "911", "more-help");
     assert_preempted(&mut b);
     b.take_request("INVITE", TRUNK);
+}
+
+#[test]
+fn a_call_for_help_goes_without_its_picture_where_there_is_no_port_for_that() {
+    for (ports, video) in [("20000-20003", "m=video 0 "), ("20000-20099", "m=video 2")] {
+        let config = CONFIG.replace("20000-20099", ports);
+        let mut b = Bench::with_users(&config, [bob()], vec![binding("bob", BOB)]);
+        let uri = "sip:911@pbx.example.com";
+        let offer = format!("{SDP}m=video 4002 RTP/AVP 31\r\n");
+        let line = ("<sip:bob@pbx.example.com>;tag=v", "<sip:911@pbx.example.com>");
+        b.request(udp(BOB), ("INVITE", uri), line, ("video", 1), ("", &offer));
+        let help = b.take_request("INVITE", TRUNK).1;
+        let sent = body(&help);
+        assert!(sent.contains("m=audio 2") && sent.contains(video), "{sent}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{ALICE_FROM, from_alice, invite};
 use crate::{
     call::{
         Input,
-        tests::bench::{Bench, CONFIG, SDP, udp},
+        tests::bench::{Bench, CONFIG, SDP, TRUNK, udp},
     },
     sip::locate::{Record, RecordType, Reply},
     types::{Duration, Flow, Transport},
@@ -137,15 +137,25 @@ fn a_call_that_may_have_rung_is_not_sent_to_another_server() {
 }
 
 #[test]
-fn a_server_that_has_said_100_is_waited_for() {
-    let mut b = bench("udp", &[11, 12]);
-    call_outside(&mut b);
-    let first = b.take_request("INVITE", FIRST);
-    b.answer(&first, 100, "", "", "");
-    b.pass(30_000);
-    nothing_at(&mut b, &[SECOND]);
-    b.accept(&first, "t", SDP);
-    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+fn a_server_that_has_said_100_is_waited_for_but_not_for_ever_where_there_is_another() {
+    for rings in [true, false] {
+        let mut b = bench("udp", &[11, 12]);
+        call_outside(&mut b);
+        let first = b.take_request("INVITE", FIRST);
+        b.answer(&first, 100, "", "", "");
+        b.pass(19_000);
+        nothing_at(&mut b, &[SECOND]);
+        if rings {
+            b.answer(&first, 180, "t", "", "");
+        }
+        b.pass(20_000);
+        if rings {
+            nothing_at(&mut b, &[SECOND]);
+        }
+        let answers = if rings { first } else { b.take_request("INVITE", SECOND) };
+        b.accept(&answers, "t", SDP);
+        assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+    }
 }
 
 #[test]
@@ -318,4 +328,33 @@ fn an_invite_that_shows_the_password_has_its_own_time() {
     b.pass(10_000);
     assert_eq!(answer_to_alice(&mut b, 180).status(), 180);
     nothing_at(&mut b, &[OTHER]);
+}
+
+#[test]
+fn an_emergency_call_leaves_a_connection_that_says_nothing_any_more() {
+    let mut b = Bench::with(&CONFIG.replace("transport = \"udp\"", "transport = \"tcp\""));
+    b.register(from_alice(1000, 1), "alice");
+    let mut earlier = None;
+    for round in 0..3 {
+        call_911(&mut b);
+        let silent = b.take_request("INVITE", TRUNK);
+        if let Some(connection) = earlier {
+            assert_eq!(silent.0.connection, connection, "the connection there is, in {round}");
+            b.pass(1_999);
+            assert!(b.find_request("INVITE", TRUNK).is_none(), "it may still answer");
+            b.pass(1);
+            let again = b.take_request("INVITE", TRUNK);
+            assert_ne!(again.0.connection, connection);
+            // Of those that were left one is kept, for a late answer.
+            assert_eq!(b.closed.len(), round - 1);
+            earlier = Some(again.0.connection);
+            b.answer(&again, 486, "psap", "", "");
+        } else {
+            earlier = Some(silent.0.connection);
+            b.answer(&silent, 486, "psap", "", "");
+        }
+        assert_eq!(answer_to_alice(&mut b, 200).status(), 503);
+        b.pass(40_000);
+        b.sent.clear();
+    }
 }

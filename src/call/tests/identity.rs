@@ -71,6 +71,21 @@ fn a_device_that_asks_for_privacy_is_anonymous_to_the_callee_and_known_to_the_tr
 }
 
 #[test]
+fn what_a_carrier_writes_beside_a_callers_number_is_no_part_of_it() {
+    for (from, shown) in [
+        ("+14155550123;cpc=ordinary", "sip:+14155550123@"),
+        ("+1-415-555-0123;isup-oli=62;verstat=TN-Validation-Passed", "sip:+14155550123@"),
+        ("front.desk", "sip:front.desk@"),
+    ] {
+        let mut b = Bench::new();
+        let (from, to) = (format!("<sip:{from}@203.0.113.5;user=phone>;tag=c"), format!("<{BOBS_LINE}>"));
+        b.request(udp(TRUNK), ("INVITE", BOBS_LINE), (&from, &to), ("c", 1), ("", SDP));
+        let sent = b.take_request("INVITE", BOB).1;
+        assert!(sent.from().is_some_and(|from| from.uri.starts_with(shown)), "{:?}", sent.header(Name::From));
+    }
+}
+
+#[test]
 fn an_emergency_call_carries_identity_whatever_privacy_was_asked_for() {
     let mut b = Bench::new();
     let privacy = "Privacy: id;user;header;critical\n";

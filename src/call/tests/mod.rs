@@ -5,6 +5,7 @@ mod acceptance;
 mod bench;
 mod certificates;
 mod datagrams;
+mod decision;
 mod early;
 mod early_updates;
 mod emergency;

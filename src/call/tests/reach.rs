@@ -559,13 +559,22 @@ fn emergency_services_that_call_back_ring_past_do_not_disturb_and_forwarding() {
     let mut b = forwarding(alice(), none());
     let telephone = Flow { transport: Transport::Tcp, connection: ConnectionId(1), ..udp("198.51.100.77:1000") };
     b.register(telephone, "dave");
-    for (flow, is_urgent) in [(telephone, false), (udp(TRUNK), true)] {
-        let uri = format!("sip:{TO_ALICE}@pbx.example.com");
-        let from = format!("{FROM};tag={is_urgent}");
+    let marked = |b: &mut Bench, flow: Flow, number: &str, call_id: &str| {
+        b.sent.clear();
+        let uri = format!("sip:{number}@pbx.example.com");
+        let from = format!("{FROM};tag={call_id}");
         let identity = (&*from, &*format!("<{uri}>"));
-        b.request(flow, ("INVITE", &uri), identity, ("marked", 1), ("Priority: psap-callback\n", SDP));
-        assert_eq!(b.find_request("INVITE", ALICE).is_some(), is_urgent, "only a trunk can say so");
-    }
+        b.request(flow, ("INVITE", &uri), identity, (call_id, 1), ("Priority: psap-callback\n", SDP));
+        b.find_request("INVITE", ALICE).is_some()
+    };
+    assert!(!marked(&mut b, udp(TRUNK), TO_ALICE, "nothing-expected"), "nobody has called for help");
+    alice_calls_911(&mut b);
+    let emergency = b.take_request("INVITE", TRUNK);
+    b.answer(&emergency, 486, "psap", "", "");
+    assert!(!marked(&mut b, telephone, "+12025551009", "telephone"), "only a trunk can say so");
+    assert!(marked(&mut b, udp(TRUNK), "+12025551009", "psap"), "whatever number it has found");
+    b.pass(31 * 60 * 1000);
+    assert!(!marked(&mut b, udp(TRUNK), "+12025551009", "later"), "half an hour is over");
     b.finish();
 }
 

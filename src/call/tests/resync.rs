@@ -151,9 +151,18 @@ fn a_device_in_an_emergency_call_or_waiting_for_the_call_back_is_not_disturbed()
 
 #[test]
 fn a_device_that_answers_the_call_back_is_not_disturbed() {
-    let mut b = Bench::new();
+    let mut b = Bench::with(&CONFIG.replace("[emergency]", "[emergency]\ncallback_window_min = 1"));
+    invite(&mut b, udp(BOB), "sip:911@pbx.example.com", "<sip:bob@pbx.example.com>", "");
+    let help = b.take_request("INVITE", TRUNK);
+    b.answer(&help, 486, "psap", "", "");
+    b.sent.clear();
     invite(&mut b, udp(TRUNK), BOBS_LINE, TRUNK_FROM, "Priority: psap-callback\n");
-    b.take_request("INVITE", BOB);
+    let ringing = b.take_request("INVITE", BOB);
+    b.accept(&ringing, "bob", SDP);
+    let psap = Leg::of_caller(udp(TRUNK), &b.take_response("INVITE", TRUNK, 200));
+    b.acknowledge(&psap, 1, "");
+    // Nobody is expected to call back any more, but they talk.
+    b.pass(61_000);
     resync(&mut b, 1, "bob", true);
     let [bob, too] = [BOB, BOB_TOO].map(|address| (address.to_owned(), SyncOutcome::Emergency));
     assert_eq!(report(&mut b), [bob, too]);

@@ -326,6 +326,10 @@ fn a_caller_who_gives_up_while_the_call_waits_is_answered_and_nobody_is_called()
 #[test]
 fn emergency_services_that_call_back_wait_for_nothing() {
     let (mut b, key) = (bench(""), signer(URL));
+    let (uri, line) = ("sip:911@pbx.example.com", ("<sip:bob@pbx.example.com>;tag=h", "<sip:911@pbx.example.com>"));
+    b.request(udp(BOB), ("INVITE", uri), line, ("help", 1), ("", SDP));
+    let help = b.take_request("INVITE", TRUNK);
+    b.answer(&help, 486, "psap", "", "");
     let extra = format!("Priority: psap-callback\n{}", identity(&key, CALLER, BOBS, NOW_S));
     trunk_calls(&mut b, "one", &extra);
     b.take_request("INVITE", BOB);
@@ -338,6 +342,23 @@ fn who_asks_for_privacy_is_not_shown_by_a_verification() {
     arrives(&mut b, certificate_of(&key));
     let sent = b.take_request("INVITE", BOB).1;
     assert!(!String::from_utf8_lossy(sent.bytes()).contains("4155550123"));
+}
+
+#[test]
+fn a_hidden_caller_is_verified_by_the_number_that_the_carrier_asserts_and_without_one_not_called_a_liar() {
+    let asserted = format!("P-Asserted-Identity: <sip:+{CALLER}@203.0.113.5>\n");
+    for (asserted, is_known) in [(asserted.as_str(), true), ("", false)] {
+        let (mut b, key) = (bench(""), signer(URL));
+        let (from, to) = ("<sip:anonymous@anonymous.invalid>;tag=one", format!("<{BOBS_URI}>"));
+        let extra = format!("{asserted}Privacy: id\n{}", identity(&key, CALLER, BOBS, NOW_S));
+        b.request(udp(TRUNK), ("INVITE", BOBS_URI), (from, &to), ("one", 1), (&extra, SDP));
+        if is_known {
+            arrives(&mut b, certificate_of(&key));
+        }
+        assert!(!told(&mut b).concat().contains(CALLER));
+        let verstat = &b.cdrs.last().unwrap().verification.as_ref().unwrap().verstat;
+        assert_eq!(verstat, if is_known { "TN-Validation-Passed" } else { "No-TN-Validation" });
+    }
 }
 
 #[test]

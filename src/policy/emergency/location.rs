@@ -3,9 +3,11 @@
 //! The location is the company address, whatever device or line calls, but for a direct line with a private address that
 //! nobody else makes calls on. What the device says of its own location is never read.
 
+use std::collections::BTreeMap;
+
 use crate::{
     config::{Config, PidfElement, PrivateAddress, Trunk, TrunkLocation, User},
-    types::{Instant, Rng},
+    types::{Instant, Private, Rng},
     wire::pidf,
 };
 
@@ -122,12 +124,25 @@ pub fn erl(config: &Config, trunk: &Trunk, place: &Place, callback: &str, now: I
 
 /// The company's address in one line, as people write it; empty where none is configured.
 pub fn company_line(config: &Config) -> String {
-    let Some(address) = &config.company.address else { return String::new() };
+    let name = Some(config.company.name.as_str());
+    config.company.address.as_ref().map_or_else(String::new, |address| line(name, address))
+}
+
+/// The address of a place in one line; `None`: the company's. For its user alone.
+pub fn private_line(place: &Place) -> Option<Private<String>> {
+    match place {
+        Place::Company => None,
+        Place::Private { address, .. } => Some(Private::new(line(None, address.expose()))),
+    }
+}
+
+/// `name`: of whoever is there, where the address has none.
+fn line(name: Option<&str>, address: &BTreeMap<String, String>) -> String {
     let words = |names: &[&str]| {
         let words: Vec<_> = names.iter().filter_map(|name| address.get(*name)).map(String::as_str).collect();
         words.join(" ")
     };
-    let name = address.get("NAM").unwrap_or(&config.company.name).clone();
+    let name = address.get("NAM").map(String::as_str).or(name).unwrap_or_default().to_owned();
     let parts = [
         name,
         words(&["HNP", "HNO", "HNS", "STP", "PRM", "PRD", "RD", "STS", "POD", "POM", "RDSEC", "RDBR", "RDSUBBR"]),
@@ -156,7 +171,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{self, Forwarding, parse},
-        types::{Private, Secret},
+        types::Secret,
         wire::sip::digest::Credential,
     };
 
@@ -214,6 +229,12 @@ mod tests {
         let config = config("");
         let private = place(&config, Some(&alice()), Some(LINE));
         assert_eq!(private.label(), "private alice");
+        assert_eq!(
+            private_line(&private),
+            Some(Private::new("7 Sample, US".to_owned())),
+            "for alice, without the company"
+        );
+        assert_eq!(private_line(&Place::Company), None);
         let Erl::Document { content_id, body } = erl_at(&config, &private, LINE, 1) else { panic!() };
         assert!(content_id.starts_with("erl-line.") && body.contains("<ca:RD>Sample</ca:RD>"));
         assert!(!body.contains("Example") && !body.contains("500"), "nothing of the company's address: {body}");

@@ -16,6 +16,8 @@ mod decision;
 mod dial_string;
 mod dial_test;
 pub mod location;
+#[cfg(test)]
+pub(crate) mod product;
 pub mod refusal;
 mod site;
 pub mod table;

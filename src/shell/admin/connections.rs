@@ -1,8 +1,14 @@
 //! Connections to the admin interface: bounded in number and in time, over TLS where strangers could come.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -34,6 +40,10 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HEAD_BYTES_MAX: usize = 16_384;
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote(pub IpAddr);
+
 /// Serves until it is dropped, and every connection with it. Without `tls` as plain HTTP.
 pub(super) async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router) -> Infallible {
     let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
@@ -57,6 +67,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: 
 }
 
 async fn connection(stream: TcpStream, remote: SocketAddr, tls: Option<Arc<Tls>>, router: Router) {
+    let router = router.layer(Extension(Remote(remote.ip())));
     let Some(tls) = tls else { return answer(stream, router).await };
     let handshake = TlsAcceptor::from(tls.admin_config()).accept(stream);
     match timeout(OPENING_TIMEOUT, handshake).await {

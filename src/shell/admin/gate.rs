@@ -2,7 +2,8 @@
 //!
 //! Over loopback come this machine's programs, over TLS anybody. Whether the server lives may be asked by every program
 //! of this machine; all else needs a token. This machine's operator has one without doing anything for it: the server
-//! writes it to the state folder, where only its own user and root can read it.
+//! writes it to the state folder, where only its own user and root can read it. Users of the directory may ask what their own
+//! emergency calls carry, and acknowledge the notice, with the passwords of their telephones (HTTP Digest, RFC 7616).
 
 use std::{
     collections::HashMap,
@@ -17,27 +18,35 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use tracing::debug;
 
 use crate::{
+    call::{WebRequest, WebUser},
     config::{Config, Problem, Severity},
     shell::{
+        core_task::Query,
         files,
-        store::{AuditEntry, OPERATOR, Role, Token},
+        store::{AuditEntry, OPERATOR, Role, Token, USER_PREFIX},
     },
-    types::{Instant, Rng, limits::AUDIT_TEXT_BYTES_MAX},
+    types::{
+        Instant, Rng, Secret,
+        limits::{AUDIT_TEXT_BYTES_MAX, REFUSALS_WINDOW_S},
+    },
 };
 
-use super::Admin;
+use super::{ACKNOWLEDGE_PATH, Admin, EMERGENCY_PATH, ask, connections::Remote};
 
 /// In the state folder.
 const OPERATOR_FILE: &str = "admin.token";
 /// What programs of this machine may see without a token. Names nobody.
 const OPEN: [&str; 3] = ["/health", "/ready", "/metrics"];
+
+/// What users may ask and say about themselves (RULES 8.2 and 8.3).
+const FOR_USERS: [&str; 2] = [EMERGENCY_PATH, ACKNOWLEDGE_PATH];
 
 /// Of the refused orders of one token, one in this time goes to the audit log; all are counted.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(10);
@@ -91,9 +100,39 @@ impl Subject {
     }
 }
 
-/// Who gives an order: the name of the token.
+/// Who asks or gives an order.
 #[derive(Clone, Debug)]
-pub(super) struct Actor(pub String);
+pub(super) enum Asker {
+    Token(Token),
+    /// A user of the directory, by name: asks and says what is about itself.
+    User(String),
+}
+
+impl Asker {
+    /// For the records.
+    pub(super) fn label(&self) -> String {
+        match self {
+            Self::Token(token) => token.name.clone(),
+            Self::User(name) => format!("{USER_PREFIX}{name}"),
+        }
+    }
+
+    /// Whether anything of this user is its business.
+    pub(super) fn may_ask_about(&self, user: &str) -> bool {
+        match self {
+            Self::Token(_) => true,
+            Self::User(name) => name == user,
+        }
+    }
+
+    /// Whether it may give the orders that it reaches.
+    fn may_order(&self) -> bool {
+        match self {
+            Self::Token(token) => token.role == Role::Admin,
+            Self::User(_) => true,
+        }
+    }
+}
 
 /// Where the token of this machine's operator lies.
 pub(super) fn operator_file(state_dir: &Path) -> PathBuf {
@@ -133,29 +172,40 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
             return next.run(request).await;
         }
     }
-    let Some(token) = shown(request.headers()).and_then(|shown| admin.token(shown)) else {
-        admin.refusals.add();
-        debug!(?door, "A request without a known token was refused.");
-        let why = "A token is needed: Authorization: Bearer TOKEN. `ringdown token add` makes one.\n";
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer realm=\"ringdown\"")], why)
-            .into_response();
+    let asker = match shown(request.headers()).and_then(|shown| admin.token(shown)) {
+        Some(token) => Asker::Token(token),
+        None if FOR_USERS.contains(&request.uri().path()) => {
+            let credentials = web_request(&request);
+            match user(&admin, credentials).await {
+                Ok(user) => Asker::User(user),
+                Err(refusal) => return *refusal,
+            }
+        }
+        None => {
+            admin.refusals.add();
+            debug!(?door, "A request without a known token was refused.");
+            return unknown(Vec::new());
+        }
     };
+    let label = asker.label();
+    let may_order = asker.may_order();
+    request.extensions_mut().insert(asker);
     if !is_order {
         return next.run(request).await;
     }
     let action = action(&request);
-    let (clock, actor, refused) = (admin.clock, token.name.clone(), token.role != Role::Admin);
+    let (clock, actor) = (admin.clock, label.clone());
     let entry = move |subject: Option<String>, status: StatusCode| AuditEntry {
         time_ms: clock.now().unix_ms(),
         actor,
         action,
         subject,
         outcome: status.as_u16().to_string(),
-        refused,
+        refused: !may_order,
     };
-    if token.role != Role::Admin {
+    if !may_order {
         admin.refusals.add();
-        if admin.refusals.is_recorded(&token.name, admin.clock.now()) {
+        if admin.refusals.is_recorded(&label, admin.clock.now()) {
             admin.store.record_refusal(entry(None, StatusCode::FORBIDDEN));
         }
         return (StatusCode::FORBIDDEN, "This order needs a token with the role admin.\n").into_response();
@@ -167,7 +217,6 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
     };
     let subject = Subject::default();
     request.extensions_mut().insert(subject.clone());
-    request.extensions_mut().insert(Actor(token.name.clone()));
     // A task of its own: whoever hangs up meanwhile ends neither the order nor its record.
     let order = async move {
         let response = next.run(request).await;
@@ -181,6 +230,57 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
 fn action(request: &Request) -> String {
     let path = request.extensions().get::<MatchedPath>().map_or("to no page of this interface", MatchedPath::as_str);
     cut(format!("{} {path}", request.method()))
+}
+
+/// What of a request tells which user sends it. `None`: nobody knows where it comes from.
+fn web_request(request: &Request) -> Option<WebRequest> {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let Remote(source) = *request.extensions().get()?;
+    Some(WebRequest {
+        source,
+        method: request.method().to_string(),
+        target: request.uri().to_string(),
+        shown: Secret::new(request.headers().get_all(header::AUTHORIZATION).iter().filter_map(text).collect()),
+        user_agent: request.headers().get(header::USER_AGENT).and_then(text).unwrap_or_default(),
+    })
+}
+
+/// Which user of the directory this is, or what to answer.
+async fn user(admin: &Admin, request: Option<WebRequest>) -> Result<String, Box<Response>> {
+    let request = request.ok_or_else(|| Box::new(unknown(Vec::new())))?;
+    let has_shown = !request.shown.expose().is_empty();
+    let known = ask(admin, |reply| Query::WebUser { request, reply }).await;
+    match known.map_err(|status| Box::new(status.into_response()))? {
+        WebUser::Known(user) => Ok(user),
+        WebUser::Unknown(challenges) => {
+            if has_shown {
+                admin.refusals.add();
+                debug!("A request without a known token or password was refused.");
+            }
+            Err(Box::new(unknown(challenges)))
+        }
+        WebUser::Barred => {
+            admin.refusals.add();
+            let why = "Too many passwords from here or of this user were wrong. Try again later.\n";
+            let wait = [(header::RETRY_AFTER, REFUSALS_WINDOW_S.to_string())];
+            Err(Box::new((StatusCode::TOO_MANY_REQUESTS, wait, why).into_response()))
+        }
+    }
+}
+
+/// `challenges`: by which a user of the directory may prove itself, where one may ask at all.
+fn unknown(challenges: Vec<String>) -> Response {
+    let why = if challenges.is_empty() {
+        "A token is needed: Authorization: Bearer TOKEN. `ringdown token add` makes one.\n"
+    } else {
+        "A token is needed, or the user name and password of a telephone (HTTP Digest).\n"
+    };
+    let mut response = (StatusCode::UNAUTHORIZED, why).into_response();
+    let bearer = "Bearer realm=\"ringdown\"".to_owned();
+    for challenge in challenges.into_iter().chain([bearer]).filter_map(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// What a client says may be as long as it likes.

@@ -31,13 +31,16 @@ use tokio::{
 };
 
 use crate::{
-    call::{InspectionRefusal, SyncRefusal, TestCall, TestRefusal, WorkerLoads},
+    call::{InspectionRefusal, LineView, SyncRefusal, TestCall, TestRefusal, WorkerLoads},
     config::{self, Config, TrunkLocation},
-    policy::emergency::{self, Site},
+    policy::{
+        emergency::{self, Site},
+        explanation::Origin,
+    },
     sip::registrar::Binding,
     types::{
         Instant,
-        limits::{ADMIN_CDRS_MAX, CALLS_MAX, RESYNC_ANSWER_S_MAX},
+        limits::{ADMIN_CDRS_MAX, CALLS_MAX, RESYNC_ANSWER_S_MAX, SIP_REQUEST_URI_BYTES_MAX},
     },
 };
 
@@ -59,7 +62,7 @@ mod connections;
 mod gate;
 mod metrics;
 
-use gate::{Actor, Door, Subject};
+use gate::{Asker, Door, Subject};
 pub use gate::{Refusals, make_operator, without_tokens};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,9 +71,11 @@ const RESYNC_TIMEOUT: Duration = Duration::from_secs(RESYNC_ANSWER_S_MAX + 1);
 const CDRS_DEFAULT: u32 = 100;
 pub const RESYNC_PATH: &str = "/v1/resync";
 pub const EMERGENCY_PATH: &str = "/v1/emergency";
+const ACKNOWLEDGE_PATH: &str = "/v1/emergency/acknowledge";
 pub const TEST_CALL_PATH: &str = "/v1/emergency/test-call";
 /// The core ends a test call by itself before.
 const TEST_CALL_TIMEOUT: Duration = Duration::from_secs(80);
+pub const ROUTE_TEST_PATH: &str = "/v1/route-test";
 pub const TRUNKS_PATH: &str = "/v1/trunks";
 pub const BARRED_PATH: &str = "/v1/barred";
 pub const UNBAR_PATH: &str = "/v1/unbar";
@@ -206,7 +211,8 @@ fn router(admin: Admin, door: Door) -> Router {
         .route("/v1/cdrs", get(cdrs))
         .route(EMERGENCY_PATH, get(emergency_view))
         .route(TEST_CALL_PATH, post(test_call))
-        .route("/v1/emergency/acknowledge", post(acknowledge))
+        .route(ACKNOWLEDGE_PATH, post(acknowledge))
+        .route(ROUTE_TEST_PATH, get(route_test))
         .route(TRUNKS_PATH, get(trunks))
         .route(RESYNC_PATH, post(resync))
         .route(DRAIN_PATH, post(drain_trunk))
@@ -456,16 +462,19 @@ struct AcknowledgeOrder {
 async fn acknowledge(
     State(admin): State<Admin>,
     Extension(subject): Extension<Subject>,
-    Extension(Actor(actor)): Extension<Actor>,
+    Extension(asker): Extension<Asker>,
     Order(AcknowledgeOrder { user, notice }): Order<AcknowledgeOrder>,
 ) -> Result<StatusCode, (StatusCode, &'static str)> {
+    if !asker.may_ask_about(&user) {
+        return Err((StatusCode::FORBIDDEN, "A user acknowledges for itself only.\n"));
+    }
     subject.is(&user);
     if notice != admin.emergency.notice_version {
         let why = "This is not the notice that holds now: show the one of GET /v1/emergency.\n";
         return Err((StatusCode::CONFLICT, why));
     }
     let time_ms = admin.clock.now().unix_ms();
-    match admin.store.acknowledge(user, admin.emergency.notice(), time_ms, actor).await {
+    match admin.store.acknowledge(user, admin.emergency.notice(), time_ms, asker.label()).await {
         Some(Ok(())) => Ok(StatusCode::NO_CONTENT),
         Some(Err(StoreError::NoSuchUser(_))) => Err((StatusCode::NOT_FOUND, "There is no such user.\n")),
         Some(Err(_)) | None => Err((StatusCode::SERVICE_UNAVAILABLE, "The store does not answer in time.\n")),
@@ -512,12 +521,64 @@ impl AcknowledgementView {
     }
 }
 
-/// A private address is not shown: `ringdown user address` shows it to the operator.
+/// The reply to a user of the directory: nothing of anybody else, and nothing of the trunks.
+#[derive(Debug, Serialize)]
+struct OwnEmergencyReply<'a> {
+    available: bool,
+    reason: &'static str,
+    explanation: &'static str,
+    region: &'a str,
+    numbers: &'a [String],
+    test_numbers: &'a [String],
+    erl: &'static str,
+    /// The user's private one, or the company's.
+    address: &'a str,
+    callback: Option<String>,
+    notice: &'a str,
+    notice_version: &'a str,
+    acknowledgement: Option<AcknowledgementView>,
+}
+
+async fn own_emergency_view(admin: &Admin, user: String) -> Result<Response, StatusCode> {
+    let EmergencyView { available, reason, explanation, region, numbers, test_numbers, address, .. } = &admin.emergency;
+    let version = &admin.emergency.notice_version;
+    let known = admin.store.acknowledged(version.clone(), Some(user.clone())).await;
+    let state = ask(admin, |reply| Query::Emergency { user: Some(user), reply }).await?;
+    let line = state.and_then(|state| state.of_user).ok_or(StatusCode::NOT_FOUND)?;
+    let reply = OwnEmergencyReply {
+        available: *available,
+        reason,
+        explanation,
+        region,
+        numbers,
+        test_numbers,
+        erl: erl(Some(&line)),
+        address: line.private_address.as_ref().map_or(address.as_str(), |own| own.expose().as_str()),
+        callback: line.callback.clone().filter(|_| *available),
+        notice: &admin.emergency.notice,
+        notice_version: version,
+        acknowledgement: known
+            .and_then(|known| known.of_user)
+            .map(|acknowledgement| AcknowledgementView::new(acknowledgement, version)),
+    };
+    Ok(Json(reply).into_response())
+}
+
+fn erl(line: Option<&LineView>) -> &'static str {
+    if line.is_some_and(|line| line.private_address.is_some()) { "private" } else { "company" }
+}
+
+/// A private address is shown to its user only, and to the operator by `ringdown user address`.
 async fn emergency_view(
     State(admin): State<Admin>,
+    Extension(asker): Extension<Asker>,
     Parameters(parameters): Parameters<EmergencyParameters>,
 ) -> Result<Response, StatusCode> {
     let user = parameters.user;
+    if let Asker::User(own) = &asker {
+        let is_own = user.is_none_or(|user| asker.may_ask_about(&user));
+        return if is_own { own_emergency_view(&admin, own.clone()).await } else { Err(StatusCode::FORBIDDEN) };
+    }
     let is_of_user = user.is_some();
     let version = &admin.emergency.notice_version;
     let known = admin.store.acknowledged(version.clone(), user.clone()).await;
@@ -536,7 +597,7 @@ async fn emergency_view(
             .and_then(|known| known.of_user)
             .map(|acknowledgement| AcknowledgementView::new(acknowledgement, version)),
         trunk_states: state.as_ref().map(|state| state.trunk_states.clone()),
-        erl: if of_user.as_ref().is_some_and(|line| line.is_private) { "private" } else { "company" },
+        erl: erl(of_user.as_ref()),
         callback: match of_user {
             Some(line) => line.callback,
             None => admin.emergency.callback_numbers.first().cloned(),
@@ -544,6 +605,42 @@ async fn emergency_view(
         last_test_call: state.and_then(|state| state.last_test),
     };
     Ok(Json(reply).into_response())
+}
+
+/// Who calls, and what is dialled.
+#[derive(Debug, Deserialize)]
+struct RouteTestParameters {
+    /// Name or extension of a user; or else a trunk that brings the call.
+    from: Option<String>,
+    trunk: Option<String>,
+    number: String,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteTestReply {
+    steps: Vec<String>,
+}
+
+/// What would become of a call now. 404: there is no such user or trunk.
+async fn route_test(
+    State(admin): State<Admin>,
+    Parameters(parameters): Parameters<RouteTestParameters>,
+) -> Result<Response, (StatusCode, &'static str)> {
+    let RouteTestParameters { from, trunk, number } = parameters;
+    let origin = match (from, trunk) {
+        (Some(user), None) => Origin::User(user),
+        (None, Some(trunk)) => Origin::Trunk(trunk),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err((StatusCode::BAD_REQUEST, "Who calls is wanted: from=USER, or trunk=NAME.\n"));
+        }
+    };
+    if number.len() > SIP_REQUEST_URI_BYTES_MAX {
+        return Err((StatusCode::BAD_REQUEST, "No number is so long.\n"));
+    }
+    let explained = ask(&admin, |reply| Query::RouteTest { origin, number, reply }).await;
+    let explained = explained.map_err(|status| (status, "The server is too busy to say.\n"))?;
+    let text = explained.ok_or((StatusCode::NOT_FOUND, "There is no such user or trunk.\n"))?;
+    Ok(Json(RouteTestReply { steps: text.lines().map(str::to_owned).collect() }).into_response())
 }
 
 async fn trunks(State(admin): State<Admin>) -> Result<Response, StatusCode> {
@@ -600,7 +697,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{RegistrationView, TrunkView},
+        call::{RegistrationView, TrunkView, WebUser},
         shell::{
             media_io::{Backend, MediaPlane},
             store::{Role, Store},
@@ -716,7 +813,8 @@ mod tests {
     async fn what_a_users_emergency_calls_carry_is_shown_without_its_address() {
         let folder = tempfile::tempdir().unwrap();
         let (address, mut mail) = started(folder.path()).await;
-        let line = crate::call::LineView { is_private: true, callback: Some("+12025550177".to_owned()) };
+        let own = Some(crate::types::Private::new("7 Home-Canary".to_owned()));
+        let line = LineView { private_address: own, callback: Some("+12025550177".to_owned()) };
         let state =
             crate::call::EmergencyState { trunk_states: vec!["up", "draining"], of_user: Some(line), last_test: None };
         for (answer, wanted) in [
@@ -734,7 +832,82 @@ mod tests {
                 reply.send(answer).unwrap();
             };
             let (reply, ()) = tokio::join!(fetch(folder.path(), address, "/v1/emergency?user=alice"), core);
-            assert!(reply.contains(wanted), "{reply}");
+            assert!(reply.contains(wanted) && !reply.contains("Canary"), "{reply}");
+        }
+    }
+
+    /// Goal: a user sees what its own calls carry, its private address, too, and acknowledges the notice itself; the rest of the
+    /// interface stays closed. Who it is, the core says.
+    #[tokio::test]
+    async fn a_user_of_the_directory_sees_its_own_state_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let password = crate::types::Secret::new("a-long-password".to_owned());
+        let alice = crate::shell::store::Account::new("alice", "2001", None, password).unwrap();
+        Store::open(folder.path(), None).unwrap().add_users("127.0.0.1", &[alice]).unwrap();
+        let (address, mut mail) = started(folder.path()).await;
+        let core = async {
+            while let Some(letter) = mail.recv().await {
+                match letter {
+                    ToCore::Query(Query::WebUser { request, reply }) => {
+                        let who = match request.shown.expose().first().map(String::as_str) {
+                            Some("Digest of alice") => WebUser::Known("alice".to_owned()),
+                            Some("Digest of a guesser") => WebUser::Barred,
+                            _ => WebUser::Unknown(vec!["Digest realm=\"x\"".to_owned()]),
+                        };
+                        assert!(request.source.is_loopback() && request.target.starts_with("/v1/emergency"));
+                        reply.send(who).unwrap();
+                    }
+                    ToCore::Query(Query::Emergency { user, reply }) => {
+                        assert_eq!(user.as_deref(), Some("alice"));
+                        let own = Some(crate::types::Private::new("7 Home-Canary".to_owned()));
+                        let of_user = Some(LineView { private_address: own, callback: None });
+                        let state = crate::call::EmergencyState { trunk_states: Vec::new(), of_user, last_test: None };
+                        reply.send(Some(state)).unwrap();
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let asked = async {
+            let alice = "Authorization: Digest of alice\r\n";
+            for (request, headers, status, text) in [
+                ("GET /v1/emergency", "", 401, "www-authenticate: Digest realm=\"x\"\r\nwww-authenticate: Bearer"),
+                ("GET /v1/emergency", "Authorization: Digest of eve\r\n", 401, "(HTTP Digest)"),
+                ("GET /v1/emergency", "Authorization: Digest of a guesser\r\n", 429, "retry-after: 300"),
+                ("GET /v1/emergency", alice, 200, "\"erl\":\"private\",\"address\":\"7 Home-Canary\""),
+                ("GET /v1/emergency?user=alice", alice, 200, "\"reason\":\"no-trunk\""),
+                ("GET /v1/emergency?user=bob", alice, 403, ""),
+                ("GET /v1/trunks", alice, 401, "www-authenticate: Bearer"),
+                ("GET /v1/cdrs", alice, 401, ""),
+            ] {
+                let reply = exchange(address, request, headers, "\r\n").await;
+                assert!(reply.starts_with(&format!("HTTP/1.1 {status}")) && reply.contains(text), "{request}: {reply}");
+                for hidden in ["trunk_states", "notify", "acknowledged\""] {
+                    assert!(!reply.contains(hidden), "{hidden}: {reply}");
+                }
+            }
+            let reply = exchange(address, "GET /v1/emergency", alice, "\r\n").await;
+            let version = reply.split("\"notice_version\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            for (path, user, status) in [
+                (ACKNOWLEDGE_PATH, "bob", 403),
+                (ACKNOWLEDGE_PATH, "alice", 204),
+                (TEST_CALL_PATH, "alice", 401),
+                (RESYNC_PATH, "alice", 401),
+            ] {
+                let body = format!("{{\"user\":\"{user}\",\"notice\":\"{version}\"}}");
+                let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                let reply = exchange(address, &format!("POST {path}"), alice, &rest).await;
+                assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{path} {user}: {reply}");
+            }
+            let reply = exchange(address, "GET /v1/emergency", alice, "\r\n").await;
+            assert!(
+                reply.contains("\"is_current\":true") && reply.contains("\"recorded_by\":\"user alice\""),
+                "{reply}"
+            );
+        };
+        tokio::select! {
+            () = asked => {}
+            () = core => panic!("the core's mailbox has ended"),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    OPERATOR, Store, StoreError,
+    OPERATOR, Store, StoreError, USER_PREFIX,
     personal::{ERASED, Erasure, columns_of, owned, stored},
     sqlite::{BUSY_TIMEOUT, bits, current_key},
 };
@@ -53,10 +53,13 @@ impl Person<'_> {
     }
 
     /// Whether what stands in this column names them. Who gave an order is one name; neither a login of this machine
-    /// (`uid 1001`) nor its operator is one of the directory.
+    /// (`uid 1001`) nor its operator is one of the directory; who gave it with a telephone's password is (`user alice`).
     fn is_named(&self, column: &str, text: &str) -> bool {
         match column {
-            "actor" | "recorded_by" => text == self.name && text != OPERATOR,
+            "actor" | "recorded_by" => match text.strip_prefix(USER_PREFIX) {
+                Some(user) => user == self.name,
+                None => text == self.name && text != OPERATOR,
+            },
             _ => self.is_in(text),
         }
     }
@@ -548,9 +551,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path(), None).unwrap();
         let by = |actor: &str| AuditEntry { actor: actor.to_owned(), subject: Some("bob".to_owned()), ..entry(7) };
-        store.record(&[by("uid 1001"), by(OPERATOR), by("dave")]).unwrap();
+        store.record(&[by("uid 1001"), by(OPERATOR), by("dave"), by("user operator"), by("user eve")]).unwrap();
         let config = config("");
-        for (name, orders) in [("mallory", 0), (OPERATOR, 0), ("dave", 1)] {
+        for (name, orders) in [("mallory", 0), (OPERATOR, 1), ("dave", 1), ("eve", 1)] {
             let person = Person { name: name.to_owned(), numbers: vec!["1001".to_owned()], config: &config };
             let data = store.personal_data(&person).unwrap();
             assert_eq!(data["audit"].as_array().unwrap().len(), orders, "{name}");

@@ -33,7 +33,7 @@ pub use erasure::{Erased, Expired, Person};
 pub use seal::Given;
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
-pub use tokens::{OPERATOR, Role, Token};
+pub use tokens::{OPERATOR, Role, Token, USER_PREFIX};
 
 /// Why the store cannot do what was asked. Each text says what to do.
 #[derive(Debug)]

@@ -12,6 +12,8 @@ use super::{Store, StoreError, account::is_plain_name, sqlite::bits};
 
 /// Of the token that the server makes for this machine's operator at each start; nobody else may be called so.
 pub const OPERATOR: &str = "operator";
+/// Before the name of a user of the directory who has given an order with the password of a telephone. No token has a space in its name.
+pub const USER_PREFIX: &str = "user ";
 /// Scanners for secrets in files and logs know a token by it.
 const PREFIX: &str = "ringdown_";
 

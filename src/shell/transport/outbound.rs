@@ -61,6 +61,7 @@ async fn connect(flow: &Flow, dscp: u8) -> io::Result<TcpStream> {
     }
     let stream = socket.connect(flow.remote).await?;
     connection::tune(&stream);
+    connection::notice_death(&stream);
     Ok(stream)
 }
 
