@@ -258,7 +258,11 @@ impl Server {
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
+            self.input(Input::Media(media::Event::Closed {
+                leg,
+                report: Box::default(),
+                history: media::History::default(),
+            }));
         }
     }
 

@@ -389,9 +389,9 @@ impl Call {
             media::Event::Silent { leg, silence } => self.fell_silent(ctx, side, *leg, *silence),
             media::Event::Heard { leg } => self.is_heard(side, *leg),
             media::Event::OpenFailed { leg } | media::Event::Overrun { leg } => self.media_failed(ctx, side, *leg),
-            media::Event::Closed { leg: closed, report } => {
+            media::Event::Closed { leg: closed, report, history } => {
                 if let Some(leg) = self.leg_mut(side) {
-                    leg.media_closed(ctx, *closed, report);
+                    leg.media_closed(ctx, *closed, report, history);
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::super::{
 };
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
-    media::{self, Formats, LegReport},
+    media::{self, Formats, History},
     policy::stir,
     sip::{locate::Question, registrar::Binding},
     types::{CallId, ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
@@ -23,7 +23,7 @@ use crate::{
             Message, Name,
             digest::{self, Credential},
         },
-        srtp::{Position, Positions},
+        srtp::{MasterKey, Position, Positions, Suite},
     },
 };
 
@@ -64,8 +64,13 @@ pstn = false
 "#;
 
 /// Where every peer's streams stand when its media leg closes.
-pub(super) fn heard() -> Positions {
-    Positions { rtp: vec![Position { ssrc: 7, index: 0x3_8000 }], rtcp: vec![Position { ssrc: 7, index: 9 }] }
+pub(super) fn heard() -> History {
+    let positions =
+        Positions { rtp: vec![Position { ssrc: 7, index: 0x3_8000 }], rtcp: vec![Position { ssrc: 7, index: 9 }] };
+    let suite = Suite::AesCm128HmacSha1_80;
+    let mut history = History::default();
+    history.add(suite, &MasterKey::generate(suite, &mut Rng::from_small_seed(7)), positions);
+    history
 }
 
 pub(super) const TRUNK: &str = "203.0.113.5:5060";
@@ -99,7 +104,7 @@ pub(super) struct Bench {
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
     /// Media legs in the order in which they were told what was settled, and what was heard before.
-    pub(super) configured: Vec<(LegId, Option<Box<Positions>>)>,
+    pub(super) configured: Vec<(LegId, Option<Box<History>>)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
     /// Certificates asked for and not yet taken.
@@ -247,8 +252,8 @@ impl Bench {
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Watch { leg }, .. } => self.watched.push(leg),
                 Output::Media { command: media::Command::Report { leg }, .. } => self.asked.push(leg),
-                Output::Media { command: media::Command::Configure { leg, remote, formats, heard, .. }, .. } => {
-                    self.configured.push((leg, heard));
+                Output::Media { command: media::Command::Configure { leg, remote, formats, history, .. }, .. } => {
+                    self.configured.push((leg, history));
                     self.remotes.insert(leg, remote);
                     self.formats.insert(leg, formats);
                 }
@@ -279,8 +284,7 @@ impl Bench {
         }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            let report = Box::new(LegReport { heard: heard(), ..LegReport::default() });
-            self.input(Input::Media(media::Event::Closed { leg, report }));
+            self.input(Input::Media(media::Event::Closed { leg, report: Box::default(), history: heard() }));
         }
     }
 
