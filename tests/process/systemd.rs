@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::common::{process::wait_for, server::BINARY};
 
 /// Slow machines boot, stop and restart in less.
@@ -91,6 +93,11 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // It would outlive those that have started it; with it everything in there ends.
+        let init = init_below(self.nspawn.id()).and_then(|init| Pid::from_raw(init.parse().ok()?));
+        if let Some(init) = init {
+            let _ = kill_process(init, Signal::KILL);
+        }
         let _ = self.nspawn.kill();
         let _ = self.nspawn.wait();
     }
