@@ -315,7 +315,7 @@ mod tests {
 
     /// Goal: what ARCHITECTURE.md says of a file that is replaced. Method: a thread that is confined first and reads afterwards.
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the files of a test, written in place")]
+    #[expect(clippy::disallowed_methods, reason = "a file is written in place, which shell::files never does")]
     fn a_file_that_was_replaced_is_readable_by_a_rule_for_its_folder_and_not_by_one_for_itself() {
         use std::sync::mpsc::channel;
         let folder = tempfile::tempdir().unwrap();
