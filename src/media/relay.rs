@@ -319,6 +319,41 @@ mod tests {
         }
     }
 
+    /// Goal: who sends a few packets a second does not cost a system call for each, and who stops is waited for no longer than a
+    /// second, or 200 ms after a talk without pauses.
+    #[test]
+    fn a_socket_stays_connected_to_a_peer_that_sends_rarely_and_soon_lets_go_of_one_that_stops() {
+        for (pause_ms, packets, connects_max) in [
+            (20, 1_000, 1),
+            (100, 500, 1),
+            (200, 500, 20),
+            (250, 500, 20),
+            (333, 500, 30),
+            (500, 500, 60),
+            (950, 99, 99),
+        ] {
+            let (mut rig, mut a, _) = encrypted_call();
+            for _ in 0..packets {
+                let packet = a.rtp(1);
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+                rig.advance(pause_ms);
+            }
+            let connects = rig.connects.iter().filter(|(_, remote)| remote.is_some()).count();
+            assert!(connects <= connects_max, "{connects} in {packets} packets, one each {pause_ms} ms");
+            rig.advance(1_100 - pause_ms);
+            assert_eq!(rig.connects.last(), Some(&(rtp(0), None)), "{pause_ms}");
+            // It talks on.
+            for _ in 0..2_000 {
+                let packet = a.rtp(1);
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+                rig.advance(20);
+            }
+            assert_eq!(rig.connects.last(), Some(&(rtp(0), Some(a.address))), "{pause_ms}");
+            rig.advance(300);
+            assert_eq!(rig.connects.last(), Some(&(rtp(0), None)), "{pause_ms}");
+        }
+    }
+
     #[test]
     fn a_new_signalled_address_unlatches_and_an_unchanged_one_does_not() {
         let (mut rig, mut a, mut b) = encrypted_call();
