@@ -26,6 +26,7 @@ mod event_loop;
 mod icmp;
 mod load;
 mod pulse;
+mod spin;
 mod wake;
 pub mod xdp;
 
@@ -79,7 +80,7 @@ pub struct MediaPlane {
 /// What carries the packets.
 #[derive(Debug, Default)]
 pub struct Backend {
-    /// How long a thread looks for the next packet without sleeping, after each.
+    /// How long a thread looks for the next packet without sleeping, after each, while that finds any.
     pub spin: Duration,
     /// Queues for the first workers; `None`: sockets alone.
     pub card: Option<xdp::Card>,
