@@ -261,6 +261,7 @@ impl Leg {
         let is_refusal = matches!(
             reason,
             DropReason::SrtpBadTag
+                | DropReason::SrtpUnknownMki
                 | DropReason::SrtpReplayed
                 | DropReason::SrtcpNotEncrypted
                 | DropReason::PacketForeignSource

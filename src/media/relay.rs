@@ -173,7 +173,7 @@ mod tests {
             command::{Command, Event, Protection, Remote, Rtcp},
             testing::*,
         },
-        wire::srtp::Suite,
+        wire::srtp::{Mki, Suite},
     };
 
     const PLAIN: Protection = Protection::Plain;
@@ -595,12 +595,17 @@ mod tests {
         let (mut rig, mut a, _) = encrypted_call();
         let Protection::Srtp { suite, key, .. } = a.sends.clone() else { unreachable!() };
         for mki in [&[][..], b"MKI1", b"1", b""] {
-            a.sends = Protection::Srtp { suite, key: key.clone(), mki_bytes: mki.len() };
+            a.sends = Protection::Srtp { suite, key: key.clone(), mki: Mki::new(mki) };
             rig.configure(&a);
             for is_rtcp in [false, true] {
                 let mut packet = if is_rtcp { a.rtcp(sender_report(0, 1, None)) } else { a.rtp(1) };
                 let tag_at = packet.len() - 10;
                 packet.splice(tag_at..tag_at, mki.iter().copied());
+                if !mki.is_empty() {
+                    let mut of_another = packet.clone();
+                    of_another[tag_at] ^= 1;
+                    rig.refuses(DropReason::SrtpUnknownMki, rtp(0), a.address, &of_another);
+                }
                 assert!(rig.receive(rtp(0), a.address, &packet).is_some(), "{mki:?}");
                 rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
             }
@@ -616,7 +621,7 @@ mod tests {
         let packet = a.rtp(1);
         let (_, mut bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
         let Protection::Srtp { suite, key, .. } = &b_after.receives else { unreachable!() };
-        assert!(crate::wire::srtp::Inbound::new(*suite, key, 0).unprotect_rtp(&mut bytes).is_ok());
+        assert!(crate::wire::srtp::Inbound::new(*suite, key, None).unprotect_rtp(&mut bytes).is_ok());
     }
 
     // Sequence numbers that begin anew.
