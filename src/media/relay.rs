@@ -657,7 +657,8 @@ mod tests {
                     a.rekey(srtp(suite, key));
                     rig.configure(&a);
                 }
-                a.sequence = 0;
+                // Each time at a number that was sent before.
+                a.sequence = 20 * u16::try_from(key - 10).unwrap();
                 if a.sends == PLAIN && b.sends != PLAIN {
                     let packet = a.rtp(1);
                     rig.refuses(DropReason::PacketDuplicate, rtp(0), a.address, &packet);
