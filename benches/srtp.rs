@@ -44,7 +44,7 @@ fn srtp(criterion: &mut Criterion) {
 
 fn ringdown(group: &mut BenchmarkGroup<'_, WallTime>, suite: Suite, bytes: usize) {
     let key = MasterKey::generate(suite, &mut Rng::from_small_seed(1));
-    let (mut outbound, mut inbound) = (Outbound::new(suite, &key), Inbound::new(suite, &key, 0));
+    let (mut outbound, mut inbound) = (Outbound::new(suite, &key), Inbound::new(suite, &key, None));
     let (mut packet, mut sequence) = (first_packet(), 0);
     group.bench_function("ringdown", |bencher| {
         bencher.iter(|| {
@@ -74,7 +74,7 @@ fn rtc_srtp(group: &mut BenchmarkGroup<'_, WallTime>, suite: Suite, profile: Pro
 fn transcrypt(group: &mut BenchmarkGroup<'_, WallTime>, suite: Suite, bytes: usize) {
     let mut rng = Rng::from_small_seed(1);
     let (key_a, key_b) = (MasterKey::generate(suite, &mut rng), MasterKey::generate(suite, &mut rng));
-    let (mut sender, mut inbound) = (Outbound::new(suite, &key_a), Inbound::new(suite, &key_a, 0));
+    let (mut sender, mut inbound) = (Outbound::new(suite, &key_a), Inbound::new(suite, &key_a, None));
     let mut outbound = Outbound::new(suite, &key_b);
     let mut sequence = 0;
     group.bench_function("transcrypt", |bencher| {

@@ -99,7 +99,7 @@ impl Devices {
     /// Opens the last packet relayed to each of them.
     pub(crate) fn check_samples(&self, keys: &SampleKeys) {
         for (mut packet, (suite, key)) in self.samples.lock().unwrap().clone().into_iter().zip(keys) {
-            let len = Inbound::new(*suite, key, 0).unprotect_rtp(&mut packet).expect("sealed for this device");
+            let len = Inbound::new(*suite, key, None).unprotect_rtp(&mut packet).expect("sealed for this device");
             assert_eq!(packet[12..len], [0x55; PACKET_BYTES - 12], "the payload came through");
         }
     }

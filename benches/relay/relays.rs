@@ -101,7 +101,7 @@ impl Ringdown {
             let remote = Remote { rtp, rtcp, host: None, network, wants_media: true, may_send: true };
             let suite = suites[index % 2];
             let (receive, send) = keys(suite, index);
-            let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
+            let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki: None });
             let (traffic, formats) = (Traffic::Rtp, formats.clone());
             plane.send(0, Command::Open { leg, address: ip, dscp: 0 }).unwrap();
             plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, history: None }).unwrap();
@@ -186,7 +186,7 @@ impl Simple {
     pub(crate) fn bare_srtp(devices: &Devices, ip: IpAddr, suites: [Suite; 2]) -> Self {
         let suite = |leg| suites[leg % 2];
         let mut inbound: Vec<_> =
-            (0..devices.len()).map(|leg| Inbound::new(suite(leg), &keys(suite(leg), leg).0, 0)).collect();
+            (0..devices.len()).map(|leg| Inbound::new(suite(leg), &keys(suite(leg), leg).0, None)).collect();
         let mut outbound: Vec<_> =
             (0..devices.len()).map(|leg| Outbound::new(suite(leg), &keys(suite(leg), leg).1)).collect();
         let change = move |leg: usize, packet: &mut [u8], len| {

@@ -69,7 +69,7 @@ fn drain(worker: &mut Worker) {
 }
 
 fn configure(leg: LegId, receive: MasterKey, send: MasterKey) -> Command {
-    let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite: SUITE, key, mki_bytes: 0 });
+    let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite: SUITE, key, mki: None });
     let remote = Remote {
         rtp: Some(device(leg.slot)),
         rtcp: Rtcp::Multiplexed,

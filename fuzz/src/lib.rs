@@ -29,7 +29,7 @@ use ringdown::{
             frame::{Frame, FrameError, Framer},
             salvage, validate,
         },
-        srtp::{Inbound, MasterKey, Suite},
+        srtp::{Inbound, MasterKey, Mki, Suite},
     },
 };
 
@@ -144,7 +144,7 @@ pub fn srtp(data: &[u8]) {
     let [suite, mki, rest @ ..] = data else { return };
     let mut rest = rest;
     let suite = Suite::ALL[usize::from(*suite) % Suite::ALL.len()];
-    let mut inbound = Inbound::new(suite, &srtp_key(suite), usize::from(mki % 5));
+    let mut inbound = Inbound::new(suite, &srtp_key(suite), Mki::new(&[*mki; 4][..usize::from(mki % 5)]));
     while let [kind, more @ ..] = rest {
         let (packet, after) = more.split_at(more.len().min(usize::from(kind & 0x7f)));
         rest = after;

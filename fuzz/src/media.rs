@@ -258,7 +258,7 @@ fn protection(choices: &mut Choices<'_>, first: usize) -> Protection {
     match choices.below(KEYS + 2) {
         n if n < KEYS => {
             let (suite, key) = suite_and_key(first + n);
-            Protection::Srtp { suite, key, mki_bytes: 0 }
+            Protection::Srtp { suite, key, mki: None }
         }
         _ => Protection::Plain,
     }

@@ -666,8 +666,8 @@ impl Leg {
 fn protection(from: &offer_answer::Protection) -> media::Protection {
     match from {
         offer_answer::Protection::Plain => media::Protection::Plain,
-        offer_answer::Protection::Srtp { suite, key, mki_bytes } => {
-            media::Protection::Srtp { suite: *suite, key: key.clone(), mki_bytes: *mki_bytes }
+        offer_answer::Protection::Srtp { suite, key, mki } => {
+            media::Protection::Srtp { suite: *suite, key: key.clone(), mki: mki.clone() }
         }
     }
 }

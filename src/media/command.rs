@@ -12,7 +12,7 @@ use crate::{
     types::LegId,
     wire::{
         classify::Traffic,
-        srtp::{MasterKey, Suite},
+        srtp::{MasterKey, Mki, Suite},
     },
 };
 
@@ -91,7 +91,7 @@ pub struct Tone {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protection {
     Plain,
-    Srtp { suite: Suite, key: MasterKey, mki_bytes: usize },
+    Srtp { suite: Suite, key: MasterKey, mki: Option<Mki> },
 }
 
 /// From a worker to the core.

@@ -199,7 +199,7 @@ impl Peer {
                 may_send: true,
             },
             outbound: Outbound::new(suite, &sends),
-            inbound: Inbound::new(suite, &receives, 0),
+            inbound: Inbound::new(suite, &receives, None),
             sends,
             receives,
             sends_key: 0,
@@ -215,7 +215,7 @@ impl Peer {
 
     fn renew_receives(&mut self, rng: &mut Rng) {
         self.receives = MasterKey::generate(self.suite, rng);
-        self.inbound = Inbound::new(self.suite, &self.receives, 0);
+        self.inbound = Inbound::new(self.suite, &self.receives, None);
     }
 
     fn destination(&self) -> SocketAddr {
@@ -311,7 +311,7 @@ impl World {
 
     fn configure_heir(&mut self, who: usize, history: Option<Box<History>>) {
         let Peer { suite, remote, ref sends, ref receives, .. } = self.peers[who];
-        let protection = |key: &MasterKey| Protection::Srtp { suite, key: key.clone(), mki_bytes: 0 };
+        let protection = |key: &MasterKey| Protection::Srtp { suite, key: key.clone(), mki: None };
         let (receive, send) = (protection(sends), protection(receives));
         let (leg, traffic) = (leg(slot(who)), crate::wire::classify::Traffic::Rtp);
         let formats = formats();

@@ -20,7 +20,12 @@ use super::{
 
 /// A connected socket hears only its peer. After this much silence it listens to everyone again, since the peer may
 /// have moved, or somebody else's packets may be why it is not heard.
-const CONNECTED_SILENCE_MAX: Duration = Duration::from_millis(200);
+const PATIENCE_MS_MIN: u16 = 200;
+/// With a peer that sends a few packets a second (silence suppression, still pictures) it has more: each time that it listens to
+/// everyone in vain costs two system calls.
+const PATIENCE_MS_MAX: u16 = 1_000;
+/// What there is above the least goes down by this part at each sweep: to half within nine seconds.
+const PATIENCE_DECAY: u16 = 128;
 
 /// Laid out as declared: what each packet reads or writes comes first and close together, since with a thousand legs the
 /// cache lines touched are what a packet costs.
@@ -38,6 +43,8 @@ pub(super) struct Leg {
     wants_media: bool,
     wants_rtcp: bool,
     is_rtcp_muxed: bool,
+    /// How much silence is borne before the socket listens to everyone.
+    patience_ms: u16,
     last_accepted: Instant,
     packets_received: u64,
     packets_sent: u64,
@@ -67,6 +74,7 @@ impl Leg {
             wants_media: false,
             wants_rtcp: false,
             is_rtcp_muxed: true,
+            patience_ms: PATIENCE_MS_MIN,
             last_accepted: Instant::default(),
             packets_received: 0,
             packets_sent: 0,
@@ -188,14 +196,23 @@ impl Leg {
                 self.rtcp.accepted(source);
             }
             Channel::Rtp => {
-                self.last_accepted = now;
+                let last_accepted = mem::replace(&mut self.last_accepted, now);
                 let has_moved = self.rtp.accepted(source);
                 let is_settled = has_moved || (!self.is_connected && self.rtp.remote() == Some(source));
                 if is_settled && self.rtp.is_exclusive() {
+                    self.bear_with(now.since(last_accepted));
                     self.is_connected = true;
                     outputs.push_back(Output::Connect { port: self.port(Channel::Rtp), remote: Some(source) });
                 }
             }
+        }
+    }
+
+    /// The socket is about to be connected after this much silence: another as long shall not disconnect it.
+    fn bear_with(&mut self, silence: Duration) {
+        let twice_ms = u16::try_from(2 * silence.as_millis()).unwrap_or(u16::MAX);
+        if twice_ms <= 2 * PATIENCE_MS_MAX {
+            self.patience_ms = self.patience_ms.max(twice_ms.min(PATIENCE_MS_MAX));
         }
     }
 
@@ -244,6 +261,7 @@ impl Leg {
         let is_refusal = matches!(
             reason,
             DropReason::SrtpBadTag
+                | DropReason::SrtpUnknownMki
                 | DropReason::SrtpReplayed
                 | DropReason::SrtcpNotEncrypted
                 | DropReason::PacketForeignSource
@@ -254,9 +272,10 @@ impl Leg {
     /// Lets a silent socket hear everyone again, forgets keys whose time is over, and tells of a silence.
     pub(super) fn sweep(&mut self, now: Instant, outputs: &mut VecDeque<Output>) {
         self.receiving.expire(now);
-        if now.since(self.last_accepted) >= CONNECTED_SILENCE_MAX {
+        if now.since(self.last_accepted).as_millis() >= self.patience_ms.into() {
             self.disconnect(outputs);
         }
+        self.patience_ms -= (self.patience_ms - PATIENCE_MS_MIN).div_ceil(PATIENCE_DECAY);
         let change = self.watch.check(now);
         self.tell(change, outputs);
     }

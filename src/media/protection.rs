@@ -126,7 +126,7 @@ impl Receiving {
             Some(Mode::Srtp(keyed)) => Some(keyed),
             Some(Mode::Plain) | None => None,
         };
-        let Protection::Srtp { suite, key, mki_bytes } = protection else {
+        let Protection::Srtp { suite, key, mki } = protection else {
             self.retire(replaced, now);
             self.expire(now + RETIRING_KEY_LIFETIME);
             self.mode = Some(Mode::Plain);
@@ -138,11 +138,11 @@ impl Receiving {
         let known = kept.or_else(|| former?.take(suite, &key));
         let knows_all = known.is_some() && history.is_none();
         let mut keyed =
-            known.unwrap_or_else(|| Keyed { context: Inbound::new(suite, &key, mki_bytes), suite, key: key.clone() });
+            known.unwrap_or_else(|| Keyed { context: Inbound::new(suite, &key, None), suite, key: key.clone() });
         if let Some(heard) = self.former.as_ref().filter(|_| !knows_all).and_then(|f| f.retired.heard(suite, &key)) {
             keyed.context.resume(heard);
         }
-        keyed.context.set_mki_bytes(mki_bytes);
+        keyed.context.set_mki(mki);
         self.mode = Some(Mode::Srtp(keyed));
         self.retire(replaced, now + RETIRING_KEY_LIFETIME);
     }
@@ -251,7 +251,11 @@ impl Receiving {
         };
         let refusal = match open(inbound, buffer) {
             // A refused packet is as it came, so that it can be tried again; but strangers' are not worth it.
-            Err(refusal @ (DropReason::SrtpBadTag | DropReason::SrtpReplayed)) if from.may_be_of_peer() => refusal,
+            Err(refusal @ (DropReason::SrtpBadTag | DropReason::SrtpUnknownMki | DropReason::SrtpReplayed))
+                if from.may_be_of_peer() =>
+            {
+                refusal
+            }
             opened => return opened,
         };
         let is_first = refusal == DropReason::SrtpBadTag && may_follow_wrap(inbound, buffer);
@@ -337,7 +341,7 @@ impl Former {
                 Err(other) => other,
             };
             further.note(other);
-            if refusal == DropReason::SrtpBadTag {
+            if refusal != DropReason::SrtpReplayed {
                 refusal = other;
             }
         }

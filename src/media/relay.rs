@@ -173,7 +173,7 @@ mod tests {
             command::{Command, Event, Protection, Remote, Rtcp},
             testing::*,
         },
-        wire::srtp::Suite,
+        wire::srtp::{Mki, Suite},
     };
 
     const PLAIN: Protection = Protection::Plain;
@@ -316,6 +316,41 @@ mod tests {
             rig.refuses(DropReason::SrtpReplayed, rtp(0), at("192.0.2.66:1"), packet);
             let back = b.rtp(1);
             assert_eq!(rig.receive(rtp(1), b.address, &back).unwrap().0.to, to);
+        }
+    }
+
+    /// Goal: who sends a few packets a second does not cost a system call for each, and who stops is waited for no longer than a
+    /// second, or 200 ms after a talk without pauses.
+    #[test]
+    fn a_socket_stays_connected_to_a_peer_that_sends_rarely_and_soon_lets_go_of_one_that_stops() {
+        for (pause_ms, packets, connects_max) in [
+            (20, 1_000, 1),
+            (100, 500, 1),
+            (200, 500, 20),
+            (250, 500, 20),
+            (333, 500, 30),
+            (500, 500, 60),
+            (950, 99, 99),
+        ] {
+            let (mut rig, mut a, _) = encrypted_call();
+            for _ in 0..packets {
+                let packet = a.rtp(1);
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+                rig.advance(pause_ms);
+            }
+            let connects = rig.connects.iter().filter(|(_, remote)| remote.is_some()).count();
+            assert!(connects <= connects_max, "{connects} in {packets} packets, one each {pause_ms} ms");
+            rig.advance(1_100 - pause_ms);
+            assert_eq!(rig.connects.last(), Some(&(rtp(0), None)), "{pause_ms}");
+            // It talks on.
+            for _ in 0..2_000 {
+                let packet = a.rtp(1);
+                assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+                rig.advance(20);
+            }
+            assert_eq!(rig.connects.last(), Some(&(rtp(0), Some(a.address))), "{pause_ms}");
+            rig.advance(300);
+            assert_eq!(rig.connects.last(), Some(&(rtp(0), None)), "{pause_ms}");
         }
     }
 
@@ -560,12 +595,17 @@ mod tests {
         let (mut rig, mut a, _) = encrypted_call();
         let Protection::Srtp { suite, key, .. } = a.sends.clone() else { unreachable!() };
         for mki in [&[][..], b"MKI1", b"1", b""] {
-            a.sends = Protection::Srtp { suite, key: key.clone(), mki_bytes: mki.len() };
+            a.sends = Protection::Srtp { suite, key: key.clone(), mki: Mki::new(mki) };
             rig.configure(&a);
             for is_rtcp in [false, true] {
                 let mut packet = if is_rtcp { a.rtcp(sender_report(0, 1, None)) } else { a.rtp(1) };
                 let tag_at = packet.len() - 10;
                 packet.splice(tag_at..tag_at, mki.iter().copied());
+                if !mki.is_empty() {
+                    let mut of_another = packet.clone();
+                    of_another[tag_at] ^= 1;
+                    rig.refuses(DropReason::SrtpUnknownMki, rtp(0), a.address, &of_another);
+                }
                 assert!(rig.receive(rtp(0), a.address, &packet).is_some(), "{mki:?}");
                 rig.refuses(DropReason::SrtpReplayed, rtp(0), a.address, &packet);
             }
@@ -581,7 +621,7 @@ mod tests {
         let packet = a.rtp(1);
         let (_, mut bytes) = rig.receive(rtp(0), a.address, &packet).unwrap();
         let Protection::Srtp { suite, key, .. } = &b_after.receives else { unreachable!() };
-        assert!(crate::wire::srtp::Inbound::new(*suite, key, 0).unprotect_rtp(&mut bytes).is_ok());
+        assert!(crate::wire::srtp::Inbound::new(*suite, key, None).unprotect_rtp(&mut bytes).is_ok());
     }
 
     // Sequence numbers that begin anew.
@@ -617,7 +657,8 @@ mod tests {
                     a.rekey(srtp(suite, key));
                     rig.configure(&a);
                 }
-                a.sequence = 0;
+                // Each time at a number that was sent before.
+                a.sequence = 20 * u16::try_from(key - 10).unwrap();
                 if a.sends == PLAIN && b.sends != PLAIN {
                     let packet = a.rtp(1);
                     rig.refuses(DropReason::PacketDuplicate, rtp(0), a.address, &packet);

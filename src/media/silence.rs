@@ -108,7 +108,7 @@ impl Watch {
 
     pub(super) fn dropped(&mut self, reason: DropReason) {
         match reason {
-            DropReason::SrtpBadTag => count(&mut self.refused.not_authentic),
+            DropReason::SrtpBadTag | DropReason::SrtpUnknownMki => count(&mut self.refused.not_authentic),
             DropReason::PacketForeignSource => count(&mut self.refused.wrong_source),
             DropReason::SrtpReplayed => count(&mut self.refused.replayed),
             DropReason::SrtpTooManySsrcs => count(&mut self.refused.too_many_ssrcs),

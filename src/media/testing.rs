@@ -61,7 +61,7 @@ pub(super) fn formats() -> Formats {
 
 pub(super) fn srtp(suite: Suite, seed: u64) -> Protection {
     let key = MasterKey::generate(suite, &mut Rng::from_small_seed(seed));
-    Protection::Srtp { suite, key, mki_bytes: 0 }
+    Protection::Srtp { suite, key, mki: None }
 }
 
 /// A worker under virtual time, and everything it has asked for.
@@ -314,6 +314,6 @@ fn outbound(protection: &Protection) -> Option<Outbound> {
 fn inbound(protection: &Protection) -> Option<Inbound> {
     match protection {
         Protection::Plain => None,
-        Protection::Srtp { suite, key, .. } => Some(Inbound::new(*suite, key, 0)),
+        Protection::Srtp { suite, key, .. } => Some(Inbound::new(*suite, key, None)),
     }
 }

@@ -84,7 +84,7 @@ impl Description {
             suite,
             suite_text: suite_text.to_owned().into(),
             key: MasterKey::generate(suite, rng),
-            mki_bytes: 0,
+            mki: None,
             is_weakened: false,
         };
         // RFC 8866 section 5.2: a number that fits 63 bits.
@@ -97,7 +97,7 @@ impl Description {
             suite: self.crypto.suite,
             send: self.crypto.key.clone(),
             receive: theirs.key.clone(),
-            receive_mki_bytes: theirs.mki_bytes,
+            receive_mki: theirs.mki.clone(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     types::{DropReason, Instant, Rng},
     wire::{
         rtcp, rtp, sdp,
-        srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
+        srtp::{Inbound, MasterKey, Mki, Outbound, Suite, TAG_ROOM_BYTES},
     },
 };
 
@@ -28,7 +28,7 @@ pub struct Media {
     pub send: MasterKey,
     /// Protects what this phone receives.
     pub receive: MasterKey,
-    pub(super) receive_mki_bytes: usize,
+    pub(super) receive_mki: Option<Mki>,
 }
 
 impl Media {
@@ -36,7 +36,7 @@ impl Media {
     pub fn voices(&self, rng: &mut Rng) -> (Speaker, Listener) {
         (
             Speaker::new(self.suite, &self.send, rng),
-            Listener(Inbound::new(self.suite, &self.receive, self.receive_mki_bytes)),
+            Listener(Inbound::new(self.suite, &self.receive, self.receive_mki.clone())),
         )
     }
 
@@ -145,7 +145,7 @@ fn ntp(now: Instant) -> u64 {
 /// A speaker and the listener that hears it without a server in between: what a relay is measured against.
 pub fn direct(suite: Suite, rng: &mut Rng) -> (Speaker, Listener) {
     let key = MasterKey::generate(suite, rng);
-    (Speaker::new(suite, &key, rng), Listener(Inbound::new(suite, &key, 0)))
+    (Speaker::new(suite, &key, rng), Listener(Inbound::new(suite, &key, None)))
 }
 
 #[cfg(test)]

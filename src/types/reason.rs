@@ -35,6 +35,8 @@ pub enum DropReason {
     PacketOnHold,
     SrtpBadTag,
     SrtpReplayed,
+    /// It says that it is under a master key which its sender has not named.
+    SrtpUnknownMki,
     SrtpTooManySsrcs,
     SrtpIndexExhausted,
     SrtcpNotEncrypted,
@@ -47,7 +49,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::SipMalformed,
         Self::SipOversized,
         Self::SipStrayResponse,
@@ -73,6 +75,7 @@ impl DropReason {
         Self::PacketOnHold,
         Self::SrtpBadTag,
         Self::SrtpReplayed,
+        Self::SrtpUnknownMki,
         Self::SrtpTooManySsrcs,
         Self::SrtpIndexExhausted,
         Self::SrtcpNotEncrypted,
@@ -110,6 +113,7 @@ impl DropReason {
             Self::PacketOnHold => "packet_on_hold",
             Self::SrtpBadTag => "srtp_bad_tag",
             Self::SrtpReplayed => "srtp_replayed",
+            Self::SrtpUnknownMki => "srtp_unknown_mki",
             Self::SrtpTooManySsrcs => "srtp_too_many_ssrcs",
             Self::SrtpIndexExhausted => "srtp_index_exhausted",
             Self::SrtcpNotEncrypted => "srtcp_not_encrypted",
@@ -127,8 +131,14 @@ impl DropReason {
 }
 
 /// One counter per reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropCounters([u64; DropReason::ALL.len()]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
 
 impl DropCounters {
     pub const fn count(&mut self, reason: DropReason) {

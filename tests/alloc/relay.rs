@@ -90,7 +90,7 @@ fn talking(now: Instant, suite: Suite, legs: u32) -> (Worker, Vec<Phone>) {
         let rtp = Some(phone.address());
         let remote =
             Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, network: None, wants_media: true, may_send: true };
-        let [receive, send] = [sends, receives].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
+        let [receive, send] = [sends, receives].map(|key| Protection::Srtp { suite, key, mki: None });
         let (traffic, formats) = (Traffic::Rtp, formats.clone());
         command(&mut worker, now, Command::Configure { leg, traffic, remote, formats, receive, send, history: None });
         command(&mut worker, now, Command::Watch { leg });

@@ -22,8 +22,8 @@ fn no_packet_allocates_but_the_first_of_a_second_and_a_seventeenth_ssrc() {
     for from in Suite::ALL {
         for to in Suite::ALL {
             let (key_a, key_b) = (MasterKey::generate(from, &mut rng), MasterKey::generate(to, &mut rng));
-            let (mut sender, mut inbound) = (Outbound::new(from, &key_a), Inbound::new(from, &key_a, 0));
-            let (mut outbound, mut receiver) = (Outbound::new(to, &key_b), Inbound::new(to, &key_b, 0));
+            let (mut sender, mut inbound) = (Outbound::new(from, &key_a), Inbound::new(from, &key_a, None));
+            let (mut outbound, mut receiver) = (Outbound::new(to, &key_b), Inbound::new(to, &key_b, None));
             let mut buffer = [0; PACKET_BYTES_MAX];
             let mut relayed = 0;
             let mut relay = |ssrcs: std::ops::Range<u32>| {

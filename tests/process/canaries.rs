@@ -171,7 +171,7 @@ fn speak_encrypted(alice: &Phone, a: &Dialog, bob: &Phone, b: &Dialog) {
     let key = |text: &str| MasterKey::new(suite, STANDARD.decode(text).expect("base64")).expect("a key of the suite");
     let line = b.sdp.lines().find_map(|line| line.strip_prefix("a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:"));
     let of_server = line.and_then(|line| line.split('|').next()).expect("the server's offer");
-    let (mut protect, mut unprotect) = (Outbound::new(suite, &key(KEY)), Inbound::new(suite, &key(of_server), 0));
+    let (mut protect, mut unprotect) = (Outbound::new(suite, &key(KEY)), Inbound::new(suite, &key(of_server), None));
     for sequence in 0..PACKETS {
         let mut packet = [&[0x80, 0, 0, sequence, 0, 0, 0, sequence], &b"ssrc"[..], AUDIO_CANARY].concat();
         let len = packet.len();

@@ -48,7 +48,7 @@ impl Voice {
             MasterKey::new(SUITE, bytes).expect("a key of this suite")
         };
         let theirs = dialog.sdp.lines().find(|line| line.starts_with("a=crypto:") && line.contains(SUITE.name()));
-        let inbound = Inbound::new(SUITE, &key_of(theirs.expect("the server encrypts")), 0);
+        let inbound = Inbound::new(SUITE, &key_of(theirs.expect("the server encrypts")), None);
         Self { outbound: Outbound::new(SUITE, &key_of(OFFER)), inbound, media: dialog.media, sequence: 0 }
     }
 

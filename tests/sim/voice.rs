@@ -301,7 +301,7 @@ impl Voice {
             }
             _ => {
                 made += 1;
-                Receiving::Srtp { context: Box::new(Inbound::new(suite, &key, 0)), suite, key }
+                Receiving::Srtp { context: Box::new(Inbound::new(suite, &key, None)), suite, key }
             }
         });
         self.contexts_made += made;

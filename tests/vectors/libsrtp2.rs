@@ -13,7 +13,7 @@ use std::{
 
 use ringdown::{
     types::Rng,
-    wire::srtp::{Inbound, MasterKey, Outbound, Suite},
+    wire::srtp::{Inbound, MasterKey, Mki, Outbound, Suite},
 };
 
 use crate::srtp::{RTCP_PLAIN, hex, protect, protect_rtcp, rtp, unprotect, unprotect_rtcp};
@@ -167,7 +167,7 @@ fn what_each_sends_the_other_reads_over_three_wraps_and_both_send_the_same() {
     for suite in Suite::ALL {
         let mut rng = Rng::from_small_seed(30);
         let key = MasterKey::generate(suite, &mut rng);
-        let (mut outbound, mut inbound) = (Outbound::new(suite, &key), Inbound::new(suite, &key, 0));
+        let (mut outbound, mut inbound) = (Outbound::new(suite, &key), Inbound::new(suite, &key, None));
         let mut oracle = Oracle::new(suite, &key, &[]);
         let plain = stream(&mut rng);
         let ours: Vec<_> = plain.iter().map(|packet| protect(&mut outbound, packet).unwrap()).collect();
@@ -210,7 +210,7 @@ fn disorder_loss_copies_and_forgeries_over_wraps_are_judged_alike() {
     for (suite, mki) in Suite::ALL.into_iter().flat_map(|suite| [(suite, &[][..]), (suite, MKI)]) {
         let mut rng = Rng::from_small_seed(32);
         let key = MasterKey::generate(suite, &mut rng);
-        let mut inbound = Inbound::new(suite, &key, mki.len());
+        let mut inbound = Inbound::new(suite, &key, Mki::new(mki));
         let mut oracle = Oracle::new(suite, &key, mki);
         let plain = stream(&mut rng);
         let sent = disorder(&mut rng, oracle.all(b'p', &plain));
@@ -241,7 +241,7 @@ fn both_join_late_and_learn_nothing_from_a_forgery_that_came_first() {
         let plain: Vec<_> = (0..65_536 + 300).step_by(7).map(|index| packet(&mut rng, index)).collect();
         let sent = oracle.all(b'p', &plain);
         for joins_at in [1, 4_000, 65_000 / 7] {
-            let mut inbound = Inbound::new(suite, &key, 0);
+            let mut inbound = Inbound::new(suite, &key, None);
             oracle.start(suite, &key, &[]);
             let mut forged = sent[joins_at + 30].clone();
             forged[13] ^= 1;
@@ -272,7 +272,7 @@ fn rtcp_is_sent_alike_and_read_by_the_other() {
     for suite in Suite::ALL {
         let mut rng = Rng::from_small_seed(34);
         let key = MasterKey::generate(suite, &mut rng);
-        let (mut outbound, mut inbound) = (Outbound::new(suite, &key), Inbound::new(suite, &key, 0));
+        let (mut outbound, mut inbound) = (Outbound::new(suite, &key), Inbound::new(suite, &key, None));
         let mut oracle = Oracle::new(suite, &key, &[]);
         let plain = reports(&mut rng);
         let first = protect_rtcp(&mut outbound, &plain[0]).unwrap();
@@ -297,7 +297,7 @@ fn disorder_loss_copies_and_forgeries_of_rtcp_are_judged_alike() {
         }
         let mut rng = Rng::from_small_seed(35);
         let key = MasterKey::generate(suite, &mut rng);
-        let mut inbound = Inbound::new(suite, &key, mki.len());
+        let mut inbound = Inbound::new(suite, &key, Mki::new(mki));
         let mut oracle = Oracle::new(suite, &key, mki);
         let plain = reports(&mut rng);
         let sent = disorder(&mut rng, oracle.all(b'P', &plain));

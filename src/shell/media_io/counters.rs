@@ -13,13 +13,23 @@ use crate::{
 /// One worker's totals, published a few times a second.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    drops: [AtomicU64; DropReason::ALL.len()],
+    drops: Drops,
     packets_relayed: AtomicU64,
     legs: AtomicU64,
     cpu_ns: AtomicU64,
     bypassed_received: AtomicU64,
     bypassed_sent: AtomicU64,
     pub(super) pulse: Pulse,
+}
+
+/// One for each reason.
+#[derive(Debug)]
+struct Drops([AtomicU64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
 /// Packets that have passed the kernel's network stack by.
@@ -45,7 +55,7 @@ impl Published {
     /// Must be called on the worker's own thread, whose CPU time it reads.
     pub(super) fn publish(&self, worker: &Worker, bypassed: Bypassed) {
         for reason in DropReason::ALL {
-            self.drops[reason.index()].store(worker.drops().of(reason), Ordering::Relaxed);
+            self.drops.0[reason.index()].store(worker.drops().of(reason), Ordering::Relaxed);
         }
         self.packets_relayed.store(worker.packets_relayed(), Ordering::Relaxed);
         self.legs.store(worker.len() as u64, Ordering::Relaxed);
@@ -58,7 +68,7 @@ impl Published {
 
     pub(super) fn add_to(&self, totals: &mut Totals) {
         for reason in DropReason::ALL {
-            totals.drops.count_many(reason, self.drops[reason.index()].load(Ordering::Relaxed));
+            totals.drops.count_many(reason, self.drops.0[reason.index()].load(Ordering::Relaxed));
         }
         totals.packets_relayed += self.packets_relayed.load(Ordering::Relaxed);
         totals.legs += self.legs.load(Ordering::Relaxed);

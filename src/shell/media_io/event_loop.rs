@@ -7,6 +7,7 @@ use rtrb::{Consumer, Producer};
 use super::{
     counters::{Bypassed, Published},
     load::LoadMeter,
+    spin::Spin,
     wake::{Ready, Wake},
 };
 use crate::{
@@ -58,8 +59,7 @@ pub(super) struct EventLoop<Io> {
     /// When to publish; `None`: nothing has changed.
     publish_at: Option<Instant>,
     load: LoadMeter,
-    /// How long to look for packets without sleeping after the last one.
-    spin: Duration,
+    spin: Spin,
     to_send: Vec<(usize, Send)>,
 }
 
@@ -93,7 +93,7 @@ impl<Io: Carrier> EventLoop<Io> {
             published,
             publish_at: None,
             load: LoadMeter::default(),
-            spin,
+            spin: Spin::new(spin),
             to_send: Vec::with_capacity(ROUND_PACKETS_MAX),
         }
     }
@@ -102,13 +102,12 @@ impl<Io: Carrier> EventLoop<Io> {
     /// them.
     pub(super) fn run(mut self) {
         let (mut now, mut wake_at) = (self.clock.now(), None);
-        let mut busy_until = now;
         while !(self.commands.is_abandoned() && self.commands.is_empty()) {
             let timeout = wake_at.map(|at: Instant| at.since(now));
-            let woken = self.io.wait(if now < busy_until { Some(Duration::ZERO) } else { timeout });
+            let woken = self.io.wait(if self.spin.is_on(now) { Some(Duration::ZERO) } else { timeout });
             now = self.clock.now();
             if woken.by_packets {
-                busy_until = now + self.spin;
+                self.spin.found(now);
             }
             // Most rounds relay packets and nothing else: then the machine need not be asked what else there is.
             let mut is_due = wake_at.is_some_and(|at| at <= now);

@@ -26,6 +26,7 @@ mod event_loop;
 mod icmp;
 mod load;
 mod pulse;
+mod spin;
 mod wake;
 pub mod xdp;
 
@@ -79,7 +80,7 @@ pub struct MediaPlane {
 /// What carries the packets.
 #[derive(Debug, Default)]
 pub struct Backend {
-    /// How long a thread looks for the next packet without sleeping, after each.
+    /// How long a thread looks for the next packet without sleeping, after each, while that finds any.
     pub spin: Duration,
     /// Queues for the first workers; `None`: sockets alone.
     pub card: Option<xdp::Card>,
@@ -402,7 +403,7 @@ mod tests {
         fn new(suite: Suite, seed: u64) -> Self {
             let mut rng = Rng::from_small_seed(seed);
             let (sends, receives) = (MasterKey::generate(suite, &mut rng), MasterKey::generate(suite, &mut rng));
-            let (outbound, inbound) = (Outbound::new(suite, &sends), Inbound::new(suite, &receives, 0));
+            let (outbound, inbound) = (Outbound::new(suite, &sends), Inbound::new(suite, &receives, None));
             Self { socket: device_socket(), suite, sends, receives, outbound, inbound, sequence: 0 }
         }
 
@@ -420,8 +421,8 @@ mod tests {
                     may_send: true,
                 },
                 formats: Formats::default(),
-                receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
-                send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
+                receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki: None },
+                send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki: None },
                 history: None,
             }
         }
@@ -636,32 +637,51 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn bursts_of_large_pictures_and_their_rtcp_pass_between_ipv4_and_ipv6_on_ports_of_their_own() {
+    const IPS: [IpAddr; 2] = [LOCALHOST, IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+
+    /// A plain call from IPv4 to IPv6, and the RTP ports of its legs.
+    fn two_families(traffic: Traffic) -> (MediaPlane, [Camera; 2], [u16; 2]) {
         let range = free_ports(8);
         let mut plane = MediaPlane::start(Clock::start(), &range, 1, Backend::default()).unwrap();
         let mut ports = Ports::new(&range, 1);
-        let ips = [LOCALHOST, IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
-        let legs = ips.map(|_| ports.take(0, LOCALHOST).unwrap());
-        let cameras = ips.map(Camera::new);
-        for ((leg, address), camera) in legs.into_iter().zip(ips).zip(&cameras) {
-            let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
+        let legs = IPS.map(|_| ports.take(0, LOCALHOST).unwrap());
+        let cameras = IPS.map(Camera::new);
+        for ((leg, address), camera) in legs.into_iter().zip(IPS).zip(&cameras) {
+            let (remote, formats) = (camera.remote(), Formats::default());
             let (receive, send) = (Protection::Plain, Protection::Plain);
             plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
             plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, history: None }).unwrap();
         }
         plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
         plane.wake();
+        (plane, cameras, legs.map(|leg| ports.rtp_port(leg)))
+    }
+
+    #[tokio::test]
+    async fn bursts_of_large_pictures_and_their_rtcp_pass_between_ipv4_and_ipv6_on_ports_of_their_own() {
+        let (plane, cameras, ports) = two_families(Traffic::Rtp);
         // A key frame: forty packets at once, as large as Ethernet takes.
         let picture = |n: u8| [&[0x80, 0xe0, 0, n, 0, 0, 0, 1, 0, 0, 0, 9][..], &[n; 1_440]].concat();
         let pictures: Vec<_> = (0..40).map(picture).collect();
         let report = vec![[&[0x80, 200, 0, 6][..], &[7; 24]].concat()];
         for (from, to) in [(0, 1), (1, 0)] {
-            let port = ports.rtp_port(legs[from]);
-            assert_passes(&cameras[from].rtp, (ips[from], port), &cameras[to].rtp, &pictures);
-            assert_passes(&cameras[from].rtcp, (ips[from], port + 1), &cameras[to].rtcp, &report);
+            assert_passes(&cameras[from].rtp, (IPS[from], ports[from]), &cameras[to].rtp, &pictures);
+            assert_passes(&cameras[from].rtcp, (IPS[from], ports[from] + 1), &cameras[to].rtcp, &report);
         }
         assert_eq!(plane.counters().totals().drops.of(DropReason::SendFailed), 0);
+    }
+
+    #[tokio::test]
+    async fn fax_and_floor_control_pass_between_ipv4_and_ipv6_unread() {
+        let (plane, cameras, ports) = two_families(Traffic::Datagrams);
+        // UDPTL with redundancy, BFCP over UDP (RFC 8855 section 5.1), and what looks like STUN.
+        let datagrams =
+            [&[0, 7, 3, 0xc0, 1, 0x80, 0, 1, 2, 6, 0][..], &[0x40, 4, 0, 0, 0, 0, 0, 1, 0, 1, 0, 2], &[0, 1, 0, 0]];
+        let datagrams: Vec<_> = datagrams.iter().map(|bytes| bytes.to_vec()).collect();
+        for (from, to) in [(0, 1), (1, 0)] {
+            assert_passes(&cameras[from].rtp, (IPS[from], ports[from]), &cameras[to].rtp, &datagrams);
+        }
+        assert_eq!(plane.counters().totals().drops.of(DropReason::PacketNotMedia), 0);
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ use crate::{
     wire::{
         classify::Traffic,
         sdp::{self, Attribute, Attributes, Crypto, Direction, MediaSection, Profile, SdpFault, Session},
-        srtp::{MasterKey, Suite},
+        srtp::{MasterKey, Mki, Suite},
     },
 };
 
@@ -70,7 +70,7 @@ pub struct LocalMedia {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protection {
     Plain,
-    Srtp { suite: Suite, key: MasterKey, mki_bytes: usize },
+    Srtp { suite: Suite, key: MasterKey, mki: Option<Mki> },
 }
 
 /// What offer and answer settled for one media section of one leg.
@@ -574,7 +574,7 @@ impl Leg {
             suite: chosen.suite,
             suite_text: chosen.suite_text.clone(),
             key,
-            mki_bytes: 0,
+            mki: None,
             is_weakened: false,
         }
     }
@@ -675,7 +675,7 @@ fn fresh_lines(rng: &mut Rng) -> Vec<Crypto> {
             suite,
             suite_text: suite.name().into(),
             key: MasterKey::generate(suite, rng),
-            mki_bytes: 0,
+            mki: None,
             is_weakened: false,
         })
         .collect()
@@ -772,7 +772,7 @@ fn protection(line: Option<&Crypto>) -> Protection {
     line.map_or(Protection::Plain, |line| Protection::Srtp {
         suite: line.suite,
         key: line.key.clone(),
-        mki_bytes: line.mki_bytes,
+        mki: line.mki.clone(),
     })
 }
 

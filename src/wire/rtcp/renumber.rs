@@ -7,16 +7,25 @@ use super::{
 /// RFC 4585 section 6.2: transport layer feedback, and its generic NACK.
 const TRANSPORT_FEEDBACK: u8 = 205;
 const GENERIC_NACK: u8 = 1;
-/// RFC 3611 sections 4.1, 4.2, 4.3 and 4.6: blocks that begin with an SSRC and the first and last number that they are about.
-const BLOCKS_OF_NUMBERS: [u8; 4] = [1, 2, 3, 6];
+/// RFC 6679 section 5.1.
+const ECN_FEEDBACK: u8 = 8;
+/// RFC 8888 section 3.1: a sequence of streams, each with as many blocks of two bytes as it says, before a timestamp.
+const CONGESTION_FEEDBACK: u8 = 11;
+const STREAM_BYTES: usize = 8;
+/// Blocks of extended reports that begin with an SSRC and the first and last number that they are about: RFC 3611 sections 4.1,
+/// 4.2, 4.3 and 4.6, RFC 5725, RFC 7097, RFC 7509.
+const BLOCKS_OF_NUMBERS: [u8; 7] = [1, 2, 3, 6, 10, 25, 33];
+/// RFC 6776 section 4.1: behind SSRC and two bytes a number, and the first and last of an interval with their cycles.
+const MEASUREMENT_INFORMATION: u8 = 14;
+const MEASUREMENT_NUMBERS_BYTES: usize = 16;
 /// In a report block (RFC 3550 section 6.4.1).
 const HIGHEST_SEQUENCE_AT: usize = 8;
 
-/// Takes `offset(ssrc)` off each sequence number that a compound names: the highest of report blocks, those that a NACK
-/// (RFC 4585) asks for, and the ranges of extended reports (RFC 3611). The compound must have passed [`super::check`].
+/// Takes `offset(ssrc)` off each sequence number that a compound names: the highest of report blocks and of ECN feedback
+/// (RFC 6679), those that a NACK (RFC 4585) asks for, the first of congestion feedback (RFC 8888), and the ranges of extended
+/// reports (RFC 3611). The compound must have passed [`super::check`].
 ///
-/// What other feedback counts is not the number in the RTP header (transport-wide congestion control), or it stays as it is:
-/// RFC 6679, RFC 8888.
+/// What transport-wide congestion control counts is not the number in the RTP header, and other feedback names none.
 pub fn renumber(compound: &mut [u8], offset: impl Fn(u32) -> u16) {
     let mut rest = compound;
     while let [flags, packet_type, high, low, ..] = *rest {
@@ -30,6 +39,8 @@ pub fn renumber(compound: &mut [u8], offset: impl Fn(u32) -> u16) {
             (SENDER_REPORT, count) => reports(body, SSRC_BYTES + SENDER_INFO_BYTES, count, &offset),
             (RECEIVER_REPORT, count) => reports(body, SSRC_BYTES, count, &offset),
             (TRANSPORT_FEEDBACK, GENERIC_NACK) => nack(body, &offset),
+            (TRANSPORT_FEEDBACK, ECN_FEEDBACK) => ecn_feedback(body, &offset),
+            (TRANSPORT_FEEDBACK, CONGESTION_FEEDBACK) => congestion_feedback(body, &offset),
             (EXTENDED_REPORT, _) => extended_report(body, &offset),
             _ => {}
         }
@@ -40,12 +51,7 @@ fn reports(body: &mut [u8], at: usize, count: u8, offset: &impl Fn(u32) -> u16) 
     let blocks = body.get_mut(at..).unwrap_or_default().chunks_exact_mut(REPORT_BLOCK_BYTES);
     for block in blocks.take(count.into()) {
         let offset = offset(word(block, 0));
-        let highest = word(block, HIGHEST_SEQUENCE_AT);
-        let (cycles, sequence) = (highest >> 16, highest & 0xffff);
-        let back = sequence.wrapping_sub(offset.into()) & 0xffff;
-        // A number that lies before a wrap is of the cycle before.
-        let cycles = if back > sequence { cycles.saturating_sub(1) } else { cycles };
-        block[HIGHEST_SEQUENCE_AT..][..4].copy_from_slice(&(cycles << 16 | back).to_be_bytes());
+        take_off_extended(block, HIGHEST_SEQUENCE_AT, offset);
     }
 }
 
@@ -54,6 +60,25 @@ fn nack(body: &mut [u8], offset: &impl Fn(u32) -> u16) {
     let Some((head, pairs)) = body.split_at_mut_checked(2 * SSRC_BYTES) else { return };
     let offset = offset(word(head, SSRC_BYTES));
     pairs.chunks_exact_mut(4).for_each(|pair| take_off(pair, 0, offset));
+}
+
+/// Sender, source, and the highest number with its cycles.
+fn ecn_feedback(body: &mut [u8], offset: &impl Fn(u32) -> u16) {
+    if body.len() >= 2 * SSRC_BYTES + 4 {
+        let offset = offset(word(body, SSRC_BYTES));
+        take_off_extended(body, 2 * SSRC_BYTES, offset);
+    }
+}
+
+fn congestion_feedback(body: &mut [u8], offset: &impl Fn(u32) -> u16) {
+    let mut rest = body.get_mut(SSRC_BYTES..).unwrap_or_default();
+    // The timestamp at the end is shorter than a stream.
+    while let Some((stream, after)) = rest.split_at_mut_checked(STREAM_BYTES) {
+        let offset = offset(word(stream, 0));
+        take_off(stream, SSRC_BYTES, offset);
+        let blocks = usize::from(u16::from_be_bytes([stream[6], stream[7]]));
+        rest = after.get_mut((2 * blocks).next_multiple_of(4)..).unwrap_or_default();
+    }
 }
 
 fn extended_report(body: &mut [u8], offset: &impl Fn(u32) -> u16) {
@@ -66,6 +91,11 @@ fn extended_report(body: &mut [u8], offset: &impl Fn(u32) -> u16) {
             let offset = offset(word(block, 0));
             take_off(block, SSRC_BYTES, offset);
             take_off(block, SSRC_BYTES + 2, offset);
+        } else if block_type == MEASUREMENT_INFORMATION && bytes >= MEASUREMENT_NUMBERS_BYTES {
+            let offset = offset(word(block, 0));
+            take_off(block, SSRC_BYTES + 2, offset);
+            take_off_extended(block, SSRC_BYTES + 4, offset);
+            take_off_extended(block, SSRC_BYTES + 8, offset);
         }
     }
 }
@@ -73,6 +103,16 @@ fn extended_report(body: &mut [u8], offset: &impl Fn(u32) -> u16) {
 fn take_off(bytes: &mut [u8], at: usize, offset: u16) {
     let number = u16::from_be_bytes([bytes[at], bytes[at + 1]]).wrapping_sub(offset);
     bytes[at..at + 2].copy_from_slice(&number.to_be_bytes());
+}
+
+/// The same of a number with its cycles before it.
+fn take_off_extended(bytes: &mut [u8], at: usize, offset: u16) {
+    let number = word(bytes, at);
+    let (cycles, sequence) = (number >> 16, number & 0xffff);
+    let back = sequence.wrapping_sub(offset.into()) & 0xffff;
+    // A number that lies before a wrap is of the cycle before.
+    let cycles = if back > sequence { cycles.saturating_sub(1) } else { cycles };
+    bytes[at..at + 4].copy_from_slice(&(cycles << 16 | back).to_be_bytes());
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -121,6 +161,33 @@ mod tests {
             // Transport-wide congestion control, PLI, APP: no numbers of RTP headers.
             (packet(15, 205, &[7, 8, 0x0164_0003, 5]), packet(15, 205, &[7, 8, 0x0164_0003, 5])),
             (packet(1, 206, &[7, 8, 0x0164_0003]), packet(1, 206, &[7, 8, 0x0164_0003])),
+            // RFC 6679, with a number before a wrap. RFC 8888: three blocks of one stream and one of another.
+            (packet(8, 205, &[7, 8, 0x0002_0020, 8, 8, 0, 0, 0]), packet(8, 205, &[7, 8, 0x0001_ff20, 8, 8, 0, 0, 0])),
+            (
+                packet(
+                    11,
+                    205,
+                    &[7, 8, 0x0164_0003, 0x8000_8001, 0x8002_0000, 9, 0x0164_0001, 0x8000_0000, 0x0164_0003],
+                ),
+                packet(
+                    11,
+                    205,
+                    &[7, 8, 0x0064_0003, 0x8000_8001, 0x8002_0000, 9, 0x0164_0001, 0x8000_0000, 0x0164_0003],
+                ),
+            ),
+            // RFC 6776, RFC 5725, RFC 7097, RFC 7509.
+            (
+                packet(0, EXTENDED_REPORT, &[7, 0x0e00_0007, 8, 0x0120, 0x0001_0140, 0x0002_0020, 1, 2, 3]),
+                packet(0, EXTENDED_REPORT, &[7, 0x0e00_0007, 8, 0x0020, 0x0001_0040, 0x0001_ff20, 1, 2, 3]),
+            ),
+            (
+                packet(0, EXTENDED_REPORT, &[7, 0x0a00_0002, 8, 0x0110_0120, 0x1900_0002, 8, 0x0110_0120]),
+                packet(0, EXTENDED_REPORT, &[7, 0x0a00_0002, 8, 0x0010_0020, 0x1900_0002, 8, 0x0010_0020]),
+            ),
+            (
+                packet(0, EXTENDED_REPORT, &[7, 0x2100_0003, 8, 0x0110_0120, 0x0110_0120]),
+                packet(0, EXTENDED_REPORT, &[7, 0x2100_0003, 8, 0x0010_0020, 0x0110_0120]),
+            ),
             // RFC 3611: loss, copies, times, statistics; reference time, VoIP metrics.
             (
                 packet(0, EXTENDED_REPORT, &[7, 0x0100_0003, 8, 0x0110_0120, 0x4000_0000, 0x0200_0002, 8, 0x0110_0120]),
@@ -147,10 +214,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_fail_and_what_was_well_formed_stays_so(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
-            for packet_type in [None, Some(200), Some(201), Some(205), Some(207)] {
+            let kinds = [(200, None), (201, None), (205, None), (205, Some(8)), (205, Some(11)), (207, None)];
+            for kind in kinds.into_iter().map(Some).chain([None]) {
                 let mut before = bytes.clone();
-                if let (Some(packet_type), [first, second, ..]) = (packet_type, &mut before[..]) {
-                    (*first, *second) = (0x80 | *first & 0x3f, packet_type);
+                if let (Some((packet_type, format)), [first, second, ..]) = (kind, &mut before[..]) {
+                    (*first, *second) = (0x80 | format.unwrap_or(*first & 0x3f), packet_type);
                 }
                 let mut after = before.clone();
                 renumber(&mut after, |_| 0x0101);

@@ -1,7 +1,8 @@
 //! `a=crypto` (RFC 4568 section 9.1): one line to a typed value and back.
 //!
-//! Of several keys in one line the first is used. An MKI is read for its length only, because the first key is the
-//! only one; this server announces none.
+//! Of several keys in one line the first is used, and packets that bear the MKI of another are refused; this server announces
+//! none. A lifetime binds who sends under the key, which is never this server: it is checked, and not counted on receipt, where a
+//! packet that verifies is authentic however many came before. The limits of RFC 3711 section 9.2 hold for both directions.
 
 use std::fmt::Write;
 
@@ -14,7 +15,7 @@ use base64::{
 use super::Crypto;
 use crate::{
     types::Secret,
-    wire::srtp::{MasterKey, Suite},
+    wire::srtp::{MasterKey, Mki, Suite},
 };
 
 /// Writes padding, because some receivers lose bytes without it; reads keys with and without, because some senders
@@ -25,9 +26,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true),
 );
-
-/// Longest MKI, in bytes (RFC 4568 section 6.1).
-const MKI_BYTES_MAX: usize = 128;
 
 /// Why a line is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +45,10 @@ pub(super) fn parse(value: &str) -> Result<Crypto, Unusable> {
     let tag = decimal(tag).filter(|_| tag.len() <= 9).ok_or(Unusable::Malformed)?;
     let suite = Suite::from_name(suite_text).ok_or(Unusable::Unsupported)?;
     let first_key = keys.split(';').next().ok_or(Unusable::Malformed)?;
-    let (key, mki_bytes) = key_param(suite, first_key)?;
+    let (key, mki) = key_param(suite, first_key)?;
     let is_weakened = session_params(fields)?;
     let suite_text = if suite_text == suite.name() { suite.name().into() } else { suite_text.to_owned().into() };
-    Ok(Crypto { tag, suite, suite_text, key, mki_bytes, is_weakened })
+    Ok(Crypto { tag, suite, suite_text, key, mki, is_weakened })
 }
 
 /// Appends `a=crypto:...` without its line end.
@@ -64,8 +62,8 @@ pub fn inline_key(key: &MasterKey) -> Secret<String> {
     Secret::new(BASE64.encode(key.expose()))
 }
 
-/// `inline:<key and salt>["|" lifetime]["|" MKI ":" length]`, to the key and the MKI's length.
-fn key_param(suite: Suite, text: &str) -> Result<(MasterKey, usize), Unusable> {
+/// `inline:<key and salt>["|" lifetime]["|" MKI ":" length]`, to the key and its MKI.
+fn key_param(suite: Suite, text: &str) -> Result<(MasterKey, Option<Mki>), Unusable> {
     let (method, info) = text.split_once(':').ok_or(Unusable::Malformed)?;
     if !method.eq_ignore_ascii_case("inline") {
         return Err(Unusable::Unsupported);
@@ -76,14 +74,14 @@ fn key_param(suite: Suite, text: &str) -> Result<(MasterKey, usize), Unusable> {
         .and_then(|text| BASE64.decode(text).ok())
         .and_then(|bytes| MasterKey::new(suite, bytes))
         .ok_or(Unusable::Malformed)?;
-    let mki_bytes = match (parts.next(), parts.next(), parts.next()) {
-        (None, _, _) => 0,
-        (Some(only), None, _) if only.contains(':') => mki_bytes(only)?,
-        (Some(lifetime), None, _) => check_lifetime(lifetime).map(|()| 0)?,
-        (Some(lifetime), Some(mki), None) => check_lifetime(lifetime).and_then(|()| mki_bytes(mki))?,
+    let mki = match (parts.next(), parts.next(), parts.next()) {
+        (None, _, _) => None,
+        (Some(only), None, _) if only.contains(':') => Some(mki(only)?),
+        (Some(lifetime), None, _) => check_lifetime(lifetime).map(|()| None)?,
+        (Some(lifetime), Some(text), None) => check_lifetime(lifetime).and_then(|()| mki(text)).map(Some)?,
         (Some(_), Some(_), Some(_)) => return Err(Unusable::Malformed),
     };
-    Ok((key, mki_bytes))
+    Ok((key, mki))
 }
 
 /// A count of packets, `2^n` or decimal, from 1 to 2^48 (RFC 4568 section 6.1). The bound itself is the sender's to
@@ -96,12 +94,9 @@ fn check_lifetime(text: &str) -> Result<(), Unusable> {
     if is_valid { Ok(()) } else { Err(Unusable::Malformed) }
 }
 
-fn mki_bytes(text: &str) -> Result<usize, Unusable> {
+fn mki(text: &str) -> Result<Mki, Unusable> {
     let (value, length) = text.split_once(':').ok_or(Unusable::Malformed)?;
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Unusable::Malformed);
-    }
-    decimal(length).filter(|n| (1..=MKI_BYTES_MAX).contains(n)).ok_or(Unusable::Malformed)
+    decimal(length).and_then(|length| Mki::from_decimal(value, length)).ok_or(Unusable::Malformed)
 }
 
 /// Session parameters (RFC 4568 section 6.3), to whether they weaken the suite.
@@ -148,7 +143,7 @@ mod tests {
     #[test]
     fn a_plain_line_is_read() {
         let crypto = with_params("").unwrap();
-        assert_eq!((crypto.tag, crypto.suite, crypto.mki_bytes), (1, Suite::AesCm128HmacSha1_80, 0));
+        assert_eq!((crypto.tag, crypto.suite, crypto.mki), (1, Suite::AesCm128HmacSha1_80, None));
         assert_eq!(crypto.key.expose(), bytes(30));
         assert!(!crypto.is_weakened);
     }
@@ -162,7 +157,7 @@ mod tests {
                 suite,
                 suite_text: suite.name().into(),
                 key: key.unwrap(),
-                mki_bytes: 0,
+                mki: None,
                 is_weakened: false,
             };
             let mut line = String::new();
@@ -184,20 +179,32 @@ mod tests {
 
     #[test]
     fn lifetime_and_mki_are_read_in_every_combination() {
-        for (rest, mki_bytes) in [
-            ("|2^20", 0),
-            ("|2^31", 0),
-            ("|2^48", 0),
-            ("|1048576", 0),
-            ("|1:4", 4),
-            ("|2^20|1:4", 4),
-            ("|2^20|66051:128", 128),
+        let longest = [&[0; 125][..], &[1, 2, 3]].concat();
+        for (rest, mki) in [
+            ("|2^20", &[][..]),
+            ("|2^31", &[]),
+            ("|2^48", &[]),
+            ("|1048576", &[]),
+            ("|1:4", &[0, 0, 0, 1]),
+            ("|2^20|1:4", &[0, 0, 0, 1]),
+            ("|2^20|66051:128", &longest),
         ] {
-            assert_eq!(with_params(rest).map(|c| c.mki_bytes), Ok(mki_bytes), "{rest}");
+            assert_eq!(with_params(rest).map(|c| c.mki), Ok(Mki::new(mki)), "{rest}");
         }
-        for rest in
-            ["|", "|2^49", "|0", "|+5", "|281474976710657", "|1:0", "|1:129", "|:4", "|x:4", "|2^20|4", "|2^20|1:4|1"]
-        {
+        for rest in [
+            "|",
+            "|2^49",
+            "|0",
+            "|+5",
+            "|281474976710657",
+            "|1:0",
+            "|1:129",
+            "|:4",
+            "|x:4",
+            "|2^20|4",
+            "|2^20|1:4|1",
+            "|256:1",
+        ] {
             assert_eq!(with_params(rest), Err(Unusable::Malformed), "{rest}");
         }
     }
@@ -206,7 +213,7 @@ mod tests {
     fn of_several_keys_the_first_is_used() {
         let crypto = with_params(&format!("|2^20|1:4;inline:{}|2^20|2:4", BASE64.encode([9; 30]))).unwrap();
         assert_eq!(crypto.key.expose(), bytes(30));
-        assert_eq!(crypto.mki_bytes, 4);
+        assert_eq!(crypto.mki, Mki::new(&[0, 0, 0, 1]));
     }
 
     #[test]

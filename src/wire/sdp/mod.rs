@@ -22,7 +22,7 @@ use std::{borrow::Cow, net::IpAddr};
 
 use super::{
     classify::Traffic,
-    srtp::{MasterKey, Suite},
+    srtp::{MasterKey, Mki, Suite},
 };
 
 pub use crypto::inline_key;
@@ -218,8 +218,8 @@ pub struct Crypto {
     /// The suite as the peer spelled it; an answer repeats it.
     pub suite_text: Cow<'static, str>,
     pub key: MasterKey,
-    /// Length in bytes of the MKI of the first key, 0 for none.
-    pub mki_bytes: usize,
+    /// Of the first key.
+    pub mki: Option<Mki>,
     /// True for `UNENCRYPTED_SRTP`, `UNENCRYPTED_SRTCP` or `UNAUTHENTICATED_SRTP`: never acceptable here.
     pub is_weakened: bool,
 }

@@ -246,7 +246,7 @@ mod tests {
             let suite = Suite::ALL[i];
             bytes.truncate(suite.key_bytes() + suite.salt_bytes());
             let key = MasterKey::new(suite, bytes).unwrap();
-            Crypto { tag, suite, suite_text: suite.name().into(), key, mki_bytes: 0, is_weakened: false }
+            Crypto { tag, suite, suite_text: suite.name().into(), key, mki: None, is_weakened: false }
         })
     }
 

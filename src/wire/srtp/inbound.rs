@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    MasterKey, Suite,
+    MasterKey, Mki, Suite,
     aes_ctr::{Aes, AesKey},
     cm::{Cm, rollover_counter},
     gcm::{self, Gcm},
@@ -23,7 +23,7 @@ use super::{
 /// A refused packet is left as it came, so another key may be tried on it.
 pub struct Inbound {
     pub(super) keys: SessionKeys,
-    pub(super) mki_bytes: usize,
+    pub(super) mki: Option<Mki>,
     /// Where an SSRC begins that is new.
     pub(super) first_cycle: Cycle,
     pub(super) rtp: RtpStreams,
@@ -31,23 +31,23 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// `mki_bytes`: length of the MKI the peer appends, 0 for none. It is skipped, not compared: there is one key.
-    pub fn new(suite: Suite, key: &MasterKey, mki_bytes: usize) -> Self {
-        Self::from_session_keys(SessionKeys::derive(suite, key), mki_bytes)
+    /// `mki`: what the peer appends to say that a packet is under this key. A packet with another one is refused unread.
+    pub fn new(suite: Suite, key: &MasterKey, mki: Option<Mki>) -> Self {
+        Self::from_session_keys(SessionKeys::derive(suite, key), mki)
     }
 
-    pub(super) fn from_session_keys(keys: SessionKeys, mki_bytes: usize) -> Self {
-        Self { keys, mki_bytes, first_cycle: Cycle::First, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
+    pub(super) fn from_session_keys(keys: SessionKeys, mki: Option<Mki>) -> Self {
+        Self { keys, mki, first_cycle: Cycle::First, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
     }
 
     /// The peer appends another MKI, or none any more, under the same key.
-    pub fn set_mki_bytes(&mut self, mki_bytes: usize) {
-        self.mki_bytes = mki_bytes;
+    pub fn set_mki(&mut self, mki: Option<Mki>) {
+        self.mki = mki;
     }
 
     /// What an SRTP packet has beyond the RTP packet in it: tag and MKI.
     pub fn overhead_bytes(&self) -> usize {
-        self.keys.rtp_tag_bytes() + self.mki_bytes
+        self.keys.rtp_tag_bytes() + Mki::bytes_of(self.mki.as_ref()).len()
     }
 
     pub fn positions(&self) -> Positions {
@@ -77,31 +77,32 @@ impl Inbound {
     /// Verifies and decrypts one SRTP packet in place, by one tag check at most; returns the length of the plain RTP packet at
     /// the buffer's start.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
-        let (mki_bytes, first) = (self.mki_bytes, self.first_cycle);
+        let (mki, first) = (Mki::bytes_of(self.mki.as_ref()), self.first_cycle);
         match &self.keys {
             SessionKeys::Cm(keys) => {
-                let verified = verify_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes)?;
+                let verified = verify_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki)?;
                 keys.rtp.xor_key_stream(verified.ssrc, verified.index, &mut packet[verified.body()]);
                 Ok(verified.end)
             }
-            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki),
         }
     }
 
     /// The same for a packet that is not to be read: with AES-CM it stays encrypted.
     pub fn verify_rtp(&mut self, packet: &mut [u8]) -> Result<(), DropReason> {
-        let (mki_bytes, first) = (self.mki_bytes, self.first_cycle);
+        let (mki, first) = (Mki::bytes_of(self.mki.as_ref()), self.first_cycle);
         match &self.keys {
-            SessionKeys::Cm(keys) => verify_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes).map(|_| ()),
-            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes).map(|_| ()),
+            SessionKeys::Cm(keys) => verify_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki).map(|_| ()),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki).map(|_| ()),
         }
     }
 
     /// Verifies and decrypts SRTCP. With encryption negotiated, an E flag of 0 is accepted only with a valid tag.
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
+        let mki = Mki::bytes_of(self.mki.as_ref());
         match &self.keys {
-            SessionKeys::Cm(keys) => decrypt_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
-            SessionKeys::Gcm(keys) => open_rtcp(&keys.rtcp, &mut self.rtcp, packet, self.mki_bytes),
+            SessionKeys::Cm(keys) => decrypt_rtcp(&keys.rtcp, &mut self.rtcp, packet, mki),
+            SessionKeys::Gcm(keys) => open_rtcp(&keys.rtcp, &mut self.rtcp, packet, mki),
         }
     }
 }
@@ -116,7 +117,7 @@ pub struct Positions {
 impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbound")
-            .field("mki_bytes", &self.mki_bytes)
+            .field("mki_bytes", &Mki::bytes_of(self.mki.as_ref()).len())
             .field("rtp_ssrcs", &self.rtp.len())
             .field("rtcp_ssrcs", &self.rtcp.len())
             .finish_non_exhaustive()
@@ -145,12 +146,12 @@ pub(super) fn verify_rtp(
     cm: &Cm<Aes>,
     (streams, first): (&mut RtpStreams, Cycle),
     packet: &mut [u8],
-    mki_bytes: usize,
+    mki: &[u8],
 ) -> Result<Verified, DropReason> {
     check_size(packet)?;
     let header = rtp::Header::parse(packet)?;
     let tag_at = end_before(packet.len(), cm.tag_bytes(), header.bytes)?;
-    let end = end_before(tag_at, mki_bytes, header.bytes)?;
+    let end = before_mki(packet, tag_at, mki, header.bytes)?;
     let (front, tag) = packet.split_at_mut(tag_at);
     let index = streams.admit(header.ssrc, header.sequence, first, |index| {
         cm.verify(&mut front[..end], &rollover_counter(index), tag)
@@ -163,11 +164,11 @@ fn open_rtp(
     gcm: &Gcm,
     (streams, first): (&mut RtpStreams, Cycle),
     packet: &mut [u8],
-    mki_bytes: usize,
+    mki: &[u8],
 ) -> Result<usize, DropReason> {
     check_size(packet)?;
     let header = rtp::Header::parse(packet)?;
-    let tag_end = end_before(packet.len(), mki_bytes, header.bytes)?;
+    let tag_end = before_mki(packet, packet.len(), mki, header.bytes)?;
     let end = end_before(tag_end, gcm::TAG_BYTES, header.bytes)?;
     let (aad, sealed) = packet[..tag_end].split_at_mut(header.bytes);
     streams.admit(header.ssrc, header.sequence, first, |index| gcm.open(header.ssrc, index, aad, sealed))?;
@@ -179,12 +180,12 @@ fn decrypt_rtcp(
     cm: &Cm<AesKey>,
     streams: &mut RtcpStreams,
     packet: &mut [u8],
-    mki_bytes: usize,
+    mki: &[u8],
 ) -> Result<usize, DropReason> {
     check_size(packet)?;
     let ssrc = srtcp::sender(packet)?;
     let tag_at = end_before(packet.len(), cm.tag_bytes(), HEADER_BYTES)?;
-    let word_end = end_before(tag_at, mki_bytes, HEADER_BYTES)?;
+    let word_end = before_mki(packet, tag_at, mki, HEADER_BYTES)?;
     let end = end_before(word_end, INDEX_BYTES, HEADER_BYTES)?;
     let trailer = Trailer::read(packet[end..word_end].try_into().expect(TRAILER_LENGTH));
 
@@ -200,10 +201,10 @@ fn decrypt_rtcp(
 
 /// RFC 7714 section 9: packet, tag, E flag and index, MKI. Header, flag and index are additional data; without
 /// encryption the whole packet is.
-fn open_rtcp(gcm: &Gcm, streams: &mut RtcpStreams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+fn open_rtcp(gcm: &Gcm, streams: &mut RtcpStreams, packet: &mut [u8], mki: &[u8]) -> Result<usize, DropReason> {
     check_size(packet)?;
     let ssrc = srtcp::sender(packet)?;
-    let word_end = end_before(packet.len(), mki_bytes, HEADER_BYTES)?;
+    let word_end = before_mki(packet, packet.len(), mki, HEADER_BYTES)?;
     let tag_end = end_before(word_end, INDEX_BYTES, HEADER_BYTES)?;
     let end = end_before(tag_end, gcm::TAG_BYTES, HEADER_BYTES)?;
     let word = packet[tag_end..word_end].try_into().expect(TRAILER_LENGTH);
@@ -224,6 +225,12 @@ fn open_rtcp(gcm: &Gcm, streams: &mut RtcpStreams, packet: &mut [u8], mki_bytes:
     };
     admitted.map_err(|reason| trailer.name_cleartext(reason))?;
     Ok(end)
+}
+
+/// Where the part before an MKI ends, which itself ends at `end` and must be this one.
+fn before_mki(packet: &[u8], end: usize, mki: &[u8], header_bytes: usize) -> Result<usize, DropReason> {
+    let before = end_before(end, mki.len(), header_bytes)?;
+    if packet[before..end] == *mki { Ok(before) } else { Err(DropReason::SrtpUnknownMki) }
 }
 
 const TRAILER_LENGTH: &str = "E flag and index are 4 bytes";

@@ -12,7 +12,7 @@
 //! let mut buffer = [0; 16 + TAG_ROOM_BYTES];
 //! buffer[0] = 0x80; // RTP version 2, and four bytes of payload
 //! let len = Outbound::new(suite, &key).protect_rtp(&mut buffer, 16).unwrap();
-//! assert_eq!(Inbound::new(suite, &key, 0).unprotect_rtp(&mut buffer[..len]), Ok(16));
+//! assert_eq!(Inbound::new(suite, &key, None).unprotect_rtp(&mut buffer[..len]), Ok(16));
 //! assert_eq!(buffer[12..16], [0; 4]);
 //! ```
 
@@ -22,6 +22,7 @@ mod gcm;
 mod hmac;
 mod inbound;
 mod kdf;
+mod mki;
 mod outbound;
 mod replay;
 mod secrets;
@@ -33,6 +34,7 @@ pub(crate) mod testing;
 mod transcrypt;
 
 pub use inbound::{Inbound, Positions};
+pub use mki::Mki;
 pub use outbound::Outbound;
 pub use secrets::{SessionSecret, session_secrets};
 pub use streams::{Novelty, Position};

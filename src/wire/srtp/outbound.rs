@@ -120,7 +120,7 @@ pub(super) const fn check_room(packet: &[u8], len: usize, added_bytes: usize) ->
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Inbound, gcm::Gcm, kdf::GcmKeys, testing::hex},
+        super::{Inbound, Mki, gcm::Gcm, kdf::GcmKeys, testing::hex},
         *,
     };
 
@@ -159,7 +159,7 @@ mod tests {
             let len =
                 Outbound::from_session_keys(session_keys(key_bytes)).protect_rtp(&mut buffer, plain.len()).unwrap();
             assert_eq!(buffer[..len], hex(sealed));
-            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
+            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), None);
             assert_eq!(inbound.unprotect_rtp(&mut buffer[..len]), Ok(plain.len()));
             assert_eq!(buffer[..plain.len()], plain);
         }
@@ -192,7 +192,7 @@ mod tests {
             let mut buffer = with_room(&plain);
             let len = outbound.protect_rtcp(&mut buffer, plain.len()).unwrap();
             assert_eq!(buffer[..len], hex(sealed));
-            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
+            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), None);
             assert_eq!(inbound.unprotect_rtcp(&mut buffer[..len]), Ok(plain.len()));
             assert_eq!(buffer[..plain.len()], plain);
         }
@@ -204,7 +204,7 @@ mod tests {
         for (key_bytes, tag) in [(16, "841dd9683dd78ec92ae58790125f62b3"), (32, "91db4afbfeee5a978fab4393ed2615fe")] {
             let plain = hex(RTCP_PLAIN);
             let packet = hex(&format!("{RTCP_PLAIN}{tag}000005d4"));
-            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), 0);
+            let mut inbound = Inbound::from_session_keys(session_keys(key_bytes), None);
             for bit in 0..packet.len() * 8 {
                 let mut flipped = packet.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
@@ -232,7 +232,7 @@ mod tests {
     fn debug_prints_no_key() {
         let outbound = Outbound::from_session_keys(session_keys(16));
         assert_eq!(format!("{outbound:?}"), "Outbound { rtp_ssrcs: 0, rtcp_ssrcs: 0, .. }");
-        let inbound = Inbound::from_session_keys(session_keys(16), 4);
+        let inbound = Inbound::from_session_keys(session_keys(16), Mki::new(&[0; 4]));
         assert_eq!(format!("{inbound:?}"), "Inbound { mki_bytes: 4, rtp_ssrcs: 0, rtcp_ssrcs: 0, .. }");
     }
 }

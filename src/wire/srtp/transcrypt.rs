@@ -7,6 +7,7 @@ use super::{
     cm::{Cm, rollover_counter},
     inbound::{Inbound, Verified, verify_rtp},
     kdf::SessionKeys,
+    mki::Mki,
     outbound::{Outbound, check_room},
     streams::{Novelty, sequence_of},
 };
@@ -29,7 +30,8 @@ pub fn transcrypt_rtp(
         return Ok(outbound.relay_rtp(packet, plain_len, Novelty::New));
     };
     let (ingress, egress) = (&ingress.rtp, &egress.rtp);
-    let verified = verify_rtp(ingress, (&mut inbound.rtp, inbound.first_cycle), received, inbound.mki_bytes)?;
+    let mki = Mki::bytes_of(inbound.mki.as_ref());
+    let verified = verify_rtp(ingress, (&mut inbound.rtp, inbound.first_cycle), received, mki)?;
     let room = check_room(packet, verified.end, egress.tag_bytes());
     let claimed = room.and_then(|()| outbound.rtp.claim_relayed(verified.ssrc, verified.sequence, Novelty::New));
     Ok(claimed.map(|index| {
@@ -62,7 +64,7 @@ mod tests {
     /// A leg under `suite`: what its peer sends with, and what we receive with.
     fn leg(suite: Suite, rng: &mut Rng) -> (Outbound, Inbound) {
         let key = MasterKey::generate(suite, rng);
-        (Outbound::new(suite, &key), Inbound::new(suite, &key, 0))
+        (Outbound::new(suite, &key), Inbound::new(suite, &key, None))
     }
 
     fn plain() -> Vec<u8> {
@@ -111,7 +113,7 @@ mod tests {
             panic!("both suites are AES-CM")
         };
         let (ingress, egress) = (&ingress.rtp, &egress.rtp);
-        let verified = verify_rtp(ingress, (&mut inbound.rtp, Cycle::First), &mut packet[..received_len], 0).unwrap();
+        let verified = verify_rtp(ingress, (&mut inbound.rtp, Cycle::First), &mut packet[..received_len], &[]).unwrap();
         assert!(!holds_plaintext(&packet), "after the tag is verified");
         let index = outbound.rtp.claim(verified.ssrc, verified.sequence).unwrap();
         put_on(egress, index, &verified, &mut packet);

@@ -43,7 +43,7 @@ fn local(ports: &[u16]) -> Vec<Option<LocalMedia>> {
 /// A valid crypto line for `suite` whose key bytes are all `byte`.
 fn crypto(tag: u32, suite: Suite, byte: u8) -> String {
     let key = MasterKey::new(suite, vec![byte; suite.key_bytes() + suite.salt_bytes()]).unwrap();
-    let line = Crypto { tag, suite, suite_text: suite.name().into(), key, mki_bytes: 0, is_weakened: false };
+    let line = Crypto { tag, suite, suite_text: suite.name().into(), key, mki: None, is_weakened: false };
     let section = MediaSection {
         crypto: vec![line],
         ..sdp::parse(b"v=0\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/SAVP 0\n").unwrap().media.remove(0)
@@ -323,7 +323,7 @@ fn each_suite_can_be_answered_and_each_direction_has_its_own_key() {
             let (session, settled) = leg.read_answer(answer.as_bytes()).unwrap();
             assert!(session.media[0].crypto.is_empty(), "the other leg sees no key");
             let ours = offer.media[0].crypto.iter().find(|line| line.suite == suite).unwrap();
-            assert_eq!(settled[0].send, Protection::Srtp { suite, key: ours.key.clone(), mki_bytes: 0 });
+            assert_eq!(settled[0].send, Protection::Srtp { suite, key: ours.key.clone(), mki: None });
             assert_eq!(suite_of(&settled[0].receive), Some(suite));
             assert_ne!(settled[0].send, settled[0].receive);
             assert_eq!(settled[0].remote_rtp, Some("192.0.2.1:6000".parse().unwrap()));
@@ -492,9 +492,9 @@ fn the_strongest_line_is_answered_with_its_tag_its_spelling_and_a_key_of_ours() 
     let answer = read(&text);
     let [line] = answer.media[0].crypto.as_slice() else { panic!("exactly one line: {text}") };
     assert_eq!((line.tag, &*line.suite_text), (5, "AES_CM_256_HMAC_SHA1_80"));
-    assert_eq!(settled[0].send, Protection::Srtp { suite: line.suite, key: line.key.clone(), mki_bytes: 0 });
+    assert_eq!(settled[0].send, Protection::Srtp { suite: line.suite, key: line.key.clone(), mki: None });
     let theirs = MasterKey::new(line.suite, vec![5; 46]).unwrap();
-    assert_eq!(settled[0].receive, Protection::Srtp { suite: line.suite, key: theirs, mki_bytes: 0 });
+    assert_eq!(settled[0].receive, Protection::Srtp { suite: line.suite, key: theirs, mki: None });
 }
 
 #[test]
@@ -504,9 +504,9 @@ fn the_peer_s_mki_is_expected_and_none_is_sent() {
     leg.read_offer(body(&["m=audio 6000 RTP/SAVP 0", &line]).as_bytes()).unwrap();
     let (text, settled) = leg.answer(&mut rng(), &session(&["m=audio 4000 RTP/AVP 0"]), &local(&[20_000])).unwrap();
     assert!(!text.contains('|'));
-    let Protection::Srtp { mki_bytes: received, .. } = settled[0].receive else { panic!("encrypted") };
-    let Protection::Srtp { mki_bytes: sent, .. } = settled[0].send else { panic!("encrypted") };
-    assert_eq!((received, sent), (4, 0));
+    let Protection::Srtp { mki: received, .. } = &settled[0].receive else { panic!("encrypted") };
+    let Protection::Srtp { mki: sent, .. } = &settled[0].send else { panic!("encrypted") };
+    assert_eq!((received, sent), (&Mki::new(&[0, 0, 0, 1]), &None));
 }
 
 #[test]
