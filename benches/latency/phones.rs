@@ -235,7 +235,8 @@ impl Phones {
         let line = &mut self.lines[index];
         match event {
             Event::Registered => line.state = State::Idle,
-            Event::Ringing => {}
+            // Nobody here holds.
+            Event::Ringing | Event::Held => {}
             Event::Established(media) => {
                 line.state = State::Up;
                 if is_caller {

@@ -104,7 +104,7 @@ impl Ringdown {
             let [receive, send] = [receive, send].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
             let (traffic, formats) = (Traffic::Rtp, formats.clone());
             plane.send(0, Command::Open { leg, address: ip, dscp: 0 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, history: None }).unwrap();
             // A leg that finds the ring full is refused.
             if index % LEGS_AT_ONCE == 0 {
                 plane.wake();

@@ -80,7 +80,7 @@ fn configure(leg: LegId, receive: MasterKey, send: MasterKey) -> Command {
     };
     let sections = sdp::parse(SDP.as_bytes()).unwrap().media;
     let formats = Formats::of(&sections);
-    Command::Configure { leg, traffic: Traffic::Rtp, remote, formats, receive, send, heard: None }
+    Command::Configure { leg, traffic: Traffic::Rtp, remote, formats, receive, send, history: None }
 }
 
 fn device(slot: u32) -> SocketAddr {

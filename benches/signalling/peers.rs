@@ -137,8 +137,13 @@ impl Exchange {
         match output {
             Output::Transmit { flow, bytes } => self.sent.push_back((flow, Message::parse(bytes).unwrap())),
             Output::Media { command: media::Command::Close { leg }, .. } => {
-                self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
+                self.input(Input::Media(media::Event::Closed {
+                    leg,
+                    report: Box::default(),
+                    history: media::History::default(),
+                }));
             }
+            Output::OpenCdr { call, .. } => drop(self.input(Input::CdrsOpened(vec![call]))),
             _ => {}
         }
     }

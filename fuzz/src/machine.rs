@@ -231,19 +231,21 @@ impl Server {
     }
 
     fn drain(&mut self) {
-        let mut closed = Vec::new();
+        let (mut closed, mut opened) = (Vec::new(), Vec::new());
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent(flow, bytes),
                 Output::Media { command: media::Command::Open { leg, .. }, .. } => self.open_legs.push(leg),
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Resolve { query, question } => self.questions.push((query, question)),
+                Output::OpenCdr { call, .. } => opened.push(call),
                 Output::Timeout(_) => break,
                 Output::Media { .. }
                 | Output::FetchCertificate { .. }
                 | Output::Connect { .. }
                 | Output::Close { .. }
                 | Output::StoreBinding(_)
+                | Output::UpdateCdr(_)
                 | Output::StoreCdr(_)
                 | Output::Resynced { .. }
                 | Output::TestCalled { .. }
@@ -251,9 +253,16 @@ impl Server {
                 | Output::Inspected { .. } => {}
             }
         }
+        if !opened.is_empty() {
+            self.input(Input::CdrsOpened(opened));
+        }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            self.input(Input::Media(media::Event::Closed { leg, report: Box::default() }));
+            self.input(Input::Media(media::Event::Closed {
+                leg,
+                report: Box::default(),
+                history: media::History::default(),
+            }));
         }
     }
 

@@ -123,7 +123,7 @@ impl World {
             *kept = Some(send.clone());
         }
         let formats = Formats::default();
-        self.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
+        self.command(Command::Configure { leg, traffic, remote, formats, receive, send, history: None });
         self.command(Command::Watch { leg });
     }
 

@@ -226,7 +226,7 @@ fn section(choices: &mut Choices<'_>, offer: Option<&sdp::MediaSection>) -> Stri
                 profile if profile.is_secure() => "RTP/SAVP",
                 _ => "RTP/AVP",
             };
-            format!("m={kind} {port} {profile} {}\r\n", offer.formats.join(" "))
+            format!("m={kind} {port} {profile} {}\r\n", offer.formats.iter().collect::<Vec<_>>().join(" "))
         }
         Some(_) | None => format!("m={kind} {port} {profile} {formats}\r\n"),
     };

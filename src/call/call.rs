@@ -20,6 +20,7 @@ use super::{
     in_dialog::Relayed,
     interface::{CallDetail, CallView, LegDetail, SilenceView},
     leg::{Device, Leg, Peer, ServerInvite},
+    open_cdr::OpenCdr,
     outgoing,
     passed_headers::PassedHeaders,
     provisional::Provisionals,
@@ -149,6 +150,7 @@ pub(super) struct Call {
     /// It is to take the place of a leg in another call.
     pub takes_over: bool,
     pub(super) cdr: Cdr,
+    pub(super) open_cdr: OpenCdr,
     is_recorded: bool,
     /// Media worker of all legs of this call.
     pub worker: u16,
@@ -247,6 +249,7 @@ impl Call {
             is_failure_untold: false,
             takes_over: false,
             cdr,
+            open_cdr: OpenCdr::default(),
             is_recorded: false,
             worker,
             weight: Weight::Nothing,
@@ -386,9 +389,9 @@ impl Call {
             media::Event::Silent { leg, silence } => self.fell_silent(ctx, side, *leg, *silence),
             media::Event::Heard { leg } => self.is_heard(side, *leg),
             media::Event::OpenFailed { leg } | media::Event::Overrun { leg } => self.media_failed(ctx, side, *leg),
-            media::Event::Closed { leg: closed, report } => {
+            media::Event::Closed { leg: closed, report, history } => {
                 if let Some(leg) = self.leg_mut(side) {
-                    leg.media_closed(ctx, *closed, report);
+                    leg.media_closed(ctx, *closed, report, history);
                 }
             }
         }
@@ -673,6 +676,7 @@ impl Call {
             emergency: self.cdr.emergency,
             trunk: self.cdr.trunk.clone(),
             answered_by: self.cdr.answered_by.clone(),
+            transferred_by: self.cdr.transferred_by.clone(),
             a_suite: suite(&self.a),
             b_suite: b.and_then(|b| suite(&b.leg)),
         }

@@ -8,7 +8,7 @@ use crate::{
     policy::stir::Verification,
 };
 
-/// One call between two parties, written when it ends. Times in milliseconds since the Unix epoch.
+/// One call between two parties, written when it ends, and in its present form when it begins and is answered. Times in milliseconds since the Unix epoch.
 ///
 /// A record never changes its parties: a transfer ends the record of each call it takes apart (`ended_by` is `transfer`) and
 /// begins one for the call it makes, with `transferred_by`. The packets of a leg that moved on are counted where it ends.
@@ -51,6 +51,8 @@ pub enum EndedBy {
     Server,
     /// One party left and the other is in a call with somebody else, which has a record of its own.
     Transfer,
+    /// The server was killed, or its machine failed: see [`Cdr::interrupted`].
+    Interrupted,
 }
 
 /// What a signature has told of the caller's number (RFC 8224).
@@ -205,6 +207,20 @@ impl Cdr {
     pub(super) fn refused(mut self, ctx: &Context, status: u16, reason: &str) -> Self {
         self.end(ctx, EndedBy::Server, status, reason);
         self
+    }
+
+    /// Of a call that the server did not live to end. `last_known_ms`: when it is last known to have lived, which is taken for the
+    /// end, since nobody knows when that was.
+    pub fn interrupted(self, last_known_ms: u64) -> Self {
+        let end_ms = last_known_ms.max(self.answer_ms.unwrap_or(self.start_ms));
+        Self {
+            end_ms,
+            duration_s: self.answer_ms.map_or(0, |answer| (end_ms - answer) / 1000),
+            ended_by: EndedBy::Interrupted,
+            status: 500,
+            reason: "Interrupted: the server has ended without notice".to_owned(),
+            ..self
+        }
     }
 
     pub(super) fn end(&mut self, ctx: &Context, ended_by: EndedBy, status: u16, reason: &str) {

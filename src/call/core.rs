@@ -243,6 +243,7 @@ impl Core {
             Input::Signer(signer) => self.ctx.signer = Some(signer),
             Input::Media(media::Event::Load { worker, busy_permille }) => self.capacity.measured(worker, busy_permille),
             Input::Media(event) => self.media_event(&event),
+            Input::CdrsOpened(calls) => calls.into_iter().for_each(|call| self.cdr_opened(call)),
             Input::Directory(directory) => self.directory_changed(directory),
             Input::Resync { id, user, is_reboot } => self.resync(id, &user, is_reboot),
             Input::Inspect { id, call } => self.inspect(id, &call),
@@ -799,6 +800,12 @@ impl Core {
         }
     }
 
+    fn cdr_opened(&mut self, id: CallId) {
+        if self.calls.get_mut(&id).is_some_and(|call| call.note_cdr_opened()) {
+            self.with_call(id, Call::cdr_opened);
+        }
+    }
+
     /// Puts a call back after it acted: its record is written, its timer set, and what is over is forgotten.
     fn keep(&mut self, call: Box<Call>) {
         self.moved.extend(call.transfer.map(|part| part.transfer));
@@ -822,6 +829,7 @@ impl Core {
             self.ctx.counters.quality.observe(&cdr);
             self.ctx.outputs.push_back(Output::StoreCdr(Box::new(cdr)));
         }
+        self.ctx.outputs.extend(call.open_cdr_output());
         if let Some(timer) = call.timer.take() {
             self.timers.remove(&(timer, call.id));
         }

@@ -135,6 +135,8 @@ fn drain(core: &mut Core, now: Instant, telephone: &Flow) -> (Rehearsal, Option<
             | Output::FetchCertificate { .. }
             | Output::Media { .. }
             | Output::StoreBinding(_)
+            | Output::OpenCdr { .. }
+            | Output::UpdateCdr(_)
             | Output::StoreCdr(_)
             | Output::Resynced { .. }
             | Output::TestCalled { .. }

@@ -18,7 +18,7 @@ use super::{
     provisional::Received,
 };
 use crate::{
-    media::Command,
+    media::{Command, History},
     policy::security::LegSecurity,
     sip::offer_answer::{Protection, Settled},
     types::{CallId, Duration, Flow, Instant, LegId, TxnId, limits},
@@ -58,14 +58,17 @@ pub(super) enum Phase {
     Refused(Failure),
 }
 
-/// A media leg that goes on with the stream of another one under the same key, as the peer may keep its key (RFC 4568 section
-/// 6.4). It is not configured before the other has told what it has heard, since it could not tell what is new from a copy.
+/// A media leg that goes on with the peer of another one. Where the peer keeps its key (RFC 4568 section 6.4), it is not configured
+/// before the other has told what it has heard, since it could not tell what is new from a copy; of another key it learns that
+/// afterwards, for the peer may take it back.
 #[derive(Debug)]
 pub(super) struct Heir {
     pub former: LegId,
     pub media: LegId,
     suite: Suite,
     key: MasterKey,
+    /// Of legs before the former one.
+    pub history: History,
 }
 
 /// A leg between two calls, with the transaction whose 2xx may still be repeated.
@@ -198,7 +201,7 @@ impl Call {
         match leg.negotiation.read_answer(&body) {
             Ok((session, settled)) => {
                 leg.session = Some(session);
-                leg.replace_media(ctx, &before, &settled);
+                leg.replace_media(ctx, &before);
                 leg.configure(ctx, &settled);
                 self.handover_is(Phase::Accepted);
             }
@@ -486,7 +489,9 @@ impl Heir {
     fn new(former: LegId, media: LegId, before: &Settled) -> Option<Self> {
         match &before.receive {
             Protection::Plain => None,
-            Protection::Srtp { suite, key, .. } => Some(Self { former, media, suite: *suite, key: key.clone() }),
+            Protection::Srtp { suite, key, .. } => {
+                Some(Self { former, media, suite: *suite, key: key.clone(), history: History::default() })
+            }
         }
     }
 
@@ -529,17 +534,18 @@ impl Leg {
     }
 
     /// The peer has accepted: the former media legs close. Where it kept its key, its streams go on with their rollover
-    /// counters and replay windows, which the new leg learns from the report of the former.
-    fn replace_media(&mut self, ctx: &mut Context, before: &[Settled], after: &[Settled]) {
+    /// counters and replay windows, which the new leg learns from what the former has heard.
+    fn replace_media(&mut self, ctx: &mut Context, before: &[Settled]) {
         let former = mem::take(&mut self.former_media);
-        for ((former, new), (before, after)) in former.iter().zip(&self.media).zip(before.iter().zip(after)) {
+        for ((former, new), before) in former.iter().zip(&self.media).zip(before) {
             let (Some(former), Some(new)) = (*former, *new) else { continue };
-            // One that still waits has heard nothing: its own predecessor is waited for.
-            if let Some(waits) = self.heirs.iter_mut().find(|heir| heir.media == former) {
-                waits.media = new;
-            } else if let Some(heir) = Heir::new(former, new, before).filter(|heir| heir.has_key_of(after)) {
-                self.heirs.push(heir);
+            let mut has_waited = false;
+            for heir in self.heirs.iter_mut().filter(|heir| heir.media == former) {
+                heir.media = new;
+                has_waited |= heir.has_key_of(before);
             }
+            // One that has waited has heard nothing.
+            self.heirs.extend(Heir::new(former, new, before).filter(|_| !has_waited));
         }
         close(ctx, former);
     }
@@ -569,7 +575,8 @@ fn close(ctx: &mut Context, legs: Vec<Option<LegId>>) {
 fn is_same_media(a: &Session, b: &Session) -> bool {
     a.media.len() == b.media.len()
         && a.media.iter().zip(&b.media).all(|(a, b)| {
-            let is_same_set = a.formats.len() == b.formats.len() && a.formats.iter().all(|f| b.formats.contains(f));
+            let [ours, theirs] = [a, b].map(|section| section.formats.iter().collect::<Vec<_>>());
+            let is_same_set = ours.len() == theirs.len() && ours.iter().all(|format| theirs.contains(format));
             is_same_set && a.direction == Direction::SendRecv && (a.port == 0) == (b.port == 0)
         })
 }

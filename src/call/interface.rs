@@ -25,8 +25,8 @@ use crate::{
         registrar::{Binding, Change},
     },
     types::{
-        Duration, Flow, Instant, Private, Rng, Secret, Transport, certificate::SubjectNames, histogram::Histogram,
-        reason::DropCounters,
+        CallId, Duration, Flow, Instant, Private, Rng, Secret, Transport, certificate::SubjectNames,
+        histogram::Histogram, reason::DropCounters,
     },
     wire::{
         passport::{Certificate, Signer},
@@ -102,6 +102,8 @@ pub enum Input {
     /// Calls to carriers are signed with this from now on.
     Signer(Signer),
     Media(media::Event),
+    /// What [`Output::OpenCdr`] said of these calls is on disk, or the disk fails and nobody is to wait for it.
+    CdrsOpened(Vec<CallId>),
     /// Users were added or removed.
     Directory(Arc<Directory>),
     /// An operator wants the devices of this user to fetch their configuration again; answered once, by
@@ -177,6 +179,14 @@ pub enum Output {
     },
     /// To be on disk before the next `Transmit` leaves.
     StoreBinding(Change),
+    /// A call begins; what its record would say if the server ended now. Answered once, by [`Input::CdrsOpened`].
+    OpenCdr {
+        call: CallId,
+        cdr: Box<Cdr>,
+    },
+    /// The same call is answered.
+    UpdateCdr(Box<Cdr>),
+    /// A call is over, or was refused; takes the place of what was said of it before.
     StoreCdr(Box<Cdr>),
     Resynced {
         id: u64,
@@ -212,6 +222,7 @@ impl fmt::Debug for Input {
             Self::AnchorsChanged => f.write_str("AnchorsChanged"),
             Self::Signer(signer) => write!(f, "{signer:?}"),
             Self::Media(event) => write!(f, "Media({event:?})"),
+            Self::CdrsOpened(calls) => write!(f, "CdrsOpened({calls:?})"),
             Self::Directory(directory) => write!(f, "Directory({} users)", directory.len()),
             Self::Resync { id, user, is_reboot } => write!(f, "Resync({id}, {user}, {is_reboot})"),
             Self::Inspect { id, call } => write!(f, "Inspect({id}, {call})"),
@@ -237,6 +248,8 @@ impl fmt::Debug for Output {
             Self::FetchCertificate { query, place } => write!(f, "FetchCertificate({query}, {place:?})"),
             Self::Media { worker, command } => write!(f, "Media({worker}, {command:?})"),
             Self::StoreBinding(change) => write!(f, "StoreBinding({change:?})"),
+            Self::OpenCdr { call, cdr: _ } => write!(f, "OpenCdr({call:?})"),
+            Self::UpdateCdr(cdr) => write!(f, "UpdateCdr({})", cdr.id),
             Self::StoreCdr(cdr) => write!(f, "StoreCdr({})", cdr.id),
             Self::Resynced { id, result } => write!(f, "Resynced({id}, {result:?})"),
             Self::TestCalled { id, result } => write!(f, "TestCalled({id}, {result:?})"),
@@ -270,6 +283,8 @@ pub struct CallView {
     pub trunk: Option<String>,
     /// The user, or the outside number, that answered.
     pub answered_by: Option<String>,
+    /// The user whose transfer made this call.
+    pub transferred_by: Option<String>,
     pub a_suite: Option<String>,
     pub b_suite: Option<String>,
 }

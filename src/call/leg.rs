@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::Network,
-    media::{self, Command, Formats, LegReport, Remote, Rtcp, Silence},
+    media::{self, Command, Formats, History, LegReport, Remote, Rtcp, Silence},
     policy::{marking, security::LegSecurity},
     sip::{
         challenge::{Authorization, Challenge},
@@ -24,7 +24,6 @@ use crate::{
         classify::Traffic,
         sdp::{MediaKind, Session},
         sip::{Message, Method, Name},
-        srtp::Positions,
     },
 };
 
@@ -263,8 +262,9 @@ impl Leg {
     pub(super) fn configure(&mut self, ctx: &mut Context, settled: &[Settled]) {
         for (section, settled) in settled.iter().enumerate() {
             let Some(leg) = self.media.get(section).copied().flatten() else { continue };
-            self.heirs.retain(|heir| heir.media != leg || heir.has_key_of(settled));
-            if !self.heirs.iter().any(|heir| heir.media == leg) {
+            // What its predecessor has heard under another key cannot come under this one.
+            let waits = self.heirs.iter().any(|heir| heir.media == leg && heir.has_key_of(settled));
+            if !waits {
                 self.configure_section(ctx, (section, leg), settled, None);
             }
         }
@@ -281,7 +281,7 @@ impl Leg {
         ctx: &mut Context,
         (section, leg): (usize, LegId),
         settled: &Settled,
-        heard: Option<Box<Positions>>,
+        history: Option<Box<History>>,
     ) {
         let network = self.trunk.and_then(|trunk| ctx.trunks.trunk(trunk).media_network);
         let command = Command::Configure {
@@ -291,7 +291,7 @@ impl Leg {
             formats: self.formats(section),
             receive: protection(&settled.receive),
             send: protection(&settled.send),
-            heard,
+            history,
         };
         ctx.command(leg, command);
     }
@@ -347,19 +347,29 @@ impl Leg {
     }
 
     /// A worker reported one of this leg's media legs closed.
-    pub(super) fn media_closed(&mut self, ctx: &mut Context, leg: LegId, report: &LegReport) {
+    pub(super) fn media_closed(&mut self, ctx: &mut Context, leg: LegId, report: &LegReport, history: &History) {
         self.open_media.retain(|open| *open != leg);
         // Whom it did not hear may be heard by the one in its place.
         self.is_heard_by(leg);
         if let Some(at) = self.heirs.iter().position(|heir| heir.former == leg) {
-            let heir = self.heirs.swap_remove(at).media;
-            let section = self.media.iter().position(|media| *media == Some(heir));
-            let settled = section.and_then(|section| Some((section, self.negotiation.settled().get(section)?)));
-            if let Some((section, settled)) = settled {
-                self.configure_section(ctx, (section, heir), settled, Some(Box::new(report.heard.clone())));
-            }
+            let mut heir = self.heirs.swap_remove(at);
+            heir.history.append(history.clone());
+            self.inherit(ctx, heir);
         }
         self.record.add(report);
+    }
+
+    /// Tells a media leg what its predecessors have heard, once all have told.
+    fn inherit(&mut self, ctx: &mut Context, heir: Heir) {
+        if let Some(other) = self.heirs.iter_mut().find(|other| other.media == heir.media) {
+            other.history.append(heir.history);
+            return;
+        }
+        let section = self.media.iter().position(|media| *media == Some(heir.media));
+        let settled = section.and_then(|section| Some((section, self.negotiation.settled().get(section)?)));
+        if let Some((section, settled)) = settled {
+            self.configure_section(ctx, (section, heir.media), settled, Some(Box::new(heir.history)));
+        }
     }
 
     /// This media leg hears the peer, or is not there to hear it. `false`: it was not silent.

@@ -31,6 +31,7 @@ mod late_offer;
 mod leg;
 mod message;
 mod notification;
+mod open_cdr;
 mod outgoing;
 mod overload;
 mod passed_headers;

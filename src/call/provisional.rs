@@ -96,7 +96,7 @@ pub(super) struct Provisionals {
     unacknowledged: Option<Box<Unacknowledged>>,
     /// Status, the branch whose early media comes with it, and headers of the branch's own.
     waiting: VecDeque<(u16, Option<u32>, PassedHeaders)>,
-    /// Callees' 200s that wait for the PRACK, first come first.
+    /// Callees' 200s that wait for the PRACK or the disk, first come first.
     held: VecDeque<(u32, Message)>,
 }
 
@@ -124,6 +124,10 @@ impl Provisionals {
     /// Whether the final answer must wait for a PRACK.
     fn holds_answer(&self) -> bool {
         self.unacknowledged.as_ref().is_some_and(|one| one.content != Content::Nothing)
+    }
+
+    pub(super) fn has_held(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Takes back the 200 of a branch that waits.
@@ -218,7 +222,7 @@ impl Call {
                 return self.fail(ctx, &Failure::new(504, "No PRACK"), None);
             }
             self.provisionals.unacknowledged = None;
-            self.after_prack(ctx);
+            self.tell_more(ctx);
         } else if one.repeat_at <= ctx.now {
             one.interval *= 2;
             one.repeat_at = ctx.now + one.interval;
@@ -240,7 +244,7 @@ impl Call {
             (Content::Answer | Content::Nothing, Some(offer)) => self.offered_in_prack(ctx, pending, &offer),
             (Content::Answer | Content::Nothing, None) => self.confirm(ctx, pending),
         }
-        self.after_prack(ctx);
+        self.tell_more(ctx);
     }
 
     /// The answer to an offer in our response. Without a usable one no session can follow.
@@ -285,9 +289,10 @@ impl Call {
     }
 
     /// The caller may be told more: a callee's 200 before anything else.
-    fn after_prack(&mut self, ctx: &mut Context) {
+    pub(super) fn tell_more(&mut self, ctx: &mut Context) {
         while !self.provisionals.is_busy() && self.state == State::Setup {
-            if let Some((number, response)) = self.provisionals.held.pop_front() {
+            let answer = if self.may_be_answered() { self.provisionals.held.pop_front() } else { None };
+            if let Some((number, response)) = answer {
                 self.passed = PassedHeaders::of_answer(&response);
                 self.branch_answered(ctx, number, &response);
             } else if let Some((status, source, passed)) = self.provisionals.waiting.pop_front() {
@@ -300,9 +305,11 @@ impl Call {
         }
     }
 
-    /// Keeps a callee's 200 until the caller has acknowledged what it was told. `false`: nothing stands in its way.
+    /// Keeps a callee's 200 until the caller has acknowledged what it was told, and the disk has the call. `false`: nothing stands
+    /// in its way.
     pub(super) fn is_answer_held(&mut self, number: u32, response: &Message) -> bool {
-        let is_held = self.state == State::Setup && self.provisionals.holds_answer();
+        let must_wait = self.provisionals.holds_answer() || !self.may_be_answered();
+        let is_held = self.state == State::Setup && must_wait;
         if is_held && self.provisionals.held.iter().all(|(held, _)| *held != number) {
             self.provisionals.held.push_back((number, response.clone()));
         }

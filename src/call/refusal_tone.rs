@@ -195,9 +195,9 @@ fn accepted(mut offer: Session, at: usize, payload_type: u8) -> Session {
         }
     }
     let section = &mut offer.media[at];
-    let rtpmap = section.rtpmap(&format).map(|encoding| ("rtpmap".to_owned(), Some(format!("{format} {encoding}"))));
+    let rtpmap = section.rtpmap(&format).map(|encoding| ("rtpmap", Some(format!("{format} {encoding}"))));
     section.attributes = rtpmap.into_iter().collect();
-    section.formats = [format].into();
+    section.formats = [format].into_iter().collect();
     section.direction = Direction::SendRecv;
     offer
 }

@@ -82,6 +82,8 @@ pub struct Server {
     pub domain: String,
     /// Relative paths are relative to the working directory.
     pub state_dir: PathBuf,
+    /// The file with the key that seals stored secrets; without it, one in the state folder.
+    pub seal_key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,6 +82,7 @@ fn server(mut section: Section<'_>, sip: &Sip) -> Server {
     let server = Server {
         domain: section.text("domain", value::host).unwrap_or_else(|| LOOPBACK.to_owned()),
         state_dir: section.text("state_dir", value::path).unwrap_or_else(|| "state".into()),
+        seal_key: section.text("seal_key", value::path),
     };
     if has_outside_listener(sip) && !section.has("domain") {
         let message = format!("phones on other machines cannot reach the default {:?}", server.domain);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     formats::{Codec, Formats},
+    protection::History,
     tone::Law,
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     types::LegId,
     wire::{
         classify::Traffic,
-        srtp::{MasterKey, Positions, Suite},
+        srtp::{MasterKey, Suite},
     },
 };
 
@@ -24,8 +25,8 @@ pub enum Command {
     /// `dscp` (RFC 2474). Nothing is relayed before `Configure` and `Connect`.
     Open { leg: LegId, address: IpAddr, dscp: u8 },
     /// Set or change what offer and answer settled. An unchanged key and suite keep their SRTP contexts; a changed one
-    /// starts fresh, and the last two receive keys stay valid for two seconds each. Datagrams need plain protection. `heard`: what another
-    /// leg, closed since, has received under the same key; a new context goes on from there.
+    /// starts fresh, and the last two receive keys stay valid for two seconds each. Datagrams need plain protection. `history`: what
+    /// another leg, closed since, has received of the same peer; contexts under the same keys go on from there.
     Configure {
         leg: LegId,
         traffic: Traffic,
@@ -33,7 +34,7 @@ pub enum Command {
         formats: Formats,
         receive: Protection,
         send: Protection,
-        heard: Option<Box<Positions>>,
+        history: Option<Box<History>>,
     },
     /// Packets of each are relayed to the other (both on this worker, and of one kind of traffic). Replaces an earlier
     /// connection of either.
@@ -108,8 +109,8 @@ pub enum Event {
     Heard { leg: LegId },
     /// The answer to [`Command::Report`]; none comes for a leg that is closed.
     Report { leg: LegId, report: Box<LegReport> },
-    /// The leg is gone; its slot may be reused.
-    Closed { leg: LegId, report: Box<LegReport> },
+    /// The leg is gone; its slot may be reused. `history`: for a leg that goes on with the peer.
+    Closed { leg: LegId, report: Box<LegReport>, history: History },
     /// Of the last second, this worker spent so much not waiting for packets, in thousandths. Told when it has changed.
     Load { worker: u16, busy_permille: u16 },
 }
@@ -192,8 +193,6 @@ pub struct LegReport {
     pub silences: u32,
     /// Their sum, one that has not ended included.
     pub silent_ms: u64,
-    /// How far the peer's streams have come, for a leg that goes on with them.
-    pub heard: Positions,
 }
 
 /// How well one direction of a leg delivers.

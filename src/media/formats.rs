@@ -149,7 +149,7 @@ pub fn g711(section: &MediaSection) -> Option<(u8, Law)> {
         let channels = section.rtpmap(text).and_then(|rtpmap| rtpmap.split('/').nth(2));
         channels.is_none_or(|channels| channels.trim() == "1")
     };
-    let g711 = |text: &String| {
+    let g711 = |text: &str| {
         let (payload_type, format) = read(section, text).filter(|_| is_mono(text))?;
         let law = match format.codec {
             Codec::Pcmu => Law::Mu,

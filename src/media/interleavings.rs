@@ -12,11 +12,12 @@ use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{
     command::{Command, Protection, Remote, Rtcp},
+    protection::History,
     testing::*,
 };
 use crate::{
     types::{DropReason, Duration, Instant, Rng},
-    wire::srtp::{Inbound, MasterKey, Outbound, Positions, Suite, TAG_ROOM_BYTES},
+    wire::srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
 };
 
 /// Streams of each telephone.
@@ -308,13 +309,13 @@ impl World {
         self.configure_heir(who, None);
     }
 
-    fn configure_heir(&mut self, who: usize, heard: Option<Box<Positions>>) {
+    fn configure_heir(&mut self, who: usize, history: Option<Box<History>>) {
         let Peer { suite, remote, ref sends, ref receives, .. } = self.peers[who];
         let protection = |key: &MasterKey| Protection::Srtp { suite, key: key.clone(), mki_bytes: 0 };
         let (receive, send) = (protection(sends), protection(receives));
         let (leg, traffic) = (leg(slot(who)), crate::wire::classify::Traffic::Rtp);
         let formats = formats();
-        self.rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard });
+        self.rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, history });
     }
 
     fn perform(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -381,14 +382,14 @@ impl World {
                 self.configure(who);
             }
             Step::Move { who } => {
-                let heard = self.rig.close(slot(who)).expect("it is open").heard;
+                let (_, history) = self.rig.close_for_heir(slot(who)).expect("it is open");
                 self.rig.open(slot(who));
                 let (now, peer) = (self.rig.now, &mut self.peers[who]);
                 (peer.latched, peer.candidate, peer.old_key_until) = (None, None, now);
                 let of_key = peer.read.iter_mut().filter(|((key, _), _)| *key == peer.sends_key);
                 of_key.for_each(|(_, heard)| heard.passed = heard.highest + 1);
                 peer.renew_receives(&mut self.rng);
-                self.configure_heir(who, Some(Box::new(heard)));
+                self.configure_heir(who, Some(history));
                 self.rig.command(Command::Connect { a: leg(0), b: leg(1) });
             }
             Step::Roam { who, port } => self.peers[who].address.set_port(4_000 + port),
@@ -446,7 +447,9 @@ impl World {
         let sent = self.sent[number].clone();
         let Sent { who, stream, index, key, source, is_rtcp, .. } = sent;
         let (peer, other) = (&self.peers[who], &self.peers[1 - who]);
-        let is_of_key = key == peer.sends_key || (key + 1 == peer.sends_key && self.rig.now < peer.old_key_until);
+        // Under a key that was replaced only where the telephone is known to be.
+        let is_old_one_s = || peer.latched.is_none_or(|latched| latched == source) && self.rig.now < peer.old_key_until;
+        let is_of_key = key == peer.sends_key || (key + 1 == peer.sends_key && is_old_one_s());
         let is_readable = is_of_key && is_placed(peer.read.get(&(key, stream)), index);
         let is_held = !is_rtcp && (!peer.remote.may_send || !other.remote.wants_media);
         let (to, held_before) = (other.destination(), self.rig.worker.drops().of(DropReason::PacketOnHold));

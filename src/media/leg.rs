@@ -4,14 +4,14 @@ use std::{collections::VecDeque, mem, net::SocketAddr};
 
 use crate::{
     types::{DropReason, Duration, Instant, LegId},
-    wire::{classify::Traffic, rtp::Header, srtp::Positions},
+    wire::{classify::Traffic, rtp::Header},
 };
 
 use super::{
     command::{Event, LegReport, Protection, Remote, Rtcp},
     formats::Formats,
     latch::Latch,
-    protection::{Receiving, Sending},
+    protection::{History, Receiving, Sending},
     quality::{Heard, Quality},
     silence::{Change, Watch},
     tone::{PACKET_BYTES, Packet},
@@ -46,12 +46,12 @@ pub(super) struct Leg {
     sent_ssrc: u32,
     watch: Watch,
     formats: Formats,
-    rtp: Latch,
+    pub(super) rtp: Latch,
     pub(super) sending: Sending,
     pub(super) receiving: Receiving,
     pub(super) quality: Quality,
     /// Of the port for RTCP alone; no packet comes by it where RTCP is multiplexed.
-    rtcp: Latch,
+    pub(super) rtcp: Latch,
     packets_refused: u64,
 }
 
@@ -95,7 +95,7 @@ impl Leg {
         traffic: Traffic,
         remote: Remote,
         formats: Formats,
-        (receive, heard): (Protection, Option<&Positions>),
+        (receive, history): (Protection, Option<&History>),
         send: Protection,
         outputs: &mut VecDeque<Output>,
     ) {
@@ -104,7 +104,7 @@ impl Leg {
             self.quality.formats_changed();
         }
         let is_traffic_kept = mem::replace(&mut self.traffic, traffic) == traffic;
-        self.receiving.configure(now, receive, heard);
+        self.receiving.configure(now, receive, history);
         self.sending.configure(send);
         (self.may_send, self.wants_media) = (remote.may_send, remote.wants_media);
         // Without an address and without media it is the hold of RFC 2543 (RFC 3264 section 8.4).
@@ -316,7 +316,6 @@ impl Leg {
             round_trip_ms: self.quality.round_trip_ms(),
             silences: self.watch.silences(),
             silent_ms: self.watch.silent_ms(now),
-            heard: self.receiving.positions(),
         }
     }
 

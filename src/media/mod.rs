@@ -27,5 +27,6 @@ pub use command::{
     BurstLoss, Command, Delivery, Event, LegReport, Protection, Remote, Rtcp, Silence, SilenceCause, Tone,
 };
 pub use formats::{Codec, Formats, g711};
+pub use protection::History;
 pub use tone::{Law, TONE_TIME};
 pub use worker::Worker;

@@ -1,20 +1,36 @@
 //! The SRTP contexts of a leg, one direction each, and when they are kept, replaced and forgotten.
 
+use std::net::SocketAddr;
+
 use crate::{
     types::{DropReason, Duration, Instant},
-    wire::srtp::{self, Fingerprint, Inbound, MasterKey, Outbound, Positions, Suite},
+    wire::srtp::{self, Fingerprint, Inbound, MasterKey, Novelty, Outbound, Positions, Suite},
 };
 
-use super::command::Protection;
+use super::{command::Protection, latch::Latch};
 
 /// How long packets under a replaced key are still accepted: those under way when the new key was answered.
 const RETIRING_KEY_LIFETIME: Duration = Duration::from_secs(2);
 
 /// Replaced keys that are accepted at a time: what is forged is tried under each.
 const RETIRING_KEYS_MAX: usize = 2;
-/// Keys that are remembered after that, in case a peer takes one back: what came under it must not come again. A leg that goes on
-/// on another worker brings the positions of its present key only.
+/// Keys that are remembered after that, in case a peer takes one back: what came under it must not come again.
 const RETIRED_KEYS_MAX: usize = 16;
+/// Tag checks beyond the first of a packet that may fail within a second. Then one must do: a flood that bears the peer's address
+/// costs what any other does.
+const FURTHER_CHECKS_PER_S_MAX: u8 = 100;
+
+/// Where a packet comes from, beside where the peer is.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) now: Instant,
+    pub(super) source: SocketAddr,
+    pub(super) latch: &'a Latch,
+}
+
+/// How far a peer has come under each of its last keys: what came under them must not come again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History(Vec<Retired>);
 
 /// What arrives from the peer.
 #[derive(Default)]
@@ -22,6 +38,7 @@ pub(super) struct Receiving {
     mode: Option<Mode<Inbound>>,
     /// Boxed, since it is rarely there and would part what each packet needs.
     former: Option<Box<Former>>,
+    further: FurtherChecks,
 }
 
 /// What goes to the peer. A key that was replaced must never come back: its contexts, and with them the indices it has
@@ -49,7 +66,7 @@ struct Keyed<C> {
 #[derive(Default)]
 struct Former {
     retiring: Vec<Retiring>,
-    retired: Vec<Retired>,
+    retired: History,
 }
 
 /// Replaced contexts that still open packets.
@@ -59,16 +76,52 @@ struct Retiring {
 }
 
 /// What is left of a key whose time is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Retired {
     suite: Suite,
     fingerprint: Fingerprint,
     heard: Positions,
 }
 
+/// Tag checks beyond the first of a packet that have failed in one second.
+#[derive(Default)]
+struct FurtherChecks {
+    /// Of Unix time.
+    second: u32,
+    failed: u8,
+}
+
+impl Arrival<'_> {
+    /// Whether the peer is known to be here, or may be anywhere.
+    fn may_be_of_peer(&self) -> bool {
+        self.latch.remote().is_none_or(|remote| remote == self.source)
+    }
+}
+
+impl FurtherChecks {
+    fn are_left(&mut self, now: Instant) -> bool {
+        let second = u32::try_from(now.unix_s()).unwrap_or(u32::MAX);
+        if second != self.second {
+            *self = Self { second, failed: 0 };
+        }
+        self.failed < FURTHER_CHECKS_PER_S_MAX
+    }
+
+    /// Notes what one has come to. What a replay window refuses has cost none.
+    const fn note(&mut self, refusal: DropReason) {
+        if matches!(refusal, DropReason::SrtpBadTag) {
+            self.failed += 1;
+        }
+    }
+}
+
 impl Receiving {
     /// An unchanged key and suite keep their contexts, and a key that returns goes on where it stood: what it has heard must
-    /// not be forgotten. `heard`: what came under it elsewhere, for a key that is new here.
-    pub(super) fn configure(&mut self, now: Instant, protection: Protection, heard: Option<&Positions>) {
+    /// not be forgotten. `history`: what another leg has heard of the peer.
+    pub(super) fn configure(&mut self, now: Instant, protection: Protection, history: Option<&History>) {
+        if let Some(history) = history {
+            self.former.get_or_insert_default().retired.append(history.clone());
+        }
         let replaced = match self.mode.take() {
             Some(Mode::Srtp(keyed)) => Some(keyed),
             Some(Mode::Plain) | None => None,
@@ -82,14 +135,13 @@ impl Receiving {
         let is_kept = replaced.as_ref().is_some_and(|keyed| keyed.is(suite, &key));
         let (kept, replaced) = if is_kept { (replaced, None) } else { (None, replaced) };
         let former = self.former.as_mut();
-        let mut keyed = kept.or_else(|| former?.take(suite, &key)).unwrap_or_else(|| {
-            let mut context = Inbound::new(suite, &key, mki_bytes);
-            let retired = self.former.as_ref().and_then(|former| former.heard(suite, &key));
-            if let Some(heard) = retired.or(heard) {
-                context.resume(heard);
-            }
-            Keyed { suite, key, context }
-        });
+        let known = kept.or_else(|| former?.take(suite, &key));
+        let knows_all = known.is_some() && history.is_none();
+        let mut keyed =
+            known.unwrap_or_else(|| Keyed { context: Inbound::new(suite, &key, mki_bytes), suite, key: key.clone() });
+        if let Some(heard) = self.former.as_ref().filter(|_| !knows_all).and_then(|f| f.retired.heard(suite, &key)) {
+            keyed.context.resume(heard);
+        }
         keyed.context.set_mki_bytes(mki_bytes);
         self.mode = Some(Mode::Srtp(keyed));
         self.retire(replaced, now + RETIRING_KEY_LIFETIME);
@@ -109,43 +161,54 @@ impl Receiving {
     }
 
     /// Verifies `buffer[..len]`, which goes no further.
-    pub(super) fn verify_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<(), DropReason> {
-        self.unprotect(now, &mut buffer[..len], (), Inbound::verify_rtp)
+    pub(super) fn verify_rtp(&mut self, from: Arrival<'_>, buffer: &mut [u8], len: usize) -> Result<(), DropReason> {
+        self.unprotect(from, &mut buffer[..len], (), Inbound::may_follow_wrap, Inbound::verify_rtp)
     }
 
     /// Verifies and decrypts `buffer[..len]` in place; returns the plain packet's length.
-    fn unprotect_rtp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        self.unprotect(now, &mut buffer[..len], len, Inbound::unprotect_rtp)
+    fn unprotect_rtp(&mut self, from: Arrival<'_>, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+        self.unprotect(from, &mut buffer[..len], len, Inbound::may_follow_wrap, Inbound::unprotect_rtp)
     }
 
-    /// The same for RTCP.
-    pub(super) fn unprotect_rtcp(&mut self, now: Instant, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        self.unprotect(now, &mut buffer[..len], len, Inbound::unprotect_rtcp)
+    /// The same for RTCP, whose packets carry their index.
+    pub(super) fn unprotect_rtcp(
+        &mut self,
+        from: Arrival<'_>,
+        buffer: &mut [u8],
+        len: usize,
+    ) -> Result<usize, DropReason> {
+        self.unprotect(from, &mut buffer[..len], len, |_, _| false, Inbound::unprotect_rtcp)
     }
 
     /// Takes an RTP packet from this peer's protection to another's; between two SRTP legs without plaintext where the
-    /// suites allow it. The inner error: this peer's packet is good, but cannot be sent to the other.
+    /// suites allow it. `novelty`: of a plain packet; what is encrypted shows it by its tag. The inner error: this peer's packet
+    /// is good, but cannot be sent to the other.
     pub(super) fn reprotect_rtp(
         &mut self,
-        now: Instant,
-        sending: &mut Sending,
+        from: Arrival<'_>,
+        (sending, novelty): (&mut Sending, Novelty),
         buffer: &mut [u8],
         len: usize,
     ) -> Result<Result<usize, DropReason>, DropReason> {
         if let (Some(Mode::Srtp(_)), Some(Mode::Srtp(out))) = (&self.mode, &mut sending.mode) {
             let out = &mut out.context;
             let transcrypt = |inbound: &mut Inbound, buffer: &mut [u8]| srtp::transcrypt_rtp(inbound, out, buffer, len);
-            return self.unprotect(now, buffer, Ok(len), transcrypt);
+            return self.unprotect(from, buffer, Ok(len), Inbound::may_follow_wrap, transcrypt);
         }
-        let len = self.unprotect_rtp(now, buffer, len)?;
-        Ok(sending.relay_rtp(buffer, len))
+        let len = self.unprotect_rtp(from, buffer, len)?;
+        Ok(sending.relay_rtp(buffer, len, novelty))
     }
 
-    pub(super) fn positions(&self) -> Positions {
-        match &self.mode {
-            Some(Mode::Srtp(keyed)) => keyed.context.positions(),
-            Some(Mode::Plain) | None => Positions::default(),
-        }
+    /// For a leg that goes on with this peer elsewhere.
+    pub(super) fn history(&self) -> History {
+        let mut history = self.former.as_ref().map_or_else(History::default, |former| former.retired.clone());
+        let retiring = self.former.iter().flat_map(|former| &former.retiring).map(|retiring| &retiring.keyed);
+        let present = match &self.mode {
+            Some(Mode::Srtp(keyed)) => Some(keyed),
+            Some(Mode::Plain) | None => None,
+        };
+        retiring.chain(present).for_each(|keyed| history.add(keyed.suite, &keyed.key, keyed.context.positions()));
+        history
     }
 
     /// What a packet of the peer has beyond the RTP packet in it.
@@ -175,23 +238,59 @@ impl Receiving {
     /// `plain`: what becomes of a packet that is not protected.
     fn unprotect<T>(
         &mut self,
-        now: Instant,
+        from: Arrival<'_>,
         buffer: &mut [u8],
         plain: T,
+        may_follow_wrap: impl Fn(&Inbound, &[u8]) -> bool,
         mut open: impl FnMut(&mut Inbound, &mut [u8]) -> Result<T, DropReason>,
     ) -> Result<T, DropReason> {
-        match (&mut self.mode, &mut self.former) {
-            (None, _) => Err(DropReason::PacketNoLeg),
-            (Some(Mode::Plain), _) => Ok(plain),
-            (Some(Mode::Srtp(keyed)), former) => match (open(&mut keyed.context, buffer), former) {
-                // A refused packet is as it came, so that it can be tried again. One under the old key may be far behind
-                // what has come under the new one.
-                (Err(refusal @ (DropReason::SrtpBadTag | DropReason::SrtpReplayed)), Some(former)) => {
-                    former.open(now, refusal, |inbound| open(inbound, buffer))
-                }
-                (opened, _) => opened,
-            },
+        let inbound = match &mut self.mode {
+            None => return Err(DropReason::PacketNoLeg),
+            Some(Mode::Plain) => return Ok(plain),
+            Some(Mode::Srtp(keyed)) => &mut keyed.context,
+        };
+        let refusal = match open(inbound, buffer) {
+            // A refused packet is as it came, so that it can be tried again; but strangers' are not worth it.
+            Err(refusal @ (DropReason::SrtpBadTag | DropReason::SrtpReplayed)) if from.may_be_of_peer() => refusal,
+            opened => return opened,
+        };
+        let is_first = refusal == DropReason::SrtpBadTag && may_follow_wrap(inbound, buffer);
+        if is_first && self.further.are_left(from.now) {
+            match inbound.behind_wrap(|inbound| open(inbound, buffer)) {
+                Err(DropReason::SrtpBadTag) => self.further.note(DropReason::SrtpBadTag),
+                opened => return opened,
+            }
         }
+        match &mut self.former {
+            Some(former) => former.open(from.now, &mut self.further, refusal, |inbound| open(inbound, buffer)),
+            None => Err(refusal),
+        }
+    }
+}
+
+impl History {
+    /// What it says of a key replaces what it has said before. Of too many keys the first is forgotten.
+    pub fn add(&mut self, suite: Suite, key: &MasterKey, heard: Positions) {
+        self.push(Retired { suite, fingerprint: key.fingerprint(), heard });
+    }
+
+    /// Adds what has come later.
+    pub fn append(&mut self, later: Self) {
+        later.0.into_iter().for_each(|retired| self.push(retired));
+    }
+
+    fn push(&mut self, new: Retired) {
+        self.0.retain(|retired| (retired.suite, retired.fingerprint) != (new.suite, new.fingerprint));
+        if self.0.len() == RETIRED_KEYS_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(new);
+    }
+
+    fn heard(&self, suite: Suite, key: &MasterKey) -> Option<&Positions> {
+        let of_key = (suite, key.fingerprint());
+        let retired = self.0.iter().find(|retired| (retired.suite, retired.fingerprint) == of_key);
+        retired.map(|retired| &retired.heard)
     }
 }
 
@@ -200,13 +299,6 @@ impl Former {
     fn take(&mut self, suite: Suite, key: &MasterKey) -> Option<Keyed<Inbound>> {
         let at = self.retiring.iter().position(|retiring| retiring.keyed.is(suite, key))?;
         Some(self.retiring.remove(at).keyed)
-    }
-
-    /// What had come under a key when its time was over.
-    fn heard(&self, suite: Suite, key: &MasterKey) -> Option<&Positions> {
-        let of_key = (suite, key.fingerprint());
-        let retired = self.retired.iter().find(|retired| (retired.suite, retired.fingerprint) == of_key);
-        retired.map(|retired| &retired.heard)
     }
 
     fn retire(&mut self, retiring: Retiring) {
@@ -225,27 +317,28 @@ impl Former {
     }
 
     fn forget(&mut self, Retiring { keyed, .. }: Retiring) {
-        let (fingerprint, heard) = (keyed.key.fingerprint(), keyed.context.positions());
-        // What it says now holds more than what it said before.
-        self.retired.retain(|retired| (retired.suite, retired.fingerprint) != (keyed.suite, fingerprint));
-        if self.retired.len() == RETIRED_KEYS_MAX {
-            self.retired.remove(0);
-        }
-        self.retired.push(Retired { suite: keyed.suite, fingerprint, heard });
+        self.retired.add(keyed.suite, &keyed.key, keyed.context.positions());
     }
 
-    /// Opens what the present key refuses for this reason.
+    /// Opens what the present key refuses for this reason: it may be far behind what has come under that.
     fn open<T>(
         &mut self,
         now: Instant,
+        further: &mut FurtherChecks,
         mut refusal: DropReason,
         mut open: impl FnMut(&mut Inbound) -> Result<T, DropReason>,
     ) -> Result<T, DropReason> {
         for retiring in self.retiring.iter_mut().filter(|retiring| now < retiring.until) {
-            match open(&mut retiring.keyed.context) {
+            if !further.are_left(now) {
+                break;
+            }
+            let other = match open(&mut retiring.keyed.context) {
                 Ok(opened) => return Ok(opened),
-                Err(other) if refusal == DropReason::SrtpBadTag => refusal = other,
-                Err(_) => {}
+                Err(other) => other,
+            };
+            further.note(other);
+            if refusal == DropReason::SrtpBadTag {
+                refusal = other;
             }
         }
         Err(refusal)
@@ -265,12 +358,12 @@ impl Sending {
         }
     }
 
-    /// Takes on a packet of the other side's that is known to be no copy.
-    pub(super) fn relay_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, DropReason> {
+    /// Takes on a packet of the other side's.
+    pub(super) fn relay_rtp(&mut self, buffer: &mut [u8], len: usize, novelty: Novelty) -> Result<usize, DropReason> {
         match &mut self.mode {
             None => Err(DropReason::PacketNoPeer),
             Some(Mode::Plain) => Ok(len),
-            Some(Mode::Srtp(keyed)) => keyed.context.relay_rtp(buffer, len),
+            Some(Mode::Srtp(keyed)) => keyed.context.relay_rtp(buffer, len, novelty),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     wire::{
         rtcp::{ReportBlock, VoipMetrics},
         rtp::Header,
+        srtp::Novelty,
     },
 };
 
@@ -142,6 +143,16 @@ impl Quality {
     pub(super) fn is_copy(&self, header: &Header) -> bool {
         let known = self.streams.iter().find(|stream| stream.ssrc == header.ssrc);
         known.is_some_and(|stream| stream.bursts.is_here(low_16(stream.highest).wrapping_sub(header.sequence)))
+    }
+
+    /// What is known of a packet that is no copy of a recent one. Its stream begins anew when two packets in a row do (RFC 3550
+    /// appendix A.1): late copies come between others, and taking one for a beginning would make the whole stream jump.
+    pub(super) fn novelty(&self, header: &Header) -> Novelty {
+        let known = self.streams.iter().find(|stream| stream.ssrc == header.ssrc);
+        match known.is_none_or(|stream| stream.goes_on(header.sequence)) {
+            true => Novelty::New,
+            false => Novelty::Doubtful,
+        }
     }
 
     /// The section's payload types may stand for something else now.
@@ -304,6 +315,11 @@ impl Stream {
         self.restart_at = None;
         self.received = self.received.wrapping_add(1);
         ahead == 1
+    }
+
+    /// Whether this number is ahead of those before it, or goes on where the one before it began anew.
+    fn goes_on(&self, sequence: u16) -> bool {
+        sequence.wrapping_sub(low_16(self.highest)) < DROPOUT_MAX || self.restart_at == Some(sequence)
     }
 
     fn know_format(&mut self, payload_type: u8, formats: &Formats) {

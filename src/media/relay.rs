@@ -7,12 +7,13 @@ use crate::{
     wire::{
         classify::{Kind, Traffic, classify, is_stray_rtp},
         rtcp, rtp,
-        srtp::TAG_ROOM_BYTES,
+        srtp::{Novelty, TAG_ROOM_BYTES},
     },
 };
 
 use super::{
     leg::{Leg, Legs},
+    protection::Arrival,
     worker::{Channel, Output, Port, Send},
 };
 
@@ -55,9 +56,11 @@ fn relay_rtp(
     let Datagram { now, source, buffer, len, .. } = datagram;
     from.admit(Channel::Rtp, source)?;
     let header = rtp::Header::parse(&buffer[..len])?;
-    if !from.receiving.is_srtp() && from.quality.is_copy(&header) {
-        return Err(DropReason::PacketDuplicate);
-    }
+    let novelty = match from.receiving.is_srtp() {
+        true => Novelty::New,
+        false if from.quality.is_copy(&header) => return Err(DropReason::PacketDuplicate),
+        false => from.quality.novelty(&header),
+    };
 
     // Whether the packet goes on is settled before it is opened, since between two SRTP legs it never lies open.
     let exit = match to {
@@ -67,13 +70,14 @@ fn relay_rtp(
         Some(to) => to.rtp_destination().map(|address| (to, address)),
     };
     let received = (&header, len);
+    let arrival = Arrival { now, source, latch: &from.rtp };
     let sent = match exit {
         Ok((to, address)) => {
-            let protected = from.receiving.reprotect_rtp(now, &mut to.sending, buffer, len)?;
+            let protected = from.receiving.reprotect_rtp(arrival, (&mut to.sending, novelty), buffer, len)?;
             protected.map(|len| (to, address, len))
         }
         Err(reason) => {
-            from.receiving.verify_rtp(now, buffer, len)?;
+            from.receiving.verify_rtp(arrival, buffer, len)?;
             Err(reason)
         }
     };
@@ -116,7 +120,11 @@ fn relay_rtcp(
 ) -> Result<Send, DropReason> {
     let Datagram { now, port, source, buffer, len } = datagram;
     from.admit(port.channel, source)?;
-    let len = from.receiving.unprotect_rtcp(now, buffer, len)?;
+    let latch = match port.channel {
+        Channel::Rtp => &from.rtp,
+        Channel::Rtcp => &from.rtcp,
+    };
+    let len = from.receiving.unprotect_rtcp(Arrival { now, source, latch }, buffer, len)?;
     rtcp::check(&buffer[..len])?;
     from.rtcp_accepted(now, port.channel, source, outputs);
     rtcp::renumber(&mut buffer[..len], |ssrc| from.sending.offset(ssrc));
@@ -492,11 +500,11 @@ mod tests {
             for packet in &recorded {
                 assert!(rig.receive(rtp(0), a.address, packet).is_some());
             }
-            let heard = rig.close(0).unwrap().heard;
+            let (_, history) = rig.close_for_heir(0).unwrap();
             let (mut rig, _, mut b) = Rig::call(PLAIN, b.sends.clone());
             rig.close(0);
             rig.open(0);
-            rig.configure_heir(&a, Some(Box::new(heard)));
+            rig.configure_heir(&a, Some(history));
             rig.command(Command::Connect { a: leg(0), b: leg(1) });
             for packet in &recorded {
                 rig.refuses(DropReason::SrtpReplayed, rtp(0), at("198.51.100.66:6666"), packet);
@@ -509,6 +517,40 @@ mod tests {
                 assert_eq!(b.hears(bytes)[12..], plain_rtp(0, 0, 3)[12..]);
                 let packet = a.rtcp(sender_report(ssrc, 1, None));
                 assert!(rig.receive(rtp(0), a.address, &packet).is_some());
+            }
+        }
+    }
+
+    /// Goal: the same for keys that were replaced before the move, should the peer take one back, whether what was heard is known in
+    /// time or afterwards.
+    #[test]
+    fn a_leg_that_goes_on_elsewhere_knows_what_was_heard_under_earlier_keys() {
+        for is_known_in_time in [true, false] {
+            let (mut rig, mut a, b) = encrypted_call();
+            let keys = [1, 3, 4].map(|seed| srtp(SUITE, seed));
+            let recorded = keys.clone().map(|key| {
+                a.rekey(key);
+                rig.configure(&a);
+                let packets = [a.rtp(1), a.rtcp(sender_report(0, 1, None))];
+                packets.iter().for_each(|packet| assert!(rig.receive(rtp(0), a.address, packet).is_some()));
+                packets
+            });
+            let (_, history) = rig.close_for_heir(0).unwrap();
+            let (mut rig, ..) = Rig::call(PLAIN, b.sends.clone());
+            rig.close(0);
+            rig.open(0);
+            rig.command(Command::Connect { a: leg(0), b: leg(1) });
+            a.rekey(srtp(SUITE, 5));
+            if !is_known_in_time {
+                rig.configure(&a);
+            }
+            rig.configure_heir(&a, Some(history));
+            for (key, packets) in keys.iter().zip(&recorded) {
+                a.sends = key.clone();
+                rig.configure(&a);
+                for packet in packets {
+                    rig.refuses(DropReason::SrtpReplayed, rtp(0), at("198.51.100.66:6666"), packet);
+                }
             }
         }
     }
@@ -559,14 +601,15 @@ mod tests {
         last
     }
 
-    /// Goal: a telephone that begins its sequence numbers anew, under a new key or without one, is heard at once. Method: after
-    /// short and long talk, and after a restart, between all pairs of protections.
+    /// Goal: a telephone that begins its sequence numbers anew is heard at once under a key, and without one at its second packet,
+    /// if it has to be told from copies. Method: after short and long talk, and after a restart, between all pairs of protections.
     #[test]
     fn whoever_begins_its_sequence_numbers_anew_is_heard_at_once() {
         let protections = || Suite::ALL.into_iter().map(|suite| srtp(suite, 1)).chain([PLAIN]);
         for (a, b) in protections().flat_map(|a| protections().map(move |b| (a.clone(), b))) {
             let (mut rig, mut a, mut b) = Rig::call(a, b);
-            // Without a key a new start that comes soon cannot be told from copies.
+            a.sequence = 0;
+            // Without a key a new start that comes sooner cannot be told from disorder.
             let talks = if a.sends == PLAIN { [300, 200, 900, 200] } else { [300, 9, 900, 1] };
             for (key, before) in (11..).zip(talks) {
                 talk(&mut rig, (&mut a, &mut b), before);
@@ -575,10 +618,36 @@ mod tests {
                     rig.configure(&a);
                 }
                 a.sequence = 0;
+                if a.sends == PLAIN && b.sends != PLAIN {
+                    let packet = a.rtp(1);
+                    rig.refuses(DropReason::PacketDuplicate, rtp(0), a.address, &packet);
+                }
             }
             talk(&mut rig, (&mut a, &mut b), 10);
             let report = rig.close(1).unwrap();
             assert_eq!(report.packets_sent, u64::from(talks.iter().sum::<u16>()) + 10);
+        }
+    }
+
+    /// Goal: what a network delivers twice or late, between packets in time, goes on once and in its place, however late. Method:
+    /// a stream with copies of many ages, and one packet in a hundred that is held up.
+    #[test]
+    fn late_copies_of_plain_packets_are_dropped_and_late_packets_keep_their_place() {
+        let (mut rig, mut a, mut b) = Rig::call(PLAIN, srtp(SUITE, 2));
+        let packets: Vec<_> = (0..1_200_u16).map(|n| a.rtp(u8::try_from(n % 251).unwrap())).collect();
+        let is_held_up = |n: usize| n % 100 == 50;
+        for n in 0..packets.len() {
+            let late = n.checked_sub(200).filter(|late| is_held_up(*late));
+            for arrives in (!is_held_up(n)).then_some(n).into_iter().chain(late) {
+                let (_, bytes) = rig.receive(rtp(0), a.address, &packets[arrives]).expect("for the first time");
+                assert_eq!(b.hears(bytes), packets[arrives], "{arrives} at {n}");
+            }
+            for behind in [0, 1, 63, 64, 99, 100, 101, 250, 447, 448, 900] {
+                let copy = n.checked_sub(behind).filter(|copy| !is_held_up(*copy));
+                if let Some(copy) = copy {
+                    rig.refuses(DropReason::PacketDuplicate, rtp(0), a.address, &packets[copy]);
+                }
+            }
         }
     }
 
@@ -1055,6 +1124,65 @@ mod tests {
         }
         assert_eq!(heard(&mut rig, &mut b), a.address);
         assert!(rig.connects.iter().all(|(_, remote)| *remote != Some(stranger)));
+    }
+
+    #[test]
+    fn a_stream_whose_beginning_was_lost_before_a_wrap_is_heard() {
+        for suite in Suite::ALL {
+            let (mut rig, mut a, mut b) = Rig::call(srtp(suite, 1), srtp(suite, 2));
+            a.sequence = 65_530;
+            let lost = [0; 10].map(|fill| a.rtp(fill));
+            for _ in 0..3 {
+                let packet = a.rtp(3);
+                let (_, bytes) = rig.receive(rtp(0), at("198.51.100.1:1024"), &packet).expect("behind a NAT");
+                assert_eq!(b.hears(bytes), plain_rtp(0, a.sequence, 3));
+            }
+            for late in [&lost[9], &lost[0]] {
+                assert!(rig.receive(rtp(0), at("198.51.100.1:1024"), late).is_some(), "what came late is");
+            }
+        }
+    }
+
+    /// Goal: whatever a stranger sends costs one tag check at most, while a key is replaced as well; and a flood under the peer's own
+    /// address a hundred more in a second. Method: the checks are counted where they are made.
+    #[test]
+    fn what_is_not_the_peer_s_costs_one_tag_check() {
+        use crate::wire::srtp::testing::tag_checks;
+        let stranger = at("198.51.100.66:6666");
+        for suite in Suite::ALL {
+            let (mut rig, mut a, mut b) = Rig::call(srtp(suite, 1), srtp(suite, 2));
+            let mut packets = vec![a.rtp(1), a.rtp(2), a.rtcp(sender_report(0, 1, None))];
+            let late = packets.remove(1);
+            packets.iter().for_each(|packet| assert!(rig.receive(rtp(0), a.address, packet).is_some()));
+            let of_b = b.rtp(1);
+            packets.push(rig.receive(rtp(1), b.address, &of_b).expect("which comes back").1);
+            a.rekey(srtp(suite, 3));
+            rig.configure(&a);
+            let fresh = [a.rtp(3), a.rtcp(sender_report(0, 2, None))];
+            fresh.iter().for_each(|packet| assert!(rig.receive(rtp(0), a.address, packet).is_some()));
+            let forged = [&packets[..], &fresh].concat().into_iter().flat_map(|packet| {
+                [20, 8, 3].map(|at| {
+                    let mut forged = packet.clone();
+                    forged[at] ^= 1;
+                    forged
+                })
+            });
+            let flood: Vec<_> = forged.chain(packets).chain(fresh).collect();
+            for packet in &flood {
+                let before = tag_checks();
+                assert_eq!(rig.receive(rtp(0), stranger, packet), None, "{suite:?}");
+                assert!(tag_checks() - before <= 1, "{suite:?}: {}", tag_checks() - before);
+            }
+            let before = tag_checks();
+            for packet in flood.iter().cycle().take(1_000) {
+                assert_eq!(rig.receive(rtp(0), a.address, packet), None, "{suite:?}");
+            }
+            assert!(tag_checks() - before <= 1_100, "{suite:?}: {}", tag_checks() - before);
+            let packet = a.rtp(4);
+            assert!(rig.receive(rtp(0), a.address, &packet).is_some(), "the peer is heard all the same");
+            rig.advance(1_000);
+            assert!(rig.receive(rtp(0), a.address, &late).is_some(), "and what was late under its old key");
+        }
     }
 
     #[test]

@@ -10,13 +10,14 @@ use crate::{
     wire::{
         classify::Traffic,
         sdp,
-        srtp::{Inbound, MasterKey, Outbound, Positions, Suite, TAG_ROOM_BYTES},
+        srtp::{Inbound, MasterKey, Outbound, Suite, TAG_ROOM_BYTES},
     },
 };
 
 use super::{
     command::{Command, Event, LegReport, Protection, Remote, Rtcp},
     formats::Formats,
+    protection::History,
     worker::{Channel, Input, Output, Port, Send, Worker},
 };
 
@@ -111,17 +112,23 @@ impl Rig {
     }
 
     /// Its packets before these were heard by another leg.
-    pub(super) fn configure_heir(&mut self, phone: &Phone, heard: Option<Box<Positions>>) {
+    pub(super) fn configure_heir(&mut self, phone: &Phone, history: Option<Box<History>>) {
         let Phone { slot, traffic, remote, .. } = *phone;
         let (receive, send) = (phone.sends.clone(), phone.receives.clone());
         let formats = formats();
-        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send, heard });
+        self.command(Command::Configure { leg: leg(slot), traffic, remote, formats, receive, send, history });
     }
 
     pub(super) fn close(&mut self, slot: u32) -> Option<LegReport> {
+        self.close_for_heir(slot).map(|(report, _)| report)
+    }
+
+    pub(super) fn close_for_heir(&mut self, slot: u32) -> Option<(LegReport, Box<History>)> {
         self.command(Command::Close { leg: leg(slot) });
-        match self.events.last() {
-            Some(Event::Closed { leg: closed, report }) if *closed == leg(slot) => Some((**report).clone()),
+        match self.events.last().cloned() {
+            Some(Event::Closed { leg: closed, report, history }) if closed == leg(slot) => {
+                Some((*report, Box::new(history)))
+            }
             _ => None,
         }
     }

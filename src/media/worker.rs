@@ -210,9 +210,17 @@ impl Worker {
                     self.outputs.push_back(Output::Bind { slot: leg.slot, address, dscp });
                 }
             }
-            Command::Configure { leg, traffic, remote, formats, receive, send, heard } => {
+            Command::Configure { leg, traffic, remote, formats, receive, send, history } => {
                 if let Some(leg) = self.legs.get(leg) {
-                    leg.configure(now, traffic, remote, formats, (receive, heard.as_deref()), send, &mut self.outputs);
+                    leg.configure(
+                        now,
+                        traffic,
+                        remote,
+                        formats,
+                        (receive, history.as_deref()),
+                        send,
+                        &mut self.outputs,
+                    );
                     // Keys were derived, and contexts came over the stack, with whatever lay between their fields.
                     wipe_stack();
                     self.arm_sweep(now);
@@ -246,7 +254,8 @@ impl Worker {
             self.open -= 1;
             self.players.remove(&id.slot);
             self.outputs.push_back(Output::Unbind { slot: id.slot });
-            self.outputs.push_back(Output::Event(Event::Closed { leg: id, report: Box::new(leg.report(now)) }));
+            let (report, history) = (Box::new(leg.report(now)), leg.receiving.history());
+            self.outputs.push_back(Output::Event(Event::Closed { leg: id, report, history }));
         }
     }
 
@@ -389,7 +398,7 @@ mod tests {
             rig.command(Command::Connect { a: stranger, b: leg(1) });
             let (traffic, receive, send) = (Traffic::Datagrams, Protection::Plain, Protection::Plain);
             let (remote, formats) = (remote("192.0.2.1:1"), formats());
-            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send, heard: None });
+            rig.command(Command::Configure { leg: stranger, traffic, remote, formats, receive, send, history: None });
             rig.command(Command::Watch { leg: stranger });
             rig.command(Command::Report { leg: stranger });
             rig.command(Command::Close { leg: stranger });
@@ -672,7 +681,7 @@ mod tests {
                 let receive = if is_plain { Protection::Plain } else { srtp(SUITE, key) };
                 let send = srtp(SUITE, 100 + u64::from(slot) + 10 * key);
                 let (leg, formats) = (id(slot, generation), formats());
-                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
+                rig.command(Command::Configure { leg, traffic, remote, formats, receive, send, history: None });
             }
             Step::Watch { slot, generation } => rig.command(Command::Watch { leg: id(slot, generation) }),
             Step::Connect { a, b } => {

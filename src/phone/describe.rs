@@ -1,11 +1,11 @@
 //! The phone's session description: one audio section with one `a=crypto` line, so that the suite of a leg is certain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use crate::{
     types::{Rng, Secret},
     wire::{
-        sdp::{self, Crypto, Direction, MediaKind, MediaSection, Profile, Session},
+        sdp::{self, Attributes, Crypto, Direction, MediaKind, MediaSection, Profile, Session},
         srtp::{MasterKey, Suite},
     },
 };
@@ -17,10 +17,13 @@ pub(super) const CONTENT_TYPE: &str = "application/sdp";
 const FORMAT: &str = "0";
 
 /// What this phone says about its media.
+#[derive(Clone)]
 pub(super) struct Description {
     address: SocketAddr,
     crypto: Crypto,
+    direction: Direction,
     origin_id: u64,
+    origin_version: u64,
 }
 
 impl Description {
@@ -30,7 +33,7 @@ impl Description {
 
     /// The answer to a peer's offer, and what both agree on. `None`: the offer has no such audio section or suite.
     pub(super) fn answer(offer: &[u8], suite: Suite, address: SocketAddr, rng: &mut Rng) -> Option<(Self, Media)> {
-        let (theirs, remote) = read(offer, suite)?;
+        let (theirs, remote) = read_active(offer, suite)?;
         // RFC 4568 section 5.1.2: tag and suite as offered, a key of our own.
         let own = Self::new(theirs.tag, suite, &theirs.suite_text, address, rng);
         let media = own.media(&theirs, remote);
@@ -39,8 +42,20 @@ impl Description {
 
     /// `None`: the answer does not take the one line that was offered.
     pub(super) fn read_answer(&self, answer: &[u8]) -> Option<Media> {
-        let (theirs, remote) = read(answer, self.crypto.suite)?;
+        let (theirs, remote) = read_active(answer, self.crypto.suite)?;
         (theirs.tag == self.crypto.tag).then(|| self.media(&theirs, remote))
+    }
+
+    /// The next description of the same call, in which media rest.
+    pub(super) fn held(&self) -> Self {
+        Self { direction: Direction::Inactive, origin_version: self.origin_version + 1, ..self.clone() }
+    }
+
+    /// The same as an answer. `None`: the offer has no such audio section or suite.
+    pub(super) fn answer_held(&self, offer: &[u8]) -> Option<Self> {
+        let (_, Crypto { tag, suite_text, .. }, _) = read(offer, self.crypto.suite)?;
+        let held = self.held();
+        Some(Self { crypto: Crypto { tag, suite_text, ..held.crypto }, ..held })
     }
 
     /// Secret, because it holds the key.
@@ -49,17 +64,17 @@ impl Description {
             kind: MediaKind::Audio,
             port: self.address.port(),
             profile: Profile::Savp,
-            formats: Arc::new([FORMAT.to_owned()]),
+            formats: [FORMAT].into_iter().collect(),
             address: Some(self.address.ip()),
-            direction: Direction::SendRecv,
+            direction: self.direction,
             rtcp: None,
             has_rtcp_mux: true,
             crypto: vec![self.crypto.clone()],
             bandwidth: Vec::new(),
-            attributes: Arc::default(),
+            attributes: Attributes::default(),
         };
-        let session =
-            Session { origin_id: self.origin_id, origin_version: 1, bandwidth: Vec::new(), media: vec![section] };
+        let Self { origin_id, origin_version, .. } = *self;
+        let session = Session { origin_id, origin_version, bandwidth: Vec::new(), media: vec![section] };
         Secret::new(sdp::print(&session, self.address.ip()))
     }
 
@@ -73,7 +88,7 @@ impl Description {
             is_weakened: false,
         };
         // RFC 8866 section 5.2: a number that fits 63 bits.
-        Self { address, crypto, origin_id: rng.u64() >> 1 }
+        Self { address, crypto, direction: Direction::SendRecv, origin_id: rng.u64() >> 1, origin_version: 1 }
     }
 
     fn media(&self, theirs: &Crypto, remote: SocketAddr) -> Media {
@@ -87,11 +102,17 @@ impl Description {
     }
 }
 
-/// The line with this suite in a description's first section, and where its owner receives.
-fn read(body: &[u8], suite: Suite) -> Option<(Crypto, SocketAddr)> {
+/// What [`read`] gives where media flow both ways.
+fn read_active(body: &[u8], suite: Suite) -> Option<(Crypto, SocketAddr)> {
+    let (direction, crypto, remote) = read(body, suite)?;
+    (direction == Direction::SendRecv).then_some((crypto, remote))
+}
+
+/// Which way media flow, the line with this suite in a description's first section, and where its owner receives.
+fn read(body: &[u8], suite: Suite) -> Option<(Direction, Crypto, SocketAddr)> {
     let section = sdp::parse(body).ok()?.media.into_iter().next()?;
-    let is_usable = section.kind == MediaKind::Audio && section.port != 0 && section.direction == Direction::SendRecv;
+    let is_usable = section.kind == MediaKind::Audio && section.port != 0;
     let remote = SocketAddr::new(section.address?, section.port);
     let crypto = section.crypto.into_iter().find(|line| line.suite == suite && !line.is_weakened)?;
-    is_usable.then_some((crypto, remote))
+    is_usable.then_some((section.direction, crypto, remote))
 }

@@ -38,6 +38,8 @@ pub enum Input {
     Dial {
         user: String,
     },
+    /// Lets the media of the established call rest, for good. No effect without one.
+    Hold,
     /// Ends the established call. No effect without one.
     HangUp,
     Timeout,
@@ -59,6 +61,8 @@ pub enum Event {
     Ringing,
     /// Media may flow. For the caller when its ACK is sent, for the callee when the ACK has come.
     Established(Media),
+    /// The media of the call rest, whoever wanted that.
+    Held,
     /// The call is over, whoever hung up.
     Ended,
     /// The registration or the call was refused.
@@ -107,6 +111,7 @@ impl fmt::Debug for Input {
             Self::Received(bytes) => write!(f, "Received({} bytes)", bytes.len()),
             Self::Register => f.write_str("Register"),
             Self::Dial { user } => write!(f, "Dial({user})"),
+            Self::Hold => f.write_str("Hold"),
             Self::HangUp => f.write_str("HangUp"),
             Self::Timeout => f.write_str("Timeout"),
         }

@@ -9,9 +9,13 @@
 //!   Idle ──────► Calling ─────────────────────┐ ┌──────────────► HangingUp ──► Idle
 //!     │      INVITE            ACK received   ▼ │      BYE received
 //!     └────────────► Answered ─────────────► Up ┴────────────────────────────► Idle
+//!                                            │ ▲
+//!                                       Hold ▼ │ final response
+//!                                          Holding
 //! ```
 
 mod describe;
+mod hold;
 mod interface;
 mod voice;
 
@@ -75,11 +79,21 @@ enum Call {
         txn: TxnId,
         dialog: Dialog,
         media: Media,
+        own: Description,
     },
-    /// `ack`: for each retransmission of the 200; `None` where the peer called.
+    /// `ack`: for each retransmission of the 200; `None` where the peer called. `answered`: the peer's INVITE within the call,
+    /// until its ACK.
     Up {
         dialog: Dialog,
         ack: Option<Bytes>,
+        own: Description,
+        answered: Option<TxnId>,
+    },
+    /// With our INVITE within the call.
+    Holding {
+        txn: TxnId,
+        dialog: Dialog,
+        own: Description,
     },
     /// With the transaction of our BYE.
     HangingUp(TxnId),
@@ -132,6 +146,7 @@ impl Phone {
             Input::Received(bytes) => self.receive(now, &bytes),
             Input::Register => self.register(now),
             Input::Dial { user } => self.dial(now, &user),
+            Input::Hold => self.hold(now),
             Input::HangUp => self.hang_up(now),
             Input::Timeout => self.table.handle_input(now, transaction::Input::Timeout),
         }
@@ -233,7 +248,9 @@ impl Phone {
 
     fn hang_up(&mut self, now: Instant) {
         match std::mem::replace(&mut self.call, Call::Idle) {
-            Call::Answered { dialog, .. } | Call::Up { dialog, .. } => self.bye(now, dialog),
+            Call::Answered { dialog, .. } | Call::Up { dialog, .. } | Call::Holding { dialog, .. } => {
+                self.bye(now, dialog);
+            }
             call @ (Call::Idle | Call::Calling(_) | Call::HangingUp(_)) => self.call = call,
         }
     }
@@ -282,7 +299,12 @@ impl Phone {
             return;
         }
         let Some(Attempt { draft, sent }) = self.attempts.remove(&txn) else {
-            return if self.is_hanging_up_with(txn) { self.ended() } else { self.acknowledge_again() };
+            return match status {
+                _ if self.is_hanging_up_with(txn) => self.ended(),
+                200..=299 if self.is_holding_with(txn) => self.held(Ok(response)),
+                _ if self.is_holding_with(txn) => self.held(Err(Refusal::read(response))),
+                _ => self.acknowledge_again(),
+            };
         };
         match (draft.method, status) {
             (_, 401 | 407) if draft.credentials.is_none() => self.authorize(now, draft, response),
@@ -296,6 +318,7 @@ impl Phone {
         match self.attempts.remove(&txn) {
             Some(Attempt { draft, .. }) => self.refused(draft.method, Refusal::own(status)),
             None if self.is_hanging_up_with(txn) => self.ended(),
+            None if self.is_holding_with(txn) => self.held(Err(Refusal::own(status))),
             None => {}
         }
     }
@@ -344,7 +367,7 @@ impl Phone {
         self.transmit(ack.clone());
         match response.sdp().and_then(|body| offer.read_answer(&body)) {
             Some(media) => {
-                self.call = Call::Up { dialog, ack: Some(ack) };
+                self.call = Call::Up { dialog, ack: Some(ack), own: offer, answered: None };
                 self.tell(Event::Established(media));
             }
             None => {
@@ -375,6 +398,7 @@ impl Phone {
 
     fn request(&mut self, now: Instant, txn: TxnId, request: &Message) {
         match request.method() {
+            Some(Method::Invite) if self.has_dialog_of(request) => self.invited_again(now, txn, request),
             Some(Method::Invite) => self.invited(now, txn, request),
             Some(Method::Bye) if self.has_dialog_of(request) => {
                 self.respond(now, txn, request, 200);
@@ -412,7 +436,7 @@ impl Phone {
             }
             self.table.handle_input(now, transaction::Input::Respond { txn, status, response: response.finish() });
         }
-        self.call = Call::Answered { txn, dialog, media };
+        self.call = Call::Answered { txn, dialog, media, own: answer };
     }
 
     fn acknowledged(&mut self, now: Instant, ack: &Message) {
@@ -420,12 +444,21 @@ impl Phone {
             return;
         }
         match std::mem::replace(&mut self.call, Call::Idle) {
-            Call::Answered { txn, dialog, media } => {
+            Call::Answered { txn, dialog, media, own } => {
                 self.table.handle_input(now, transaction::Input::Acknowledged { txn });
-                self.call = Call::Up { dialog, ack: None };
+                self.call = Call::Up { dialog, ack: None, own, answered: None };
                 self.tell(Event::Established(media));
             }
-            call @ (Call::Idle | Call::Calling(_) | Call::Up { .. } | Call::HangingUp(_)) => self.call = call,
+            Call::Up { dialog, ack, own, answered: Some(txn) } => {
+                self.table.handle_input(now, transaction::Input::Acknowledged { txn });
+                self.call = Call::Up { dialog, ack, own, answered: None };
+                self.tell(Event::Held);
+            }
+            call @ (Call::Idle
+            | Call::Calling(_)
+            | Call::Up { answered: None, .. }
+            | Call::Holding { .. }
+            | Call::HangingUp(_)) => self.call = call,
         }
     }
 
@@ -439,7 +472,7 @@ impl Phone {
 
     fn has_dialog_of(&self, request: &Message) -> bool {
         match &self.call {
-            Call::Answered { dialog, .. } | Call::Up { dialog, .. } => {
+            Call::Answered { dialog, .. } | Call::Up { dialog, .. } | Call::Holding { dialog, .. } => {
                 dialog.id.call_id == request.call_id()
                     && request.to_tag() == Some(&dialog.id.local_tag)
                     && request.from_tag() == Some(&dialog.id.remote_tag)

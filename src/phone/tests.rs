@@ -140,6 +140,44 @@ fn a_call_rings_is_established_carries_voice_and_ends() {
 }
 
 #[test]
+fn a_call_rests_at_the_word_of_either_side_under_the_keys_it_has() {
+    for holder in [A, B] {
+        let mut pair = Pair::new([Suite::AesCm128HmacSha1_80; 2]);
+        pair.input(holder, Input::Hold);
+        assert!(pair.crossed.is_empty(), "there is no call");
+        pair.dial();
+        pair.input(holder, Input::Hold);
+        assert_eq!(pair.names(A), ["Ringing", "Established", "Held"]);
+        assert_eq!(pair.names(B), ["Established", "Held"]);
+        for phone in &pair.phones {
+            let Call::Up { own, .. } = &phone.call else { panic!("the call goes on") };
+            let session = sdp::parse(own.text().expose().as_bytes()).unwrap();
+            assert_eq!(session.media[0].direction, sdp::Direction::Inactive);
+            assert_eq!(session.origin_version, 2);
+        }
+        let [a, b] = [A, B].map(|side| {
+            let Call::Up { own, .. } = &pair.phones[side].call else { panic!("the call goes on") };
+            sdp::parse(own.text().expose().as_bytes()).unwrap().media[0].crypto[0].key.clone()
+        });
+        assert_eq!([&a, &b], [&pair.media(A).send, &pair.media(B).send]);
+        pair.input(1 - holder, Input::HangUp);
+        assert_eq!(pair.names(holder).last().unwrap(), "Ended");
+        pair.run(Duration::from_secs(120));
+        assert!(pair.phones.iter().all(|phone| phone.table.is_empty() && phone.attempts.is_empty()));
+    }
+}
+
+#[test]
+fn a_hold_that_is_refused_or_not_answered_leaves_the_call_as_it_was() {
+    let mut pair = Pair::new([Suite::AesCm128HmacSha1_80; 2]);
+    pair.dial();
+    pair.phones[B].call = Call::Idle;
+    pair.input(A, Input::Hold);
+    assert!(matches!(pair.events[A].last(), Some(Event::Refused(_))), "{:?}", pair.events[A]);
+    assert!(matches!(pair.phones[A].call, Call::Up { .. }));
+}
+
+#[test]
 fn a_lost_ack_is_sent_again_for_the_repeated_200() {
     let mut pair = Pair::new([Suite::AeadAes128Gcm; 2]);
     pair.lost = vec!["ACK"];

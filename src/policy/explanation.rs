@@ -47,10 +47,10 @@ pub enum Origin {
 pub fn explain(origin: &Origin, dialled: &str, world: &World<'_>) -> Option<String> {
     let mut steps = Steps { text: String::new(), world: *world };
     match origin {
-        Origin::User(name) => steps.of_user(dialled, world.directory.by_dialled(name)?),
+        Origin::User(name) => steps.call_of_user(dialled, world.directory.by_dialled(name)?),
         Origin::Trunk(name) => {
             let source = world.config.trunks.iter().position(|trunk| trunk.name == *name)?;
-            steps.of_trunk(dialled, source);
+            steps.call_of_trunk(dialled, source);
         }
     }
     Some(steps.text)
@@ -69,7 +69,7 @@ impl Steps<'_> {
         writeln!(self.text, "{step}").expect("strings take everything");
     }
 
-    fn of_trunk(&mut self, called: &str, source: usize) {
+    fn call_of_trunk(&mut self, called: &str, source: usize) {
         let World { config, directory, site, .. } = self.world;
         match emergency::classify(called, site) {
             Dialled::Emergency(call) | Dialled::Test(call) => {
@@ -95,7 +95,7 @@ impl Steps<'_> {
         }
     }
 
-    fn of_user(&mut self, dialled: &str, user: &User) {
+    fn call_of_user(&mut self, dialled: &str, user: &User) {
         let World { config, directory, site, .. } = self.world;
         match emergency::classify(dialled, site) {
             Dialled::Emergency(call) => self.emergency(Class::Emergency, &call, user),

@@ -3,7 +3,8 @@
 //!
 //! One turn of the loop is: take everything that waits (at most `BATCH_MAX`), hand it to the core, collect its outputs, and let
 //! them go. Only what the core says in the same breath as it changes a binding is held until that change is on disk. So a phone
-//! is never told something that a crash could undo, and no call waits for a disk. Datagrams of senders that nobody knows wait
+//! is never told something that a crash could undo. Of a call that begins, the core is told when the disk has it, and keeps an
+//! answer as long. Datagrams of senders that nobody knows wait
 //! for all others (`strangers`), a few in each turn.
 
 use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
@@ -17,24 +18,24 @@ use tracing::{error, info};
 
 use crate::{
     call::{
-        BarredView, CallDetail, CallView, Cdr, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal,
-        Output, Standing, SyncRefusal, TestCall, TestRefusal, TrunkView, WebRequest, WebUser, WorkerLoads,
+        BarredView, CallDetail, CallView, Core, Counters, DeviceSync, EmergencyState, Input, InspectionRefusal, Output,
+        Standing, SyncRefusal, TestCall, TestRefusal, TrunkView, WebRequest, WebUser, WorkerLoads,
     },
     media,
     policy::explanation::Origin,
-    sip::registrar::{Binding, Change},
-    types::{Flow, Instant, Transport},
+    sip::registrar::Binding,
+    types::{CallId, Flow, Instant, Transport},
 };
 
 use super::{
     clock::Clock,
     failure::Failure,
-    held::{Held, Outgoing},
+    held::{Held, Outgoing, Released},
     media_io::MediaPlane,
     notifier::Notifier,
     resolve::Resolver,
     stir::Certificates,
-    store::thread::StoreHandle,
+    store::{Writes, thread::StoreHandle},
     strangers::{Kind, Strangers},
     systemd,
     transport::Transports,
@@ -46,7 +47,8 @@ pub const MAILBOX_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
 /// Datagrams of strangers that are served in one turn: they must not keep everybody else waiting.
 const STRANGERS_PER_TURN: usize = 32;
-/// How often media workers are asked whether they turn, where no service manager says how often it wants to know.
+/// How often media workers are asked whether they turn, unless a service manager wants to know more often, and the store is told
+/// that the server lives.
 const PULSE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What reaches the core's task.
@@ -171,11 +173,12 @@ pub struct Outside {
 /// Outputs of one turn.
 #[derive(Debug, Default)]
 struct Batch {
-    changes: Vec<Change>,
-    cdrs: Vec<Cdr>,
+    writes: Writes,
     outgoing: Vec<Outgoing>,
-    /// Which of `outgoing` say what `changes` hold.
+    /// Which of `outgoing` say what changes of bindings among `writes` hold.
     dependent: Vec<Range<usize>>,
+    /// Calls that begin with `writes`.
+    opened: Vec<CallId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +209,7 @@ impl CoreTask {
     /// Runs until [`ToCore::Stop`]. Ending drops the media plane, and with it every media socket and key.
     pub async fn run(mut self) -> Result<(), Failure> {
         let mut letters = Vec::with_capacity(BATCH_MAX);
-        let mut pulse = pulse(systemd::watchdog_interval().unwrap_or(PULSE_INTERVAL));
+        let mut pulse = pulse(systemd::watchdog_interval().map_or(PULSE_INTERVAL, |wanted| wanted.min(PULSE_INTERVAL)));
         self.drain()?;
         loop {
             self.finish_batch()?;
@@ -215,7 +218,7 @@ impl CoreTask {
                 _ = self.mail.recv_many(&mut letters, BATCH_MAX) => {}
                 event = self.outside.media.next_event() => self.input(Input::Media(event.ok_or_else(worker_ended)?))?,
                 () = sleep(self.wake_at.map(|at| at.since(now))) => self.input(Input::Timeout)?,
-                released = self.held.next() => self.batch.outgoing.extend(released),
+                released = self.held.next() => self.release(released)?,
                 _ = pulse.tick() => self.take_pulse(),
                 () = tokio::task::yield_now(), if !self.strangers.is_empty() => {}
             }
@@ -231,6 +234,7 @@ impl CoreTask {
     /// The service manager is told that the server lives while every media worker answers. That this task turns, and with it
     /// signalling, is shown by the telling.
     fn take_pulse(&mut self) {
+        self.outside.store.note_alive(self.outside.clock.now());
         let late = self.outside.media.ask_pulse();
         if late.is_empty() {
             systemd::ping_watchdog();
@@ -295,9 +299,9 @@ impl CoreTask {
 
     /// Takes what the core says to one input.
     fn drain(&mut self) -> Result<(), Failure> {
-        let (first, changes_before) = (self.batch.outgoing.len(), self.batch.changes.len());
+        let (first, changes_before) = (self.batch.outgoing.len(), self.batch.writes.changes.len());
         self.take_outputs()?;
-        if self.batch.changes.len() > changes_before {
+        if self.batch.writes.changes.len() > changes_before {
             self.batch.dependent.push(first..self.batch.outgoing.len());
         }
         Ok(())
@@ -314,8 +318,13 @@ impl CoreTask {
                 Output::Resolve { query, question } => self.outside.resolver.resolve(query, question),
                 Output::FetchCertificate { query, place } => self.outside.certificates.fetch(query, place),
                 Output::Media { worker, command } => self.command(worker, command)?,
-                Output::StoreBinding(change) => self.batch.changes.push(change),
-                Output::StoreCdr(cdr) => self.batch.cdrs.push(*cdr),
+                Output::StoreBinding(change) => self.batch.writes.changes.push(change),
+                Output::OpenCdr { call, cdr } => {
+                    self.batch.writes.begun.push(*cdr);
+                    self.batch.opened.push(call);
+                }
+                Output::UpdateCdr(cdr) => self.batch.writes.answered.push(*cdr),
+                Output::StoreCdr(cdr) => self.batch.writes.cdrs.push(*cdr),
                 Output::Resynced { id, result } => {
                     if let Some(reply) = self.resyncs.remove(&id) {
                         let _ = reply.send(result);
@@ -348,13 +357,17 @@ impl CoreTask {
     fn finish_batch(&mut self) -> Result<(), Failure> {
         loop {
             self.outside.media.wake();
-            let Batch { changes, cdrs, dependent, outgoing } = std::mem::take(&mut self.batch);
-            let outgoing = match self.outside.store.commit(changes, cdrs) {
-                Some(written) => self.held.hold(written, outgoing, &dependent),
-                // Everything leaves, and in the order in which the core said it.
-                None => outgoing,
-            };
+            let Batch { writes, dependent, outgoing, opened } = std::mem::take(&mut self.batch);
             let mut is_settled = true;
+            let outgoing = match self.outside.store.commit(writes) {
+                Some(written) => self.held.hold(written, outgoing, &dependent, opened),
+                // Everything leaves, and in the order in which the core said it.
+                None => {
+                    is_settled = opened.is_empty();
+                    self.tell_opened(opened)?;
+                    outgoing
+                }
+            };
             for outgoing in self.held.queue(outgoing) {
                 if let Some(flow) = self.send(outgoing) {
                     self.input(Input::FlowFailed { flow })?;
@@ -367,12 +380,22 @@ impl CoreTask {
         }
     }
 
+    /// The disk has what these say.
+    fn release(&mut self, released: Released) -> Result<(), Failure> {
+        self.batch.outgoing.extend(released.outgoing);
+        self.tell_opened(released.opened)
+    }
+
+    fn tell_opened(&mut self, opened: Vec<CallId>) -> Result<(), Failure> {
+        if opened.is_empty() { Ok(()) } else { self.input(Input::CdrsOpened(opened)) }
+    }
+
     /// Lets go of everything that is held, as soon as the disk allows.
     async fn end(&mut self) -> Result<(), Failure> {
         self.finish_batch()?;
         while !self.held.is_empty() {
             let released = self.held.next().await;
-            self.batch.outgoing.extend(released);
+            self.release(released)?;
             self.finish_batch()?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::types::{ConnectionId, Flow, FlowKey};
+use crate::types::{CallId, ConnectionId, Flow, FlowKey};
 
 use super::store::thread::Written;
 
@@ -42,21 +42,44 @@ pub struct Held {
 struct Turn {
     written: Written,
     outgoing: Vec<Outgoing>,
+    opened: Vec<CallId>,
+}
+
+/// What the disk has let go.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    pub outgoing: Vec<Outgoing>,
+    /// Calls whose beginning is on disk.
+    pub opened: Vec<CallId>,
+}
+
+impl Released {
+    fn add(&mut self, turn: Turn) {
+        self.outgoing.extend(turn.outgoing);
+        self.opened.extend(turn.opened);
+    }
 }
 
 impl Held {
-    /// Keeps what stands at the `dependent` places until it is `written`. Returns the rest; both stay in their order.
-    pub fn hold(&mut self, written: Written, outgoing: Vec<Outgoing>, dependent: &[Range<usize>]) -> Vec<Outgoing> {
+    /// Keeps what stands at the `dependent` places until it is `written`, and which calls have begun with it. Returns the rest; both
+    /// stay in their order.
+    pub fn hold(
+        &mut self,
+        written: Written,
+        outgoing: Vec<Outgoing>,
+        dependent: &[Range<usize>],
+        opened: Vec<CallId>,
+    ) -> Vec<Outgoing> {
         let (mut kept, mut rest) = (Vec::new(), Vec::new());
         for (place, one) in outgoing.into_iter().enumerate() {
             let is_dependent = dependent.iter().any(|places| places.contains(&place));
             if is_dependent { &mut kept } else { &mut rest }.push(one);
         }
-        if !kept.is_empty() {
+        if !kept.is_empty() || !opened.is_empty() {
             for key in kept.iter().filter_map(Outgoing::key) {
                 *self.waiting.entry(key).or_default() += 1;
             }
-            self.turns.push_back(Turn { written, outgoing: kept });
+            self.turns.push_back(Turn { written, outgoing: kept, opened });
         }
         rest
     }
@@ -88,16 +111,17 @@ impl Held {
 
     /// Waits until something is written and returns all that is. Never ends while nothing is held; may be given up at any
     /// time.
-    pub async fn next(&mut self) -> Vec<Outgoing> {
+    pub async fn next(&mut self) -> Released {
         match self.turns.front_mut() {
             Some(turn) => turn.written.wait().await,
             None => std::future::pending().await,
         }
-        let mut released = self.turns.pop_front().map_or_else(Vec::new, |turn| turn.outgoing);
+        let mut released = Released::default();
+        self.turns.pop_front().into_iter().for_each(|turn| released.add(turn));
         while self.turns.front_mut().is_some_and(|turn| turn.written.is_known()) {
-            released.extend(self.turns.pop_front().into_iter().flat_map(|turn| turn.outgoing));
+            self.turns.pop_front().into_iter().for_each(|turn| released.add(turn));
         }
-        for key in released.iter().filter_map(Outgoing::key) {
+        for key in released.outgoing.iter().filter_map(Outgoing::key) {
             self.let_go(key);
         }
         released
@@ -128,7 +152,11 @@ fn must_leave_before(held: &Outgoing, one: &Outgoing) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        shell::store::{Store, tests::binding, thread::spawn},
+        shell::store::{
+            Store, Writes,
+            tests::{binding, cdr},
+            thread::spawn,
+        },
         sip::registrar::Change,
         types::Transport,
     };
@@ -154,11 +182,14 @@ mod tests {
     #[tokio::test]
     async fn what_the_disk_must_have_waits_for_it_and_nothing_else_does() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
-        let change = |aor| vec![Change::Set(binding(aor, "sip:a@192.0.2.1").into())];
+        let (store, _join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
+        let change = |aor| {
+            let changes = vec![Change::Set(binding(aor, "sip:a@192.0.2.1").into())];
+            Writes { changes, ..Writes::default() }
+        };
         let mut held = Held::default();
         let mut hold = |aor, outgoing, dependent: &[Range<usize>]| {
-            held.hold(store.commit(change(aor), vec![]).unwrap(), outgoing, dependent)
+            held.hold(store.commit(change(aor)).unwrap(), outgoing, dependent, vec![])
         };
         let mixed = vec![says(1, "OPTIONS"), says(1, "200 alice"), says(3, "ACK")];
         assert_eq!(hold("alice", mixed, &only(1..2)), [says(1, "OPTIONS"), says(3, "ACK")]);
@@ -172,10 +203,14 @@ mod tests {
         assert_eq!(held.queue(wanted), [says(1, "INVITE"), close(3)]);
         let mut released = Vec::new();
         while !held.is_empty() {
-            released.extend(held.next().await);
+            released.extend(held.next().await.outgoing);
         }
         assert_eq!(released, [says(1, "200 alice"), close(1), says(2, "200 bob"), later(4), says(4, "INVITE")]);
         assert_eq!(held.queue(vec![close(1)]), [close(1)]);
-        assert!(held.waiting.is_empty());
+        let begun = Writes { begun: vec![cdr(1)], ..Writes::default() };
+        let written = store.commit(begun).unwrap();
+        assert_eq!(held.hold(written, vec![says(1, "INVITE")], &[], vec![CallId(7)]), [says(1, "INVITE")]);
+        assert_eq!(held.next().await, Released { outgoing: vec![], opened: vec![CallId(7)] });
+        assert!(held.waiting.is_empty() && held.is_empty());
     }
 }

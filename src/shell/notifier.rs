@@ -26,7 +26,7 @@ use crate::{
     types::{Secret, limits::POSTS_MAX},
 };
 
-use super::calendar;
+use super::{calendar, resolve::Names};
 
 /// Before each attempt.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10)];
@@ -38,6 +38,7 @@ const PRODUCT: &str = concat!("ringdown/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug)]
 pub struct Notifier {
     tls: Arc<ClientConfig>,
+    names: Names,
     permits: Arc<Semaphore>,
     failures: Arc<AtomicU64>,
 }
@@ -59,8 +60,8 @@ struct Place {
 }
 
 impl Notifier {
-    pub fn new(tls: Arc<ClientConfig>) -> Self {
-        Self { tls, permits: Arc::new(Semaphore::new(POSTS_MAX)), failures: Arc::default() }
+    pub fn new(tls: Arc<ClientConfig>, names: Names) -> Self {
+        Self { tls, names, permits: Arc::new(Semaphore::new(POSTS_MAX)), failures: Arc::default() }
     }
 
     /// Notices that no attempt could deliver.
@@ -106,7 +107,8 @@ impl Notifier {
         let Place { host, port, path } = place;
         let bare = host.trim_matches(['[', ']']);
         let name = ServerName::try_from(bare.to_owned()).map_err(|e| e.to_string())?;
-        let stream = TcpStream::connect((bare, *port)).await.map_err(|e| e.to_string())?;
+        let addresses = self.names.addresses(bare, *port).await?;
+        let stream = TcpStream::connect(&addresses[..]).await.map_err(|e| e.to_string())?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         let stream = connector.connect(name, stream).await.map_err(|e| e.to_string())?;
         let request = Request::post(path.expose())

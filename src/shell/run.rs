@@ -39,7 +39,7 @@ use super::{
     files,
     media_io::{Backend, MediaPlane},
     notifier::Notifier,
-    resolve::Resolver,
+    resolve::{Names, Resolver},
     sandbox::{self, Missing},
     settings::{self, Settings},
     stir::{self, Certificates},
@@ -83,7 +83,7 @@ pub struct Server {
     emergency_drain: Duration,
     privacy: Privacy,
     core: JoinHandle<Result<(), Failure>>,
-    admin: Vec<JoinHandle<()>>,
+    admin: JoinSet<()>,
     store: StoreHandle,
     store_thread: std::thread::JoinHandle<()>,
     /// Dropped last: the state folder is ours until then.
@@ -132,10 +132,12 @@ impl Server {
         raise_file_limit();
         let lock = lock_state_folder(&config)?;
         let mut store = open_store(&config)?;
+        close_interrupted(&mut store)?;
         let watch = Watch::over(tls::files(&config).chain(config.stir.files()));
         let tls = Arc::new(Tls::load(clock.now(), &config)?);
         let (to_core, mail) = mpsc::channel(MAILBOX_MAX);
-        let certificates = Certificates::load(&config, clock, to_core.clone())?;
+        let names = Names::new(&config.dns.servers);
+        let certificates = Certificates::load(&config, clock, to_core.clone(), names.clone())?;
         let signer = stir::signer(&config).map_err(Failure::Usage)?;
         let listeners = Listeners::bind(&config.sip, Arc::clone(&tls), clock, to_core.clone())?;
         let admin_listeners = AdminListeners::bind(&config).await?;
@@ -179,7 +181,6 @@ impl Server {
             gruu_key,
             rng,
         };
-        let dns_servers = config.dns.servers.clone();
         let privacy = config.privacy.clone();
         let emergency_drain = Duration::from_secs(60 * u64::from(config.emergency.drain_max_min));
         let posts_notices = config.emergency.notify.iter().any(|t| matches!(t, NotifyTarget::Https { .. }));
@@ -191,7 +192,7 @@ impl Server {
         let on_directory = directory_watch(config, to_core.clone());
         let (store, store_thread) = thread::spawn(store, on_directory)
             .map_err(|e| Failure::Internal(format!("the store's thread cannot start: {e}.")))?;
-        let notifier = Notifier::new(web_client(posts_notices));
+        let notifier = Notifier::new(web_client(posts_notices), names.clone());
         let (transports, is_ready) = (listeners.transports(), Arc::new(AtomicBool::new(false)));
         let admin = Admin {
             to_core: to_core.clone(),
@@ -208,7 +209,7 @@ impl Server {
             operator,
             refusals: Arc::default(),
         };
-        let resolver = Resolver::new(to_core.clone(), &dns_servers);
+        let resolver = Resolver::new(to_core.clone(), names);
         let outside = Outside {
             clock,
             transports: transports.clone(),
@@ -247,10 +248,10 @@ impl Server {
         systemd::ready();
     }
 
-    /// Ends with the failure of the core's task, or of one that serves a signalling socket. None ends by itself otherwise: a
-    /// server that is deaf on one of its sockets must be started again.
+    /// Ends with the failure of the core's task, or of one that serves a signalling socket or the admin interface. None ends by itself
+    /// otherwise: a server that is deaf on one of its sockets must be started again.
     pub async fn failed(&mut self) -> Failure {
-        failed(&mut self.core, &mut self.listening).await
+        failed(&mut self.core, &mut self.listening, &mut self.admin).await
     }
 
     /// As [`Server::reload_certificates`], if a file has changed.
@@ -338,10 +339,7 @@ impl Server {
         }
         let _ = self.to_core.send(ToCore::Stop).await;
         let core = self.core.await;
-        for admin in self.admin {
-            admin.abort();
-            let _ = admin.await;
-        }
+        self.admin.shutdown().await;
         while self.listening.join_next().await.is_some() {}
         self.transports.close_all();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.transports.closed()).await;
@@ -364,9 +362,13 @@ impl Server {
     }
 }
 
-async fn failed(core: &mut JoinHandle<Result<(), Failure>>, listening: &mut JoinSet<()>) -> Failure {
+async fn failed(
+    core: &mut JoinHandle<Result<(), Failure>>,
+    listening: &mut JoinSet<()>,
+    admin: &mut JoinSet<()>,
+) -> Failure {
     tokio::select! {
-        // First: the others end with it.
+        // First: the signalling sockets end with it.
         biased;
         core = core => match core {
             Ok(Err(failure)) => failure,
@@ -375,6 +377,9 @@ async fn failed(core: &mut JoinHandle<Result<(), Failure>>, listening: &mut Join
         },
         Some(_) = listening.join_next() => Failure::Internal(
             "a task that serves a SIP socket has ended by a bug; the lines before this one say where.".to_owned(),
+        ),
+        Some(_) = admin.join_next() => Failure::Internal(
+            "a task that serves the admin interface has ended by a bug; the lines before this one say where.".to_owned(),
         ),
     }
 }
@@ -427,9 +432,24 @@ fn lock_state_folder(config: &Config) -> Result<files::Lock, Failure> {
 
 /// The database of this configuration, for its domain.
 pub fn open_store(config: &Config) -> Result<Store, Failure> {
-    let mut store = Store::open(&config.server.state_dir).map_err(|e| store_failure(&e))?;
+    let config::Server { domain: _, state_dir, seal_key } = &config.server;
+    let mut store = Store::open(state_dir, seal_key.as_deref()).map_err(|e| store_failure(&e))?;
     store.claim_domain(&config.server.domain).map_err(|e| store_failure(&e))?;
     Ok(store)
+}
+
+/// Only for the server itself: to others, its calls go on.
+fn close_interrupted(store: &mut Store) -> Result<(), Failure> {
+    let calls = store.close_interrupted().map_err(|e| store_failure(&e))?;
+    if !calls.is_empty() {
+        let emergency = calls.iter().filter(|call| call.emergency).count();
+        warn!(
+            calls = calls.len(),
+            emergency,
+            "The server has ended without notice during calls: their records end when it was last known to live."
+        );
+    }
+    Ok(())
 }
 
 /// The operator's mistakes end with 64, a database that others hold with 69, a broken one with 74.
@@ -447,6 +467,7 @@ pub fn store_failure(error: &StoreError) -> Failure {
         StoreError::InUse => Failure::Unavailable(text),
         StoreError::File { .. }
         | StoreError::BadKeyFile { .. }
+        | StoreError::NamedKey { .. }
         | StoreError::OpenKeyFile { .. }
         | StoreError::KeyMissing { .. }
         | StoreError::WrongKey
@@ -545,11 +566,15 @@ impl AdminListeners {
         Ok(listeners)
     }
 
-    fn serve(self, tls: &Arc<Tls>, admin: &Admin) -> Vec<JoinHandle<()>> {
-        let plain = self.plain.map(|listener| spawn(admin::serve(listener, admin.clone())));
-        let tls =
-            self.tls.into_iter().map(|listener| spawn(admin::serve_tls(listener, Arc::clone(tls), admin.clone())));
-        plain.into_iter().chain(tls).collect()
+    fn serve(self, tls: &Arc<Tls>, admin: &Admin) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = self.plain {
+            tasks.spawn(admin::serve(listener, admin.clone()));
+        }
+        for listener in self.tls {
+            tasks.spawn(admin::serve_tls(listener, Arc::clone(tls), admin.clone()));
+        }
+        tasks
     }
 }
 
@@ -559,7 +584,7 @@ fn warn_of_missing_tokens(config: &Config, store: &Store) -> Result<(), Failure>
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "this module starts the core's and the admin API's task")]
+#[expect(clippy::disallowed_methods, reason = "this module starts the core's task")]
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(task)
 }
@@ -574,8 +599,15 @@ mod tests {
         let mut deaf = JoinSet::new();
         deaf.spawn(async { panic!("a bug") });
         deaf.spawn(std::future::pending());
-        let failure = failed(&mut spawn(std::future::pending()), &mut deaf).await;
+        let failure = failed(&mut spawn(std::future::pending()), &mut deaf, &mut JoinSet::new()).await;
         assert!(failure.code() == 70 && failure.to_string().contains("SIP socket"), "{failure}");
+
+        let (mut served, mut admin) = (JoinSet::new(), JoinSet::new());
+        served.spawn(std::future::pending());
+        admin.spawn(std::future::pending());
+        admin.spawn(async { panic!("a bug") });
+        let failure = failed(&mut spawn(std::future::pending()), &mut served, &mut admin).await;
+        assert!(failure.code() == 70 && failure.to_string().contains("admin interface"), "{failure}");
 
         let mut ended = JoinSet::new();
         ended.spawn(async {});
@@ -583,7 +615,7 @@ mod tests {
         while !core.is_finished() {
             tokio::task::yield_now().await;
         }
-        let failure = failed(&mut core, &mut ended).await;
+        let failure = failed(&mut core, &mut ended, &mut admin).await;
         assert!(failure.to_string().contains("media worker"), "{failure}");
     }
 }

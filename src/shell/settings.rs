@@ -14,7 +14,7 @@ use super::{
     calendar,
     clock::Clock,
     failure::Failure,
-    stir,
+    sandbox, stir,
     tls::{
         self,
         certificate::{Validity, signing, validity_of},
@@ -158,11 +158,21 @@ fn check_ca(key: &str, file: Option<&Path>, problems: &mut Vec<Problem>) {
     if let Some(Err(message)) = file.map(tls::read_roots) {
         problems.push(error(key, message, "PEM certificates of CAs that ringdown may read"));
     }
+    problems.extend(file.and_then(|file| not_replaceable(key, file)));
+}
+
+/// A file that the sandbox allows without its folder, because of what else lies there.
+fn not_replaceable(key: &str, file: &Path) -> Option<Problem> {
+    let message =
+        format!("{} lies in a folder with much else, so a file that takes its place is not read", file.display());
+    let remedy = "a folder for the server's certificates alone, or a restart after each renewal";
+    (!sandbox::is_replaceable(file)).then(|| Problem { severity: Severity::Warning, ..error(key, message, remedy) })
 }
 
 /// A pair of files that this server proves itself with, named by the keys `certificate` and `key` of a table.
 fn check_own_certificate(table: &str, certificate: &Path, key: &Path, problems: &mut Vec<Problem>) {
     let [certificate_key, key_key] = ["certificate", "key"].map(|name| format!("{table}.{name}"));
+    problems.extend(not_replaceable(&certificate_key, certificate));
     let chain = tls::read_chain(certificate);
     let private = tls::read_key(key);
     match &chain {

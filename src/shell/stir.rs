@@ -22,7 +22,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     sync::{Semaphore, mpsc},
 };
 use tokio_rustls::TlsConnector;
@@ -43,6 +43,7 @@ use super::{
     clock::Clock,
     core_task::ToCore,
     failure::Failure,
+    resolve::Names,
     tls::{self, certificate},
 };
 
@@ -60,6 +61,7 @@ pub struct Certificates {
     to_core: mpsc::Sender<ToCore>,
     clock: Clock,
     config: Arc<Config>,
+    names: Names,
     trust: Arc<RwLock<Arc<Trust>>>,
     permits: Arc<Semaphore>,
 }
@@ -84,12 +86,18 @@ impl Trust {
 
 impl Certificates {
     /// Reads the operator's authorities. The failure names the file.
-    pub fn load(config: &Arc<Config>, clock: Clock, to_core: mpsc::Sender<ToCore>) -> Result<Self, Failure> {
+    pub fn load(
+        config: &Arc<Config>,
+        clock: Clock,
+        to_core: mpsc::Sender<ToCore>,
+        names: Names,
+    ) -> Result<Self, Failure> {
         let trust = Trust::read(&config.stir).map_err(Failure::Usage)?;
         Ok(Self {
             to_core,
             clock,
             config: Arc::clone(config),
+            names,
             trust: Arc::new(RwLock::new(Arc::new(trust))),
             permits: Arc::new(Semaphore::new(CERTIFICATE_FETCHES_MAX)),
         })
@@ -186,7 +194,9 @@ impl Certificates {
 
     /// One that nobody needs to be inside this network to reach.
     async fn address(&self, host: &str, port: u16) -> Result<SocketAddr, &'static str> {
-        let found = lookup_host((host, port)).await.map_err(|_| "the certificate's server has no address")?;
+        let found = self.names.addresses(host, port).await;
+        let found = found.inspect_err(|error| debug!(host, error, "A certificate's server has no address."));
+        let found = found.map_err(|_| "the certificate's server has no address")?;
         let is_allowed = |address: &SocketAddr| {
             let ip = address.ip();
             stir::is_public(ip) || self.config.stir.private_networks.iter().any(|network| network.contains(ip))
@@ -285,7 +295,7 @@ mod tests {
 
     fn loaded(text: &str, to_core: mpsc::Sender<ToCore>) -> Certificates {
         let config = Arc::new(config::parse(text).unwrap_or_else(|p| panic!("{p:?}")).0);
-        Certificates::load(&config, Clock::start(), to_core).unwrap()
+        Certificates::load(&config, Clock::start(), to_core, Names::new(&[])).unwrap()
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn talking(now: Instant, suite: Suite, legs: u32) -> (Worker, Vec<Phone>) {
             Remote { rtp, rtcp: Rtcp::Multiplexed, host: None, network: None, wants_media: true, may_send: true };
         let [receive, send] = [sends, receives].map(|key| Protection::Srtp { suite, key, mki_bytes: 0 });
         let (traffic, formats) = (Traffic::Rtp, formats.clone());
-        command(&mut worker, now, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None });
+        command(&mut worker, now, Command::Configure { leg, traffic, remote, formats, receive, send, history: None });
         command(&mut worker, now, Command::Watch { leg });
         if slot % 2 == 1 {
             command(&mut worker, now, Command::Connect { a: id(slot - 1), b: leg });

@@ -152,6 +152,44 @@ fn a_killed_server_has_kept_all_that_it_acknowledged() {
     assert!(known.len() > 10, "only {} registrations were acknowledged", known.len());
 }
 
+/// Goal: no call that anybody has seen answered is without a record, whenever the server is killed: neither one that goes on nor one
+/// that has just ended. Method: calls whose telephones answer as fast as they can, and SIGKILL soon after.
+#[test]
+fn a_killed_server_has_a_record_of_every_call_that_was_answered() {
+    let mut server = Ringdown::configured("preferred", COMPANY);
+    for account in [ALICE, BOB] {
+        server.add_user(&account);
+    }
+    server.start();
+    let (mut alice, mut bob) = (Phone::new(&server, ALICE), Phone::new(&server, BOB));
+    for round in 0..ROUNDS {
+        assert_eq!((alice.register(), bob.register()), (200, 200));
+        let (_, b) = connect(&mut alice, &mut bob);
+        thread::sleep(Duration::from_millis(5 * (round / 2)));
+        let has_ended = round % 2 == 1;
+        if has_ended {
+            bob.hang_up(&b);
+            alice.wait_bye();
+        }
+        kill_process(process_of(&mut server).expect("it runs"), Signal::KILL).expect("a child of ours");
+        server.kill();
+        server.start();
+        let (_, page) = server.get("/v1/cdrs?limit=100").expect("the admin interface");
+        let records: Vec<serde_json::Value> = serde_json::from_str(&page).expect("a list");
+        assert_eq!(records.len() as u64, round + 1, "{page}");
+        let newest = &records[0];
+        assert_eq!((&newest["caller"], &newest["callee"]), (&ALICE.extension.into(), &BOB.extension.into()));
+        let is_interrupted = newest["ended_by"] == "interrupted";
+        assert!(is_interrupted || has_ended && newest["ended_by"] == "callee", "{newest}");
+        if is_interrupted {
+            assert!(newest["end_ms"].as_u64() >= newest["answer_ms"].as_u64() && newest["status"] == 500, "{newest}");
+            assert!(server.process_text().contains("ended without notice during calls"));
+        }
+    }
+    let listed = server.command(&["cdr", "list", "--format", "csv"], "");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(",interrupted,500,"), "{listed:?}");
+}
+
 /// A command that adds a user, killed at another moment in each round.
 fn add_user_and_kill(server: &Ringdown, round: u64) -> thread::JoinHandle<()> {
     let mut command = Command::new(BINARY);

@@ -31,6 +31,7 @@ mod service;
 mod stir;
 mod strangers;
 mod streams;
+mod systemd;
 mod tls;
 mod torture;
 mod trunks;
@@ -60,6 +61,12 @@ const SECONDS_5: Duration = Duration::from_secs(5);
 
 fn started(accounts: &[Account]) -> Ringdown {
     Ringdown::started("preferred", COMPANY, accounts)
+}
+
+/// Whether a thread of this name handles audio.
+fn is_media_thread(name: &str) -> bool {
+    let worker = name.trim_end().strip_prefix("media-");
+    worker.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Every file under a folder.
@@ -392,7 +399,7 @@ fn calls_leave_no_descriptor_open_and_no_secret_or_audio_on_disk_or_in_the_log()
     server.wait_no_calls();
     let descriptors = |server: &mut Ringdown| {
         let process = PathBuf::from(format!("/proc/{}", server.process().id()));
-        let is_media = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|n| n.starts_with("media-"));
+        let is_media = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| is_media_thread(&name));
         let tasks = fs::read_dir(process.join("task")).expect("a process of ours").flatten().map(|task| task.path());
         // Media threads have tables of their own.
         let tables = tasks.filter(is_media).chain([process]).map(|owner| {

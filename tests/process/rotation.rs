@@ -226,7 +226,7 @@ impl Sealed {
     /// A user with a private address, on a server that runs or not.
     fn make(server: &Ringdown) -> Self {
         server.add_user(&ALICE);
-        let mut store = Store::open(&server.state_dir()).expect("a store");
+        let mut store = Store::open(&server.state_dir(), None).expect("a store");
         let address = parse_address(ADDRESS).expect("an address");
         store.set_address(ALICE.user, Some(&address)).expect("a user");
         Self::read(&mut store)
@@ -247,7 +247,7 @@ impl Sealed {
     /// Goal: a disk with these files opens, its key can be changed, and nothing of a rotation is left then.
     fn assert_on(&self, files: &Files) {
         let folder = disk_with(files);
-        let mut store = Store::open(folder.path()).unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
+        let mut store = Store::open(folder.path(), None).unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
         self.assert_in(&mut store);
         let before = store.sealing().expect("a key");
         let after = store.rotate_key().unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
@@ -323,7 +323,7 @@ fn a_power_cut_or_a_kill_anywhere_in_the_first_command_leaves_a_folder_that_the_
     assert!(kills.len() > 10 && power_cuts.len() > 100, "{} kills, {} power cuts", kills.len(), power_cuts.len());
     let users = |files: &Files| {
         let folder = disk_with(files);
-        let mut store = Store::open(folder.path()).unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
+        let mut store = Store::open(folder.path(), None).unwrap_or_else(|e| panic!("{e}: {:?}", files.keys()));
         let users = store.directory().expect("what was sealed").len();
         let another =
             Account::new(BOB.user, BOB.extension, None, Secret::new(BOB.password.to_owned())).expect("a user");
@@ -341,7 +341,7 @@ fn a_power_cut_or_a_kill_anywhere_in_the_first_command_leaves_a_folder_that_the_
 fn a_power_cut_or_a_kill_anywhere_in_a_rotation_loses_no_secret() {
     let server = Ringdown::configured("preferred", COMPANY);
     let sealed = Sealed::make(&server);
-    let old = Store::open(&server.state_dir()).expect("a store").sealing().expect("a key").key_id;
+    let old = Store::open(&server.state_dir(), None).expect("a store").sealing().expect("a key").key_id;
     let (kills, power_cuts) = cut_short(&server, None);
     assert!(kills.len() > 10 && power_cuts.len() > 100, "{} kills, {} power cuts", kills.len(), power_cuts.len());
     let is_begun = |files: &&Files| files.contains_key("seal.key.next");
@@ -356,7 +356,7 @@ fn a_power_cut_or_a_kill_anywhere_in_a_rotation_loses_no_secret() {
     let mut ended = 0;
     for files in kills {
         let folder = disk_with(&files);
-        let mut store = Store::open(folder.path()).expect("a store");
+        let mut store = Store::open(folder.path(), None).expect("a store");
         let is_new = store.sealing().expect("a key").key_id != old;
         assert_eq!(keys_in(folder.path()), BTreeSet::from(["seal.key".to_owned()]), "of {:?}", files.keys());
         assert_eq!(is_sealed_with(&Disk::of(folder.path()).after_kill(), &old), !is_new, "{:?}", files.keys());
@@ -407,7 +407,7 @@ fn a_running_server_outlives_every_rotation_that_is_killed() {
             seen.insert(disk.after_kill());
         }
         drop(rotation);
-        sealed.assert_in(&mut Store::open(&server.state_dir()).expect("a store"));
+        sealed.assert_in(&mut Store::open(&server.state_dir(), None).expect("a store"));
         assert_eq!(alice.register(), 200);
         if is_ended {
             assert!(kills > 10, "{kills}");

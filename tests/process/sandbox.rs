@@ -19,6 +19,7 @@ use crate::{
         process::{Process, wait_for},
         server::{ALICE, BINARY, BOB, Ringdown},
     },
+    is_media_thread,
     phone::Phone,
     started,
 };
@@ -51,14 +52,21 @@ fn every_thread_is_confined_and_media_threads_have_a_filter_of_their_own() {
     for (name, value) in of_threads(id, "NoNewPrivs") {
         assert_eq!(value, "1", "{name} could gain privileges");
     }
-    let filters = of_threads(id, "Seccomp");
-    let media: Vec<_> = filters.iter().filter(|(name, _)| name.starts_with("media-")).collect();
-    assert!(!media.is_empty() && media.iter().all(|(_, mode)| mode == "2"), "{filters:?}");
+    for (name, mode) in of_threads(id, "Seccomp") {
+        assert_eq!(mode, "2", "{name} is under no filter");
+    }
+    let filters: Vec<(bool, u32)> = of_threads(id, "Seccomp_filters")
+        .iter()
+        .map(|(name, count)| (is_media_thread(name), count.parse().expect("a number")))
+        .collect();
+    let of = |media| filters.iter().filter(move |(is_media, _)| *is_media == media).map(|(_, count)| *count);
+    let of_process = of(false).max().expect("the core's");
+    assert!(of(true).count() > 0 && of(true).all(|count| count > of_process), "{filters:?}");
 
     let (status, health) = server.get("/health").expect("the admin interface");
     let sandbox = sandbox_of(&health);
     assert_eq!(status, 200);
-    for measure in ["files", "dumps", "media_descriptors", "media_files", "media_calls"] {
+    for measure in ["files", "dumps", "calls", "media_descriptors", "media_files", "media_calls"] {
         assert_eq!(sandbox[measure], Value::Bool(true), "{measure} in {health}");
     }
     let locked = field_of(Path::new(&format!("/proc/{id}/status")), "VmLck");
@@ -91,7 +99,7 @@ fn a_media_thread_has_descriptors_of_its_own_and_shares_one_socket_with_the_othe
     let of_process = descriptors_of(&process);
     assert!(of_process.iter().any(|target| target.ends_with("ringdown.db")), "{of_process:?}");
     let tasks = fs::read_dir(process.join("task")).expect("a process of ours").flatten().map(|task| task.path());
-    let is_media = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("media-"));
+    let is_media = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|name| is_media_thread(&name));
     let media: Vec<_> = tasks.filter(is_media).collect();
     assert!(!media.is_empty());
     for task in media {
@@ -125,9 +133,7 @@ fn a_running_server_cannot_read_what_is_not_its_own() {
     let text = fs::read_to_string(server.config()).expect("it was written");
     let tls = "[tls]\ncertificate = \"own/server.pem\"\nkey = \"own/server.key\"\n";
     server.kill();
-    // A folder of its own, since the one of the configuration file may be read.
-    fs::create_dir(path("conf")).expect("a writable folder");
-    let config = path("conf/ringdown.toml");
+    let config = path("ringdown.toml");
     fs::write(&config, text + tls).expect("a writable folder");
     let mut command = Command::new(BINARY);
     command.args(["run", "--config"]).arg(&config);
@@ -140,6 +146,29 @@ fn a_running_server_cannot_read_what_is_not_its_own() {
     process.signal(Signal::HUP);
     process.wait_log("The certificates cannot be reloaded", SECONDS_5);
     assert!(process.text().contains("Permission denied"), "{}", process.text());
+}
+
+/// Goal: renewal works under the sandbox, and whoever keeps certificates where it does not is told. Method: `check` with a
+/// certificate in a folder of its own, and with the same one in the folder of temporary files.
+#[test]
+fn a_certificate_among_other_files_is_named_since_its_successor_could_not_be_read() {
+    let mut server = Ringdown::configured("preferred", COMPANY);
+    server.start();
+    server.kill();
+    let text = fs::read_to_string(server.config()).expect("it was written");
+    let shared = Path::new("/tmp").join(format!("ringdown-test-{}.pem", std::process::id()));
+    fs::copy(server.state_dir().join("tls/server.pem"), &shared).expect("everybody may write there");
+    for (certificate, is_warned) in [(server.state_dir().join("tls/server.pem"), false), (shared.clone(), true)] {
+        let key = server.state_dir().join("tls/server.key");
+        let tls = format!("[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", certificate.display(), key.display());
+        fs::write(server.config(), format!("{text}{tls}")).expect("a writable folder");
+        let output = server.command(&["check"], "");
+        let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(warnings.contains("lies in a folder with much else"), is_warned, "{warnings}");
+        assert_eq!(warnings.contains("tls.certificate"), is_warned, "{warnings}");
+    }
+    fs::remove_file(shared).expect("a file of ours");
 }
 
 /// `arguments` of the binary, without the privilege to lock memory and with the limit that distributions ship.

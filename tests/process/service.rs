@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -123,7 +123,7 @@ fn the_watchdog_is_fed_while_signalling_and_every_media_worker_turn_and_no_longe
     server.process().wait_log("Every media worker answers again", SECONDS_5);
     assert_eq!(health(&server).0, 200);
 
-    let stopped = Stopped::new(process, |name| !name.starts_with("media-") && name != "store");
+    let stopped = Stopped::new(process, |name| !crate::is_media_thread(name) && name != "store");
     assert!(!manager.is_told_of_life(), "stuck signalling goes unnoticed");
     drop(stopped);
     manager.wait("WATCHDOG=1");
@@ -227,9 +227,16 @@ fn the_debian_package_is_built_installed_upgraded_removed_and_purged() {
     let text = fs::read_to_string(&config).expect("the configuration");
     assert!(text.contains("state_dir = \"/var/lib/ringdown\"") && text.contains("sandbox = \"required\""), "{text}");
 
+    // The key is root's alone, and an upgrade keeps it.
+    let key = system.path("etc/ringdown/seal.key");
+    let made = fs::read(&key).expect("the key");
+    assert_eq!((made.len(), fs::metadata(&key).expect("the key").permissions().mode() & 0o777), (32, 0o600));
+    assert!(text.contains("\nseal_key = \"/etc/ringdown/seal.key\"\n"), "{text}");
+
     // What the unit names is there.
     let unit = fs::read_to_string(system.path("usr/lib/systemd/system/ringdown.service")).expect("the unit");
-    let named = unit.lines().filter_map(|line| line.split_once("=/usr/bin/")).map(|(_, rest)| rest);
+    let named = unit.lines().filter(|line| line.starts_with("Exec")).filter_map(|line| line.split_once("/usr/bin/"));
+    let named = named.map(|(_, rest)| rest);
     let programs: Vec<_> = named.filter_map(|rest| rest.split(' ').next()).collect();
     assert_eq!(programs, ["ringdown", "ringdown"]);
     for page in ["ringdown", "ringdown-run", "ringdown-user-add"] {
@@ -250,6 +257,7 @@ fn the_debian_package_is_built_installed_upgraded_removed_and_purged() {
     fs::write(&state, "users").expect("a writable folder");
     let said = system.dpkg(&["--install", package]);
     assert!(said.contains("systemctl restart ringdown"), "{said}");
+    assert_eq!(fs::read(&key).expect("the key"), made);
     system.dpkg(&["--remove", "ringdown"]);
     assert!(!system.path("usr/bin/ringdown").exists());
     assert!(fs::read_to_string(&config).expect("it is kept").ends_with("# ours\n") && state.exists());

@@ -413,6 +413,8 @@ fn bindings_survive_a_crash_and_calls_do_not_haunt_the_new_server() {
     assert_talking(&mut w, (a, ac), (b, bc));
     w.crash();
     assert_eq!(w.server.core.bindings().len(), 2);
+    let [cut] = &w.server.store.cdrs[..] else { panic!("{:?}", w.server.store.cdrs) };
+    assert!(cut.ended_by == EndedBy::Interrupted && cut.answer_ms.is_some(), "{cut:?}");
     let before = heard(&w, (a, ac), (b, bc));
     w.run(s(3));
     assert_eq!(

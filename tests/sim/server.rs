@@ -20,7 +20,7 @@ use ringdown::{
         locate::{Question, Record, RecordType, Reply},
         registrar::{Binding, Change},
     },
-    types::{ConnectionId, DropReason, Duration, Flow, Instant, Rng, Secret, Transport},
+    types::{CallId, ConnectionId, DropReason, Duration, Flow, Instant, Rng, Secret, Transport},
     wire::sip::frame::{Frame, Framer, PONG, is_keep_alive},
 };
 
@@ -34,9 +34,25 @@ use crate::{
 pub(crate) struct Store {
     pub(crate) bindings: Vec<Binding>,
     pub(crate) cdrs: Vec<Cdr>,
+    /// Of calls that go on, by identifier.
+    open_cdrs: HashMap<String, Cdr>,
 }
 
 impl Store {
+    fn open(&mut self, cdr: Cdr) {
+        self.open_cdrs.insert(cdr.id.clone(), cdr);
+    }
+
+    fn close(&mut self, cdr: Cdr) {
+        self.open_cdrs.remove(&cdr.id);
+        self.cdrs.push(cdr);
+    }
+
+    fn close_interrupted(&mut self, now: Instant) {
+        let interrupted = self.open_cdrs.drain().map(|(_, cdr)| cdr.interrupted(now.unix_ms()));
+        self.cdrs.extend(interrupted);
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
             Change::Set(binding) => {
@@ -134,6 +150,8 @@ pub(crate) struct Server {
     commands: VecDeque<(Instant, u16, media::Command)>,
     events: VecDeque<(Instant, media::Event)>,
     resolved: VecDeque<(Instant, u64, Question, Reply)>,
+    /// What the disk will have of calls that begin.
+    opened: VecDeque<(Instant, CallId, Cdr)>,
     streams: HashMap<ConnectionId, Stream>,
     /// `None`: as fast as anybody likes.
     machine: Option<Machine>,
@@ -171,6 +189,7 @@ impl Server {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             resolved: VecDeque::new(),
+            opened: VecDeque::new(),
             streams: HashMap::new(),
             machine: None,
             spins: (now, 0),
@@ -181,6 +200,11 @@ impl Server {
 
     /// Dies without a word and starts anew with what the store kept. Its host's connections must be cut by the caller.
     pub(crate) fn crash(&mut self, now: Instant) {
+        // Emergency calls wait for no disk.
+        for call in self.core.calls().iter().filter(|call| call.state == "answered" && !call.emergency) {
+            assert!(self.store.open_cdrs.contains_key(&call.id), "nothing would be known of {call:?}");
+        }
+        self.store.close_interrupted(now);
         let bindings = self.store.bindings.clone();
         self.core = Core::new(now, setup(&self.config, &self.directory, bindings, self.rng.fork()));
         self.workers = start_workers(&self.config);
@@ -189,6 +213,7 @@ impl Server {
         self.commands.clear();
         self.events.clear();
         self.resolved.clear();
+        self.opened.clear();
         self.sockets.clear();
         self.streams.clear();
     }
@@ -198,6 +223,7 @@ impl Server {
             self.commands.front().map(|(at, ..)| *at),
             self.events.front().map(|(at, _)| *at),
             self.resolved.front().map(|(at, ..)| *at),
+            self.opened.front().map(|(at, ..)| *at),
             self.core_timeout,
             self.machine.as_ref().and_then(Machine::next_at),
         ];
@@ -211,6 +237,7 @@ impl Server {
         assert!(self.workers.iter().all(Worker::is_empty), "legs left per worker: {legs:?}");
         assert_eq!(self.open_ports(), 0, "ports left");
         assert!(self.commands.is_empty() && self.events.is_empty(), "commands or events left in the rings");
+        assert!(self.store.open_cdrs.is_empty(), "a call is over without its record");
         assert_eq!(self.worker_timeouts.iter().flatten().count(), 0, "a worker's timer is left");
     }
 
@@ -305,6 +332,14 @@ impl Server {
                 break;
             }
             self.input(now, net, Input::Resolved { query, question, reply });
+        }
+        while let Some((at, call, cdr)) = self.opened.pop_front() {
+            if at > now {
+                self.opened.push_front((at, call, cdr));
+                break;
+            }
+            self.store.open(cdr);
+            self.input(now, net, Input::CdrsOpened(vec![call]));
         }
         for worker in 0..self.workers.len() {
             if self.worker_timeouts[worker].is_some_and(|at| at <= now) {
@@ -414,7 +449,19 @@ impl Server {
                     self.commands.push_back((at, worker, command));
                 }
                 Output::StoreBinding(change) => self.store.apply(change),
-                Output::StoreCdr(cdr) => self.store.cdrs.push(*cdr),
+                Output::OpenCdr { call, cdr } => {
+                    let last = self.opened.back().map_or(now, |(at, ..)| *at);
+                    let at = last.max(now + Duration::from_millis(u64::from(self.rng.below(30))));
+                    self.opened.push_back((at, call, *cdr));
+                }
+                Output::UpdateCdr(cdr) => match self.opened.iter_mut().find(|(_, _, waiting)| waiting.id == cdr.id) {
+                    Some((_, _, waiting)) => *waiting = *cdr,
+                    None => self.store.open(*cdr),
+                },
+                Output::StoreCdr(cdr) => {
+                    self.opened.retain(|(_, _, waiting)| waiting.id != cdr.id);
+                    self.store.close(*cdr);
+                }
                 Output::Inspected { result, .. } => self.inspected.push(result),
                 Output::TestCalled { .. } | Output::FetchCertificate { .. } => {}
                 Output::Notify { notice, .. } => self.notices.push(*notice),

@@ -312,7 +312,7 @@ const WRAPPERS: [(&str, &[&str]); 52] = [
     ("rcgen", &["shell/tls"]),
     ("dashmap", &["shell"]),
     ("rustix", &["shell"]),
-    ("nix", &["shell/media_io/icmp.rs"]),
+    ("nix", &["shell/media_io/icmp.rs", "shell/sandbox/trial.rs", "shell/prove/trace.rs"]),
     ("rtrb", &["shell/media_io"]),
     ("rusqlite", &["shell/store"]),
     ("axum", &["shell/admin"]),

@@ -538,6 +538,8 @@ impl Core {
                 from.stay(&mut self.ctx, &failure);
                 Next::Over
             }
+            // As every answer.
+            Some(Phase::Accepted) if !to.may_be_answered() => Next::Wait,
             Some(Phase::Accepted) => {
                 to.transfer = None;
                 if let Some(moved) = from.release(&mut self.ctx, transfer.stays) {

@@ -1,6 +1,10 @@
 //! A server whose peers are written by hand, message by message.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -10,16 +14,16 @@ use super::super::{
 };
 use crate::{
     config::{self, Directory, Forwarding, Place, User},
-    media::{self, Formats, LegReport},
+    media::{self, Formats, History},
     policy::stir,
     sip::{locate::Question, registrar::Binding},
-    types::{ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
+    types::{CallId, ConnectionId, Duration, Flow, Instant, LegId, Rng, Secret, Transport},
     wire::{
         sip::{
             Message, Name,
             digest::{self, Credential},
         },
-        srtp::{Position, Positions},
+        srtp::{MasterKey, Position, Positions, Suite},
     },
 };
 
@@ -60,8 +64,13 @@ pstn = false
 "#;
 
 /// Where every peer's streams stand when its media leg closes.
-pub(super) fn heard() -> Positions {
-    Positions { rtp: vec![Position { ssrc: 7, index: 0x3_8000 }], rtcp: vec![Position { ssrc: 7, index: 9 }] }
+pub(super) fn heard() -> History {
+    let positions =
+        Positions { rtp: vec![Position { ssrc: 7, index: 0x3_8000 }], rtcp: vec![Position { ssrc: 7, index: 9 }] };
+    let suite = Suite::AesCm128HmacSha1_80;
+    let mut history = History::default();
+    history.add(suite, &MasterKey::generate(suite, &mut Rng::from_small_seed(7)), positions);
+    history
 }
 
 pub(super) const TRUNK: &str = "203.0.113.5:5060";
@@ -80,6 +89,11 @@ pub(super) struct Bench {
     pub(super) now: Instant,
     /// Records of calls that have ended.
     pub(super) cdrs: Vec<Cdr>,
+    /// Of calls that go on, as they were handed over last.
+    pub(super) open_cdrs: BTreeMap<String, Cdr>,
+    waiting_for_disk: Vec<CallId>,
+    /// It has nothing before [`Bench::disk_writes`].
+    pub(super) is_disk_slow: bool,
     /// Everything sent and not yet taken.
     pub(super) sent: Vec<(Flow, Message)>,
     pub(super) open_legs: Vec<LegId>,
@@ -90,7 +104,7 @@ pub(super) struct Bench {
     /// Pairs of legs in the order in which they were told to exchange packets.
     pub(super) joined: Vec<(LegId, LegId)>,
     /// Media legs in the order in which they were told what was settled, and what was heard before.
-    pub(super) configured: Vec<(LegId, Option<Box<Positions>>)>,
+    pub(super) configured: Vec<(LegId, Option<Box<History>>)>,
     /// Asked of DNS and not yet taken.
     pub(super) questions: Vec<(u64, Question)>,
     /// Certificates asked for and not yet taken.
@@ -196,6 +210,9 @@ impl Bench {
             core,
             now,
             cdrs: Vec::new(),
+            open_cdrs: BTreeMap::new(),
+            waiting_for_disk: Vec::new(),
+            is_disk_slow: false,
             sent: Vec::new(),
             open_legs: Vec::new(),
             bound: Vec::new(),
@@ -225,7 +242,7 @@ impl Bench {
     }
 
     fn drain(&mut self) {
-        let mut closed = Vec::new();
+        let (mut closed, mut opened) = (Vec::new(), Vec::new());
         loop {
             match self.core.poll_output() {
                 Output::Transmit { flow, bytes } => self.sent.push((flow, Message::parse(bytes).unwrap())),
@@ -235,8 +252,8 @@ impl Bench {
                 Output::Media { command: media::Command::Close { leg }, .. } => closed.push(leg),
                 Output::Media { command: media::Command::Watch { leg }, .. } => self.watched.push(leg),
                 Output::Media { command: media::Command::Report { leg }, .. } => self.asked.push(leg),
-                Output::Media { command: media::Command::Configure { leg, remote, formats, heard, .. }, .. } => {
-                    self.configured.push((leg, heard));
+                Output::Media { command: media::Command::Configure { leg, remote, formats, history, .. }, .. } => {
+                    self.configured.push((leg, history));
                     self.remotes.insert(leg, remote);
                     self.formats.insert(leg, formats);
                 }
@@ -245,7 +262,15 @@ impl Bench {
                 Output::Timeout(_) => break,
                 Output::Close { flow } => self.closed.push(flow),
                 Output::Connect { .. } | Output::StoreBinding(_) => {}
-                Output::StoreCdr(cdr) => self.cdrs.push(*cdr),
+                Output::OpenCdr { call, cdr } => {
+                    opened.push(call);
+                    self.open_cdrs.insert(cdr.id.clone(), *cdr);
+                }
+                Output::UpdateCdr(cdr) => drop(self.open_cdrs.insert(cdr.id.clone(), *cdr)),
+                Output::StoreCdr(cdr) => {
+                    self.open_cdrs.remove(&cdr.id);
+                    self.cdrs.push(*cdr);
+                }
                 Output::Inspected { id, result } => self.inspected.push((id, result)),
                 Output::Resynced { id, result } => self.resynced.push((id, result)),
                 Output::TestCalled { result, .. } => self.tested.push(result),
@@ -253,10 +278,21 @@ impl Bench {
                 Output::Notify { notice, .. } => self.notices.push(*notice),
             }
         }
+        self.waiting_for_disk.extend(opened);
+        if !self.is_disk_slow {
+            self.disk_writes();
+        }
         for leg in closed {
             self.open_legs.retain(|open| *open != leg);
-            let report = Box::new(LegReport { heard: heard(), ..LegReport::default() });
-            self.input(Input::Media(media::Event::Closed { leg, report }));
+            self.input(Input::Media(media::Event::Closed { leg, report: Box::default(), history: heard() }));
+        }
+    }
+
+    /// What the store was given is on disk.
+    pub(super) fn disk_writes(&mut self) {
+        let written = std::mem::take(&mut self.waiting_for_disk);
+        if !written.is_empty() {
+            self.input(Input::CdrsOpened(written));
         }
     }
 

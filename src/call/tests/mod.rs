@@ -18,6 +18,7 @@ mod inspection;
 mod late_offer;
 mod limits;
 mod message;
+mod open_cdr;
 mod outside;
 mod overload;
 mod oversize;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     call::{Input, cdr::EndedBy, notification::Outcome},
-    media::{self, Silence, SilenceCause},
+    media::{self, History, Silence, SilenceCause},
     types::{Flow, limits},
     wire::sip::{Message, Name},
 };
@@ -596,8 +596,23 @@ fn secure(offer: &Message) -> String {
     format!("{}a=crypto:{tag} AES_CM_128_HMAC_SHA1_80 {key}\r\n", SDP.replace("RTP/AVP", "RTP/SAVP"))
 }
 
+/// The same under another key.
+fn secure_anew(offer: &Message) -> String {
+    secure(offer).replace("AAEC", "BBEC")
+}
+
 #[test]
 fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
+    assert_eq!(what_a_moved_leg_is_told(secure), [Some(Box::new(heard()))], "not before it knows what was heard");
+}
+
+#[test]
+fn a_leg_that_comes_from_another_worker_with_a_new_key_is_heard_at_once_and_told_of_the_old_one() {
+    assert_eq!(what_a_moved_leg_is_told(secure_anew), [None, Some(Box::new(heard()))]);
+}
+
+/// Carol answers so when she is offered the media of her new partner, on another worker.
+fn what_a_moved_leg_is_told(again: fn(&Message) -> String) -> Vec<Option<Box<History>>> {
     let mut b = office(&CONFIG.replace("workers = 1", "workers = 2"));
     let alice = from_alice(1000, 1);
     b.register(alice, "alice");
@@ -624,14 +639,14 @@ fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     assert_eq!(kept, [0, 0, 1, 1], "what was offered in vain is given back");
     b.pass(4_500);
     let to_carol = take_invite(&mut b, CAROL);
-    b.accept(&to_carol, "", &secure(&to_carol.1));
+    b.accept(&to_carol, "", &again(&to_carol.1));
     let to_bob = take_invite(&mut b, OTHER);
     b.accept(&to_bob, "", SDP);
     let workers: Vec<u16> = b.open_legs[4..].iter().map(|leg| leg.worker).collect();
     assert_eq!(workers, [1, 1]);
     let moved = b.open_legs[5];
-    let configured: Vec<_> = b.configured.iter().filter(|(leg, _)| *leg == moved).map(|(_, heard)| heard).collect();
-    assert_eq!(configured, [&Some(Box::new(heard()))], "not before it knows what was heard");
+    let told: Vec<_> =
+        b.configured.iter().filter(|(leg, _)| *leg == moved).map(|(_, history)| history.clone()).collect();
     assert!(b.joined.last().is_some_and(|(a, b)| *a == moved || *b == moved));
     assert_eq!(silent_legs(&mut b), 0, "nobody knows yet what the leg in its place hears");
     for leg in [&other, &trunk] {
@@ -639,6 +654,7 @@ fn a_leg_that_comes_from_another_worker_goes_on_with_its_stream() {
     }
     b.within(&carol, "BYE", 1, "", "");
     b.finish();
+    told
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -193,7 +193,7 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
     if !is_order {
         return next.run(request).await;
     }
-    let action = cut(format!("{} {}", request.method(), request.uri().path()));
+    let action = action(&request);
     let (clock, actor) = (admin.clock, label.clone());
     let entry = move |subject: Option<String>, status: StatusCode| AuditEntry {
         time_ms: clock.now().unix_ms(),
@@ -224,6 +224,12 @@ pub(super) async fn check(State((admin, door)): State<(Admin, Door)>, mut reques
         response
     };
     tokio::spawn(order).await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// The order as this interface names it: what a client writes in a path is no part of it.
+fn action(request: &Request) -> String {
+    let path = request.extensions().get::<MatchedPath>().map_or("to no page of this interface", MatchedPath::as_str);
+    cut(format!("{} {path}", request.method()))
 }
 
 /// What of a request tells which user sends it. `None`: nobody knows where it comes from.

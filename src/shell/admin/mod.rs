@@ -342,7 +342,7 @@ async fn rate(
     Segment(id): Segment<String>,
     Order(Rating { user, rating }): Order<Rating>,
 ) -> Result<StatusCode, (StatusCode, &'static str)> {
-    subject.is(&user);
+    subject.is(&format!("{user}, call {id}"));
     if !(1..=5).contains(&rating) {
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "A rating is a whole number from 1 (bad) to 5 (excellent).\n"));
     }
@@ -717,13 +717,13 @@ mod tests {
         let admin = Admin {
             transports: Listeners::bind(&none, tls, clock, to_core.clone()).unwrap().transports(),
             to_core,
-            store: crate::shell::store::thread::spawn(Store::open(folder).unwrap(), |_| true).unwrap().0,
+            store: crate::shell::store::thread::spawn(Store::open(folder, None).unwrap(), |_| true).unwrap().0,
             media: MediaPlane::start(clock, &(20_000..=20_003), 1, Backend::default()).unwrap().counters(),
             udp_errors: UdpErrors::open(),
             is_ready: Arc::new(AtomicBool::new(true)),
             emergency: EmergencyView::new(&config),
             missing: [].into(),
-            notifier: Notifier::new(crate::shell::tls::web_client(false)),
+            notifier: Notifier::new(crate::shell::tls::web_client(false), crate::shell::resolve::Names::new(&[])),
             clock,
             started: clock.now(),
             operator: make_operator(folder, clock.now(), &mut crate::shell::entropy::rng()).unwrap(),
@@ -843,7 +843,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let password = crate::types::Secret::new("a-long-password".to_owned());
         let alice = crate::shell::store::Account::new("alice", "2001", None, password).unwrap();
-        Store::open(folder.path()).unwrap().add_users("127.0.0.1", &[alice]).unwrap();
+        Store::open(folder.path(), None).unwrap().add_users("127.0.0.1", &[alice]).unwrap();
         let (address, mut mail) = started(folder.path()).await;
         let core = async {
             while let Some(letter) = mail.recv().await {
@@ -951,7 +951,7 @@ mod tests {
         // The client's end is closed; that the server has noticed shows in nothing.
         tokio::time::sleep(Duration::from_millis(200)).await;
         reply.send(Ok(Vec::new())).expect("the order goes on");
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), None).unwrap();
         let recorded = || store.audit(0, 10).unwrap().into_iter().map(|entry| (entry.action, entry.outcome));
         for _ in 0..100 {
             if recorded().eq([(format!("POST {RESYNC_PATH}"), "200".to_owned())]) {
@@ -999,6 +999,7 @@ mod tests {
             emergency: false,
             trunk: None,
             answered_by: None,
+            transferred_by: None,
             a_suite: None,
             b_suite: None,
         };
@@ -1123,7 +1124,7 @@ mod tests {
             b: None,
         };
         let cdrs: Vec<_> = (0..=ADMIN_CDRS_MAX).map(cdr).collect();
-        Store::open(folder.path()).unwrap().commit(&[], &cdrs).unwrap();
+        Store::open(folder.path(), None).unwrap().commit(&[], &[], &cdrs).unwrap();
         let (address, _silent) = started(folder.path()).await;
         for (limit, count) in [(1, 1), (ADMIN_CDRS_MAX, ADMIN_CDRS_MAX), (ADMIN_CDRS_MAX + 1, ADMIN_CDRS_MAX)] {
             let reply = fetch(folder.path(), address, &format!("/v1/cdrs?limit={limit}")).await;
@@ -1134,7 +1135,7 @@ mod tests {
     #[tokio::test]
     async fn who_may_ask_what_is_a_matter_of_token_and_role() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::open(folder.path()).unwrap();
+        let mut store = Store::open(folder.path(), None).unwrap();
         let mut made = |name: &str, role: Role| {
             let (token, shown) = Token::make(name, role, Instant::from_unix_ns(0), &mut crate::shell::entropy::rng());
             store.add_token(&token).unwrap();
@@ -1202,7 +1203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut call = crate::shell::store::tests::cdr(1);
         call.a = Some(Box::default());
-        Store::open(folder.path()).unwrap().commit(&[], &[call]).unwrap();
+        Store::open(folder.path(), None).unwrap().commit(&[], &[], &[call]).unwrap();
         let (address, _mail) = started(folder.path()).await;
         let headers = format!("{}Content-Type: application/json\r\n", operator(folder.path()));
         for (id, body, status) in [
@@ -1218,6 +1219,23 @@ mod tests {
             assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{id} {body}: {reply}");
         }
         assert!(fetch(folder.path(), address, "/v1/cdrs").await.contains("\"rating\":4"));
+        let reply = exchange(address, "POST /v1/alice-canary", &headers, "Content-Length: 2\r\n\r\n{}").await;
+        assert!(reply.starts_with("HTTP/1.1 404"), "{reply}");
+        let store = Store::open(folder.path(), None).unwrap();
+        let entries = async {
+            loop {
+                let entries = store.audit(0, 10).unwrap();
+                if entries.len() == 7 {
+                    return entries;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let entries = tokio::time::timeout(Duration::from_secs(5), entries).await.unwrap();
+        let (last, first) = (&entries[0], &entries[6]);
+        assert_eq!((last.action.as_str(), &last.subject), ("POST to no page of this interface", &None));
+        assert_eq!(first.action, "POST /v1/calls/{id}/rating");
+        assert_eq!(first.subject.as_deref(), Some("alice, call id-1"));
     }
 
     #[test]

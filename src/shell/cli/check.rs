@@ -28,7 +28,7 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     }
     super::show_warnings(config_file, admin::without_tokens(config, &tokens).as_slice());
     let media = of_media(&config.media);
-    let missing = sandbox::attempt(config, config_file);
+    let missing = sandbox::attempt(config);
     sandbox::accept(config.privacy.sandbox, &missing)?;
     let lines: String = missing.iter().map(|missing: &Missing| format!("SANDBOX INCOMPLETE: {missing}\n")).collect();
     super::print(&format!("{media}{lines}{}: good.\n", config_file.display()));

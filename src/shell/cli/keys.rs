@@ -4,7 +4,11 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use crate::shell::{failure::Failure, run, store::Sealing};
+use crate::shell::{
+    failure::Failure,
+    run,
+    store::{Given, Sealing},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -29,15 +33,21 @@ pub(super) fn run(config_file: &Path, command: &Command) -> Result<(), Failure> 
 }
 
 fn text(sealing: &Sealing) -> String {
-    let Sealing { key_id, place, awaits_credential, secrets } = sealing;
+    let Sealing { key_id, place, awaits, secrets } = sealing;
     let place = place.display();
     let mut text = format!("sealed secrets: {secrets}\nkey: {key_id}, in {place}\n");
-    if *awaits_credential {
-        text.push_str(&format!(
+    match awaits {
+        None => {}
+        Some(Given::File(file)) => text.push_str(&format!(
+            "{0} still holds another key. Put this one there and restart, then it goes from the state folder:\n  \
+             install -m 600 {place} {0}\n  systemctl restart ringdown\n",
+            file.display()
+        )),
+        Some(Given::Credential(_)) => text.push_str(&format!(
             "The systemd credential still holds another key. Put this one there and restart, then it goes from the state folder:\n  \
              systemd-creds encrypt --name=ringdown-seal-key {place} /etc/ringdown/seal-key.cred\n  \
              systemctl restart ringdown\n"
-        ));
+        )),
     }
     text
 }
@@ -48,15 +58,14 @@ mod tests {
 
     #[test]
     fn who_keeps_the_key_as_a_credential_is_told_what_to_do() {
-        let sealing = |awaits_credential| Sealing {
-            key_id: "00ff".to_owned(),
-            place: "/s/seal.key.next".into(),
-            awaits_credential,
-            secrets: 3,
-        };
-        assert_eq!(text(&sealing(false)), "sealed secrets: 3\nkey: 00ff, in /s/seal.key.next\n");
+        let sealing =
+            |awaits| Sealing { key_id: "00ff".to_owned(), place: "/s/seal.key.next".into(), awaits, secrets: 3 };
+        assert_eq!(text(&sealing(None)), "sealed secrets: 3\nkey: 00ff, in /s/seal.key.next\n");
         assert!(
-            text(&sealing(true)).contains("--name=ringdown-seal-key /s/seal.key.next /etc/ringdown/seal-key.cred\n")
+            text(&sealing(Some(Given::Credential("/c".into()))))
+                .contains("--name=ringdown-seal-key /s/seal.key.next /etc/ringdown/seal-key.cred\n")
         );
+        let named = text(&sealing(Some(Given::File("/etc/ringdown/seal.key".into()))));
+        assert!(named.contains("\n  install -m 600 /s/seal.key.next /etc/ringdown/seal.key\n"), "{named}");
     }
 }

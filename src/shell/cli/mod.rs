@@ -45,13 +45,16 @@ mod trunk;
 mod unbar;
 mod user;
 
+/// Where the configuration lies unless the operator says so.
+const CONFIG_FILE: &str = "config/ringdown.toml";
+
 /// A cloud-calling server for a company's phones: SIP registrar, B2BUA and SRTP relay. It never stores audio.
 #[derive(Debug, Parser)]
 #[command(name = "ringdown", version, propagate_version = true)]
 struct Cli {
-    /// The configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = "config/ringdown.toml")]
-    config: PathBuf,
+    /// The configuration file [default: config/ringdown.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -95,8 +98,9 @@ enum Command {
     RouteTest(route_test::Options),
     /// Start a server and two phones on loopback, let them call each other over SRTP, and measure the latency.
     Selftest,
-    /// Look into a running server during and after calls and show, claim by claim, that it keeps no audio. Exit 0 if every
-    /// claim is shown, 69 if one cannot be shown here (some need root), 70 if one fails.
+    /// Look into a running server during and after calls and show, claim by claim, that it keeps no audio. It is a server of its
+    /// own, beside the real one; with --config, one with the settings of that file which bear on this. Exit 0 if every claim is
+    /// shown, 69 if one cannot be shown here (some need root), 70 if one fails.
     Prove(prove::Options),
     /// Write the manual pages, one for each command, into a folder.
     Man(manual::Options),
@@ -118,7 +122,7 @@ pub fn main() -> ExitCode {
             return code;
         }
     };
-    match execute(cli.command, &cli.config) {
+    match execute(cli.command, cli.config.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
@@ -127,7 +131,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command, config: &Path) -> Result<(), Failure> {
+/// `named`: by the operator.
+fn execute(command: Command, named: Option<&Path>) -> Result<(), Failure> {
+    let config = named.unwrap_or_else(|| Path::new(CONFIG_FILE));
     match command {
         Command::Run => run::run(config),
         Command::Check => check::run(config),
@@ -143,7 +149,7 @@ fn execute(command: Command, config: &Path) -> Result<(), Failure> {
         Command::Emergency(command) => emergency::run(config, command),
         Command::RouteTest(options) => route_test::run(config, &options),
         Command::Selftest => selftest::run(),
-        Command::Prove(options) => prove::run(&options),
+        Command::Prove(options) => prove::run(named, &options),
         Command::Man(options) => manual::run(&options),
         Command::Completions(options) => completions::run(&options),
         Command::Version => {
@@ -205,8 +211,10 @@ mod tests {
     #[test]
     fn the_configuration_may_be_named_before_or_after_the_command() {
         for arguments in [["ringdown", "--config", "x.toml", "check"], ["ringdown", "check", "--config", "x.toml"]] {
-            assert_eq!(Cli::try_parse_from(arguments).unwrap().config, Path::new("x.toml"));
+            assert_eq!(Cli::try_parse_from(arguments).unwrap().config.as_deref(), Some(Path::new("x.toml")));
         }
-        assert_eq!(Cli::try_parse_from(["ringdown", "run"]).unwrap().config, Path::new("config/ringdown.toml"));
+        assert_eq!(Cli::try_parse_from(["ringdown", "run"]).unwrap().config, None);
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains(&format!("[default: {CONFIG_FILE}]")), "{help}");
     }
 }

@@ -195,6 +195,7 @@ struct Call {
     caller: String,
     callee: String,
     answered_by: Option<String>,
+    transferred_by: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -223,7 +224,7 @@ impl Running {
 
     fn has_call_of(&self, person: &Person<'_>) -> Result<bool, Failure> {
         let is_in = |call: &Call| {
-            [Some(&call.caller), Some(&call.callee), call.answered_by.as_ref()]
+            [Some(&call.caller), Some(&call.callee), call.answered_by.as_ref(), call.transferred_by.as_ref()]
                 .into_iter()
                 .flatten()
                 .any(|p| person.is(p))

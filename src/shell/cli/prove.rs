@@ -1,6 +1,6 @@
-//! `ringdown prove`: no configuration, no log; its lines are the output.
+//! `ringdown prove`: no log; its lines are the output.
 
-use std::{num::NonZero, thread::available_parallelism};
+use std::{num::NonZero, path::Path, thread::available_parallelism};
 
 use clap::{Args, ValueEnum};
 
@@ -24,7 +24,9 @@ enum Form {
     Json,
 }
 
-pub(super) fn run(options: &Options) -> Result<(), Failure> {
+/// `config_file`: only if the operator has named one.
+pub(super) fn run(config_file: Option<&Path>, options: &Options) -> Result<(), Failure> {
+    let own = config_file.map(|file| super::load(file).map(|settings| (file, settings))).transpose()?;
     let runtime = runtime(available_parallelism().unwrap_or(NonZero::<usize>::MIN))?;
     let format = match options.format {
         Form::Text => Format::Text,
@@ -32,6 +34,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     };
     runtime.block_on(async {
         let mut end = End::listen()?;
-        prove::run(format, &mut |text| super::print(text), end.asked()).await
+        let own = own.as_ref().map(|(file, settings)| (*file, settings));
+        prove::run(format, own, &mut |text| super::print(text), end.asked()).await
     })
 }

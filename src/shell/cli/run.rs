@@ -36,7 +36,7 @@ pub(super) fn run(config_file: &Path) -> Result<(), Failure> {
     let threads = available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     run::create_state_folder(&settings.config)?;
     let udp_errors = UdpErrors::open();
-    let missing = sandbox::confine_process(&settings.config, config_file);
+    let missing = sandbox::confine_process(&settings.config);
     sandbox::accept(settings.config.privacy.sandbox, &missing)?;
     runtime(threads)?.block_on(serve(settings, missing, udp_errors))
 }

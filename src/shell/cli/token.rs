@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn the_list_shows_nothing_that_opens_anything() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let shown = add(&mut store, "grafana", Rights::Read).unwrap();
         let text = table(&store.tokens().unwrap());
         assert!(text.contains("\ngrafana                  read   20"), "{text}");

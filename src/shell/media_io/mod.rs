@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     config::{Media, MediaBackend},
-    media::{Command, Event, ports::Ports},
+    media::{Command, Event, History, ports::Ports},
     shell::{
         clock::Clock,
         panics,
@@ -164,7 +164,7 @@ impl MediaPlane {
                 Ok(())
             }
             Command::Close { leg } if self.refused.remove(&leg) => {
-                self.own_events.push_back(Event::Closed { leg, report: Box::default() });
+                self.own_events.push_back(Event::Closed { leg, report: Box::default(), history: History::default() });
                 Ok(())
             }
             // Opening binds, too.
@@ -422,7 +422,7 @@ mod tests {
                 formats: Formats::default(),
                 receive: Protection::Srtp { suite: self.suite, key: self.sends.clone(), mki_bytes: 0 },
                 send: Protection::Srtp { suite: self.suite, key: self.receives.clone(), mki_bytes: 0 },
-                heard: None,
+                history: None,
             }
         }
 
@@ -538,7 +538,7 @@ mod tests {
 
         for leg in call.legs {
             call.plane.send(0, Command::Close { leg }).unwrap();
-            let Event::Closed { leg: closed, report } = event(&mut call.plane).await else { panic!("closed") };
+            let Event::Closed { leg: closed, report, .. } = event(&mut call.plane).await else { panic!("closed") };
             assert_eq!(closed, leg);
             assert!(report.packets_received >= 1 && report.packets_sent >= 1, "{report:?}");
             for port in [call.ports.rtp_port(leg), call.ports.rtp_port(leg) + 1] {
@@ -648,7 +648,7 @@ mod tests {
             let (traffic, remote, formats) = (Traffic::Rtp, camera.remote(), Formats::default());
             let (receive, send) = (Protection::Plain, Protection::Plain);
             plane.send(0, Command::Open { leg, address, dscp: 34 }).unwrap();
-            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, heard: None }).unwrap();
+            plane.send(0, Command::Configure { leg, traffic, remote, formats, receive, send, history: None }).unwrap();
         }
         plane.send(0, Command::Connect { a: legs[0], b: legs[1] }).unwrap();
         plane.wake();
@@ -697,7 +697,7 @@ mod tests {
         assert_eq!(event(&mut plane).await, Event::OpenFailed { leg });
         UdpSocket::bind((LOCALHOST, *range.start())).expect("the other port of the pair is not kept");
         plane.send(0, Command::Close { leg }).unwrap();
-        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default(), history: History::default() });
     }
 
     #[test]
@@ -719,7 +719,7 @@ mod tests {
         let leg = ports.take(0, LOCALHOST).unwrap();
         plane.send(0, Command::Open { leg, address: LOCALHOST, dscp: 46 }).unwrap();
         plane.send(0, Command::Close { leg }).unwrap();
-        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default() });
+        assert_eq!(event(&mut plane).await, Event::Closed { leg, report: Box::default(), history: History::default() });
         let are_free = || range.clone().map(|port| UdpSocket::bind((LOCALHOST, port)).is_ok()).collect::<Vec<_>>();
         assert_eq!(are_free(), [true, true, false, false]);
         drop(plane);
@@ -755,7 +755,10 @@ mod tests {
         }
         assert_eq!(commands.slots(), 2 * MEDIA_COMMANDS_MAX);
         let report = Box::default();
-        assert_eq!(event(&mut plane).await, Event::Closed { leg: leg(MEDIA_COMMANDS_MAX), report });
+        assert_eq!(
+            event(&mut plane).await,
+            Event::Closed { leg: leg(MEDIA_COMMANDS_MAX), report, history: History::default() }
+        );
         while plane.send(0, Command::Close { leg: leg(0) }).is_ok() {}
         assert_eq!(commands.slots(), MEDIA_COMMANDS_MAX + RESERVED_COMMANDS);
     }

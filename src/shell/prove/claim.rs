@@ -28,10 +28,23 @@ pub(super) struct Claim {
 
 /// What nothing here can show, in both formats.
 pub(super) const OUT_OF_REACH: &str = "Out of reach of this and of any such proof: packets in the kernel's buffers; whoever rules the kernel (root) or the \
-     machine beneath it (a hypervisor); the phones; and, while a packet is on its way, the payload of plain RTP legs and of \
-     legs with AES-GCM, and RTCP of any leg, which pass through the server's memory. Not covered: calls with a plain leg, hold, transfers and AF_XDP; what a media thread \
-     that was taken over could do by way of the memory that threads share, the index of the database's log (ringdown.db-shm), which is \
-     mapped, included; and another configuration than this one: `ringdown check` says what your machine and limits grant.";
+     machine beneath it (a hypervisor); the phones; and, while a packet is on its way, the payload of legs with AES-GCM, \
+     on hold too, and RTCP of any leg, which pass through the server's memory. A plain RTP leg is readable for everybody on its path, and \
+     its payload lies in the packet buffer as it comes and goes: nothing here speaks over one. Not covered either: transfers, fax and AF_XDP; what a media \
+     thread that was taken over could do by way of the memory that threads share, the index of the database's log (ringdown.db-shm), \
+     which is mapped, included; and another configuration than this one: `ringdown prove --config FILE` takes over what bears on it, and \
+     `ringdown check` says what your machine and limits grant.";
+
+impl Verdict {
+    /// Of a claim that was tested twice: the worse one, or both.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Shown(one), Self::Shown(other)) => Self::Shown(format!("{one}; then {other}")),
+            (failed @ Self::Failed(_), _) | (_, failed @ Self::Failed(_)) => failed,
+            (not_shown @ Self::NotShown(_), _) | (_, not_shown @ Self::NotShown(_)) => not_shown,
+        }
+    }
+}
 
 impl Claim {
     fn line(&self) -> String {
@@ -44,8 +57,9 @@ impl Claim {
     }
 }
 
-pub(super) fn text(claims: &[Claim]) -> String {
-    let mut out = String::new();
+/// `settings`: what was taken from the operator's configuration.
+pub(super) fn text(settings: Option<&str>, claims: &[Claim]) -> String {
+    let mut out = settings.map_or_else(String::new, |settings| format!("{settings}\n\n"));
     for claim in claims {
         writeln!(out, "{}", claim.line()).expect("strings take everything");
     }
@@ -53,13 +67,14 @@ pub(super) fn text(claims: &[Claim]) -> String {
     out
 }
 
-pub(super) fn json(claims: &[Claim]) -> String {
+pub(super) fn json(settings: Option<&str>, claims: &[Claim]) -> String {
     #[derive(Serialize)]
     struct Report<'a> {
+        settings: Option<&'a str>,
         claims: &'a [Claim],
         out_of_reach: &'a str,
     }
-    let report = Report { claims, out_of_reach: OUT_OF_REACH };
+    let report = Report { settings, claims, out_of_reach: OUT_OF_REACH };
     serde_json::to_string_pretty(&report).expect("a report has only plain fields") + "\n"
 }
 
@@ -85,6 +100,16 @@ mod tests {
     }
 
     #[test]
+    fn of_two_verdicts_the_worse_one_counts() {
+        let [shown, not_shown, failed] =
+            [Verdict::Shown, Verdict::NotShown, Verdict::Failed].map(|verdict| verdict("x".to_owned()));
+        assert_eq!(shown.clone().and(shown.clone()), Verdict::Shown("x; then x".to_owned()));
+        for (worse, better) in [(&not_shown, &shown), (&failed, &shown), (&failed, &not_shown)] {
+            assert_eq!([&worse.clone().and(better.clone()), &better.clone().and(worse.clone())], [worse, worse]);
+        }
+    }
+
+    #[test]
     fn every_verdict_has_its_word_and_its_exit_status() {
         let shown = claim(Verdict::Shown("nothing was found".to_owned()));
         let not_shown = claim(Verdict::NotShown("no permission".to_owned()));
@@ -94,9 +119,12 @@ mod tests {
         assert_eq!(verdict(std::slice::from_ref(&shown)), Ok(()));
         assert_eq!(verdict(&[shown.clone(), not_shown.clone()]).unwrap_err().code(), 69);
         assert_eq!(verdict(&[shown.clone(), not_shown.clone(), failed.clone()]).unwrap_err().code(), 70);
-        let text = text(&[shown.clone(), failed.clone()]);
+        let text_of = |settings| text(settings, &[shown.clone(), failed.clone()]);
+        let text = text_of(None);
+        assert!(text_of(Some("Taken: all.")).starts_with("Taken: all.\n\nshown "));
         assert!(text.lines().count() == 4 && text.ends_with(&format!("{OUT_OF_REACH}\n")), "{text}");
-        let json: serde_json::Value = serde_json::from_str(&json(&[shown, not_shown, failed])).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json(Some("all"), &[shown, not_shown, failed])).unwrap();
+        assert_eq!(json["settings"], "all");
         let verdicts: Vec<_> = json["claims"].as_array().unwrap().iter().map(|claim| &claim["verdict"]).collect();
         assert_eq!(verdicts, ["shown", "not-shown", "failed"]);
         assert_eq!(json["claims"][2]["seen"], "a payload");

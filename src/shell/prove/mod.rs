@@ -16,6 +16,7 @@ use std::{
 };
 
 use crate::{
+    config::Config,
     phone::{Event, Media},
     types::Rng,
     wire::srtp::{SessionSecret, Suite, session_secrets},
@@ -24,9 +25,11 @@ use crate::{
 use self::{
     claim::{Claim, Verdict},
     needles::Needles,
-    process::{Process, Searched, Thread},
+    process::{Process, Searched},
     server::{DOMAIN, Server, wait_for},
     speech::{Said, Secrets, Speech},
+    taken::Taken,
+    trace::Trace,
 };
 use super::{
     clock::Clock,
@@ -35,13 +38,18 @@ use super::{
     files,
     sandbox::{self, Attempt, Measure, Missing},
     selftest::{Folder, device::Device, free_ports},
+    settings::Settings,
 };
 
 mod claim;
 mod needles;
 mod process;
+mod search;
 mod server;
 mod speech;
+mod taken;
+mod threads;
+mod trace;
 
 /// Two suites of AES-CM, so that no packet can pass as it is.
 const CM_SUITES: [Suite; 2] = [Suite::AesCm128HmacSha1_80, Suite::AesCm256HmacSha1_80];
@@ -57,6 +65,7 @@ const RESIDUE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Of two calls, the ports of the first of which may not be back yet.
 const MEDIA_PORTS: u16 = 8;
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the admin interface, and beside them one for each call.
 const PAGES: [&str; 9] = [
     "/health",
     "/ready",
@@ -74,14 +83,6 @@ const HELD_IN_CALLS: [&str; 3] = [MASTER_KEY, SALT, HMAC_STATE];
 const MASTER_KEY: &str = "a master key";
 const SALT: &str = "a session's salt";
 const HMAC_STATE: &str = "a session's HMAC state";
-/// What is taken from media threads.
-const OF_MEDIA: [Measure; 3] = [Measure::MediaDescriptors, Measure::MediaFiles, Measure::MediaCalls];
-/// Where a program that may writes besides its own folder.
-const TEMPORARY_FOLDERS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
-/// Further ones are not looked at, and the claim says so.
-const FILES_MAX: usize = 100_000;
-const FILE_BYTES_MAX: u64 = 256 << 20;
-
 /// How the claims are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -89,12 +90,14 @@ pub enum Format {
     Json,
 }
 
-/// Shows every claim and hands the report to `print`. `interrupted` ends it early and cleanly. Takes about a minute.
+/// Shows every claim and hands the report to `print`. `own`: the operator's configuration and its file. `interrupted` ends it
+/// early and cleanly. Takes about a minute.
 ///
 /// # Errors
 /// How many claims failed or could not be shown, or why nothing could be.
 pub async fn run(
     format: Format,
+    own: Option<(&Path, &Settings)>,
     print: &mut (dyn FnMut(&str) + Send),
     interrupted: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
@@ -103,40 +106,59 @@ pub async fn run(
     }
     let mut rng = entropy::rng();
     let folder = Folder::create("prove", &mut rng)?;
+    let taken = own.map_or_else(Taken::usual, |(_, settings)| Taken::of(&settings.config, settings.workers));
     let claims = tokio::select! {
-        claims = claims(&folder.0, &mut rng) => claims?,
+        claims = claims(&folder.0, &taken, own, &mut rng) => claims?,
         () = interrupted => return Err(Failure::Internal("The proof was interrupted.".to_owned())),
     };
+    let settings = own.map(|(file, settings)| taken.sentence(file, &settings.config));
     print(&match format {
-        Format::Text => claim::text(&claims),
-        Format::Json => claim::json(&claims),
+        Format::Text => claim::text(settings.as_deref(), &claims),
+        Format::Json => claim::json(settings.as_deref(), &claims),
     });
     claim::verdict(&claims)
 }
 
 /// Every claim, in the order in which they can be looked at.
-async fn claims(folder: &Path, rng: &mut Rng) -> Result<Vec<Claim>, Failure> {
+async fn claims(
+    folder: &Path,
+    taken: &Taken,
+    own: Option<(&Path, &Settings)>,
+    rng: &mut Rng,
+) -> Result<Vec<Claim>, Failure> {
     let began = began(folder)?;
-    let mut server = Server::start(folder, &free_ports(MEDIA_PORTS)?)?;
+    let ports = free_ports(MEDIA_PORTS * taken.workers)?;
+    let mut server = Server::start(folder, &ports, taken)?;
     let process = Process(server.id());
-    let mut claims = vec![filter(folder), own_files(folder)];
+    let mut claims = vec![filter(folder), process_rules(&server.config, folder)];
+    claims.extend(own.map(|(_, settings)| reach(&settings.config, folder)));
     let mut kept = Needles::new();
 
+    let traced = process.threads().and_then(|threads| Trace::start(threads.iter().filter(|thread| thread.is_media())));
     let mut call = Call::start(&server, CM_SUITES, rng).await.map_err(broken)?;
     let speech = call.speak(rng).map_err(|e| broken(e.to_string()))?;
     talk(&speech, PAYLOADS_PER_LOOK).await.map_err(broken)?;
-    let threads = process.threads();
     let open = process.descriptors();
-    claims.push(media_threads(&threads, &open, &server.page("/health").map_err(broken)?));
-    claims.push(privileges(&threads));
-    claims.push(descriptors(open, &own_descriptors(), &[server.state_dir(), server.log_file()]));
+    let health = server.page("/health").map_err(broken)?;
+    let all_threads = process.threads();
+    claims.push(threads::states(&all_threads, &health));
+    claims.push(threads::media_threads(&all_threads, &open, &health));
+    let own_files = [server.state_dir(), server.log_file()];
+    claims.push(threads::descriptors(open, &threads::own_descriptors(), &own_files));
     claims.push(plaintext(&process, &call, &speech).await);
+    call.hold().await.map_err(broken)?;
+    speech.rest();
+    claims.push(on_hold(&process, &server, &call, &speech).await);
+    let in_first = InCall::look(&server, &call, folder);
     call.end(speech).await.map_err(broken)?;
+    claims.push(threads::system_calls(traced.and_then(Trace::end)));
     kept.extend(call.into_secrets());
 
     let mut call = Call::start(&server, GCM_SUITES, rng).await.map_err(broken)?;
     let speech = call.speak(rng).map_err(|e| broken(e.to_string()))?;
     talk(&speech, PAYLOADS_PER_LOOK * LOOKS).await.map_err(broken)?;
+    let in_second = InCall::look(&server, &call, folder);
+    claims.extend(in_first.and(in_second));
     let said = speech.end().map_err(|e| broken(e.to_string()))?;
     claims.push(plaintext_at_rest(&process, &call, said));
     claims.push(reports_at_rest(&process, &call, said));
@@ -146,12 +168,12 @@ async fn claims(folder: &Path, rng: &mut Rng) -> Result<Vec<Claim>, Failure> {
     claims.push(residue(&process, &kept).await);
     let health = server.page("/health").map_err(broken)?;
     claims.push(dumps(process.limits("Max core file size"), &health));
-    claims.push(swap(process.status("VmLck"), process.status("VmSwap"), &fs::read_to_string("/proc/swaps")));
+    claims.push(swap(process.memory(), &fs::read_to_string("/proc/swaps")));
     claims.push(records(&server, &kept));
     claims.push(server_files(&server).await);
     server.end().await.map_err(broken)?;
     claims.push(log(&server, &kept));
-    claims.push(written(folder, began, &kept));
+    claims.push(search::written(folder, began, &kept));
     Ok(claims)
 }
 
@@ -231,17 +253,26 @@ impl Call {
         self.hang_up().await
     }
 
+    async fn hold(&mut self) -> Result<(), String> {
+        let [a, b] = &mut self.devices;
+        tokio::try_join!(a.hold(), b.held()).map(drop)
+    }
+
     async fn hang_up(&mut self) -> Result<(), String> {
         let [a, b] = &mut self.devices;
         tokio::try_join!(a.hang_up(), b.ended()).map(drop)
     }
 
-    /// Closes the phones' connections.
-    fn into_secrets(self) -> Needles {
+    fn secrets(&self) -> Needles {
         let mut needles = self.payloads();
         needles.extend(self.cnames());
         needles.extend(self.keys());
         needles
+    }
+
+    /// Closes the phones' connections.
+    fn into_secrets(self) -> Needles {
+        self.secrets()
     }
 }
 
@@ -271,12 +302,33 @@ fn filter(folder: &Path) -> Claim {
     }
 }
 
-fn own_files(folder: &Path) -> Claim {
+fn process_rules(config: &Config, folder: &Path) -> Claim {
     Claim {
-        name: "file-rules",
-        claim: "rules like those of the process let a thread write in its state folder and nowhere else",
-        verdict: tried(sandbox::trial_of_files(folder)),
-        how: "a thread of this process under rules with a state folder alone that tried each; what the server reads is the claim `files`",
+        name: "process-rules",
+        claim: "a thread that is confined like any other of this server reads its certificates, trust anchors and what DNS needs, writes \
+                in its state folder and nowhere else, and starts no program",
+        verdict: tried(sandbox::trial_of_process(config, &folder.join("beside"))),
+        how: "a thread of this process under the rules and the filter that this server's configuration gives, which tried each",
+    }
+}
+
+/// Of the operator's own server, whose state folder is left alone.
+fn reach(config: &Config, folder: &Path) -> Claim {
+    let mut config = config.clone();
+    let (reads, writes) = sandbox::reach(&config);
+    config.server.state_dir = folder.join("state-of-another");
+    let listed = |paths: &[&PathBuf]| joined(paths.iter().map(|path| path.display().to_string()));
+    let reads: Vec<_> = reads.iter().filter(|path| path.exists()).collect();
+    let writes: Vec<_> = writes.iter().collect();
+    let verdict = match tried(sandbox::trial_of_process(&config, &folder.join("beside"))) {
+        Verdict::Shown(seen) => Verdict::Shown(format!("reads {}; writes {}; {seen}", listed(&reads), listed(&writes))),
+        other => other,
+    };
+    Claim {
+        name: "reach",
+        claim: "the server of your configuration reads no file but these, and writes to its state folder alone",
+        verdict,
+        how: "making its rules, and a thread of this process under them that tried each, with another folder in the place of the state folder",
     }
 }
 
@@ -290,107 +342,6 @@ fn tried(attempts: Result<Vec<Attempt>, Vec<Missing>>) -> Verdict {
     match of(|a| a.is_refused != a.is_to_be_refused) {
         wrong if wrong.is_empty() => Verdict::Shown(format!("refused: {}", of(|a| a.is_refused))),
         wrong => Verdict::Failed(format!("came out the wrong way: {wrong}")),
-    }
-}
-
-/// `open`: of the process. `health`: what the server says that its threads themselves have tried.
-fn media_threads(threads: &io::Result<Vec<Thread>>, open: &io::Result<Vec<String>>, health: &str) -> Claim {
-    let both = threads.as_ref().and_then(|threads| Ok((threads, open.as_ref()?)));
-    let verdict = of_proc(both.as_ref().map_err(|error| error.kind()), |(threads, open)| {
-        let (media, others): (Vec<_>, Vec<_>) = threads.iter().partition(|thread| thread.is_media());
-        // A container or a service manager may have put a filter over all.
-        let filters = others.iter().map(|thread| thread.filters).max().unwrap_or_default();
-        if let Some(kind) = media.iter().find_map(|thread| thread.descriptors.as_ref().err()) {
-            return not_readable(*kind);
-        }
-        let out_of_force = OF_MEDIA.into_iter().filter(|measure| !is_in_force(health, *measure));
-        let wrong: Vec<_> = out_of_force
-            .map(|measure| format!("the server says that {} is not in force", measure.label()))
-            .chain(media.iter().flat_map(|thread| faults(thread, filters, open)))
-            .collect();
-        match (media.len(), &wrong[..]) {
-            (0, _) => Verdict::Failed("there is no media thread".to_owned()),
-            (count, []) => Verdict::Shown(format!(
-                "{count} of {count} have a filter more than any other thread, and of the process's descriptors one socket"
-            )),
-            (_, wrong) => Verdict::Failed(joined(wrong.iter().map(String::as_str))),
-        }
-    });
-    Claim {
-        name: "media-threads",
-        claim: "each media thread of the server is under a filter of its own, and in a table of its own has sockets, event queues and \
-                ends of a pipe that nobody writes to, but no file, and of what other threads have open only the socket that wakes the core",
-        verdict,
-        how: "reading /proc/PID/task/*/status and fd while they relay, and asking the server what each of them has tried at its start; \
-              the rules themselves are tried by the thread of the claim `filter`",
-    }
-}
-
-/// What is wrong with a media thread where others are under so many filters and have `open`.
-fn faults(thread: &Thread, filters: u64, open: &[String]) -> Vec<String> {
-    const KINDS: [&str; 4] = ["socket:", "pipe:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]"];
-    let (name, descriptors) = (&thread.name, thread.descriptors.as_deref().unwrap_or_default());
-    let is_of_kind = |target: &&String| KINDS.iter().any(|kind| target.starts_with(kind));
-    let foreign = descriptors.iter().filter(|target| !is_of_kind(target)).map(|target| format!("{name} has {target}"));
-    // Names of event queues are all the same.
-    let is_shared = |target: &&String| !target.starts_with("anon_inode:") && open.contains(target);
-    let shared: Vec<_> = descriptors.iter().filter(is_shared).map(String::as_str).collect();
-    let unfiltered = (thread.filters <= filters).then(|| format!("{name} has no filter of its own"));
-    let sharing = (shared.len() > 1).then(|| format!("{name} shares {}", joined(shared)));
-    foreign.chain(unfiltered).chain(sharing).collect()
-}
-
-fn privileges(threads: &io::Result<Vec<Thread>>) -> Claim {
-    let verdict = of_proc(threads.as_ref().map_err(io::Error::kind), |threads| {
-        let free: Vec<_> = threads.iter().filter(|t| t.no_new_privileges != "1").map(|t| t.name.as_str()).collect();
-        match free[..] {
-            [] => Verdict::Shown(format!("all {} threads", threads.len())),
-            _ => Verdict::Failed(format!("not so: {}", joined(free))),
-        }
-    });
-    Claim {
-        name: "privileges",
-        claim: "no thread can gain privileges",
-        verdict,
-        how: "reading /proc/PID/task/*/status",
-    }
-}
-
-/// What this process has open: the server has its standard output from it, and whatever it was handed itself.
-fn own_descriptors() -> Vec<String> {
-    Process(std::process::id()).descriptors().unwrap_or_default()
-}
-
-/// `own`: files, and folders with what is in them.
-fn descriptors(open: io::Result<Vec<String>>, handed_down: &[String], own: &[PathBuf]) -> Claim {
-    const KINDS: [&str; 4] = ["socket:", "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "/dev/null"];
-    let is_counter = |target: &str| {
-        let name = target.strip_prefix("/proc/").and_then(|rest| rest.split_once("/net/")).map(|(_, name)| name);
-        matches!(name, Some("snmp" | "snmp6"))
-    };
-    let verdict = of_proc(open.as_ref().map_err(io::Error::kind), |open| {
-        let is_own = |target: &str| {
-            let is_of_kind = KINDS.iter().any(|kind| target.starts_with(kind));
-            is_of_kind || is_counter(target) || own.iter().any(|path| Path::new(target).starts_with(path))
-        };
-        let (handed_down, others): (Vec<_>, Vec<_>) =
-            open.iter().filter(|target| !is_own(target)).partition(|target| handed_down.contains(target));
-        let foreign: Vec<_> = others.into_iter().map(String::as_str).collect();
-        match foreign[..] {
-            [] => Verdict::Shown(format!(
-                "{} are open, {} of them handed down by this process",
-                open.len(),
-                handed_down.len()
-            )),
-            _ => Verdict::Failed(format!("also open: {}", joined(foreign))),
-        }
-    });
-    Claim {
-        name: "descriptors",
-        claim: "during a call the server, but for its media threads, has nothing open but sockets, event queues, counters of the kernel's, its database and lock, \
-                and its log",
-        verdict,
-        how: "reading /proc/PID/fd",
     }
 }
 
@@ -413,6 +364,78 @@ async fn plaintext(process: &Process, call: &Call, speech: &Speech) -> Claim {
         claim: "between two AES-CM legs no payload is ever readable in the server's memory",
         verdict: either(look.await),
         how: "searching /proc/PID/mem while the phones talk; between two looks nothing was seen",
+    }
+}
+
+/// What is said on hold goes to nobody, and must not be decrypted to find that out.
+async fn on_hold(process: &Process, server: &Server, call: &Call, speech: &Speech) -> Claim {
+    let payloads = call.payloads();
+    let look = async {
+        let before = dropped_on_hold(server)?;
+        let mut bytes = 0;
+        for _ in 0..LOOKS {
+            rest(speech, PAYLOADS_PER_LOOK).await.map_err(Verdict::NotShown)?;
+            bytes = nothing(&searched(process, &payloads)?)?;
+        }
+        held(&searched(process, &call.keys())?)?;
+        match dropped_on_hold(server)?.saturating_sub(before) {
+            0 => Err(Verdict::NotShown("no packet has come on hold".to_owned())),
+            count => Ok(Verdict::Shown(format!(
+                "{count} authentic packets were dropped, and {LOOKS} looks at {bytes} MB each found no payload"
+            ))),
+        }
+    };
+    Claim {
+        name: "hold",
+        claim: "between two AES-CM legs what is said on hold is verified and dropped, and never readable in the server's memory",
+        verdict: either(look.await),
+        how: "one phone puts the call on hold, both go on talking; the server's counter, and searching /proc/PID/mem meanwhile",
+    }
+}
+
+/// So far, of all calls.
+fn dropped_on_hold(server: &Server) -> Result<u64, Verdict> {
+    let metrics = server.page("/metrics").map_err(Verdict::NotShown)?;
+    let line = metrics.lines().find(|line| line.contains("reason=\"packet_on_hold\""));
+    let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.ok_or_else(|| Verdict::NotShown("the metrics do not count packets on hold".to_owned()))
+}
+
+/// Waits until so many payloads more have been sent to nobody.
+async fn rest(speech: &Speech, payloads: u64) -> Result<(), String> {
+    let wanted = speech.resting() + payloads;
+    let is_done = || (speech.resting() >= wanted).then_some(());
+    wait_for(TALK_TIMEOUT, is_done).await.ok_or_else(|| "the phones have fallen silent".to_owned())
+}
+
+/// What is searched while a call goes on.
+struct InCall {
+    pages: Verdict,
+    state: Verdict,
+}
+
+impl InCall {
+    fn look(server: &Server, call: &Call, folder: &Path) -> Self {
+        let secrets = call.secrets();
+        Self { pages: pages(server, &secrets, true), state: search::in_call(folder, &secrets) }
+    }
+
+    /// In each of two calls.
+    fn and(self, other: Self) -> [Claim; 2] {
+        [
+            Claim {
+                name: "records-in-calls",
+                claim: "during calls no page of the admin API, that of the call itself included, holds payloads, names in RTCP or keys",
+                verdict: self.pages.and(other.pages),
+                how: "fetching and searching each during the call with AES-CM, on hold, and during that with AES-GCM, while the phones talk",
+            },
+            Claim {
+                name: "state-in-calls",
+                claim: "during calls no file of the server's, the database's log and index included, holds payloads, names in RTCP or keys",
+                verdict: self.state.and(other.state),
+                how: "reading and searching each in the same calls, raw, in hexadecimal and in base64",
+            },
+        ]
     }
 }
 
@@ -500,43 +523,59 @@ fn dumps(limits: io::Result<[String; 2]>, health: &str) -> Claim {
     }
 }
 
-fn swap(locked: io::Result<String>, swapped: io::Result<String>, swaps: &io::Result<String>) -> Claim {
-    let both = locked.and_then(|locked| Ok((locked, swapped?)));
-    let verdict = of_proc(both.as_ref().map_err(io::Error::kind), |(locked, swapped)| {
+/// `memory`: kilobytes that are locked, in memory and swapped out.
+fn swap(memory: io::Result<[u64; 3]>, swaps: &io::Result<String>) -> Claim {
+    let verdict = of_proc(memory.as_ref().map_err(io::Error::kind), |[locked, resident, swapped]| {
         // One line of headings.
         let has_swap = swaps.as_ref().map_or(true, |text| text.lines().count() > 1);
-        let is_zero = |text: &str| text.starts_with("0 ");
-        match (is_zero(locked), is_zero(swapped), has_swap) {
-            (_, false, _) => Verdict::Failed(format!("{swapped} are swapped out")),
-            (false, true, _) => Verdict::Shown(format!("{locked} are locked, none is swapped out")),
-            (true, true, false) => {
-                Verdict::NotShown("the memory is not locked; this machine has no swap now, but may get some".to_owned())
-            }
-            (true, true, true) => Verdict::NotShown(
+        match (locked, swapped) {
+            (_, 1..) => Verdict::Failed(format!("{swapped} kB are swapped out")),
+            (0, 0) if has_swap => Verdict::NotShown(
                 "the memory is not locked, and this machine can swap; none is swapped out now".to_owned(),
             ),
+            (0, 0) => {
+                Verdict::NotShown("the memory is not locked; this machine has no swap now, but may get some".to_owned())
+            }
+            (_, 0) if locked < resident => {
+                Verdict::Failed(format!("of {resident} kB in memory no more than {locked} kB are locked"))
+            }
+            (_, 0) => Verdict::Shown(format!(
+                "{locked} kB of addresses are locked, which is all of the {resident} kB in memory; none is swapped out"
+            )),
         }
     });
     Claim {
         name: "swap",
-        claim: "the server has locked its memory, and none of it is in swap",
+        claim: "the server has locked all of its memory, and none of it is in swap",
         verdict,
-        how: "reading /proc/PID/status and /proc/swaps",
+        how: "comparing VmLck with VmRSS, and VmSwap with nothing, in /proc/PID/status, and reading /proc/swaps",
     }
 }
 
 fn records(server: &Server, kept: &Needles) -> Claim {
-    let pages: Result<Vec<_>, _> = PAGES.iter().map(|page| server.page(page)).collect();
-    let verdict = match pages {
-        Err(error) => Verdict::NotShown(error),
-        Ok(pages) => in_text(pages.concat().as_bytes(), kept, &server.accounts[0].0),
-    };
     Claim {
         name: "records",
-        claim: "call records, metrics and the other pages of the admin API, but for that of a call in progress, hold neither payloads, names \
-                in RTCP nor keys",
-        verdict,
+        claim: "call records, metrics and the other pages of the admin API hold neither payloads, names in RTCP nor keys",
+        verdict: pages(server, kept, false),
         how: "fetching each page after the calls and searching it",
+    }
+}
+
+/// `has_call`: one is in progress, and has a page of its own.
+fn pages(server: &Server, kept: &Needles, has_call: bool) -> Verdict {
+    let fetch = || {
+        let pages = PAGES.iter().map(|page| server.page(page)).collect::<Result<Vec<_>, _>>()?;
+        let calls: serde_json::Value = serde_json::from_str(&server.page("/v1/calls")?).map_err(|e| e.to_string())?;
+        let ids: Vec<_> = calls.as_array().into_iter().flatten().filter_map(|call| call["id"].as_str()).collect();
+        if has_call && ids.is_empty() {
+            return Err("the server shows no call".to_owned());
+        }
+        let of_calls = ids.iter().map(|id| server.page(&format!("/v1/calls/{id}"))).collect::<Result<Vec<_>, _>>()?;
+        Ok([pages, of_calls].concat())
+    };
+    match fetch() {
+        Err(error) => Verdict::NotShown(error),
+        Ok(pages) => in_text(pages.concat().as_bytes(), kept, &server.accounts[0].0),
     }
 }
 
@@ -589,82 +628,6 @@ fn led_astray(said: Option<&str>) -> Verdict {
         Some("") => Verdict::Failed("it has read the file".to_owned()),
         Some(line) => Verdict::NotShown(format!("the reload failed for another reason: {line}")),
         None => Verdict::NotShown("the log does not say".to_owned()),
-    }
-}
-
-fn written(folder: &Path, began: SystemTime, kept: &Needles) -> Claim {
-    let mut search = FileSearch { kept, began, files: 0, bytes: 0, unread: 0, found: Vec::new() };
-    search.folder(folder);
-    let roots = TEMPORARY_FOLDERS.iter().map(PathBuf::from).chain([std::env::temp_dir()]);
-    let mut roots: Vec<_> = roots.filter_map(|root| root.canonicalize().ok()).collect();
-    roots.sort();
-    roots.dedup();
-    roots.iter().for_each(|root| search.folder(root));
-    Claim {
-        name: "files-written",
-        claim: "no file that changed during the calls, in the server's folders or in those for temporary files, holds payloads, \
-                names in RTCP or keys",
-        verdict: search.verdict(),
-        how: "searching each, after the server's end, raw, in hexadecimal and in base64; what is removed at the end (the database's log and \
-              its index) was not looked at",
-    }
-}
-
-/// Through files that have changed since a time.
-struct FileSearch<'a> {
-    kept: &'a Needles,
-    began: SystemTime,
-    files: usize,
-    bytes: usize,
-    /// Of other users, gone meanwhile, too large or too many.
-    unread: usize,
-    found: Vec<String>,
-}
-
-impl FileSearch<'_> {
-    fn folder(&mut self, folder: &Path) {
-        let mut folders = vec![folder.to_owned()];
-        while let Some(folder) = folders.pop() {
-            let Ok(entries) = fs::read_dir(&folder) else {
-                self.unread += 1;
-                continue;
-            };
-            for entry in entries.flatten() {
-                let Ok(metadata) = entry.metadata() else { continue };
-                if metadata.is_dir() {
-                    folders.push(entry.path());
-                } else if metadata.is_file() && metadata.modified().is_ok_and(|time| time >= self.began) {
-                    self.file(&entry.path(), metadata.len());
-                }
-            }
-        }
-    }
-
-    fn file(&mut self, path: &Path, len: u64) {
-        self.files += 1;
-        if self.files > FILES_MAX || len > FILE_BYTES_MAX {
-            self.unread += 1;
-            return;
-        }
-        match fs::read(path) {
-            Ok(content) => {
-                self.bytes += content.len();
-                let found = self.kept.find_in(&content);
-                self.found.extend(found.iter().map(|what| format!("{what} in {}", path.display())));
-            }
-            Err(_) => self.unread += 1,
-        }
-    }
-
-    fn verdict(mut self) -> Verdict {
-        self.found.sort();
-        self.found.dedup();
-        let Self { files, bytes, unread, found, .. } = self;
-        match (&found[..], bytes) {
-            ([], 0) => Verdict::NotShown("no file has changed at all".to_owned()),
-            ([], _) => Verdict::Shown(format!("{files} files, {bytes} bytes; {unread} could not be looked at")),
-            (found, _) => Verdict::Failed(joined(found.iter().map(String::as_str))),
-        }
     }
 }
 

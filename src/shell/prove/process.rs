@@ -25,7 +25,11 @@ pub(super) struct Process(pub(super) u32);
 /// One of its threads.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Thread {
+    /// As `/proc/PID/task` names it.
+    pub(super) id: i32,
     pub(super) name: String,
+    /// 2: under a seccomp filter (proc_pid_status(5)).
+    pub(super) mode: String,
     /// Seccomp filters that it is under, those of a container or a service manager included.
     pub(super) filters: u64,
     pub(super) no_new_privileges: String,
@@ -53,17 +57,27 @@ impl Process {
         PathBuf::from(format!("/proc/{}/{name}", self.0))
     }
 
-    pub(super) fn status(&self, field: &str) -> io::Result<String> {
-        field_of(&fs::read_to_string(self.path("status"))?, field)
+    /// Kilobytes that are locked, in memory and swapped out.
+    pub(super) fn memory(&self) -> io::Result<[u64; 3]> {
+        let status = fs::read_to_string(self.path("status"))?;
+        let kilobytes = |field| {
+            let value = field_of(&status, field)?;
+            value.trim_end_matches(" kB").parse().map_err(|_| missing(field))
+        };
+        Ok([kilobytes("VmLck")?, kilobytes("VmRSS")?, kilobytes("VmSwap")?])
     }
 
     pub(super) fn threads(&self) -> io::Result<Vec<Thread>> {
         let tasks = fs::read_dir(self.path("task"))?;
         tasks
             .map(|task| {
-                let task = task?.path();
+                let task = task?;
+                let id = task.file_name().to_str().and_then(|id| id.parse().ok());
+                let task = task.path();
                 let status = fs::read_to_string(task.join("status"))?;
                 Ok(Thread {
+                    id: id.ok_or_else(|| missing("number of a thread"))?,
+                    mode: field_of(&status, "Seccomp")?,
                     name: field_of(&status, "Name")?,
                     filters: field_of(&status, "Seccomp_filters")?.parse().map_err(|_| missing("Seccomp_filters"))?,
                     no_new_privileges: field_of(&status, "NoNewPrivs")?,
@@ -259,7 +273,8 @@ mod tests {
         assert!(own.descriptors().unwrap().contains(&path.canonicalize().unwrap().to_string_lossy().into_owned()));
         assert!(own.threads().unwrap().len() > 1);
         assert!(own.limits("Max open files").unwrap()[0].parse::<u64>().unwrap() > 0);
-        assert!(own.limits("Max nothing").is_err() && own.status("Nothing").is_err());
-        assert_eq!(own.status("Pid").unwrap(), std::process::id().to_string());
+        assert!(own.limits("Max nothing").is_err());
+        assert!(own.threads().unwrap().iter().any(|thread| thread.id == std::process::id().cast_signed()));
+        assert!(own.memory().unwrap()[1] > 0);
     }
 }

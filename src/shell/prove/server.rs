@@ -15,7 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    config,
+    config::{self, Config},
     shell::{
         admin::client::Client,
         clock::Clock,
@@ -27,6 +27,8 @@ use crate::{
     },
     types::Secret,
 };
+
+use super::taken::Taken;
 
 /// A name that exists nowhere (RFC 6761).
 pub(super) const DOMAIN: &str = "prove.invalid";
@@ -40,25 +42,29 @@ pub(super) struct Server {
     folder: PathBuf,
     tls: SocketAddr,
     admin: SocketAddr,
+    pub(super) config: Config,
     pub(super) accounts: Vec<(String, Secret<String>)>,
 }
 
 impl Server {
     /// In a folder of its own, with media ports that nobody uses.
-    pub(super) fn start(folder: &Path, ports: &RangeInclusive<u16>) -> Result<Self, Failure> {
+    pub(super) fn start(folder: &Path, ports: &RangeInclusive<u16>, taken: &Taken) -> Result<Self, Failure> {
         make_certificate(folder)?;
-        let config = folder.join("conf/ringdown.toml");
-        write(&config, configuration(folder, ports).as_bytes())?;
+        let config_file = folder.join("conf/ringdown.toml");
+        let text = configuration(folder, ports, taken);
+        write(&config_file, text.as_bytes())?;
+        let (config, _) = config::parse(&text).expect("a configuration of our own");
         let log = files::create(&folder.join("server.log")).map_err(|e| unusable(folder, &e))?;
         let program = std::env::current_exe().map_err(|e| Failure::Internal(format!("where is this program? {e}.")))?;
         let mut command = Command::new(program);
-        command.args(["run", "--config"]).arg(config).current_dir(folder);
+        command.args(["run", "--config"]).arg(config_file).current_dir(folder);
         // What it says is for its parent.
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let child = child.map_err(|e| Failure::Internal(format!("the server cannot be started: {e}.")))?;
         let nowhere = SocketAddr::new(LOOPBACK, 0);
-        let mut server = Self { child, folder: folder.to_owned(), tls: nowhere, admin: nowhere, accounts: Vec::new() };
+        let (folder, accounts) = (folder.to_owned(), Vec::new());
+        let mut server = Self { child, folder, tls: nowhere, admin: nowhere, config, accounts };
         server.read_greeting()?;
         Ok(server)
     }
@@ -187,17 +193,18 @@ fn make_certificate(folder: &Path) -> Result<(), Failure> {
     Tls::load(Clock::start().now(), &config).map(drop)
 }
 
-fn configuration(folder: &Path, ports: &RangeInclusive<u16>) -> String {
+fn configuration(folder: &Path, ports: &RangeInclusive<u16>, taken: &Taken) -> String {
+    let [(_, privacy), (_, media), (_, log)] = taken.keys();
     let any_port = quoted(&SocketAddr::new(LOOPBACK, 0).to_string());
     format!(
         "[server]\ndomain = {}\nstate_dir = {}\n\
          [sip]\nudp = []\ntcp = []\ntls = [{any_port}]\n\
          [tls]\ncertificate = {}\nkey = {}\n\
-         [media]\naddresses = [{}]\nports = {}\nworkers = 1\nencryption = \"required\"\n\
+         [media]\naddresses = [{}]\nports = {}\n{media}\n\
          [company]\nname = \"Prove\"\nregion = \"US\"\n\
          [admin]\nlisten = {any_port}\n\
-         [privacy]\nsandbox = \"best-effort\"\n\
-         [log]\nlevel = \"trace\"\n",
+         [privacy]\n{privacy}\n\
+         [log]\nlevel = \"trace\"\n{log}\n",
         quoted(DOMAIN),
         in_folder(folder, "state"),
         in_folder(folder, "own/tls/server.pem"),

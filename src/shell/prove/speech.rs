@@ -31,9 +31,17 @@ type Payload = [u8; PAYLOAD_BYTES_MAX];
 
 /// Two phones that talk until they are stopped.
 pub(super) struct Speech {
-    stop: Arc<AtomicBool>,
-    intact: Arc<AtomicU64>,
+    state: Arc<State>,
     thread: JoinHandle<io::Result<Said>>,
+}
+
+/// Shared with the thread that talks.
+#[derive(Default)]
+struct State {
+    is_to_stop: AtomicBool,
+    is_to_rest: AtomicBool,
+    intact: AtomicU64,
+    resting: AtomicU64,
 }
 
 /// What one phone says.
@@ -88,17 +96,23 @@ impl Speech {
             Ok::<_, io::Error>(End { socket, target: media.remote, speaker, listener, payload, cname })
         };
         let mut ends = [end(a, &media[0], &secrets[0])?, end(b, &media[1], &secrets[1])?];
-        let (stop, intact) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (is_to_stop, count) = (Arc::clone(&stop), Arc::clone(&intact));
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
         let thread = thread::Builder::new().name("phones".to_owned()).spawn(move || {
             let mut said = Said::default();
             for round in 0.. {
-                if is_to_stop.load(Ordering::Relaxed) {
+                if shared.is_to_stop.load(Ordering::Relaxed) {
                     break;
+                }
+                if shared.is_to_rest.load(Ordering::Relaxed) {
+                    ends.iter_mut().try_for_each(mutter)?;
+                    shared.resting.fetch_add(2, Ordering::Relaxed);
+                    thread::sleep(INTERVAL);
+                    continue;
                 }
                 said.intact += exchange(&mut ends, say)?;
                 said.sent += 2;
-                count.store(said.intact, Ordering::Relaxed);
+                shared.intact.store(said.intact, Ordering::Relaxed);
                 if round % PACKETS_PER_REPORT == 0 {
                     said.intact_reports += exchange(&mut ends, |from, to| report(clock, from, to))?;
                     said.reports += 2;
@@ -107,16 +121,26 @@ impl Speech {
             }
             Ok(said)
         })?;
-        Ok(Self { stop, intact, thread })
+        Ok(Self { state, thread })
     }
 
     /// Payloads that have come through so far, bit for bit.
     pub(super) fn intact(&self) -> u64 {
-        self.intact.load(Ordering::Relaxed)
+        self.state.intact.load(Ordering::Relaxed)
+    }
+
+    /// From now on both say what nobody is to hear.
+    pub(super) fn rest(&self) {
+        self.state.is_to_rest.store(true, Ordering::Relaxed);
+    }
+
+    /// Payloads that were sent since then.
+    pub(super) fn resting(&self) -> u64 {
+        self.state.resting.load(Ordering::Relaxed)
     }
 
     pub(super) fn end(self) -> io::Result<Said> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.state.is_to_stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("sockets and ciphers do not panic")
     }
 }
@@ -124,6 +148,13 @@ impl Speech {
 /// A packet each way; how many came through.
 fn exchange([a, b]: &mut [End; 2], mut send: impl FnMut(&mut End, &mut End) -> io::Result<bool>) -> io::Result<u64> {
     Ok(u64::from(send(a, b)?) + u64::from(send(b, a)?))
+}
+
+/// A packet to which nothing is answered.
+fn mutter(end: &mut End) -> io::Result<()> {
+    let mut packet = [0; PACKET_BYTES_MAX];
+    let spoken = end.speaker.speak(&end.payload, &mut packet);
+    end.send(spoken, &packet)
 }
 
 fn say(from: &mut End, to: &mut End) -> io::Result<bool> {

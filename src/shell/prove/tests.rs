@@ -1,6 +1,12 @@
 //! That each claim can fail: what it forbids is planted, and it says so.
 
-use super::*;
+use super::{
+    process::Thread,
+    search::FileSearch,
+    threads::{descriptors, media_threads, states, system_calls},
+    trace::Calls,
+    *,
+};
 
 const SECRET: &[u8; 32] = b"a payload that nobody must write";
 
@@ -13,7 +19,9 @@ fn kept() -> Needles {
 fn thread(name: &str, filters: u64, no_new_privileges: &str, descriptors: &[&str]) -> Thread {
     let descriptors = descriptors.iter().map(|target| (*target).to_owned()).collect();
     Thread {
+        id: 1,
         name: name.to_owned(),
+        mode: if filters == 0 { "0" } else { "2" }.to_owned(),
         filters,
         no_new_privileges: no_new_privileges.to_owned(),
         descriptors: Ok(descriptors),
@@ -89,10 +97,57 @@ fn a_media_thread_that_is_as_free_as_others_fails_the_claim() {
 }
 
 #[test]
-fn a_thread_with_a_way_to_privileges_fails_the_claim() {
-    assert!(is_shown(&privileges(&Ok(vec![thread("core", 0, "1", &[])]))));
-    assert_failed(&privileges(&Ok(vec![thread("core", 0, "0", &[])])).verdict, "core");
-    assert_not_shown(&privileges(&denied()).verdict);
+fn a_thread_without_filter_or_rules_or_with_a_way_to_privileges_fails_the_claim() {
+    let health = |files, calls| format!("{{\"sandbox\":{{\"files\":{files},\"calls\":{calls}}}}}");
+    let of = |threads: Vec<Thread>, health: &str| states(&Ok(threads), health);
+    let good = || vec![thread("core", 2, "1", &[]), thread("core", 2, "1", &[]), thread("media-0", 3, "1", &[])];
+    let claim = of(good(), &health(true, true));
+    match claim.verdict {
+        Verdict::Shown(seen) => {
+            assert_eq!(seen, "all 3 threads: 2 times core under 2 filters, media-0 under 3 filters");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_failed(&of(good(), &health(false, true)).verdict, "files is not in force");
+    assert_failed(&of(good(), &health(true, false)).verdict, "calls is not in force");
+    let with = |other| good().into_iter().chain([other]).collect();
+    assert_failed(&of(with(thread("store", 2, "0", &[])), &health(true, true)).verdict, "store may gain");
+    assert_failed(&of(with(thread("store", 0, "1", &[])), &health(true, true)).verdict, "store is under no filter");
+    assert_failed(&of(Vec::new(), &health(true, true)).verdict, "");
+    assert_not_shown(&states(&denied(), &health(true, true)).verdict);
+}
+
+#[test]
+fn a_call_beyond_the_loop_s_fails_the_claim_and_a_trace_without_packets_shows_nothing() {
+    let left = sandbox::left_to_media();
+    let number = |name: &str| *left.iter().find(|(_, known)| **known == name).unwrap().0;
+    let relays = [number("recvfrom"), number("sendto"), number("close")];
+    let traced = |made: &[i64], refused: &[i64]| {
+        let calls = Calls { made: made.iter().copied().collect(), refused: refused.iter().copied().collect() };
+        system_calls(Ok(vec![("media-0".to_owned(), calls), ("media-1".to_owned(), Calls::default())])).verdict
+    };
+    let Verdict::Shown(seen) = traced(&relays, &[]) else { panic!("they are the loop's") };
+    assert!(seen.starts_with("media-0: ") && seen.contains("recvfrom") && !seen.contains("call "), "{seen}");
+    let foreign = (0..).find(|call| !left.contains_key(call)).unwrap();
+    assert_failed(&traced(&[&relays[..], &[foreign]].concat(), &[]), &format!("call {foreign}"));
+    assert!(
+        matches!(traced(&relays, &[foreign]), Verdict::Shown(seen) if seen.contains(&format!("refused: call {foreign}")))
+    );
+    assert_not_shown(&traced(&relays[1..], &[]));
+    assert_not_shown(&system_calls(denied()).verdict);
+}
+
+#[test]
+fn a_payload_in_a_file_of_the_state_folder_fails_the_claim_though_it_is_mapped_and_looks_old() {
+    let folder = tempfile::tempdir().unwrap();
+    files::create_folder(&folder.path().join("state")).unwrap();
+    let file = |name: &str, content: &[u8]| files::write(&folder.path().join("state").join(name), content).unwrap();
+    file("ringdown.db", b"who called whom");
+    assert_not_shown(&search::in_call(folder.path(), &kept()));
+    file("ringdown.db-shm", b"an index");
+    assert!(matches!(search::in_call(folder.path(), &kept()), Verdict::Shown(_)));
+    file("ringdown.db-shm", &[b"an index, ".as_slice(), SECRET].concat());
+    assert_failed(&search::in_call(folder.path(), &kept()), "ringdown.db-shm");
 }
 
 #[test]
@@ -135,13 +190,13 @@ fn a_process_that_can_be_dumped_or_swapped_fails_the_claim() {
     assert_failed(&dumps(limits("0", "0"), "not JSON").verdict, "dumped");
     assert_not_shown(&dumps(denied(), &health(true)).verdict);
 
-    let kb = |text: &str| Ok(text.to_owned());
-    let (no_swap, some_swap) = (kb("Filename Type\n"), kb("Filename Type\n/swap file\n"));
-    assert!(is_shown(&swap(kb("52000 kB"), kb("0 kB"), &some_swap)));
-    assert_failed(&swap(kb("52000 kB"), kb("4 kB"), &no_swap).verdict, "4 kB");
-    assert_not_shown(&swap(kb("0 kB"), kb("0 kB"), &some_swap).verdict);
-    assert_not_shown(&swap(kb("0 kB"), kb("0 kB"), &no_swap).verdict);
-    assert_not_shown(&swap(denied(), kb("0 kB"), &no_swap).verdict);
+    let (no_swap, some_swap) = (Ok("Filename Type\n".to_owned()), Ok("Filename Type\n/swap file\n".to_owned()));
+    assert!(is_shown(&swap(Ok([52_000, 52_000, 0]), &some_swap)));
+    assert_failed(&swap(Ok([51_999, 52_000, 0]), &some_swap).verdict, "no more than 51999 kB");
+    assert_failed(&swap(Ok([52_000, 9_000, 4]), &no_swap).verdict, "4 kB");
+    assert_not_shown(&swap(Ok([0, 9_000, 0]), &some_swap).verdict);
+    assert_not_shown(&swap(Ok([0, 9_000, 0]), &no_swap).verdict);
+    assert_not_shown(&swap(denied(), &no_swap).verdict);
 }
 
 #[test]
@@ -203,7 +258,7 @@ fn a_payload_in_a_changed_file_fails_the_claim_wherever_it_lies() {
     let began = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let search = |began| {
         let kept = kept();
-        let mut search = FileSearch { kept: &kept, began, files: 0, bytes: 0, unread: 0, found: Vec::new() };
+        let mut search = FileSearch::new(&kept, began);
         search.folder(folder.path());
         search.verdict()
     };

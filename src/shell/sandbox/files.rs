@@ -15,31 +15,69 @@ use rustix::{
     io::Errno,
 };
 
-use crate::config::Config;
+use crate::{config::Config, shell::tls};
 
 use super::{Measure, Missing};
 
 /// The rights that are taken; what an older kernel does not know of them it cannot take.
 const RIGHTS: ABI = ABI::V5;
-/// Read by the resolver and for trust anchors, besides what the configuration names. A file may be replaced at any time,
-/// so its folder is what is allowed.
-const SYSTEM: [&str; 10] = [
-    "/etc",
+/// Trust anchors, public at every distribution, and the folders in which resolver daemons replace `resolv.conf`. Of links the
+/// kernel knows what they lead to.
+const FOLDERS: [&str; 10] = [
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/ca-certificates/extracted",
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
+    "/usr/share/pki",
     "/var/lib/ca-certificates",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+];
+/// As they are when the server starts: what takes the place of such a file is another one to the kernel, and not allowed.
+const FILES: [&str; 6] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
     // SQLite seeds its generator from it.
     "/dev/urandom",
-    "/usr/share/pki",
-    // Modules that the C library's resolver loads (nsswitch.conf).
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
 ];
-/// Often links, to what a resolver daemon or a distribution keeps elsewhere.
-const SYSTEM_LINKS: [&str; 4] =
-    ["/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+/// Folders, besides those of users, in which much lies that is not this server's.
+const SHARED: [&str; 30] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/etc/pki",
+    "/etc/ssl",
+    "/home",
+    "/lib",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local",
+    "/usr/local/etc",
+    "/usr/local/share",
+    "/usr/share",
+    "/var",
+    "/var/lib",
+    "/var/log",
+    "/var/tmp",
+];
 /// Which trust anchors to use (openssl), and where systemd puts credentials.
 const VARIABLES: [&str; 3] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "CREDENTIALS_DIRECTORY"];
 /// No rule ever allows to write there.
@@ -55,14 +93,12 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Of the server.
-    pub(super) fn of(config: &Config, config_file: &Path) -> Self {
-        let trunks = config.trunks.iter().flat_map(|t| [&t.password_file, &t.ca, &t.certificate, &t.key]);
-        let own = [&config.tls.certificate, &config.tls.key, &config.tls.client_ca];
-        let named = own.into_iter().chain(trunks).flatten().chain(config.stir.files()).map(PathBuf::as_path);
+    /// Of a server that has read its configuration and its passwords.
+    pub(super) fn of(config: &Config) -> Self {
+        let named = tls::files(config).chain(config.stir.files()).chain(&config.server.seal_key);
         let variables = VARIABLES.into_iter().filter_map(std::env::var_os).filter(|value| !value.is_empty());
-        let mut reads: Vec<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
-        reads.extend(named.chain([config_file]).chain(SYSTEM_LINKS.map(Path::new)).flat_map(places));
+        let mut reads: Vec<PathBuf> = FOLDERS.into_iter().chain(FILES).map(PathBuf::from).collect();
+        reads.extend(named.flat_map(|file| places(file)));
         reads.extend(variables.flat_map(of_variable));
         reads.sort();
         reads.dedup();
@@ -70,18 +106,26 @@ impl Access {
     }
 }
 
-/// The folders in which a file and what it links to are replaced. The root is none: then it is the file alone.
+/// Whether a file that takes the place of this one can be read, too: not where its folder is shared with what is not the
+/// server's.
+pub(super) fn is_replaceable(file: &Path) -> bool {
+    places(file).iter().all(|place| place != file)
+}
+
+/// The folders in which a file and what it links to are replaced. Where such a folder is a shared one, the file alone.
 fn places(file: &Path) -> Vec<PathBuf> {
-    let folder = |path: &Path| {
+    let place = |path: &Path| {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        match parent.canonicalize() {
-            Ok(parent) if parent == Path::new("/") => path.to_owned(),
-            Ok(parent) => parent,
-            Err(_) => parent.to_owned(),
-        }
+        let folder = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
+        if is_shared(&folder) { path.to_owned() } else { folder }
     };
-    let target = file.canonicalize().ok().map(|target| folder(&target));
-    [Some(folder(file)), target].into_iter().flatten().collect()
+    let target = file.canonicalize().ok().map(|target| place(&target));
+    [Some(place(file)), target].into_iter().flatten().collect()
+}
+
+fn is_shared(folder: &Path) -> bool {
+    let is_home = std::env::home_dir().is_some_and(|home| home == folder);
+    is_home || folder.parent() == Some(Path::new("/home")) || SHARED.iter().any(|shared| Path::new(shared) == folder)
 }
 
 /// `SSL_CERT_DIR` may list several.
@@ -236,19 +280,70 @@ mod tests {
         crate::shell::files::write(&root.join("archive/chain1.pem"), b"").unwrap();
         std::os::unix::fs::symlink("../archive/chain1.pem", root.join("live/chain.pem")).unwrap();
         assert_eq!(places(&root.join("live/chain.pem")), [root.join("live"), root.join("archive")]);
-        assert_eq!(places(Path::new("/nowhere.toml")), [Path::new("/nowhere.toml")]);
 
         let text = format!(
             "[server]\nstate_dir = \"{0}/state\"\n[tls]\ncertificate = \"{0}/live/chain.pem\"\nkey = \"{0}/key.pem\"\n\
              [company]\nname = \"x\"\nregion = \"US\"\n",
             root.display()
         );
-        let config = crate::config::parse(&text).unwrap().0;
-        let access = Access::of(&config, &root.join("conf/ringdown.toml"));
+        let access = Access::of(&crate::config::parse(&text).unwrap().0);
         assert_eq!(access.writes, [root.join("state")]);
-        for wanted in [Path::new("/etc"), &root, &root.join("live"), &root.join("archive"), &root.join("conf")] {
+        for wanted in [Path::new("/etc/resolv.conf"), &root, &root.join("live"), &root.join("archive")] {
             assert!(access.reads.iter().any(|path| path == wanted), "{} in {access:?}", wanted.display());
         }
-        assert!(!access.reads.iter().any(|path| path == Path::new("/")), "{access:?}");
+        let shared: Vec<_> = access.reads.iter().filter(|path| is_shared(path)).collect();
+        assert!(shared.is_empty(), "{shared:?}");
+    }
+
+    #[test]
+    fn of_a_folder_with_much_else_in_it_a_file_alone_is_allowed_and_what_it_links_to() {
+        for (file, is_wanted) in [
+            ("/nowhere.pem", false),
+            ("/etc/ringdown.pem", false),
+            ("/etc/ssl/ringdown.pem", false),
+            ("/home/somebody/server.pem", false),
+            ("/root/server.pem", false),
+            ("/etc/ringdown/server.pem", true),
+            ("/etc/ssl/private/server.pem", true),
+            ("/certs/server.pem", true),
+            ("/home/somebody/ringdown/server.pem", true),
+        ] {
+            assert_eq!(is_replaceable(Path::new(file)), is_wanted, "{file}");
+        }
+        assert_eq!(places(Path::new("/etc/ringdown.pem")), [Path::new("/etc/ringdown.pem")]);
+    }
+
+    /// Goal: what ARCHITECTURE.md says of a file that is replaced. Method: a thread that is confined first and reads afterwards.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the files of a test, written in place")]
+    fn a_file_that_was_replaced_is_readable_by_a_rule_for_its_folder_and_not_by_one_for_itself() {
+        use std::sync::mpsc::channel;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        for (rule, wanted) in [(&file, None), (&folder.path().to_owned(), Some(b"new".to_vec()))] {
+            fs::write(&file, b"old").unwrap();
+            let access = Access { reads: vec![rule.clone()], writes: Vec::new() };
+            let ((ask, asked), (answer, answered)) = (channel(), channel());
+            std::thread::scope(|scope| {
+                let (file, access) = (&file, &access);
+                scope.spawn(move || {
+                    confine(access).expect("a kernel with Landlock");
+                    while let Ok(()) = asked.recv() {
+                        answer.send(fs::read(file).ok()).unwrap();
+                    }
+                });
+                let read = || {
+                    ask.send(()).unwrap();
+                    answered.recv().unwrap()
+                };
+                assert_eq!(read(), Some(b"old".to_vec()));
+                fs::write(file, b"written in place").unwrap();
+                assert_eq!(read(), Some(b"written in place".to_vec()));
+                // By a new file and a rename.
+                crate::shell::files::write(file, b"new").unwrap();
+                assert_eq!(read(), wanted, "by a rule for {}", rule.display());
+                drop(ask);
+            });
+        }
     }
 }

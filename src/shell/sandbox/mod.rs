@@ -1,8 +1,8 @@
 //! What the kernel takes away from this process before it serves, so that audio cannot be stored even by mistake or by
 //! somebody who has taken a thread over.
 //!
-//! The process as a whole keeps reading its configuration, certificates and what the resolver needs, and writing its
-//! state folder; its memory reaches no image and no swap. Threads that handle audio keep the few system calls of their
+//! The process as a whole keeps reading its certificates, trust anchors and what DNS needs, and writing its state folder; it
+//! starts no program and no process, and nothing becomes code any more; its memory reaches no image and no swap. Threads that handle audio keep the few system calls of their
 //! loop, descriptors of their own, and no file at all. Each [`Measure`] is tried out once it is taken; one that this machine does not grant is
 //! [`Missing`], with the cause and the remedy. Whether the server then starts is the operator's choice.
 //!
@@ -14,10 +14,10 @@ use std::{
         fd::{AsFd as _, BorrowedFd},
         unix::net::UnixStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use crate::config::{Config, SandboxMode};
+use crate::config::{Config, MediaBackend, SandboxMode};
 
 use super::failure::Failure;
 
@@ -28,7 +28,8 @@ mod memory;
 mod trial;
 pub mod wipe;
 
-pub use trial::{Attempt, trial, trial_of_files};
+pub use calls::left_to_media;
+pub use trial::{Attempt, trial, trial_of_process};
 
 /// One thing that is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +40,8 @@ pub enum Measure {
     Dumps,
     /// Its memory is never swapped out.
     Memory,
+    /// No thread of it has the system calls that the server does without: programs, processes, code, files in memory.
+    Calls,
     /// Media threads have no descriptor but their own: no file, log, connection or listener of the process.
     MediaDescriptors,
     /// Media threads reach no file.
@@ -48,8 +51,15 @@ pub enum Measure {
 }
 
 impl Measure {
-    pub const ALL: [Self; 6] =
-        [Self::Files, Self::Dumps, Self::Memory, Self::MediaDescriptors, Self::MediaFiles, Self::MediaCalls];
+    pub const ALL: [Self; 7] = [
+        Self::Files,
+        Self::Dumps,
+        Self::Memory,
+        Self::Calls,
+        Self::MediaDescriptors,
+        Self::MediaFiles,
+        Self::MediaCalls,
+    ];
 
     /// As `/health` and messages name it.
     pub const fn label(self) -> &'static str {
@@ -57,6 +67,7 @@ impl Measure {
             Self::Files => "files",
             Self::Dumps => "dumps",
             Self::Memory => "memory",
+            Self::Calls => "calls",
             Self::MediaDescriptors => "media_descriptors",
             Self::MediaFiles => "media_files",
             Self::MediaCalls => "media_calls",
@@ -81,11 +92,28 @@ impl fmt::Display for Missing {
 
 /// Confines the calling thread, and with it every thread that it starts from now on, to what the server needs. Must be
 /// called before any other thread exists and after the state folder does: the kernel knows files, not names.
-pub fn confine_process(config: &Config, config_file: &Path) -> Vec<Missing> {
-    [memory::forbid_dumps(), memory::lock(), files::confine(&files::Access::of(config, config_file))]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+pub fn confine_process(config: &Config) -> Vec<Missing> {
+    let of_memory = [memory::forbid_dumps(), memory::lock()].into_iter().filter_map(Result::err);
+    of_memory.chain(confine_threads(config)).collect()
+}
+
+/// What of it is a matter of each thread.
+fn confine_threads(config: &Config) -> Vec<Missing> {
+    let files = files::confine(&files::Access::of(config));
+    let calls = calls::confine_process(config.media.backend == MediaBackend::Xdp);
+    [files, calls].into_iter().filter_map(Result::err).collect()
+}
+
+/// Where a server with this configuration reads, and where it writes: files, and folders with what is in them.
+pub fn reach(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let files::Access { reads, writes } = files::Access::of(config);
+    (reads, writes)
+}
+
+/// Whether a running server can read what takes the place of this file: not where it lies in a folder that holds much else,
+/// such as `/etc` or somebody's home.
+pub fn is_replaceable(file: &Path) -> bool {
+    files::is_replaceable(file)
 }
 
 /// Leaves the calling thread, of all that is open, `kept` alone, in a table of its own: what it opens afterwards no other
@@ -102,8 +130,8 @@ pub fn confine_media_thread(reads: BorrowedFd<'_>) -> Vec<Missing> {
 
 /// Takes from this process what would be taken from a server with this configuration, and from a thread of it what would
 /// be taken from a media thread. The process is of little use afterwards.
-pub fn attempt(config: &Config, config_file: &Path) -> Vec<Missing> {
-    let mut missing = confine_process(config, config_file);
+pub fn attempt(config: &Config) -> Vec<Missing> {
+    let mut missing = confine_process(config);
     missing.extend(attempt_of_media().unwrap_or_else(|cause| {
         let remedy = "descriptors and memory for one more thread";
         vec![Missing { measure: Measure::MediaDescriptors, cause: format!("it cannot be tried: {cause}"), remedy }]

@@ -119,6 +119,20 @@ impl Device {
         }
     }
 
+    /// Lets the call's media rest.
+    pub(in crate::shell) async fn hold(&mut self) -> Result<(), String> {
+        self.input(Input::Hold);
+        self.held().await
+    }
+
+    /// Waits until the other side has done so.
+    pub(in crate::shell) async fn held(&mut self) -> Result<(), String> {
+        match self.next("a hold").await? {
+            Event::Held => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     pub(in crate::shell) async fn hang_up(&mut self) -> Result<(), String> {
         self.input(Input::HangUp);
         self.ended().await

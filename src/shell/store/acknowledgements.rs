@@ -126,7 +126,7 @@ mod tests {
     };
 
     fn store(dir: &std::path::Path) -> Store {
-        let mut store = Store::open(dir).unwrap();
+        let mut store = Store::open(dir, None).unwrap();
         let account = |name: &str, extension: &str| {
             Account::new(name, extension, None, Secret::new("password".to_owned())).unwrap()
         };

@@ -14,7 +14,7 @@ pub struct AuditEntry {
     pub time_ms: u64,
     /// Name of a token, or `uid` and the number of who typed a command on this machine.
     pub actor: String,
-    /// A command, or method and path of a request.
+    /// A command, or method and page of a request.
     pub action: String,
     /// Whom or what it was about.
     pub subject: Option<String>,
@@ -87,7 +87,7 @@ pub(in crate::shell) mod tests {
     #[test]
     fn the_newest_entries_come_first_and_those_before_a_time_do_not() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.record(&[entry(1), entry(2), AuditEntry { subject: None, ..entry(3) }]).unwrap();
         assert_eq!(store.audit(0, 2).unwrap(), [AuditEntry { subject: None, ..entry(3) }, entry(2)]);
         assert_eq!(store.audit(2, 10).unwrap().len(), 2);
@@ -96,7 +96,7 @@ pub(in crate::shell) mod tests {
     #[test]
     fn the_oldest_order_makes_room_at_the_maximum_for_orders_and_for_no_refusal() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.record(&[entry(1), entry(2)]).unwrap();
         let fill = "WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < ?1) \
                     INSERT INTO audit(time_ms, actor, action, outcome) SELECT 3, 'uid 0', 'user add', 'done' FROM counted";

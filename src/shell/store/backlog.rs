@@ -2,7 +2,7 @@
 //! hangs.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -20,10 +20,34 @@ pub(super) const AUDIT_WAITING_MAX: usize = 10_000;
 #[derive(Clone, Default)]
 pub(super) struct Backlog(Arc<Mutex<Entries>>);
 
+/// What the core hands over together.
+#[derive(Debug, Default)]
+pub struct Writes {
+    pub changes: Vec<Change>,
+    /// Of calls that begin; they are answered when this is on disk.
+    pub begun: Vec<Cdr>,
+    /// Of calls that have begun before.
+    pub answered: Vec<Cdr>,
+    pub cdrs: Vec<Cdr>,
+}
+
+impl Writes {
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.changes.is_empty() && self.begun.is_empty() && self.answered.is_empty() && self.cdrs.is_empty()
+    }
+
+    /// Somebody waits for the disk.
+    pub(super) const fn is_awaited(&self) -> bool {
+        !self.changes.is_empty() || !self.begun.is_empty()
+    }
+}
+
 /// What is to be written together, oldest first.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) changes: VecDeque<Change>,
+    /// Of calls that go on, the last word on each: there are no more than calls.
+    pub(super) open_cdrs: HashMap<String, Cdr>,
     pub(super) cdrs: VecDeque<Cdr>,
     pub(super) audit: VecDeque<AuditEntry>,
     /// Whom to tell that what they handed over is on disk.
@@ -53,9 +77,14 @@ struct Entries {
 
 impl Backlog {
     /// Adds to what waits; the oldest makes room. `true`: that has begun.
-    pub(super) fn push(&self, changes: Vec<Change>, cdrs: Vec<Cdr>, done: Option<oneshot::Sender<()>>) -> bool {
+    pub(super) fn push(&self, writes: Writes, done: Option<oneshot::Sender<()>>) -> bool {
+        let Writes { changes, begun, answered, cdrs } = writes;
         let mut entries = self.lock();
         entries.waiting.changes.extend(changes);
+        entries.waiting.open_cdrs.extend(begun.into_iter().chain(answered).map(|cdr| (cdr.id.clone(), cdr)));
+        for cdr in &cdrs {
+            entries.waiting.open_cdrs.remove(&cdr.id);
+        }
         entries.waiting.cdrs.extend(cdrs);
         entries.waiting.done.extend(done);
         entries.bound()
@@ -93,7 +122,11 @@ impl Backlog {
     /// What was taken could not be written, and nobody waits for it any more.
     pub(super) fn put_back(&self, batch: Batch) {
         let mut entries = self.lock();
-        let Batch { mut changes, mut cdrs, mut audit, done: _ } = batch;
+        let Batch { mut changes, mut open_cdrs, mut cdrs, mut audit, done: _ } = batch;
+        // What is newer counts.
+        entries.waiting.cdrs.iter().for_each(|cdr| drop(open_cdrs.remove(&cdr.id)));
+        open_cdrs.extend(entries.waiting.open_cdrs.drain());
+        entries.waiting.open_cdrs = open_cdrs;
         changes.append(&mut entries.waiting.changes);
         cdrs.append(&mut entries.waiting.cdrs);
         audit.append(&mut entries.waiting.audit);
@@ -114,7 +147,8 @@ impl Backlog {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting() == Numbers::default() && self.audit_waiting() == 0
+        let has_open_cdrs = !self.lock().waiting.open_cdrs.is_empty();
+        !has_open_cdrs && self.waiting() == Numbers::default() && self.audit_waiting() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -189,10 +223,11 @@ mod tests {
     #[test]
     fn the_newest_are_kept_at_the_maximum_and_the_others_are_counted() {
         let backlog = Backlog::default();
-        assert!(!backlog.push((0..MAX).map(remove).collect(), (0..MAX).map(cdr).collect(), None));
+        let push = |changes, cdrs| backlog.push(Writes { changes, cdrs, ..Writes::default() }, None);
+        assert!(!push((0..MAX).map(remove).collect(), (0..MAX).map(cdr).collect()));
         assert_eq!((backlog.waiting(), backlog.lost()), (Numbers { bindings: MAX, cdrs: MAX }, Numbers::default()));
-        assert!(backlog.push(vec![], vec![cdr(MAX)], None), "the first loss is told of");
-        assert!(!backlog.push(vec![remove(MAX)], vec![cdr(MAX + 1)], None), "and no other");
+        assert!(push(vec![], vec![cdr(MAX)]), "the first loss is told of");
+        assert!(!push(vec![remove(MAX)], vec![cdr(MAX + 1)]), "and no other");
         assert_eq!(backlog.lost(), Numbers { bindings: 1, cdrs: 2 });
         let batch = backlog.take();
         assert_eq!((batch.changes.front(), batch.changes.back()), (Some(&remove(1)), Some(&remove(MAX))));
@@ -203,9 +238,10 @@ mod tests {
     #[test]
     fn what_is_being_written_counts_and_comes_back_in_its_place() {
         let backlog = Backlog::default();
-        backlog.push(vec![], vec![cdr(1), cdr(2)], None);
+        let push = |cdrs| backlog.push(Writes { cdrs, ..Writes::default() }, None);
+        push(vec![cdr(1), cdr(2)]);
         let batch = backlog.take();
-        backlog.push(vec![], (3..MAX + 2).map(cdr).collect(), None);
+        push((3..MAX + 2).map(cdr).collect());
         assert_eq!((backlog.waiting().cdrs, backlog.lost().cdrs), (MAX, 1));
         backlog.put_back(batch);
         assert_eq!(backlog.waiting().cdrs, MAX);
@@ -213,7 +249,35 @@ mod tests {
         assert_eq!(batch.cdrs.iter().take(3).collect::<Vec<_>>(), [&cdr(1), &cdr(2), &cdr(4)]);
         backlog.written();
         assert!(backlog.is_empty());
-        assert!(backlog.push(vec![], (0..=MAX).map(cdr).collect(), None), "told of again, after all was written");
+        assert!(push((0..=MAX).map(cdr).collect()), "told of again, after all was written");
+    }
+
+    #[test]
+    fn of_a_call_that_goes_on_the_last_word_waits_and_none_once_it_is_over() {
+        let backlog = Backlog::default();
+        let begun = |n| Writes { begun: vec![cdr(n)], ..Writes::default() };
+        let answer = |n| Cdr { answer_ms: Some(7), ..cdr(n) };
+        let answered = |n| Writes { answered: vec![answer(n)], ..Writes::default() };
+        let over = |n| Writes { cdrs: vec![cdr(n)], ..Writes::default() };
+        for writes in [begun(1), begun(2), begun(3), answered(1), begun(4), over(4)] {
+            backlog.push(writes, None);
+        }
+        assert!(!backlog.is_empty());
+        let waiting = |batch: &Batch| {
+            let mut waiting: Vec<_> = batch.open_cdrs.values().cloned().collect();
+            waiting.sort_by(|a, b| a.id.cmp(&b.id));
+            waiting
+        };
+        let batch = backlog.take();
+        assert_eq!(waiting(&batch), [answer(1), cdr(2), cdr(3)]);
+        backlog.push(answered(2), None);
+        backlog.push(over(3), None);
+        backlog.put_back(batch);
+        let batch = backlog.take();
+        assert_eq!(waiting(&batch), [answer(1), answer(2)]);
+        assert_eq!(batch.cdrs, [cdr(4), cdr(3)]);
+        backlog.written();
+        assert!(backlog.is_empty());
     }
 
     /// Goal: no order is carried out of which nothing would be known. Method: places that are held, filled, taken to the disk

@@ -15,11 +15,13 @@ use crate::{
 use super::{
     OPERATOR, Store, StoreError, USER_PREFIX,
     personal::{ERASED, Erasure, columns_of, owned, stored},
-    sqlite::{bits, current_key},
+    sqlite::{BUSY_TIMEOUT, bits, current_key},
 };
 
 /// Rows that go in one transaction: others wait for the database meanwhile.
 const EXPIRED_ROWS_MAX: u32 = 1_000;
+/// Those that hold call records: of calls that are over, and of those that go on or were cut short by a crash.
+const RECORDS: [&str; 2] = ["cdrs", "open_cdrs"];
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Somebody, by all the names and numbers under which the database may know them.
@@ -142,14 +144,16 @@ impl Store {
             }
             all.insert(table.name.to_owned(), rows.into_iter().map(Value::Object).collect());
         }
-        let mut records = Vec::new();
-        each_record(&transaction, |_, record| {
-            if names("cdrs.record", &record, person) {
-                records.push(Value::Object(record));
-            }
-            Ok(())
-        })?;
-        all.insert("cdrs".to_owned(), Value::Array(records));
+        for table in RECORDS {
+            let mut records = Vec::new();
+            each_record(&transaction, table, |_, record| {
+                if names("cdrs.record", &record, person) {
+                    records.push(Value::Object(record));
+                }
+                Ok(())
+            })?;
+            all.insert(table.to_owned(), Value::Array(records));
+        }
         let mut orders = rows(&transaction, "SELECT * FROM audit", [])?;
         orders.retain(|order| names("audit", order, person));
         all.insert("audit".to_owned(), orders.into_iter().map(Value::Object).collect());
@@ -176,7 +180,9 @@ impl Store {
                 count(&mut erased.replaced, format!("{table}.{column}"), replaced);
             }
         }
-        erase_from_records(&transaction, person, &mut erased)?;
+        for table in RECORDS {
+            erase_from_records(&transaction, table, person, &mut erased)?;
+        }
         transaction.commit()?;
         Ok(erased)
     }
@@ -202,10 +208,10 @@ impl Store {
     }
 
     fn empty_journal(&self) -> Result<(), StoreError> {
-        if self.forget_old_pages()? { Ok(()) } else { Err(StoreError::InUse) }
+        if self.forget_old_pages(BUSY_TIMEOUT)? { Ok(()) } else { Err(StoreError::InUse) }
     }
 
-    /// Deletes some of what is older than it may be; see [`Expired::is_partial`].
+    /// Deletes some of what is older than it may be; see [`Expired::is_partial`]. Its bytes go with [`Store::forget_expired`].
     pub fn expire(&mut self, now: Instant, privacy: &Privacy) -> Result<Expired, StoreError> {
         let before = |days: u16| bits(now.unix_ms().saturating_sub(age(days)));
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -223,18 +229,19 @@ impl Store {
             params![bits(now.unix_ns()), EXPIRED_ROWS_MAX],
         )?;
         transaction.commit()?;
-        let expired = Expired { records, audit_entries, bindings };
-        if !expired.is_nothing() {
-            self.forget_old_pages()?;
-        }
-        Ok(expired)
+        Ok(Expired { records, audit_entries, bindings })
+    }
+
+    /// Empties the journal of what was deleted, unless somebody is reading there: `false`. Waits for nobody.
+    pub fn forget_expired(&self) -> Result<bool, StoreError> {
+        self.forget_old_pages(Duration::ZERO)
     }
 
     /// Records how good a call was for a user who took part in it, 1 to 5. `false`: there is no such call of this user.
     pub fn rate(&mut self, call: &str, user: &str, rating: u8) -> Result<bool, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut found = None;
-        for_records(&transaction, "WHERE id = ?1", [call], |number, record| {
+        for_records(&transaction, "cdrs WHERE id = ?1", [call], |number, record| {
             found = Some((number, record));
             Ok(())
         })?;
@@ -250,7 +257,7 @@ impl Store {
         }
         let Some(leg) = record.get_mut(leg).and_then(Value::as_object_mut) else { return Ok(false) };
         leg.insert("rating".to_owned(), rating.into());
-        update_record(&transaction, number, &record)?;
+        update_record(&transaction, "cdrs", number, &record)?;
         transaction.commit()?;
         Ok(true)
     }
@@ -335,12 +342,13 @@ fn names(table: &str, row: &Map<String, Value>, person: &Person<'_>) -> bool {
 
 fn erase_from_records(
     transaction: &Transaction<'_>,
+    table: &str,
     person: &Person<'_>,
     erased: &mut Erased,
 ) -> Result<(), StoreError> {
     let kept_ms = age(person.config.privacy.emergency_records_days);
     let mut changed = Vec::new();
-    each_record(transaction, |number, mut record| {
+    each_record(transaction, table, |number, mut record| {
         if !names("cdrs.record", &record, person) {
             return Ok(());
         }
@@ -360,23 +368,25 @@ fn erase_from_records(
         changed.push((number, record));
         Ok(())
     })?;
-    changed.iter().try_for_each(|(number, record)| update_record(transaction, *number, record))
+    changed.iter().try_for_each(|(number, record)| update_record(transaction, table, *number, record))
 }
 
 fn each_record(
     transaction: &Transaction<'_>,
+    table: &str,
     take: impl FnMut(i64, Map<String, Value>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    for_records(transaction, "ORDER BY number", [], take)
+    for_records(transaction, &format!("{table} ORDER BY rowid"), [], take)
 }
 
+/// `which`: a table and conditions. Each comes with its row's number.
 fn for_records(
     transaction: &Transaction<'_>,
     which: &str,
     parameters: impl rusqlite::Params,
     mut take: impl FnMut(i64, Map<String, Value>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let mut statement = transaction.prepare(&format!("SELECT number, record FROM cdrs {which}"))?;
+    let mut statement = transaction.prepare(&format!("SELECT rowid, record FROM {which}"))?;
     let mut rows = statement.query(parameters)?;
     while let Some(row) = rows.next()? {
         let text: String = row.get(1)?;
@@ -386,9 +396,15 @@ fn for_records(
     Ok(())
 }
 
-fn update_record(transaction: &Transaction<'_>, number: i64, record: &Map<String, Value>) -> Result<(), StoreError> {
+fn update_record(
+    transaction: &Transaction<'_>,
+    table: &str,
+    number: i64,
+    record: &Map<String, Value>,
+) -> Result<(), StoreError> {
     let record = serde_json::to_string(record).expect("JSON is text");
-    transaction.prepare_cached("UPDATE cdrs SET record = ?2 WHERE number = ?1")?.execute(params![number, record])?;
+    let update = format!("UPDATE {table} SET record = ?2 WHERE rowid = ?1");
+    transaction.prepare_cached(&update)?.execute(params![number, record])?;
     Ok(())
 }
 
@@ -430,7 +446,7 @@ mod tests {
 
     /// Carol in every place where somebody can be.
     fn filled(dir: &std::path::Path) -> Store {
-        let mut store = Store::open(dir).unwrap();
+        let mut store = Store::open(dir, None).unwrap();
         let account = |name: &str, extension: &str, line: Option<&str>| {
             Account::new(name, extension, line, Secret::new("password of somebody".to_owned())).unwrap()
         };
@@ -451,7 +467,8 @@ mod tests {
             Cdr { reason: "moved to +12025550187".to_owned(), ..record(5, "bob", "9 1202") },
             record(6, "bob", "1003"),
         ];
-        store.commit(&bindings.map(|binding| Change::Set(binding.into())), &records).unwrap();
+        let goes_on = record(7, "carol-canary", "1003");
+        store.commit(&bindings.map(|binding| Change::Set(binding.into())), [&goes_on], &records).unwrap();
         let about = |subject: &str| AuditEntry { subject: to(subject), ..entry(7) };
         let by = AuditEntry { actor: "carol-canary".to_owned(), ..about("bob") };
         store.record(&[about("carol-canary"), about("bob"), about("770123"), by]).unwrap();
@@ -489,7 +506,7 @@ mod tests {
             "audit.actor 1",
             "audit.subject 2",
             "cdrs.record.callee 2",
-            "cdrs.record.caller 1",
+            "cdrs.record.caller 2",
             "cdrs.record.reason 1",
             "cdrs.record.transferred_by 1",
             "forwarding.busy 1",
@@ -532,7 +549,7 @@ mod tests {
     #[test]
     fn orders_of_a_login_or_of_the_operator_are_nobodys_of_the_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let by = |actor: &str| AuditEntry { actor: actor.to_owned(), subject: Some("bob".to_owned()), ..entry(7) };
         store.record(&[by("uid 1001"), by(OPERATOR), by("dave"), by("user operator"), by("user eve")]).unwrap();
         let config = config("");
@@ -548,9 +565,9 @@ mod tests {
     #[test]
     fn records_of_emergency_calls_stay_as_the_law_has_it_and_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let call = Cdr { emergency: true, ..record(1_000, "carol-canary", "911") };
-        store.commit(&[], std::slice::from_ref(&call)).unwrap();
+        store.commit(&[], &[], std::slice::from_ref(&call)).unwrap();
         let config = config("[privacy]\nemergency_records_days = 10\n");
         let erased = store.erase(&carol(&config)).unwrap();
         assert_eq!(erased.kept_by_law, [KeptRecord { id: call.id.clone(), until_ms: 1_000 + 10 * DAY_MS }]);
@@ -568,7 +585,7 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("credential") && !text.contains("sip:bob@"), "{text}");
-        assert_eq!(data["cdrs"].as_array().unwrap().len(), 5);
+        assert_eq!((data["cdrs"].as_array().unwrap().len(), data["open_cdrs"].as_array().unwrap().len()), (5, 1));
         assert_eq!(data["audit"].as_array().unwrap().len(), 3);
         assert!(data["tokens"][0]["role"] == "read" && data["tokens"][0]["hash"].is_null(), "{text}");
     }
@@ -577,11 +594,11 @@ mod tests {
     #[test]
     fn what_is_older_than_it_may_be_goes_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let privacy = config("[privacy]\nrecords_days = 10\nemergency_records_days = 20\naudit_days = 5\n").privacy;
         let emergency = Cdr { emergency: true, ..cdr(2) };
         let bound = binding("alice", "sip:a@h1");
-        store.commit(&[Change::Set(bound.clone().into())], &[cdr(1), emergency.clone()]).unwrap();
+        store.commit(&[Change::Set(bound.clone().into())], &[], &[cdr(1), emergency.clone()]).unwrap();
         store.record(&[entry(3)]).unwrap();
         let mut at = |ms: u64| {
             store.expire(Instant::from_unix_ms(ms), &privacy).unwrap();
@@ -596,15 +613,16 @@ mod tests {
         let before = store.expire(Instant::from_unix_ms(bound.expires_at.unix_ms() - 1), &privacy).unwrap();
         assert_eq!((before.bindings, before.is_nothing()), (0, true));
         assert_eq!(store.expire(bound.expires_at, &privacy).unwrap().bindings, 1);
+        assert!(store.forget_expired().unwrap());
         assert!(!holds(dir.path(), "sip:a@h1"), "a binding that has gone is still in a file");
     }
 
     #[test]
     fn many_old_records_go_bit_by_bit() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let most = u64::from(EXPIRED_ROWS_MAX);
-        store.commit(&[], &(0..=most).map(cdr).collect::<Vec<_>>()).unwrap();
+        store.commit(&[], &[], &(0..=most).map(cdr).collect::<Vec<_>>()).unwrap();
         let now = Instant::from_unix_ms(1_000 * DAY_MS);
         let first = store.expire(now, &config("").privacy).unwrap();
         assert!(first.is_partial() && first.records == usize::try_from(most).unwrap(), "{first:?}");
@@ -615,12 +633,12 @@ mod tests {
     #[test]
     fn a_rating_is_for_the_leg_of_who_gives_it() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let alice = Account::new("alice", "1001", None, Secret::new("password of alice".to_owned())).unwrap();
         store.add_users("example.test", &[alice]).unwrap();
         let leg = || Some(Box::default());
         let call = Cdr { answered_by: Some("bob".to_owned()), a: leg(), b: leg(), ..record(1, "1001", "1002") };
-        store.commit(&[], &[call.clone(), record(2, "1001", "1002")]).unwrap();
+        store.commit(&[], &[], &[call.clone(), record(2, "1001", "1002")]).unwrap();
         for (id, user, wanted) in [
             ("id-1", "alice", true),
             ("id-1", "bob", true),

@@ -28,8 +28,9 @@ mod tokens;
 pub use account::{Account, is_plain_name};
 pub use acknowledgements::{Acknowledged, Acknowledgement, Coverage, Notice};
 pub use audit::AuditEntry;
-pub use backlog::{AuditPlace, Numbers};
+pub use backlog::{AuditPlace, Numbers, Writes};
 pub use erasure::{Erased, Expired, Person};
+pub use seal::Given;
 use seal::SYSTEMD_CREDENTIAL;
 pub use sqlite::{Sealing, Store};
 pub use tokens::{OPERATOR, Role, Token, USER_PREFIX};
@@ -44,6 +45,11 @@ pub enum StoreError {
     BadKeyFile {
         path: PathBuf,
         bytes: usize,
+    },
+    /// The key that the configuration names cannot be read.
+    NamedKey {
+        path: PathBuf,
+        error: io::Error,
     },
     /// Others than the owner may read the key.
     OpenKeyFile {
@@ -108,6 +114,13 @@ impl fmt::Display for StoreError {
             Self::BadKeyFile { path, bytes } => {
                 write!(f, "{}: a seal key is 32 bytes, this file has {bytes}. Restore it from a backup.", path.display())
             }
+            Self::NamedKey { path, error } => write!(
+                f,
+                "{0}: {error}. server.seal_key names it: it must exist before the first start (`umask 077; head -c 32 \
+                 /dev/urandom > {0}`) and belong to the user that runs ringdown, or come as the systemd credential \
+                 {SYSTEMD_CREDENTIAL}.",
+                path.display()
+            ),
             Self::OpenKeyFile { path, mode } => write!(
                 f,
                 "{0}: mode {mode:03o} lets others read the key that seals the stored passwords. `chmod 600 {0}`, and \
@@ -243,17 +256,17 @@ pub(super) mod tests {
     fn bindings_come_back_exactly_and_removed_ones_do_not() {
         let dir = tempfile::tempdir().unwrap();
         let (kept, gone) = (binding("alice", "sip:a@h1"), binding("alice", "sip:a@h2"));
-        let mut store = Store::open(dir.path()).unwrap();
-        store.commit(&[Change::Set(kept.clone().into()), Change::Set(gone.clone().into())], &[]).unwrap();
-        store.commit(&[Change::Remove(gone.into())], &[]).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
+        store.commit(&[Change::Set(kept.clone().into()), Change::Set(gone.clone().into())], &[], &[]).unwrap();
+        store.commit(&[Change::Remove(gone.into())], &[], &[]).unwrap();
         drop(store);
-        assert_eq!(Store::open(dir.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
+        assert_eq!(Store::open(dir.path(), None).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
     }
 
     #[test]
     fn a_refresh_takes_the_place_of_what_was_stored_with_all_it_says() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let first = binding("alice", "sip:a@h1");
         let refreshed = Binding {
             flow: Flow {
@@ -270,8 +283,8 @@ pub(super) mod tests {
             user_agent: "another phone".to_owned(),
             ..first.clone()
         };
-        store.commit(&[Change::Set(first.into())], &[]).unwrap();
-        store.commit(&[Change::Set(refreshed.clone().into())], &[]).unwrap();
+        store.commit(&[Change::Set(first.into())], &[], &[]).unwrap();
+        store.commit(&[Change::Set(refreshed.clone().into())], &[], &[]).unwrap();
         assert_eq!(store.bindings(Instant::from_unix_ns(0)).unwrap(), [refreshed]);
     }
 
@@ -284,9 +297,11 @@ pub(super) mod tests {
         };
         let flows = [flow(Some("<urn:1>"), Some(1)), flow(Some("<urn:1>"), Some(2)), flow(Some("<urn:2>"), Some(1))];
         let ordinary = flow(None, None);
-        let mut store = Store::open(dir.path()).unwrap();
-        store.commit(&flows.clone().map(|binding| Change::Set(binding.into())), &[]).unwrap();
-        store.commit(&[Change::Set(ordinary.clone().into()), Change::Remove(flows[1].clone().into())], &[]).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
+        store.commit(&flows.clone().map(|binding| Change::Set(binding.into())), &[], &[]).unwrap();
+        store
+            .commit(&[Change::Set(ordinary.clone().into()), Change::Remove(flows[1].clone().into())], &[], &[])
+            .unwrap();
         let mut left = store.bindings(Instant::from_unix_ns(0)).unwrap();
         left.sort_by_key(|binding| binding.instance.clone());
         assert_eq!(left, [ordinary, flows[0].clone(), flows[2].clone()]);
@@ -304,18 +319,18 @@ pub(super) mod tests {
         old.execute(row, rusqlite::params!["bob", None::<String>]).unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
-        let bindings = Store::open(dir.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap();
+        let bindings = Store::open(dir.path(), None).unwrap().bindings(Instant::from_unix_ns(0)).unwrap();
         let read: Vec<_> = bindings.iter().map(|b| (b.aor.as_str(), b.instance.as_deref(), b.reg_id, b.cseq)).collect();
         assert_eq!(read, [("alice", Some("<urn:uuid:1>"), None, 7), ("bob", None, None, 7)]);
         assert!(bindings.iter().all(|b| b.path.is_empty() && !b.is_proxied));
-        assert_eq!(Store::open(dir.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), bindings);
+        assert_eq!(Store::open(dir.path(), None).unwrap().bindings(Instant::from_unix_ns(0)).unwrap(), bindings);
     }
 
     #[test]
     fn the_gruu_key_is_made_once_and_lies_sealed() {
         let dir = tempfile::tempdir().unwrap();
-        let key = Store::open(dir.path()).unwrap().gruu_key().unwrap();
-        assert!(Store::open(dir.path()).unwrap().gruu_key().unwrap() == key);
+        let key = Store::open(dir.path(), None).unwrap().gruu_key().unwrap();
+        assert!(Store::open(dir.path(), None).unwrap().gruu_key().unwrap() == key);
         let is_inside = |file: &str| {
             let bytes = fs::read(dir.path().join(file)).unwrap_or_default();
             bytes.windows(32).any(|window| window == key.expose())
@@ -326,9 +341,9 @@ pub(super) mod tests {
     #[test]
     fn expired_bindings_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let binding = binding("alice", "sip:a@h1");
-        store.commit(&[Change::Set(binding.clone().into())], &[]).unwrap();
+        store.commit(&[Change::Set(binding.clone().into())], &[], &[]).unwrap();
         assert!(store.bindings(binding.expires_at).unwrap().is_empty());
         assert!(store.bindings(Instant::from_unix_ns(0)).unwrap().is_empty());
     }
@@ -338,15 +353,15 @@ pub(super) mod tests {
     #[test]
     fn a_killed_process_leaves_every_acknowledged_change_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let kept = binding("alice", "sip:a@h1");
-        store.commit(&[Change::Set(kept.clone().into())], &[cdr(1)]).unwrap();
+        store.commit(&[Change::Set(kept.clone().into())], &[], &[cdr(1)]).unwrap();
         let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
         other.execute_batch("BEGIN IMMEDIATE; DELETE FROM bindings; DELETE FROM cdrs;").unwrap();
 
         let dead = tempfile::tempdir().unwrap();
         copy_database(dir.path(), dead.path());
-        let mut revived = Store::open(dead.path()).unwrap();
+        let mut revived = Store::open(dead.path(), None).unwrap();
         assert_eq!(revived.bindings(Instant::from_unix_ns(0)).unwrap(), [kept]);
         assert_eq!(revived.cdrs(0, 10).unwrap(), [cdr(1)]);
     }
@@ -355,10 +370,10 @@ pub(super) mod tests {
     #[test]
     fn a_torn_log_loses_whole_batches_only() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         for n in 0..3 {
             let pair = [binding("alice", &format!("sip:{n}a")), binding("alice", &format!("sip:{n}b"))];
-            store.commit(&pair.map(|binding| Change::Set(binding.into())), &[]).unwrap();
+            store.commit(&pair.map(|binding| Change::Set(binding.into())), &[], &[]).unwrap();
         }
         let log = fs::read(dir.path().join("ringdown.db-wal")).unwrap();
         for cut in (0..log.len()).step_by(1_711) {
@@ -366,7 +381,7 @@ pub(super) mod tests {
             copy_database(dir.path(), dead.path());
             files_write_for_test(&dead.path().join("ringdown.db-wal"), &log[..cut]);
             // Cut before the schema was complete, the database is new and its key file old: also a clean state.
-            let count = Store::open(dead.path()).unwrap().bindings(Instant::from_unix_ns(0)).unwrap().len();
+            let count = Store::open(dead.path(), None).unwrap().bindings(Instant::from_unix_ns(0)).unwrap().len();
             assert_eq!(count % 2, 0, "half a batch after {cut} bytes");
         }
     }
@@ -378,9 +393,9 @@ pub(super) mod tests {
     #[test]
     fn the_same_record_twice_is_one_and_the_newest_come_first() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        store.commit(&[], &[cdr(1), cdr(3), cdr(2)]).unwrap();
-        store.commit(&[], &[cdr(2)]).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
+        store.commit(&[], &[], &[cdr(1), cdr(3), cdr(2)]).unwrap();
+        store.commit(&[], &[], &[cdr(2)]).unwrap();
         assert_eq!(store.cdrs(0, 2).unwrap(), [cdr(3), cdr(2)]);
         assert_eq!(store.cdrs(2, 10).unwrap(), [cdr(3), cdr(2)]);
         assert_eq!(store.cdrs(0, 10).unwrap().len(), 3);
@@ -389,7 +404,7 @@ pub(super) mod tests {
     #[test]
     fn records_that_an_earlier_version_wrote_are_read_beside_new_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let old = r#"{"id":"old","caller":"alice","callee":"1002","start_ms":1,"answer_ms":2,"end_ms":3,"duration_s":0,
             "ended_by":"caller","status":200,"reason":"OK","emergency":false,"trunk":null,"a":{"transport":"tls",
             "suite":"plain","packets_received":5,"packets_sent":6,"packets_lost":1,"packets_refused":0,"jitter_ms":1.5,
@@ -398,7 +413,7 @@ pub(super) mod tests {
         other.execute("INSERT INTO cdrs(id, start_ms, record) VALUES ('old', 1, ?1)", [old]).unwrap();
         let leg = LegRecord { mos: Some(4.1), silences: 2, far: Some(Box::default()), ..LegRecord::default() };
         let new = Cdr { a: Some(Box::new(leg)), ..cdr(2) };
-        store.commit(&[], std::slice::from_ref(&new)).unwrap();
+        store.commit(&[], &[], std::slice::from_ref(&new)).unwrap();
         let read = store.cdrs(0, 10).unwrap();
         assert_eq!(read[0], new);
         let leg = read[1].a.as_ref().unwrap();
@@ -408,20 +423,20 @@ pub(super) mod tests {
     #[test]
     fn the_oldest_record_makes_room_at_the_maximum_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        store.commit(&[], &[cdr(1)]).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
+        store.commit(&[], &[], &[cdr(1)]).unwrap();
         let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
         other.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'cdrs'", [CDRS_MAX - 1]).unwrap();
-        store.commit(&[], &[cdr(2)]).unwrap();
+        store.commit(&[], &[], &[cdr(2)]).unwrap();
         assert_eq!(store.cdrs(0, 10).unwrap(), [cdr(2), cdr(1)]);
-        store.commit(&[], &[cdr(3)]).unwrap();
+        store.commit(&[], &[], &[cdr(3)]).unwrap();
         assert_eq!(store.cdrs(0, 10).unwrap(), [cdr(3), cdr(2)]);
     }
 
     #[test]
     fn the_last_user_there_is_room_for_is_added_and_the_next_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) \
                     INSERT INTO users SELECT 'user' || n, '9' || n, NULL, x'00' FROM n";
         let other = Connection::open(dir.path().join("ringdown.db")).unwrap();
@@ -436,8 +451,8 @@ pub(super) mod tests {
     fn users_come_back_with_credentials_that_match_their_passwords() {
         let dir = tempfile::tempdir().unwrap();
         let alice = account("alice", "1001", Some("+15550100"));
-        Store::open(dir.path()).unwrap().add_users(DOMAIN, std::slice::from_ref(&alice)).unwrap();
-        let directory = Store::open(dir.path()).unwrap().directory().unwrap();
+        Store::open(dir.path(), None).unwrap().add_users(DOMAIN, std::slice::from_ref(&alice)).unwrap();
+        let directory = Store::open(dir.path(), None).unwrap().directory().unwrap();
         let stored = directory.by_direct_line("+15550100").unwrap();
         assert_eq!(stored.credential, alice.credential(DOMAIN));
         assert_eq!((stored.name.as_str(), stored.extension.as_str()), ("alice", "1001"));
@@ -447,7 +462,7 @@ pub(super) mod tests {
     fn no_file_holds_a_password_or_its_digest() {
         let dir = tempfile::tempdir().unwrap();
         let alice = account("alice", "1001", None);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.add_users(DOMAIN, std::slice::from_ref(&alice)).unwrap();
         let credential = alice.credential(DOMAIN);
         for entry in fs::read_dir(dir.path()).unwrap() {
@@ -462,7 +477,7 @@ pub(super) mod tests {
     #[test]
     fn a_taken_name_extension_or_line_adds_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.add_users(DOMAIN, &[account("alice", "1001", Some("+15550100"))]).unwrap();
         for taken in [
             account("alice", "1009", None),
@@ -479,7 +494,7 @@ pub(super) mod tests {
     #[test]
     fn a_changed_domain_is_refused_while_there_are_users() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.claim_domain("old.test").unwrap();
         store.claim_domain(DOMAIN).unwrap();
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
@@ -493,17 +508,17 @@ pub(super) mod tests {
     #[test]
     fn another_seal_key_is_noticed_before_anything_is_sealed_with_it() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Store::open(dir.path()).unwrap());
+        drop(Store::open(dir.path(), None).unwrap());
         files_write_for_test(&dir.path().join("seal.key"), &[7; 32]);
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::WrongKey)));
+        assert!(matches!(Store::open(dir.path(), None), Err(StoreError::WrongKey)));
         fs::remove_file(dir.path().join("seal.key")).unwrap();
-        let error = Store::open(dir.path()).unwrap_err();
+        let error = Store::open(dir.path(), None).unwrap_err();
         assert!(matches!(error, StoreError::KeyMissing { .. }), "{error}");
         assert!(error.to_string().contains("Restore the file from the backup"), "{error}");
     }
 
     fn with_secrets(dir: &Path) -> Store {
-        let mut store = Store::open(dir).unwrap();
+        let mut store = Store::open(dir, None).unwrap();
         store.add_users(DOMAIN, &[account("alice", "1001", Some("+12025550177"))]).unwrap();
         store.set_address("alice", Some(&parse_address("RD = \"Sample Lane\"\n").unwrap())).unwrap();
         store
@@ -523,14 +538,14 @@ pub(super) mod tests {
         let gruu_key = store.gruu_key().unwrap();
         copy_database(dir.path(), backup.path());
         store.rotate_key().unwrap();
-        let mut restored = Store::open(backup.path()).unwrap();
+        let mut restored = Store::open(backup.path(), None).unwrap();
         assert_opens(&mut restored);
         assert!(restored.gruu_key().unwrap() == gruu_key);
         drop(restored);
         fs::copy(dir.path().join("seal.key"), backup.path().join("seal.key")).unwrap();
-        assert!(matches!(Store::open(backup.path()), Err(StoreError::WrongKey)), "the key of after the rotation");
+        assert!(matches!(Store::open(backup.path(), None), Err(StoreError::WrongKey)), "the key of after the rotation");
         fs::remove_file(backup.path().join("seal.key")).unwrap();
-        assert!(matches!(Store::open(backup.path()), Err(StoreError::KeyMissing { .. })));
+        assert!(matches!(Store::open(backup.path(), None), Err(StoreError::KeyMissing { .. })));
     }
 
     #[test]
@@ -552,7 +567,7 @@ pub(super) mod tests {
         }
         assert!(store.gruu_key().unwrap() == gruu_key);
         drop(store);
-        assert_opens(&mut Store::open(dir.path()).unwrap());
+        assert_opens(&mut Store::open(dir.path(), None).unwrap());
     }
 
     /// Goal: a crash at any moment of a rotation loses nothing. Method: the files as they are between its steps, which are the
@@ -578,7 +593,7 @@ pub(super) mod tests {
                 fs::copy(next.join("seal.key"), dead.path().join("seal.key.next")).unwrap();
             }
             for _ in 0..2 {
-                assert_opens(&mut Store::open(dead.path()).unwrap());
+                assert_opens(&mut Store::open(dead.path(), None).unwrap());
                 assert!(!dead.path().join("seal.key.next").exists());
             }
             let right = fs::read(database.join("seal.key")).unwrap();
@@ -591,17 +606,17 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut running = with_secrets(dir.path());
         running.directory().unwrap();
-        let sealing = Store::open(dir.path()).unwrap().rotate_key().unwrap();
+        let sealing = Store::open(dir.path(), None).unwrap().rotate_key().unwrap();
         assert!(running.has_changed().unwrap());
         assert_opens(&mut running);
-        Store::open(dir.path()).unwrap().rotate_key().unwrap();
+        Store::open(dir.path(), None).unwrap().rotate_key().unwrap();
         running.add_users(DOMAIN, &[account("bob", "1002", None)]).unwrap();
-        Store::open(dir.path()).unwrap().rotate_key().unwrap();
+        Store::open(dir.path(), None).unwrap().rotate_key().unwrap();
         running.set_address("alice", Some(&parse_address("RD = \"Sample Lane\"\n").unwrap())).unwrap();
         running.gruu_key().unwrap();
         assert_ne!(running.sealing().unwrap().key_id, sealing.key_id);
         drop(running);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         assert_opens(&mut store);
         assert!(store.directory().unwrap().by_name("bob").is_some());
     }
@@ -615,7 +630,7 @@ pub(super) mod tests {
         let key = fs::read(dir.path().join("seal.key")).unwrap();
         assert!(matches!(store.rotate_key(), Err(StoreError::DamagedAddress { user }) if user == "alice"));
         drop(store);
-        Store::open(dir.path()).unwrap();
+        Store::open(dir.path(), None).unwrap();
         assert_eq!(fs::read(dir.path().join("seal.key")).unwrap(), key);
         assert!(!dir.path().join("seal.key.next").exists());
     }
@@ -632,7 +647,7 @@ pub(super) mod tests {
         .unwrap();
         drop(old);
         for _ in 0..2 {
-            let mut store = Store::open(dir.path()).unwrap();
+            let mut store = Store::open(dir.path(), None).unwrap();
             assert_opens(&mut store);
             assert!(store.gruu_key().unwrap() == gruu_key);
         }
@@ -641,27 +656,30 @@ pub(super) mod tests {
     #[test]
     fn a_database_of_the_first_schema_is_taken_along_with_its_users() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.add_users(DOMAIN, &[account("alice", "1001", None)]).unwrap();
         drop(store);
         let old = Connection::open(dir.path().join("ringdown.db")).unwrap();
         old.execute_batch(
             "DROP TABLE forwarding; DROP TABLE places; DROP TABLE tokens; DROP TABLE audit; \
-             DROP TABLE notices; DROP TABLE acknowledgements; PRAGMA user_version = 1",
+             DROP TABLE notices; DROP TABLE acknowledgements; DROP TABLE open_cdrs; PRAGMA user_version = 1",
         )
         .unwrap();
         drop(old);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let alice = || Forwarding { busy: Some("1002".to_owned()), ..Forwarding::default() };
         assert_eq!(store.directory().unwrap().by_name("alice").unwrap().forwarding, Forwarding::default());
         store.set_forwarding("alice", &alice()).unwrap();
-        assert_eq!(Store::open(dir.path()).unwrap().directory().unwrap().by_name("alice").unwrap().forwarding, alice());
+        assert_eq!(
+            Store::open(dir.path(), None).unwrap().directory().unwrap().by_name("alice").unwrap().forwarding,
+            alice()
+        );
     }
 
     #[test]
     fn forwarding_comes_back_exactly_and_goes_with_its_user() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.add_users(DOMAIN, &[account("alice", "1001", None), account("bob", "1002", None)]).unwrap();
         let text = |text: &str| Some(text.to_owned());
         let all = Forwarding {
@@ -685,7 +703,7 @@ pub(super) mod tests {
     #[test]
     fn a_private_address_lies_sealed_comes_back_exactly_and_goes_with_its_user() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store
             .add_users(DOMAIN, &[account("alice", "1001", Some("+12025550177")), account("bob", "1002", None)])
             .unwrap();
@@ -718,9 +736,9 @@ pub(super) mod tests {
     #[test]
     fn a_newer_schema_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Store::open(dir.path()).unwrap());
+        drop(Store::open(dir.path(), None).unwrap());
         Connection::open(dir.path().join("ringdown.db")).unwrap().pragma_update(None, "user_version", 1_000).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::NewerSchema { found: 1_000, .. })));
+        assert!(matches!(Store::open(dir.path(), None), Err(StoreError::NewerSchema { found: 1_000, .. })));
     }
 
     #[test]
@@ -728,8 +746,8 @@ pub(super) mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let mut store = Store::open(&state).unwrap();
-        store.commit(&[], &[cdr(1)]).unwrap();
+        let mut store = Store::open(&state, None).unwrap();
+        store.commit(&[], &[], &[cdr(1)]).unwrap();
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         let mut names = Vec::new();
         for entry in fs::read_dir(&state).unwrap() {

@@ -33,6 +33,8 @@ pub enum Kept {
     WithUser,
     /// Until the telephone's registration ends, at most two hours after its last word.
     WithRegistration,
+    /// Until the call is over, or has been ended by a crash and its server starts again.
+    Call,
     /// By the age of the call.
     Records,
     /// By the age of the order.
@@ -48,6 +50,7 @@ impl Kept {
         match self {
             Self::WithUser => "until it is removed".to_owned(),
             Self::WithRegistration => "until the registration ends".to_owned(),
+            Self::Call => "until the call is over".to_owned(),
             Self::Records => {
                 format!("{} days; of emergency calls {}", privacy.records_days, privacy.emergency_records_days)
             }
@@ -107,7 +110,7 @@ const RUNNING: &str = "the server's own working";
 const ANSWERABLE: &str = "who ordered what can be told";
 
 use Erasure::{Removed, RemovedEverywhere, Replaced, Stays};
-use Kept::{Audit, Journal, Records, Server, WithRegistration, WithUser};
+use Kept::{Audit, Call, Journal, Records, Server, WithRegistration, WithUser};
 
 /// Everything. `cdrs.record` and the legs in it are the JSON of a call record.
 pub const TABLES: &[Table] = &[
@@ -203,6 +206,14 @@ pub const TABLES: &[Table] = &[
             column("id", "name of the call", EVIDENCE, Records, READERS, Stays),
             column("start_ms", "when it began", EVIDENCE, Records, READERS, Stays),
             column("record", "the record, below", EVIDENCE, Records, READERS, Stays),
+        ],
+    },
+    Table {
+        name: "open_cdrs",
+        owner: None,
+        columns: &[
+            column("id", "name of a call that goes on", EVIDENCE, Call, OPERATOR, Stays),
+            column("record", "what is known of it, as in cdrs.record", EVIDENCE, Call, OPERATOR, Stays),
         ],
     },
     Table {
@@ -386,7 +397,7 @@ mod tests {
     #[test]
     fn nothing_is_stored_that_is_not_declared_and_nothing_declared_that_is_not_stored() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), None).unwrap();
         let list = |sql: &str| -> Vec<String> {
             let mut statement = store.connection.prepare(sql).unwrap();
             statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()

@@ -47,32 +47,54 @@ const FOREIGN_BITS_OF_CREDENTIALS: u32 = 0o007;
 /// First bytes of the key's SHA-256: it names the key and tells nothing of it.
 pub(super) type KeyId = [u8; 8];
 
+/// Where somebody else keeps the key: it is read there, and only the operator can put another one there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// The service manager's.
+    Credential(PathBuf),
+    /// That of `server.seal_key`.
+    File(PathBuf),
+}
+
+impl Given {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Credential(path) | Self::File(path) => path,
+        }
+    }
+}
+
 /// Where keys lie.
 #[derive(Debug)]
 pub(super) struct KeyFiles {
-    credential: Option<PathBuf>,
+    given: Option<Given>,
     own: PathBuf,
     next: PathBuf,
     last: PathBuf,
 }
 
 impl KeyFiles {
-    /// The systemd credential, if there is one, and the files of the state folder.
-    pub(super) fn of(state_dir: &Path) -> Self {
+    /// The systemd credential, if there is one, else the file that the configuration names; and the files of the state folder.
+    pub(super) fn of(state_dir: &Path, named: Option<&Path>) -> Self {
         let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let credential = folder.map(|folder| folder.join(SYSTEMD_CREDENTIAL)).filter(|path| path.exists());
-        Self::new(state_dir, credential)
+        let named = || named.map(|path| Given::File(path.to_owned()));
+        Self::new(state_dir, credential.map(Given::Credential).or_else(named))
     }
 
-    fn new(state_dir: &Path, credential: Option<PathBuf>) -> Self {
+    fn new(state_dir: &Path, given: Option<Given>) -> Self {
         let [own, next, last] = [KEY_FILE, NEXT_KEY_FILE, LAST_KEY_FILE].map(|name| state_dir.join(name));
-        Self { credential, own, next, last }
+        Self { given, own, next, last }
     }
 
-    /// The key of a database in which nothing is sealed yet; made where there is none.
+    fn given_path(&self) -> Option<&Path> {
+        self.given.as_ref().map(Given::path)
+    }
+
+    /// The key of a database in which nothing is sealed yet; made where there is none, unless somebody else keeps it.
     pub(super) fn first(&self) -> Result<SealKey, StoreError> {
-        if let Some(credential) = &self.credential {
-            return self.read(credential);
+        if let Some(given) = self.given_path() {
+            return self.read(given);
         }
         if !self.own.exists() {
             make(&self.own)?;
@@ -84,15 +106,20 @@ impl KeyFiles {
     /// has just become one of them.
     pub(super) fn find(&self, fits: impl Fn(&SealKey) -> bool) -> Result<SealKey, StoreError> {
         let mut has_others = false;
-        for path in self.credential.iter().chain([&self.next, &self.own, &self.last]) {
+        for path in self.given_path().into_iter().chain([&*self.next, &*self.own, &*self.last]) {
             match self.read(path) {
                 Ok(key) if fits(&key) => return Ok(key),
                 Ok(_) => has_others = true,
-                Err(StoreError::File { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+                Err(StoreError::File { error, .. } | StoreError::NamedKey { error, .. })
+                    if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(if has_others { StoreError::WrongKey } else { StoreError::KeyMissing { path: self.own.clone() } })
+        Err(if has_others { StoreError::WrongKey } else { self.missing() })
+    }
+
+    fn missing(&self) -> StoreError {
+        StoreError::KeyMissing { path: self.given_path().unwrap_or(&self.own).to_owned() }
     }
 
     /// Makes the key that takes the place of `present`, which stays where it can be found.
@@ -107,8 +134,8 @@ impl KeyFiles {
     /// Puts the key of the database where it belongs. Only under the database's lock, as [`Self::clear`]: a rotation of another
     /// process must not lose its key.
     pub(super) fn settle(&self, key: &SealKey) -> Result<(), StoreError> {
-        // Only the operator can put it into the credential.
-        let home = if self.credential.is_some() { &self.next } else { &self.own };
+        // Only the operator can put it where somebody else keeps it.
+        let home = if self.given.is_some() { &self.next } else { &self.own };
         match self.place_of(key)? {
             place if place != home && (place == self.next || place == self.last) => copy(place, home),
             _ => Ok(()),
@@ -140,24 +167,32 @@ impl KeyFiles {
 
     /// The file that holds this key.
     pub(super) fn place_of(&self, key: &SealKey) -> Result<&Path, StoreError> {
-        let holds = |path: &&PathBuf| self.read(path).is_ok_and(|held| held.id == key.id);
-        let place = self.credential.iter().chain([&self.own, &self.next, &self.last]).find(holds);
-        place.map(PathBuf::as_path).ok_or_else(|| StoreError::KeyMissing { path: self.own.clone() })
+        let holds = |path: &&Path| self.read(path).is_ok_and(|held| held.id == key.id);
+        let own = [&*self.own, &*self.next, &*self.last];
+        self.given_path().into_iter().chain(own).find(holds).ok_or_else(|| self.missing())
     }
 
-    /// Whether the service manager has another key and must be given this one.
-    pub(super) fn awaits_credential(&self, key: &SealKey) -> Result<bool, StoreError> {
-        Ok(self.credential.is_some() && self.place_of(key)? == self.next)
+    /// Who has another key and must be given this one.
+    pub(super) fn awaits(&self, key: &SealKey) -> Result<Option<&Given>, StoreError> {
+        let is_next = self.place_of(key)? == self.next;
+        Ok(self.given.as_ref().filter(|_| is_next))
     }
 
     fn read(&self, path: &Path) -> Result<SealKey, StoreError> {
-        let is_credential = self.credential.as_deref() == Some(path);
-        let foreign = if is_credential { FOREIGN_BITS_OF_CREDENTIALS } else { FOREIGN_BITS };
-        let mode = fs::metadata(path).map_err(|e| StoreError::file(path, &e))?.permissions().mode();
+        let given = self.given.as_ref().filter(|given| given.path() == path);
+        let foreign = match given {
+            Some(Given::Credential(_)) => FOREIGN_BITS_OF_CREDENTIALS,
+            Some(Given::File(_)) | None => FOREIGN_BITS,
+        };
+        let unreadable = |error: std::io::Error| match given {
+            Some(Given::File(_)) => StoreError::NamedKey { path: path.to_owned(), error },
+            Some(Given::Credential(_)) | None => StoreError::file(path, &error),
+        };
+        let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
         if mode & foreign != 0 {
             return Err(StoreError::OpenKeyFile { path: path.to_owned(), mode: mode & 0o777 });
         }
-        let bytes = Secret::new(fs::read(path).map_err(|e| StoreError::file(path, &e))?);
+        let bytes = Secret::new(fs::read(path).map_err(unreadable)?);
         SealKey::new(bytes.expose())
             .ok_or_else(|| StoreError::BadKeyFile { path: path.to_owned(), bytes: bytes.expose().len() })
     }
@@ -349,10 +384,30 @@ mod tests {
         // As systemd leaves it: read by the service through an access list.
         write(&credential, 1, 0o440);
         write(&dir.path().join(KEY_FILE), 2, 0o600);
-        let files = KeyFiles::new(dir.path(), Some(credential.clone()));
+        let files = KeyFiles::new(dir.path(), Some(Given::Credential(credential.clone())));
         assert_eq!(files.first().unwrap().id(), key(1).id());
         assert_eq!(files.place_of(&key(1)).unwrap(), credential);
         assert_eq!(files.find(|found| found.id() == key(2).id()).unwrap().id(), key(2).id());
+    }
+
+    #[test]
+    fn a_key_that_the_configuration_names_lies_there_alone_and_is_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = dir.path().join("elsewhere.key");
+        let files = KeyFiles::new(dir.path(), Some(Given::File(named.clone())));
+        let error = files.first().err().unwrap();
+        assert!(matches!(error, StoreError::NamedKey { .. }), "{error}");
+        assert!(error.to_string().contains("server.seal_key") && error.to_string().contains("head -c 32"), "{error}");
+        let error = files.find(|_| true).err().unwrap();
+        assert!(matches!(&error, StoreError::KeyMissing { path } if *path == named), "{error}");
+        write(&named, 1, 0o440);
+        assert!(matches!(files.first(), Err(StoreError::OpenKeyFile { .. })), "it is no credential");
+        write(&named, 1, 0o600);
+        assert_eq!(files.first().unwrap().id(), key(1).id());
+        let next = files.make_next(&key(1)).unwrap();
+        files.settle(&next).unwrap();
+        assert_eq!(files.awaits(&next).unwrap(), Some(&Given::File(named)));
+        assert!(!files.own.exists());
     }
 
     #[test]
@@ -369,7 +424,7 @@ mod tests {
         files.first().unwrap();
         let credential = dir.path().join(SYSTEMD_CREDENTIAL);
         write(&credential, 1, 0o444);
-        assert!(KeyFiles::new(dir.path(), Some(credential)).first().is_err());
+        assert!(KeyFiles::new(dir.path(), Some(Given::Credential(credential))).first().is_err());
     }
 
     #[test]
@@ -393,7 +448,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let credential = dir.path().join(SYSTEMD_CREDENTIAL);
         write(&credential, 1, 0o400);
-        let files = KeyFiles::new(dir.path(), Some(credential.clone()));
+        let files = KeyFiles::new(dir.path(), Some(Given::Credential(credential.clone())));
         write(&files.next, 2, 0o600);
         let settle = |of_database: &SealKey| {
             files.settle(of_database).unwrap();
@@ -416,7 +471,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let credential = dir.path().join(SYSTEMD_CREDENTIAL);
             write(&credential, 1, 0o400);
-            let files = KeyFiles::new(dir.path(), Some(credential));
+            let files = KeyFiles::new(dir.path(), Some(Given::Credential(credential)));
             write(&files.next, 2, 0o600);
             let keys = [key(2), files.make_next(&key(2)).unwrap()];
             for wanted in &keys {
@@ -426,7 +481,7 @@ mod tests {
             files.settle(of_database).unwrap();
             files.clear(of_database).unwrap();
             assert_eq!(files.place_of(of_database).unwrap(), files.next);
-            assert!(files.awaits_credential(of_database).unwrap() && !files.last.exists() && !files.own.exists());
+            assert!(files.awaits(of_database).unwrap().is_some() && !files.last.exists() && !files.own.exists());
         }
     }
 

@@ -21,15 +21,16 @@ use crate::{
 
 use super::{
     Account, StoreError,
-    seal::{KeyFiles, SealKey},
+    seal::{Given, KeyFiles, SealKey},
 };
 
 const DATABASE_FILE: &str = "ringdown.db";
 /// How long one process waits for another one's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each brings a database from the version before it to its own; the first makes a new one. Only ever appended to.
-pub(super) const MIGRATIONS: [&str; 7] = [TABLES, FLOWS, FORWARDING, PLACES, ADMIN, ACKNOWLEDGEMENTS, REFUSALS];
+pub(super) const MIGRATIONS: [&str; 8] =
+    [TABLES, FLOWS, FORWARDING, PLACES, ADMIN, ACKNOWLEDGEMENTS, REFUSALS, OPEN_CDRS];
 
 const TABLES: &str = "
 CREATE TABLE meta(
@@ -127,6 +128,14 @@ UPDATE audit SET refused = 1 WHERE outcome = '403';
 CREATE INDEX audit_by_kind ON audit(refused, number);
 ";
 
+/// Of calls that go on: what their records would say if they ended now. Each goes when its record comes.
+const OPEN_CDRS: &str = "
+CREATE TABLE open_cdrs(
+    id     TEXT NOT NULL UNIQUE,
+    record TEXT NOT NULL
+) STRICT;
+";
+
 /// Several flows of a device may have one contact; without a flow `instance` is empty or `reg_id` 0. `path` has one hop
 /// to a line.
 const FLOWS: &str = "
@@ -166,8 +175,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the database of a state folder, and the folder with it.
-    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+    /// Opens or creates the database of a state folder, and the folder with it. `seal_key`: the file that holds the key, where that is
+    /// not to lie in the folder.
+    pub fn open(state_dir: &Path, seal_key: Option<&Path>) -> Result<Self, StoreError> {
         files::create_folder(state_dir).map_err(|e| StoreError::file(state_dir, &e))?;
         let path = state_dir.join(DATABASE_FILE);
         // SQLite gives its journal files the mode of the database file, so that one must be right first.
@@ -180,7 +190,7 @@ impl Store {
         // What does not fit goes to the memory, too: the process may write nowhere but in its state folder.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         migrate(&mut connection)?;
-        let key_files = KeyFiles::of(state_dir);
+        let key_files = KeyFiles::of(state_dir, seal_key);
         let key = prove_key(&mut connection, &key_files)?;
         let mut store = Self { connection, key_files, key, read_version: None };
         store.end_rotation()?;
@@ -277,12 +287,42 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Commits binding changes and call detail records in one transaction.
-    pub fn commit(&mut self, changes: &[Change], cdrs: &[Cdr]) -> Result<(), StoreError> {
+    /// Commits binding changes, what is to be known of calls that go on, and call detail records in one transaction. A record
+    /// takes the place of what was known of its call before.
+    pub fn commit<'c>(
+        &mut self,
+        changes: &[Change],
+        open_cdrs: impl IntoIterator<Item = &'c Cdr>,
+        cdrs: &[Cdr],
+    ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         apply_changes(&transaction, changes)?;
+        set_open_cdrs(&transaction, open_cdrs)?;
         insert_cdrs(&transaction, cdrs)?;
         Ok(transaction.commit()?)
+    }
+
+    /// The server lives. Kept only while calls go on, which would end with it.
+    pub fn note_alive(&mut self, now: Instant) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if transaction.prepare("SELECT 1 FROM open_cdrs")?.exists([])? {
+            set_meta(&transaction, "alive_ms", bits(now.unix_ms()))?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Makes records of the calls that went on when the last server ended without notice. Only for the one that owns the state
+    /// folder. Returns them.
+    pub fn close_interrupted(&mut self) -> Result<Vec<Cdr>, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let last_known_ms = meta(&transaction, "alive_ms")?.map_or(0, unsigned);
+        let mut statement = transaction.prepare("SELECT record FROM open_cdrs ORDER BY rowid")?;
+        let open = statement.query_map([], record)?.collect::<Result<Vec<_>, _>>()?;
+        drop(statement);
+        let interrupted: Vec<_> = open.into_iter().map(|cdr| cdr.interrupted(last_known_ms)).collect();
+        insert_cdrs(&transaction, &interrupted)?;
+        transaction.commit()?;
+        Ok(interrupted)
     }
 
     /// Every user, opened.
@@ -346,7 +386,7 @@ impl Store {
     /// Removes what the key before has sealed, and then what the rotation has put beside: as long as that is there, whoever
     /// opens the database comes here.
     fn end_rotation(&mut self) -> Result<(), StoreError> {
-        if !self.key_files.is_rotation_left() || !self.forget_old_pages()? {
+        if !self.key_files.is_rotation_left() || !self.forget_old_pages(BUSY_TIMEOUT)? {
             return Ok(());
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -368,16 +408,18 @@ impl Store {
         Ok(Sealing {
             key_id: key.id().iter().map(|byte| format!("{byte:02x}")).collect(),
             place: self.key_files.place_of(key)?.to_owned(),
-            awaits_credential: self.key_files.awaits_credential(key)?,
+            awaits: self.key_files.awaits(key)?.cloned(),
             secrets,
         })
     }
 
     /// The journal still holds pages as they were before their last changes; it is written back and cut to nothing. `false`:
-    /// somebody is still reading there.
-    pub(super) fn forget_old_pages(&self) -> Result<bool, StoreError> {
-        let is_busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        Ok(!is_busy)
+    /// somebody is still reading there, after waiting this long.
+    pub(super) fn forget_old_pages(&self, wait: Duration) -> Result<bool, StoreError> {
+        self.connection.busy_timeout(wait)?;
+        let is_busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(!is_busy?)
     }
 
     /// Whether anybody was ever added: a store that an operator has emptied is not a new one.
@@ -405,10 +447,7 @@ impl Store {
         let mut statement = self
             .connection
             .prepare("SELECT record FROM cdrs WHERE start_ms >= ?1 ORDER BY start_ms DESC, number DESC LIMIT ?2")?;
-        let rows = statement.query_map(params![bits(since_ms), limit], |row| {
-            let text: String = row.get(0)?;
-            serde_json::from_str(&text).map_err(|e| conversion(0, e))
-        })?;
+        let rows = statement.query_map(params![bits(since_ms), limit], record)?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
     }
 
@@ -487,8 +526,8 @@ pub struct Sealing {
     pub key_id: String,
     /// The file that holds it.
     pub place: PathBuf,
-    /// The service manager has another one, and must be given this one.
-    pub awaits_credential: bool,
+    /// Who has another one, and must be given this one.
+    pub awaits: Option<Given>,
     pub secrets: usize,
 }
 
@@ -627,13 +666,27 @@ fn apply_changes(transaction: &Transaction<'_>, changes: &[Change]) -> Result<()
     Ok(())
 }
 
+fn set_open_cdrs<'c>(
+    transaction: &Transaction<'_>,
+    open_cdrs: impl IntoIterator<Item = &'c Cdr>,
+) -> Result<(), StoreError> {
+    let mut set = transaction.prepare_cached(
+        "INSERT INTO open_cdrs(id, record) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET record = excluded.record",
+    )?;
+    for cdr in open_cdrs {
+        set.execute(params![cdr.id, text_of(cdr)])?;
+    }
+    Ok(())
+}
+
 /// A record that is written again after a doubtful failure is the same record. The oldest make room.
 fn insert_cdrs(transaction: &Transaction<'_>, cdrs: &[Cdr]) -> Result<(), StoreError> {
     let mut insert =
         transaction.prepare_cached("INSERT OR IGNORE INTO cdrs(id, start_ms, record) VALUES (?1, ?2, ?3)")?;
+    let mut close = transaction.prepare_cached("DELETE FROM open_cdrs WHERE id = ?1")?;
     for cdr in cdrs {
-        let record = serde_json::to_string(cdr).expect("a record has only plain fields");
-        insert.execute(params![cdr.id, bits(cdr.start_ms), record])?;
+        insert.execute(params![cdr.id, bits(cdr.start_ms), text_of(cdr)])?;
+        close.execute([&cdr.id])?;
     }
     if !cdrs.is_empty() {
         transaction
@@ -641,6 +694,15 @@ fn insert_cdrs(transaction: &Transaction<'_>, cdrs: &[Cdr]) -> Result<(), StoreE
             .execute([CDRS_MAX])?;
     }
     Ok(())
+}
+
+fn text_of(cdr: &Cdr) -> String {
+    serde_json::to_string(cdr).expect("a record has only plain fields")
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Cdr> {
+    let text: String = row.get(0)?;
+    serde_json::from_str(&text).map_err(|e| conversion(0, e))
 }
 
 fn forwarding(row: &Row<'_>) -> rusqlite::Result<Forwarding> {

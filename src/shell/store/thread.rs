@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -22,21 +22,20 @@ use tracing::{error, info, warn};
 use crate::{
     call::Cdr,
     config::{Directory, Privacy},
-    sip::registrar::Change,
     types,
 };
 
 use super::{
     Acknowledged, AuditEntry, Expired, Notice, Store, StoreError, Token,
-    backlog::{AUDIT_WAITING_MAX, AuditPlace, Backlog, Numbers},
+    backlog::{AUDIT_WAITING_MAX, AuditPlace, Backlog, Numbers, Writes},
 };
 
 /// Jobs waiting for the thread; one above it is not done. What is to be written is no part of a job and waits all the same.
 const JOBS_MAX: usize = 1_024;
 /// Between looks at the database for another process's changes, and between tries after a failure.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// What is to be written waits this long for more: one flush of the disk costs more than writing many entries. Nobody waits
-/// for records, and a phone repeats its REGISTER after half a second at the earliest.
+/// After a write, what comes waits this long for more: one flush of the disk costs more than writing many entries. A phone repeats
+/// its REGISTER after half a second at the earliest, and whoever picks one up takes longer.
 const GATHER_TIME: Duration = Duration::from_millis(20);
 /// A disk that takes longer than this is treated like one that failed: phones must not wait for it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,20 +80,22 @@ pub struct StoreHandle {
     jobs: SyncSender<Job>,
     backlog: Backlog,
     is_healthy: Arc<AtomicBool>,
+    /// When the server last said that it lives, in milliseconds since the Unix epoch.
+    alive_ms: Arc<AtomicU64>,
     /// As they were at the last look at the database.
     tokens: Arc<RwLock<Arc<[Token]>>>,
 }
 
 impl StoreHandle {
-    /// Hands over one batch. `None`: there is nothing to wait for, because only records (which nobody waits for) are in it or
-    /// the disk is known to fail.
-    pub fn commit(&self, changes: Vec<Change>, cdrs: Vec<Cdr>) -> Option<Written> {
-        if changes.is_empty() && cdrs.is_empty() {
+    /// Hands over one batch. `None`: there is nothing to wait for, because nobody waits for what is in it or the disk is known to
+    /// fail.
+    pub fn commit(&self, writes: Writes) -> Option<Written> {
+        if writes.is_nothing() {
             return None;
         }
-        let must_wait = !changes.is_empty() && self.is_healthy();
+        let must_wait = writes.is_awaited() && self.is_healthy();
         let (done, acknowledged) = must_wait.then(oneshot::channel).unzip();
-        if self.backlog.push(changes, cdrs, done) {
+        if self.backlog.push(writes, done) {
             self.is_healthy.store(false, Ordering::Relaxed);
             error!("The disk has failed for so long that the oldest registrations or call detail records are lost.");
         }
@@ -104,6 +105,11 @@ impl StoreHandle {
             until: Instant::now() + ACKNOWLEDGE_TIMEOUT,
             is_healthy: Arc::clone(&self.is_healthy),
         })
+    }
+
+    /// The server lives: what calls that a crash interrupts will be taken to have lasted to.
+    pub fn note_alive(&self, now: types::Instant) {
+        self.alive_ms.store(now.unix_ms(), Ordering::Relaxed);
     }
 
     /// Tells the thread that something waits.
@@ -238,6 +244,7 @@ pub fn spawn(
     let (jobs, receiver) = sync_channel(JOBS_MAX);
     let (is_healthy, backlog) = (Arc::new(AtomicBool::new(true)), Backlog::default());
     let tokens = Arc::new(RwLock::new(read_tokens(&store).unwrap_or_default()));
+    let alive_ms = Arc::new(AtomicU64::new(0));
     let thread = Thread {
         store,
         tokens: Arc::clone(&tokens),
@@ -245,13 +252,17 @@ pub fn spawn(
         receiver,
         is_healthy: Arc::clone(&is_healthy),
         backlog: backlog.clone(),
+        alive_ms: Arc::clone(&alive_ms),
+        noted_alive_ms: 0,
+        written_at: Instant::now(),
         expiring: None,
+        journal: Journal::Clean,
         is_write_due: false,
         on_directory: Box::new(on_directory),
         is_directory_due: false,
     };
     let join = std::thread::Builder::new().name("store".to_owned()).spawn(move || thread.run())?;
-    Ok((StoreHandle { jobs, backlog, is_healthy, tokens }, join))
+    Ok((StoreHandle { jobs, backlog, is_healthy, alive_ms, tokens }, join))
 }
 
 /// `None`: they cannot be read, which the log says.
@@ -265,6 +276,15 @@ fn read_tokens(store: &Store) -> Option<Arc<[Token]>> {
     }
 }
 
+/// Whether what was deleted for its age is still in the database's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Journal {
+    Clean,
+    Due,
+    /// The same, and the log says so: another program reads the database.
+    Kept,
+}
+
 struct Thread {
     store: Store,
     tokens: Arc<RwLock<Arc<[Token]>>>,
@@ -273,8 +293,13 @@ struct Thread {
     receiver: Receiver<Job>,
     is_healthy: Arc<AtomicBool>,
     backlog: Backlog,
+    alive_ms: Arc<AtomicU64>,
+    noted_alive_ms: u64,
+    /// When the last write ended.
+    written_at: Instant,
     /// As of when, and after how long, rows are deleted; `None`: no more are old enough.
     expiring: Option<(types::Instant, Privacy)>,
+    journal: Journal,
     /// Something was handed over since the last try to write.
     is_write_due: bool,
     on_directory: Box<dyn FnMut(Directory) -> bool + Send>,
@@ -294,15 +319,17 @@ impl Thread {
             };
             if goes_on && self.is_write_due {
                 // Not woken by each of them.
-                std::thread::sleep(GATHER_TIME);
+                std::thread::sleep(GATHER_TIME.saturating_sub(self.written_at.elapsed()));
                 goes_on = self.receiver.try_recv().map_or(true, |job| self.take_all(job));
                 self.write();
             }
             if polled_at.elapsed() >= POLL_INTERVAL {
                 polled_at = Instant::now();
                 self.retry();
+                self.note_alive();
                 self.reload();
                 self.expire();
+                self.empty_journal();
             }
         }
         self.retry();
@@ -354,9 +381,11 @@ impl Thread {
     fn write(&mut self) {
         self.is_write_due = false;
         let mut batch = self.backlog.take();
-        let committed = self.store.commit(batch.changes.make_contiguous(), batch.cdrs.make_contiguous());
+        let open_cdrs = batch.open_cdrs.values();
+        let committed = self.store.commit(batch.changes.make_contiguous(), open_cdrs, batch.cdrs.make_contiguous());
         // What is written a second time, after this failed, is the same.
         let result = committed.and_then(|()| self.store.record(batch.audit.make_contiguous()));
+        self.written_at = Instant::now();
         let was_healthy = self.is_healthy.swap(result.is_ok(), Ordering::Relaxed);
         let had_failed = std::mem::replace(&mut self.has_failed, result.is_err());
         match result {
@@ -379,6 +408,15 @@ impl Thread {
         }
     }
 
+    /// That the disk fails is what the next commit reports.
+    fn note_alive(&mut self) {
+        let alive_ms = self.alive_ms.load(Ordering::Relaxed);
+        if alive_ms > self.noted_alive_ms && !self.has_failed {
+            self.noted_alive_ms = alive_ms;
+            let _ = self.store.note_alive(types::Instant::from_unix_ms(alive_ms));
+        }
+    }
+
     /// A part at a time, so that nobody waits long.
     fn expire(&mut self) {
         let Some((now, privacy)) = self.expiring.take() else { return };
@@ -386,11 +424,35 @@ impl Thread {
             Ok(expired) => {
                 let Expired { records, audit_entries, bindings } = expired;
                 if !expired.is_nothing() {
+                    self.journal = self.journal.max(Journal::Due);
                     info!(records, audit_entries, bindings, "Data was deleted for its age.");
                 }
                 self.expiring = expired.is_partial().then_some((now, privacy));
             }
             Err(error) => warn!(%error, "Old data cannot be deleted; it is tried again within the hour."),
+        }
+    }
+
+    /// Nobody who reads the database may keep for ever what is to be gone.
+    fn empty_journal(&mut self) {
+        if self.journal == Journal::Clean {
+            return;
+        }
+        match (self.store.forget_expired(), self.journal) {
+            (Ok(true), Journal::Kept) => {
+                info!("What was deleted for its age is gone from ringdown.db-wal, too.");
+                self.journal = Journal::Clean;
+            }
+            (Ok(true), _) => self.journal = Journal::Clean,
+            (Ok(false), Journal::Due) => {
+                warn!(
+                    "Another program reads the database, and for it what was deleted for its age stays in ringdown.db-wal; \
+                     emptying that is tried again every second."
+                );
+                self.journal = Journal::Kept;
+            }
+            // That the disk fails is what the next commit reports.
+            (Ok(false) | Err(_), _) => {}
         }
     }
 
@@ -412,15 +474,57 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{shell::store::Account, types::Secret};
+    use crate::{
+        shell::store::Account,
+        sip::registrar::{Binding, Change},
+        types::Secret,
+    };
+
+    fn set(binding: &Binding) -> Writes {
+        Writes { changes: vec![Change::Set(binding.clone().into())], ..Writes::default() }
+    }
+
+    fn over(cdr: Cdr) -> Writes {
+        Writes { cdrs: vec![cdr], ..Writes::default() }
+    }
+
+    /// Goal: a call that a crash interrupts is taken to have lasted until its server was last known to live. Method: a store that is
+    /// left as a crash leaves it.
+    #[tokio::test]
+    async fn a_call_that_is_interrupted_has_lasted_until_the_server_was_last_known_to_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
+        let begun = Writes { begun: vec![crate::shell::store::tests::cdr(1_000)], ..Writes::default() };
+        handle.commit(begun).unwrap().wait().await;
+        let answer = Cdr { answer_ms: Some(3_000), ..crate::shell::store::tests::cdr(1_000) };
+        let answered = Writes { answered: vec![answer.clone()], ..Writes::default() };
+        assert!(handle.commit(answered).is_none(), "nobody waits for an answer to be known");
+        handle.note_alive(types::Instant::from_unix_ms(64_500));
+        let reader = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
+        let is_noted = || reader.query_row("SELECT value FROM meta WHERE key = 'alive_ms'", [], |row| row.get(0));
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if is_noted() == Ok(64_500_i64) {
+                break;
+            }
+        }
+        drop(handle);
+        join.join().unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
+        assert_eq!(store.cdrs(0, 10).unwrap(), []);
+        let interrupted = answer.interrupted(64_500);
+        assert_eq!((interrupted.end_ms, interrupted.duration_s), (64_500, 61));
+        assert_eq!(store.close_interrupted().unwrap(), std::slice::from_ref(&interrupted));
+        assert_eq!((store.cdrs(0, 10).unwrap(), store.close_interrupted().unwrap()), (vec![interrupted], vec![]));
+    }
 
     #[tokio::test]
     async fn a_batch_is_on_disk_when_it_is_said_to_be() {
         let dir = tempfile::tempdir().unwrap();
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
-        handle.commit(vec![Change::Set(binding.clone().into())], vec![]).unwrap().wait().await;
-        let mut second = Store::open(dir.path()).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
+        handle.commit(set(&binding)).unwrap().wait().await;
+        let mut second = Store::open(dir.path(), None).unwrap();
         assert_eq!(second.bindings(types::Instant::from_unix_ns(0)).unwrap(), [binding]);
         drop(handle);
         join.join().unwrap();
@@ -430,11 +534,11 @@ mod tests {
     async fn records_of_many_batches_share_a_transaction_and_are_there_for_who_asks() {
         const BATCHES: u32 = 200;
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
         let log_bytes = || std::fs::metadata(dir.path().join("ringdown.db-wal")).unwrap().len();
         let before = log_bytes();
         for n in 0..BATCHES {
-            let written = handle.commit(vec![], vec![crate::shell::store::tests::cdr(u64::from(n))]);
+            let written = handle.commit(over(crate::shell::store::tests::cdr(u64::from(n))));
             assert!(written.is_none(), "nobody waits for records");
         }
         assert_eq!(handle.cdrs(1_000).await.unwrap().len(), BATCHES as usize);
@@ -449,10 +553,10 @@ mod tests {
     async fn users_added_by_another_process_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let (send, mut directories) = tokio::sync::mpsc::channel(4);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.directory().unwrap();
         let (handle, join) = spawn(store, move |d| send.try_send(d).is_ok()).unwrap();
-        let mut other = Store::open(dir.path()).unwrap();
+        let mut other = Store::open(dir.path(), None).unwrap();
         let account = Account::new("alice", "1001", None, Secret::new("password".to_owned())).unwrap();
         other.add_users("example.test", &[account]).unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(5), directories.recv()).await.unwrap().unwrap();
@@ -465,9 +569,9 @@ mod tests {
     async fn tokens_of_another_process_are_noticed_and_orders_are_recorded() {
         use crate::shell::store::{Role, audit::tests::entry};
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
         assert!(handle.tokens().is_empty());
-        let mut other = Store::open(dir.path()).unwrap();
+        let mut other = Store::open(dir.path(), None).unwrap();
         let now = types::Instant::from_unix_ns(0);
         let (token, _) = Token::make("a", Role::Read, now, &mut crate::shell::entropy::rng());
         other.add_token(&token).unwrap();
@@ -488,10 +592,10 @@ mod tests {
     #[tokio::test]
     async fn old_records_go_while_the_store_is_at_work_and_ratings_meet_those_not_yet_written() {
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
         let mut call = crate::shell::store::tests::cdr(1);
         call.a = Some(Box::default());
-        handle.commit(vec![], vec![call.clone()]);
+        handle.commit(over(call.clone()));
         assert_eq!(handle.rate(call.id.clone(), "alice".to_owned(), 4).await, Some(true));
         assert_eq!(handle.rate(call.id, "bob".to_owned(), 4).await, Some(false));
         let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
@@ -507,16 +611,56 @@ mod tests {
         join.join().unwrap();
     }
 
+    /// Goal: what is deleted for its age is gone from the disk, too, as soon as nobody reads there, and meanwhile nobody waits.
+    #[tokio::test]
+    async fn what_a_reader_keeps_in_the_journal_goes_when_the_reader_does() {
+        const CANARY: &str = "old-caller-canary";
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
+        let call = Cdr { caller: CANARY.to_owned(), ..crate::shell::store::tests::cdr(1) };
+        handle.commit(over(call));
+        assert_eq!(handle.cdrs(10).await.unwrap().len(), 1);
+        let reader = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM cdrs;").unwrap();
+        let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
+        handle.expire(types::Instant::from_unix_ms(366 * 86_400_000), privacy);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if handle.cdrs(10).await.unwrap().is_empty() {
+                break;
+            }
+        }
+        let is_kept = || {
+            std::fs::read_dir(dir.path()).unwrap().any(|entry| {
+                let content = std::fs::read(entry.unwrap().path()).unwrap();
+                content.windows(CANARY.len()).any(|window| window == CANARY.as_bytes())
+            })
+        };
+        let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
+        handle.commit(set(&binding)).unwrap().wait().await;
+        assert!(handle.is_healthy() && is_kept(), "the reader is in nobody's way");
+        reader.execute_batch("COMMIT").unwrap();
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if !is_kept() {
+                break;
+            }
+        }
+        assert!(!is_kept());
+        drop(handle);
+        join.join().unwrap();
+    }
+
     #[tokio::test]
     async fn changed_users_whom_nobody_has_time_for_are_told_again() {
         let dir = tempfile::tempdir().unwrap();
         let (send, mut directories) = tokio::sync::mpsc::channel(4);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.directory().unwrap();
         let mut is_first = true;
         let on_directory = move |directory| !std::mem::take(&mut is_first) && send.try_send(directory).is_ok();
         let (handle, join) = spawn(store, on_directory).unwrap();
-        let mut other = Store::open(dir.path()).unwrap();
+        let mut other = Store::open(dir.path(), None).unwrap();
         let account = Account::new("alice", "1001", None, Secret::new("password".to_owned())).unwrap();
         other.add_users("example.test", &[account]).unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(10), directories.recv()).await.unwrap().unwrap();
@@ -528,19 +672,18 @@ mod tests {
     #[tokio::test]
     async fn a_failing_disk_turns_health_red_and_the_change_is_written_later() {
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
         let binding = crate::shell::store::tests::binding("alice", "sip:a@192.0.2.1");
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let started = Instant::now();
-        handle.commit(vec![Change::Set(binding.clone().into())], vec![]).unwrap().wait().await;
+        handle.commit(set(&binding)).unwrap().wait().await;
         assert!(started.elapsed() < Duration::from_secs(3), "the core waited for the disk");
         assert!(!handle.is_healthy());
-        assert!(
-            handle.commit(vec![Change::Set(binding.clone().into())], vec![]).is_none(),
-            "nobody waits for a failing disk"
-        );
-        assert!(handle.commit(vec![], vec![crate::shell::store::tests::cdr(1)]).is_none());
+        assert!(handle.commit(set(&binding)).is_none(), "nobody waits for a failing disk");
+        let begun = Writes { begun: vec![crate::shell::store::tests::cdr(1)], ..Writes::default() };
+        assert!(handle.commit(begun).is_none(), "no call waits for one, either");
+        assert!(handle.commit(over(crate::shell::store::tests::cdr(1))).is_none());
         assert_eq!(handle.waiting(), Numbers { bindings: 2, cdrs: 1 });
         blocker.execute_batch("COMMIT").unwrap();
         for _ in 0..100 {
@@ -552,7 +695,7 @@ mod tests {
         assert!(handle.is_healthy());
         drop(handle);
         join.join().unwrap();
-        let bindings = Store::open(dir.path()).unwrap().bindings(types::Instant::from_unix_ns(0)).unwrap();
+        let bindings = Store::open(dir.path(), None).unwrap().bindings(types::Instant::from_unix_ns(0)).unwrap();
         assert_eq!(bindings, [binding]);
     }
 
@@ -562,16 +705,16 @@ mod tests {
     async fn records_of_a_disk_that_hangs_wait_and_are_written_when_it_goes_on() {
         const TURNS: u64 = 2 * JOBS_MAX as u64;
         let dir = tempfile::tempdir().unwrap();
-        let (handle, join) = spawn(Store::open(dir.path()).unwrap(), |_| true).unwrap();
+        let (handle, join) = spawn(Store::open(dir.path(), None).unwrap(), |_| true).unwrap();
         let blocker = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         blocker.execute_batch("BEGIN EXCLUSIVE").unwrap();
         for n in 0..TURNS {
-            handle.commit(vec![], vec![crate::shell::store::tests::cdr(n)]);
+            handle.commit(over(crate::shell::store::tests::cdr(n)));
         }
         assert_eq!((handle.waiting().cdrs, handle.lost().cdrs), (TURNS, 0));
         blocker.execute_batch("COMMIT").unwrap();
         handle.end();
         join.join().unwrap();
-        assert_eq!(Store::open(dir.path()).unwrap().cdrs(0, u32::MAX).unwrap().len() as u64, TURNS);
+        assert_eq!(Store::open(dir.path(), None).unwrap().cdrs(0, u32::MAX).unwrap().len() as u64, TURNS);
     }
 }

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn tokens_come_back_and_no_file_holds_what_is_shown() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         let (reader, shown) = token("grafana", Role::Read);
         let (admin, _) = token("alice.admin", Role::Admin);
         store.add_token(&reader).unwrap();
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_name_is_somebodys_alone_and_plain() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         store.add_token(&token("a", Role::Read).0).unwrap();
         assert!(matches!(store.add_token(&token("a", Role::Admin).0), Err(StoreError::TokenExists(_))));
         for name in [OPERATOR, "", "a b", "a\n"] {
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_last_token_there_is_room_for_is_added_and_the_next_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(dir.path(), None).unwrap();
         for n in 0..TOKENS_MAX {
             store.add_token(&token(&format!("t{n}"), Role::Read).0).unwrap();
         }

@@ -9,16 +9,16 @@ use crate::wire::sdp::{Attribute, MediaSection};
 /// the offer's number, and packets sent under the answer's number pass the relay unchanged.
 pub(super) fn retain_offered(answer: &mut MediaSection, offer: &MediaSection) {
     let dropped = answer.formats.iter().filter(|format| !is_offered(format, answer, offer));
-    let dropped: Vec<String> = dropped.cloned().collect();
+    let dropped: Vec<_> = dropped.map(str::to_owned).collect();
     if dropped.is_empty() {
         return;
     }
-    let is_kept = |(name, value): &&Attribute| {
-        let is_per_format = matches!(name.as_str(), "rtpmap" | "fmtp" | "rtcp-fb");
-        !(is_per_format && dropped.iter().any(|format| described(value.as_deref()).0 == format))
+    let is_kept = |(name, value): &Attribute<'_>| {
+        let is_per_format = matches!(*name, "rtpmap" | "fmtp" | "rtcp-fb");
+        !(is_per_format && dropped.iter().any(|format| described(*value).0 == format))
     };
-    answer.formats = answer.formats.iter().filter(|format| !dropped.contains(format)).cloned().collect();
-    answer.attributes = answer.attributes.iter().filter(is_kept).cloned().collect();
+    answer.formats = answer.formats.iter().filter(|format| !dropped.iter().any(|dropped| dropped == format)).collect();
+    answer.attributes = answer.attributes.iter().filter(is_kept).collect();
 }
 
 fn is_offered(format: &str, answer: &MediaSection, offer: &MediaSection) -> bool {
@@ -55,8 +55,8 @@ mod tests {
     fn retained(offer: &str, answer: &str) -> (Vec<String>, Vec<String>) {
         let mut answer = section(answer);
         retain_offered(&mut answer, &section(offer));
-        let values = answer.attributes.iter().filter_map(|(_, value)| value.clone());
-        (answer.formats.to_vec(), values.collect())
+        let values = answer.attributes.iter().filter_map(|(_, value)| value.map(str::to_owned));
+        (answer.formats.iter().map(str::to_owned).collect(), values.collect())
     }
 
     const OFFER: &str = "m=audio 4000 RTP/AVP 0 8 96 101\r\n\

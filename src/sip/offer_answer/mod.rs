@@ -43,7 +43,7 @@ use crate::{
     types::{Rng, Secret},
     wire::{
         classify::Traffic,
-        sdp::{self, Attribute, Crypto, Direction, MediaSection, Profile, SdpFault, Session},
+        sdp::{self, Attribute, Attributes, Crypto, Direction, MediaSection, Profile, SdpFault, Session},
         srtp::{MasterKey, Suite},
     },
 };
@@ -483,14 +483,14 @@ impl Leg {
             kind: source.kind.clone(),
             port: local.port,
             profile: Profile::rtp(is_secure, source.profile.has_feedback() && !is_bare),
-            formats: Arc::clone(&source.formats),
+            formats: source.formats.clone(),
             address: Some(local.address),
             direction: source.direction,
             rtcp: None,
             has_rtcp_mux: was_muxed || self.security != LegSecurity::PlainOnly && !is_bare,
             crypto,
             bandwidth: source.bandwidth.clone(),
-            attributes: if is_bare { without_feedback(&source.attributes) } else { Arc::clone(&source.attributes) },
+            attributes: if is_bare { without_feedback(&source.attributes) } else { source.attributes.clone() },
         }
     }
 
@@ -700,12 +700,12 @@ fn datagrams(source: &MediaSection, local: LocalMedia) -> MediaSection {
 
 /// Whether a peer has spoken of what carriers mostly do not know.
 fn has_feedback(section: &MediaSection) -> bool {
-    let is_feedback = |(name, _): &Attribute| FEEDBACK_ATTRIBUTES.contains(&name.as_str());
+    let is_feedback = |(name, _): Attribute<'_>| FEEDBACK_ATTRIBUTES.contains(&name);
     section.has_rtcp_mux || section.profile.has_feedback() || section.attributes.iter().any(is_feedback)
 }
 
-fn without_feedback(attributes: &[Attribute]) -> Arc<[Attribute]> {
-    attributes.iter().filter(|(name, _)| !FEEDBACK_ATTRIBUTES.contains(&name.as_str())).cloned().collect()
+fn without_feedback(attributes: &Attributes) -> Attributes {
+    attributes.iter().filter(|(name, _)| !FEEDBACK_ATTRIBUTES.contains(name)).collect()
 }
 
 /// The same section refused: its m-line with port 0 (RFC 3264 section 6).
@@ -714,14 +714,14 @@ fn rejected(section: &MediaSection) -> MediaSection {
         kind: section.kind.clone(),
         port: 0,
         profile: section.profile.clone(),
-        formats: Arc::clone(&section.formats),
+        formats: section.formats.clone(),
         address: None,
         direction: Direction::Inactive,
         rtcp: None,
         has_rtcp_mux: false,
         crypto: Vec::new(),
         bandwidth: Vec::new(),
-        attributes: Arc::default(),
+        attributes: Attributes::default(),
     }
 }
 

@@ -9,15 +9,16 @@
 //!
 //! let body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 //! let session = sdp::parse(body).expect("a complete description");
-//! assert_eq!(*session.media[0].formats, ["0"]);
+//! assert!(session.media[0].formats.iter().eq(["0"]));
 //! assert_eq!(session.media[0].direction, sdp::Direction::SendRecv);
 //! ```
 
 mod crypto;
 mod parse;
 mod print;
+mod texts;
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr};
 
 use super::{
     classify::Traffic,
@@ -27,6 +28,7 @@ use super::{
 pub use crypto::inline_key;
 pub use parse::parse;
 pub use print::print;
+pub use texts::{Attribute, Attributes, FormatNames};
 
 /// Why a body cannot be used; the text goes into the Warning header of a 488.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,8 +231,7 @@ pub struct MediaSection {
     /// 0: rejected or disabled.
     pub port: u16,
     pub profile: Profile,
-    /// Payload types or format names, in order of preference.
-    pub formats: Arc<[String]>,
+    pub formats: FormatNames,
     /// `None` for a host name, a multicast address, or (port 0 only) no `c=` line at all.
     pub address: Option<IpAddr>,
     pub direction: Direction,
@@ -241,11 +242,8 @@ pub struct MediaSection {
     pub bandwidth: Vec<String>,
     /// All other attributes in order, `(name, value)`: rtpmap, fmtp, ptime, rtcp-fb, label, content, ...
     /// Those that carry secrets (`ice-pwd`, `key-mgmt`) are left out.
-    pub attributes: Arc<[Attribute]>,
+    pub attributes: Attributes,
 }
-
-/// Name and value of an `a=` line.
-pub type Attribute = (String, Option<String>);
 
 impl MediaSection {
     /// What its packets are; `None`: nothing this server can carry, such as a protocol over TCP or TLS.
@@ -266,8 +264,8 @@ impl MediaSection {
 
     /// What `a=rtpmap` says of a payload type: `name/clock[/channels]` (RFC 8866 section 6.6).
     pub fn rtpmap(&self, format: &str) -> Option<&str> {
-        let rtpmaps = self.attributes.iter().filter(|(name, _)| name == "rtpmap");
-        let described = rtpmaps.filter_map(|(_, value)| value.as_deref()?.split_once(' '));
+        let rtpmaps = self.attributes.iter().filter(|(name, _)| *name == "rtpmap");
+        let described = rtpmaps.filter_map(|(_, value)| value?.split_once(' '));
         described
             .map(|(of, encoding)| (of, encoding.trim()))
             .find(|(of, _)| *of == format)

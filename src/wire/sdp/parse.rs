@@ -1,11 +1,11 @@
 //! Text to [`Session`]. Lines this server has no use for are never looked at, so a fault in them costs no call.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use sdp_types::{Attribute, Connection, Media, ParserError};
 
 use super::{
-    Crypto, Direction, MediaKind, MediaSection, Profile, SdpFault, Session,
+    Attributes, Crypto, Direction, MediaKind, MediaSection, Profile, SdpFault, Session,
     crypto::{self, Unusable},
 };
 use crate::types::limits::{CRYPTO_LINES_MAX, MEDIA_SECTIONS_MAX, SDP_FORMATS_MAX, SDP_LINES_MAX};
@@ -120,7 +120,7 @@ fn section(media: &Media, sdp: &sdp_types::Session) -> Result<MediaSection, SdpF
         kind: MediaKind::from_text(&media.media),
         port: media.port,
         profile: Profile::from_text(&media.proto),
-        formats: media.fmt.split_ascii_whitespace().take(SDP_FORMATS_MAX).map(str::to_owned).collect(),
+        formats: media.fmt.split_ascii_whitespace().take(SDP_FORMATS_MAX).collect(),
         address: connection.and_then(address),
         direction: direction.unwrap_or(Direction::SendRecv),
         rtcp: values(&media.attributes, "rtcp").next().and_then(rtcp),
@@ -174,14 +174,14 @@ fn crypto_lines(attributes: &[Attribute]) -> Result<Vec<Crypto>, SdpFault> {
     if lines.is_empty() && is_malformed { Err(SdpFault::BadCrypto) } else { Ok(lines) }
 }
 
-fn other_attributes(attributes: &[Attribute]) -> Arc<[super::Attribute]> {
+fn other_attributes(attributes: &[Attribute]) -> Attributes {
     let is_typed = |name: &str| {
         matches!(name, "crypto" | "rtcp" | "rtcp-mux" | "rtcp-mux-only") || Direction::from_name(name).is_some()
     };
     attributes
         .iter()
         .filter(|a| !is_typed(&a.attribute) && !SECRET_ATTRIBUTES.contains(&a.attribute.as_str()))
-        .map(|a| (a.attribute.clone(), a.value.clone()))
+        .map(|a| (&a.attribute, a.value.as_ref()))
         .collect()
 }
 
@@ -249,11 +249,11 @@ mod tests {
         assert_eq!(session.bandwidth, ["AS:128"]);
         let [audio, video] = session.media.as_slice() else { panic!("two sections") };
         assert_eq!((&audio.kind, audio.port, &audio.profile), (&MediaKind::Audio, 4000, &Profile::Savp));
-        assert_eq!(*audio.formats, ["0", "101"]);
+        assert!(audio.formats.iter().eq(["0", "101"]));
         assert_eq!(audio.address, ip("192.0.2.1"));
         assert_eq!(audio.direction, Direction::SendOnly);
         assert_eq!(audio.rtcp, Some((4100, ip("192.0.2.9"))));
-        assert_eq!(*audio.attributes, [("rtpmap".to_owned(), Some("101 telephone-event/8000".to_owned()))]);
+        assert!(audio.attributes.iter().eq([("rtpmap", Some("101 telephone-event/8000"))]));
         assert_eq!(audio.crypto.len(), 1);
         assert!(!audio.has_rtcp_mux);
         assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
         ] {
             let session = read(&lines).unwrap_or_else(|e| panic!("{what}: {e:?}"));
             assert_eq!(session.media[0].address, ip("192.0.2.1"), "{what}");
-            assert_eq!(*session.media[0].formats, ["0"], "{what}");
+            assert!(session.media[0].formats.iter().eq(["0"]), "{what}");
             assert_eq!(session.media[0].direction, Direction::SendRecv, "{what}");
         }
     }
@@ -305,7 +305,7 @@ mod tests {
     fn text_in_another_encoding_costs_only_its_line() {
         let body = b"v=0\ns=Caf\xe9\nc=IN IP4 192.0.2.1\nm=audio 4000 RTP/AVP 0\na=label:\xe9\na=ptime:20\n";
         let session = parse(body).unwrap();
-        assert_eq!(*session.media[0].attributes, [("ptime".to_owned(), Some("20".to_owned()))]);
+        assert!(session.media[0].attributes.iter().eq([("ptime", Some("20"))]));
     }
 
     #[test]
@@ -425,8 +425,9 @@ mod tests {
 
     #[test]
     fn formats_are_limited_and_further_ones_ignored() {
-        let of =
-            |count: usize| section(&[&format!("m=audio 4000 RTP/AVP{}", " 1".repeat(count))]).unwrap().formats.len();
+        let of = |count: usize| {
+            section(&[&format!("m=audio 4000 RTP/AVP{}", " 1".repeat(count))]).unwrap().formats.iter().count()
+        };
         assert_eq!(of(SDP_FORMATS_MAX), SDP_FORMATS_MAX);
         assert_eq!(of(SDP_FORMATS_MAX + 1), SDP_FORMATS_MAX);
     }

@@ -66,7 +66,7 @@ fn write_section(out: &mut String, section: &MediaSection, session_address: IpAd
         write!(out, "c=IN {}\r\n", typed(own))?;
     }
     write_bandwidth(out, &section.bandwidth)?;
-    for (name, value) in section.attributes.iter().filter(|(name, value)| is_relayed(name, value.as_deref())) {
+    for (name, value) in section.attributes.iter().filter(|(name, value)| is_relayed(name, *value)) {
         match value {
             Some(value) => write!(out, "a={name}:{value}\r\n")?,
             None => write!(out, "a={name}\r\n")?,
@@ -108,13 +108,11 @@ fn typed(address: IpAddr) -> impl fmt::Display {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::{collection::vec, option, prelude::*};
 
     use super::*;
     use crate::wire::{
-        sdp::{Crypto, Direction, MediaKind, Profile, parse},
+        sdp::{Attributes, Crypto, Direction, FormatNames, MediaKind, Profile, parse},
         srtp::{MasterKey, Suite},
     };
 
@@ -129,14 +127,14 @@ mod tests {
             kind: MediaKind::Audio,
             port: 20_000,
             profile: Profile::Avp,
-            formats: Arc::new(["0".to_owned()]),
+            formats: ["0"].into_iter().collect(),
             address: Some(own()),
             direction: Direction::SendRecv,
             rtcp: None,
             has_rtcp_mux: false,
             crypto: Vec::new(),
             bandwidth: Vec::new(),
-            attributes: Arc::default(),
+            attributes: Attributes::default(),
         }
     }
 
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn a_description_is_exactly_this_text() {
         let mut audio = plain_audio();
-        audio.attributes = Arc::new([("rtpmap".to_owned(), Some("0 PCMU/8000".to_owned()))]);
+        audio.attributes = [("rtpmap", Some("0 PCMU/8000"))].into_iter().collect();
         audio.has_rtcp_mux = true;
         audio.bandwidth = vec!["TIAS:64000".to_owned()];
         let video = MediaSection { port: 0, kind: MediaKind::Video, ..plain_audio() };
@@ -164,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_rejected_section_without_formats_is_still_valid() {
-        let rejected = MediaSection { port: 0, formats: Arc::default(), ..plain_audio() };
+        let rejected = MediaSection { port: 0, formats: FormatNames::default(), ..plain_audio() };
         assert!(print(&session(vec![rejected]), own()).ends_with("m=audio 0 RTP/AVP 0\r\n"));
     }
 
@@ -193,8 +191,9 @@ mod tests {
             "alt",
             "remote-candidates",
         ]
-        .map(|name| (name.to_owned(), Some("CANARY".to_owned())))
-        .into();
+        .map(|name| (name, Some("CANARY")))
+        .into_iter()
+        .collect();
         let bare = print(&session(vec![plain_audio()]), own());
         assert_eq!(print(&session(vec![audio]), own()), bare);
     }
@@ -203,8 +202,9 @@ mod tests {
     fn what_feedback_and_reports_a_peer_offers_passes() {
         let mut audio = plain_audio();
         audio.attributes = [("rtcp-fb", "0 nack"), ("rtcp-xr", "voip-metrics")]
-            .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
-            .into();
+            .map(|(name, value)| (name, Some(value)))
+            .into_iter()
+            .collect();
         let text = print(&session(vec![audio]), own());
         assert!(text.contains("a=rtcp-fb:0 nack\r\n") && text.contains("a=rtcp-xr:voip-metrics\r\n"), "{text}");
     }
@@ -214,8 +214,9 @@ mod tests {
         let mut audio = plain_audio();
         audio.attributes =
             ["1 urn:ietf:params:rtp-hdrext:ssrc-audio-level", "2 urn:ietf:params:rtp-hdrext:encrypt urn:x"]
-                .map(|value| ("extmap".to_owned(), Some(value.to_owned())))
-                .into();
+                .map(|value| ("extmap", Some(value)))
+                .into_iter()
+                .collect();
         let text = print(&session(vec![audio]), own());
         assert!(text.contains("a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"));
         assert!(!text.contains("encrypt"));
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn what_fax_and_floor_control_agree_on_passes() {
         for name in ["T38FaxVersion", "T38FaxUdpEC", "t38faxratemanagement", "T38MaxBitRate", "floorctrl", "confid"] {
-            let fax = MediaSection { attributes: Arc::new([(name.to_owned(), Some("0".to_owned()))]), ..plain_audio() };
+            let fax = MediaSection { attributes: [(name, Some("0"))].into_iter().collect(), ..plain_audio() };
             assert!(print(&session(vec![fax]), own()).contains(&format!("a={name}:0\r\n")), "{name}");
         }
     }
@@ -274,14 +275,14 @@ mod tests {
                 kind: m.0,
                 port: m.1,
                 profile: m.2,
-                formats: m.3.into(),
+                formats: m.3.into_iter().collect(),
                 address: Some(address),
                 direction: rest.0,
                 rtcp: rest.1,
                 has_rtcp_mux: rest.2,
                 crypto: rest.3.0.into_iter().chain(rest.3.1).collect(),
                 bandwidth: rest.4,
-                attributes: attributes.into(),
+                attributes: attributes.into_iter().collect(),
             }
         })
     }

@@ -25,6 +25,8 @@ impl Gcm {
     /// Verifies and decrypts `sealed`, ciphertext followed by the tag, in place. If false, `sealed` is as it was: another
     /// index or another key may be tried on it.
     pub(super) fn open(&self, ssrc: u32, index: u64, aad: &[u8], sealed: &mut [u8]) -> bool {
+        #[cfg(test)]
+        super::testing::count_tag_check();
         // AWS-LC overwrites what fails to verify, so the ciphertext is kept on the stack meanwhile.
         let mut kept = SmallVec::<[u8; PACKET_BYTES_MAX]>::new();
         kept.extend_from_slice(sealed);

@@ -14,7 +14,7 @@ use super::{
     gcm::{self, Gcm},
     kdf::SessionKeys,
     srtcp::{self, HEADER_BYTES, INDEX_BYTES, Trailer},
-    streams::{Position, RtcpStreams, RtpStreams},
+    streams::{Cycle, Position, RtcpStreams, RtpStreams},
 };
 
 /// One direction of one leg under one master key, receiving: verifies and decrypts. Contexts per SSRC are created only
@@ -24,6 +24,8 @@ use super::{
 pub struct Inbound {
     pub(super) keys: SessionKeys,
     pub(super) mki_bytes: usize,
+    /// Where an SSRC begins that is new.
+    pub(super) first_cycle: Cycle,
     pub(super) rtp: RtpStreams,
     rtcp: RtcpStreams,
 }
@@ -35,7 +37,7 @@ impl Inbound {
     }
 
     pub(super) fn from_session_keys(keys: SessionKeys, mki_bytes: usize) -> Self {
-        Self { keys, mki_bytes, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
+        Self { keys, mki_bytes, first_cycle: Cycle::First, rtp: RtpStreams::new(), rtcp: RtcpStreams::new() }
     }
 
     /// The peer appends another MKI, or none any more, under the same key.
@@ -58,23 +60,40 @@ impl Inbound {
         self.rtcp.resume(&positions.rtcp);
     }
 
-    /// Verifies and decrypts one SRTP packet in place; returns the length of the plain RTP packet at the buffer's start.
+    /// Whether a refused packet may be the first that is heard of its SSRC, with those before it lost before a wrap: its rollover
+    /// counter is 1 then (RFC 3711 section 3.3.1). See [`Inbound::behind_wrap`].
+    pub fn may_follow_wrap(&self, packet: &[u8]) -> bool {
+        rtp::Header::parse(packet).is_ok_and(|header| self.rtp.may_follow_wrap(header.ssrc, header.sequence))
+    }
+
+    /// Opens a packet that [`Inbound::may_follow_wrap`], at the cost of one more tag check.
+    pub fn behind_wrap<T>(&mut self, open: impl FnOnce(&mut Self) -> T) -> T {
+        self.first_cycle = Cycle::Second;
+        let opened = open(self);
+        self.first_cycle = Cycle::First;
+        opened
+    }
+
+    /// Verifies and decrypts one SRTP packet in place, by one tag check at most; returns the length of the plain RTP packet at
+    /// the buffer's start.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
+        let (mki_bytes, first) = (self.mki_bytes, self.first_cycle);
         match &self.keys {
             SessionKeys::Cm(keys) => {
-                let verified = verify_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes)?;
+                let verified = verify_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes)?;
                 keys.rtp.xor_key_stream(verified.ssrc, verified.index, &mut packet[verified.body()]);
                 Ok(verified.end)
             }
-            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes),
         }
     }
 
     /// The same for a packet that is not to be read: with AES-CM it stays encrypted.
     pub fn verify_rtp(&mut self, packet: &mut [u8]) -> Result<(), DropReason> {
+        let (mki_bytes, first) = (self.mki_bytes, self.first_cycle);
         match &self.keys {
-            SessionKeys::Cm(keys) => verify_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes).map(|_| ()),
-            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, &mut self.rtp, packet, self.mki_bytes).map(|_| ()),
+            SessionKeys::Cm(keys) => verify_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes).map(|_| ()),
+            SessionKeys::Gcm(keys) => open_rtp(&keys.rtp, (&mut self.rtp, first), packet, mki_bytes).map(|_| ()),
         }
     }
 
@@ -124,7 +143,7 @@ impl Verified {
 /// RFC 3711 section 3.3: header and body, MKI, tag. The tag covers header, body and rollover counter.
 pub(super) fn verify_rtp(
     cm: &Cm<Aes>,
-    streams: &mut RtpStreams,
+    (streams, first): (&mut RtpStreams, Cycle),
     packet: &mut [u8],
     mki_bytes: usize,
 ) -> Result<Verified, DropReason> {
@@ -133,19 +152,25 @@ pub(super) fn verify_rtp(
     let tag_at = end_before(packet.len(), cm.tag_bytes(), header.bytes)?;
     let end = end_before(tag_at, mki_bytes, header.bytes)?;
     let (front, tag) = packet.split_at_mut(tag_at);
-    let index = streams
-        .admit(header.ssrc, header.sequence, |index| cm.verify(&mut front[..end], &rollover_counter(index), tag))?;
+    let index = streams.admit(header.ssrc, header.sequence, first, |index| {
+        cm.verify(&mut front[..end], &rollover_counter(index), tag)
+    })?;
     Ok(Verified { ssrc: header.ssrc, sequence: header.sequence, index, header_bytes: header.bytes, end })
 }
 
 /// RFC 7714 section 8: header, sealed body (its tag is its end), MKI. The header is additional data.
-fn open_rtp(gcm: &Gcm, streams: &mut RtpStreams, packet: &mut [u8], mki_bytes: usize) -> Result<usize, DropReason> {
+fn open_rtp(
+    gcm: &Gcm,
+    (streams, first): (&mut RtpStreams, Cycle),
+    packet: &mut [u8],
+    mki_bytes: usize,
+) -> Result<usize, DropReason> {
     check_size(packet)?;
     let header = rtp::Header::parse(packet)?;
     let tag_end = end_before(packet.len(), mki_bytes, header.bytes)?;
     let end = end_before(tag_end, gcm::TAG_BYTES, header.bytes)?;
     let (aad, sealed) = packet[..tag_end].split_at_mut(header.bytes);
-    streams.admit(header.ssrc, header.sequence, |index| gcm.open(header.ssrc, index, aad, sealed))?;
+    streams.admit(header.ssrc, header.sequence, first, |index| gcm.open(header.ssrc, index, aad, sealed))?;
     Ok(end)
 }
 

@@ -29,13 +29,13 @@ mod srtcp;
 mod streams;
 mod suite;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod transcrypt;
 
 pub use inbound::{Inbound, Positions};
 pub use outbound::Outbound;
 pub use secrets::{SessionSecret, session_secrets};
-pub use streams::Position;
+pub use streams::{Novelty, Position};
 pub use suite::{Fingerprint, MasterKey, Suite};
 pub use transcrypt::transcrypt_rtp;
 

@@ -9,7 +9,7 @@ use super::{
     cm::rollover_counter,
     kdf::SessionKeys,
     srtcp::{self, INDEX_BYTES},
-    streams::{RtcpStreams, RtpStreams, sequence_of},
+    streams::{Novelty, RtcpStreams, RtpStreams, sequence_of},
 };
 
 /// One direction of one leg under one master key, sending: encrypts and tags. No index is ever used twice.
@@ -37,11 +37,11 @@ impl Outbound {
         self.seal_rtp(packet, len, RtpStreams::claim)
     }
 
-    /// The same for a packet of somebody else's that is known to be no copy. Where its sequence number does not go on from
-    /// what was sent before under its SSRC, since its sender has begun anew or was on hold for long, it gets another one, and
-    /// so do those that follow it.
-    pub fn relay_rtp(&mut self, packet: &mut [u8], len: usize) -> Result<usize, DropReason> {
-        self.seal_rtp(packet, len, RtpStreams::claim_relayed)
+    /// The same for a packet of somebody else's. Where its sequence number does not go on from what was sent before under its
+    /// SSRC, since its sender has begun anew or was on hold for long, it gets another one if it is new, and so do those that
+    /// follow it; otherwise it is refused as a copy.
+    pub fn relay_rtp(&mut self, packet: &mut [u8], len: usize, novelty: Novelty) -> Result<usize, DropReason> {
+        self.seal_rtp(packet, len, |streams, ssrc, sequence| streams.claim_relayed(ssrc, sequence, novelty))
     }
 
     /// By how much the sequence numbers of a relayed stream have changed: what its receiver says of them is about numbers that

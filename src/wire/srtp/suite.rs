@@ -69,16 +69,19 @@ impl Suite {
 
 /// Master key and salt, concatenated as in an SDES `inline:` value; 28 to 46 bytes, wiped on drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MasterKey(Secret<Vec<u8>>);
+pub struct MasterKey(Secret<Box<[u8]>>);
 
 impl MasterKey {
     /// `None` unless `bytes` is exactly `suite.key_bytes() + suite.salt_bytes()` long.
     pub fn new(suite: Suite, bytes: Vec<u8>) -> Option<Self> {
-        (bytes.len() == suite.key_bytes() + suite.salt_bytes()).then(|| Self(Secret::new(bytes)))
+        // Wiped itself: to become a box, a vector with room to spare would move.
+        let bytes = Secret::new(bytes);
+        let is_whole = bytes.expose().len() == suite.key_bytes() + suite.salt_bytes();
+        is_whole.then(|| Self(Secret::new(bytes.expose().as_slice().into())))
     }
 
     pub fn generate(suite: Suite, rng: &mut Rng) -> Self {
-        let mut bytes = vec![0; suite.key_bytes() + suite.salt_bytes()];
+        let mut bytes = vec![0; suite.key_bytes() + suite.salt_bytes()].into_boxed_slice();
         rng.fill_secret(&mut bytes);
         Self(Secret::new(bytes))
     }

@@ -8,7 +8,7 @@ use super::{
     inbound::{Inbound, Verified, verify_rtp},
     kdf::SessionKeys,
     outbound::{Outbound, check_room},
-    streams::sequence_of,
+    streams::{Novelty, sequence_of},
 };
 
 /// Unprotects `packet[..len]` with `inbound` and protects it with `outbound`; returns the new length. Between two AES-CM
@@ -26,12 +26,12 @@ pub fn transcrypt_rtp(
     let received = packet.get_mut(..len).ok_or(DropReason::PacketOversized)?;
     let (SessionKeys::Cm(ingress), SessionKeys::Cm(egress)) = (&inbound.keys, &outbound.keys) else {
         let plain_len = inbound.unprotect_rtp(received)?;
-        return Ok(outbound.relay_rtp(packet, plain_len));
+        return Ok(outbound.relay_rtp(packet, plain_len, Novelty::New));
     };
     let (ingress, egress) = (&ingress.rtp, &egress.rtp);
-    let verified = verify_rtp(ingress, &mut inbound.rtp, received, inbound.mki_bytes)?;
+    let verified = verify_rtp(ingress, (&mut inbound.rtp, inbound.first_cycle), received, inbound.mki_bytes)?;
     let room = check_room(packet, verified.end, egress.tag_bytes());
-    let claimed = room.and_then(|()| outbound.rtp.claim_relayed(verified.ssrc, verified.sequence));
+    let claimed = room.and_then(|()| outbound.rtp.claim_relayed(verified.ssrc, verified.sequence, Novelty::New));
     Ok(claimed.map(|index| {
         rtp::set_sequence(packet, sequence_of(index));
         put_on(egress, index, &verified, packet);
@@ -50,7 +50,7 @@ fn take_off(ingress: &Cm<Aes>, verified: &Verified, packet: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::streams::Cycle, *};
     use crate::{
         types::Rng,
         wire::srtp::{MasterKey, Suite, TAG_ROOM_BYTES},
@@ -111,7 +111,7 @@ mod tests {
             panic!("both suites are AES-CM")
         };
         let (ingress, egress) = (&ingress.rtp, &egress.rtp);
-        let verified = verify_rtp(ingress, &mut inbound.rtp, &mut packet[..received_len], 0).unwrap();
+        let verified = verify_rtp(ingress, (&mut inbound.rtp, Cycle::First), &mut packet[..received_len], 0).unwrap();
         assert!(!holds_plaintext(&packet), "after the tag is verified");
         let index = outbound.rtp.claim(verified.ssrc, verified.sequence).unwrap();
         put_on(egress, index, &verified, &mut packet);
