@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{
+    admission,
     call::{Call, Caller},
     context::Context,
     leg::Peer,
@@ -30,13 +31,17 @@ pub(super) struct Signed {
     pub identities: Vec<String>,
     /// The number that was called, as the trunk wrote it.
     called: String,
+    /// The caller's, as the trunk vouches for it, which may not be shown.
+    asserted: Option<String>,
 }
 
 impl Signed {
     /// `None`: it is not signed.
     pub(super) fn of(request: &Message, called: &str) -> Option<Arc<Self>> {
         let identities: Vec<_> = request.lines_text("Identity").map(|value| value.to_owned()).collect();
-        (!identities.is_empty()).then(|| Arc::new(Self { identities, called: called.to_owned() }))
+        (!identities.is_empty()).then(|| {
+            Arc::new(Self { identities, called: called.to_owned(), asserted: admission::asserted_number(request) })
+        })
     }
 
     /// What can be read of the first [`PASSPORTS_MAX`], and what is wrong with the rest of them.
@@ -51,7 +56,7 @@ impl Signed {
         (passports, faults)
     }
 
-    /// Those that lead from the caller to the number that was called.
+    /// Those that lead from the caller to the number that was called (RFC 8224 section 6.2 step 2).
     pub(super) fn chain<'p>(
         &self,
         passports: &'p [Passport],
@@ -59,9 +64,10 @@ impl Signed {
         region: &Region,
     ) -> Result<Chain<'p>, Verification> {
         let forms = |text: &str| number::inbound_forms(text, region);
-        let shown = number::is_number(&caller.user).then(|| forms(&caller.user));
-        let caller = shown.as_ref().map_or(&[][..], |forms| &forms[..]);
-        Chain::find(passports, &Facts { caller, called: &forms(&self.called) })
+        let number =
+            self.asserted.as_deref().or_else(|| Some(caller.user.as_str()).filter(|user| number::is_number(user)));
+        let number = number.ok_or(Verification::unknown("the caller shows no number"))?;
+        Chain::find(passports, &Facts { caller: &forms(number), called: &forms(&self.called) })
     }
 }
 
