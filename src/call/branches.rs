@@ -5,7 +5,7 @@ use tracing::{debug, error, warn};
 use super::{
     call::{Call, State},
     context::{Context, Owner, Side},
-    emergency_call,
+    emergency_call, failover,
     fork::{Attempt, Branch, Failure, Progress, mapped},
     leg::Leg,
     outgoing::{self, with_offer},
@@ -193,8 +193,9 @@ impl Call {
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
-            // The trunk lives; in an emergency it has a little longer to say more than 100.
-            branch.deadline = self.emergency.is_some().then(|| branch.sent_at + emergency_call::NO_PROGRESS);
+            // The trunk lives, and has a little longer to say more than 100.
+            let time = if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { failover::NO_PROGRESS };
+            branch.deadline = Some(branch.sent_at + time);
         }
     }
 

@@ -10,6 +10,9 @@ use crate::{
 /// the next.
 const NO_RESPONSE: Duration = Duration::from_secs(4);
 
+/// ... and one that says nothing but 100 after this: the system behind it may be dead.
+pub(super) const NO_PROGRESS: Duration = Duration::from_secs(20);
+
 /// The trunks' targets that have failed a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failover(Vec<Failed>);

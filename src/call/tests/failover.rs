@@ -137,14 +137,20 @@ fn a_call_that_may_have_rung_is_not_sent_to_another_server() {
 }
 
 #[test]
-fn a_server_that_has_said_100_is_waited_for() {
-    let mut b = bench("udp", &[11, 12]);
+fn a_server_that_has_said_100_is_waited_for_and_not_for_ever() {
+    let mut b = bench("udp", &[11]);
     call_outside(&mut b);
     let first = b.take_request("INVITE", FIRST);
     b.answer(&first, 100, "", "", "");
-    b.pass(30_000);
-    nothing_at(&mut b, &[SECOND]);
-    b.accept(&first, "t", SDP);
+    b.pass(19_900);
+    nothing_at(&mut b, &[OTHER]);
+    b.pass(200);
+    let other = b.take_request("INVITE", OTHER);
+    b.take_request("CANCEL", FIRST);
+    // The last one has all the time that there is.
+    b.answer(&other, 100, "", "", "");
+    b.pass(60_000);
+    b.accept(&other, "t", SDP);
     assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
 }
 
