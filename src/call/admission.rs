@@ -183,9 +183,8 @@ pub(super) fn device_caller(user: &User) -> Caller {
 /// The number a trunk presents: P-Asserted-Identity before From, unless the caller wants it withheld (RFC 3325 section 7).
 pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
     let is_private = identity::asks_for_privacy(request);
-    let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse).filter(|_| !is_private);
-    let identity = asserted.or_else(|| request.from());
-    let user = identity.and_then(|i| Uri::parse(i.uri)).and_then(|u| u.user_decoded().map(|user| telephone(&user)));
+    let identity = asserted_identity(request).filter(|_| !is_private).or_else(|| request.from());
+    let user = identity.and_then(|identity| stated_user(&identity));
     let user = user.filter(|user| user.chars().count() <= CALLER_CHARS_MAX);
     Caller {
         peer: Peer::Trunk(trunk),
@@ -198,12 +197,19 @@ pub(super) fn trunk_caller(trunk: usize, request: &Message) -> Caller {
     }
 }
 
-/// A number without the parameters (`;cpc=ordinary`) and visual separators that carriers write with it (RFC 3966 sections 3 and 5.1.1,
-/// RFC 3261 section 19.1.6); a name as it is.
-pub(super) fn telephone(user: &str) -> String {
-    let number = user.split(';').next().unwrap_or_default();
-    let digits: String = number.chars().filter(|c| !"-.()".contains(*c)).collect();
-    if number::is_number(&digits) { digits } else { user.to_owned() }
+fn asserted_identity(request: &Message) -> Option<NameAddr<'_>> {
+    request.values(Name::PAssertedIdentity).find_map(NameAddr::parse)
+}
+
+/// The number that the trunk vouches for, whether or not the callee may see it (RFC 3325 section 9.1).
+pub(super) fn asserted_number(request: &Message) -> Option<String> {
+    stated_user(&asserted_identity(request)?).filter(|user| number::is_number(user))
+}
+
+/// Of a number, the digits alone.
+fn stated_user(identity: &NameAddr<'_>) -> Option<String> {
+    let user = Uri::parse(identity.uri)?.user_decoded()?.into_owned();
+    Some(number::of_user_part(&user).unwrap_or(user))
 }
 
 /// What was dialled, for the record: the user part, or the whole URI where it has none.

@@ -231,7 +231,7 @@ impl Core {
                 self.invalid(flow, error.head.as_deref().and_then(salvage), error.fault);
             }
             Input::FlowFailed { flow } => self.flow_failed(flow),
-            Input::Alive { flow } => self.keep_alives.heard(now, &flow),
+            Input::Alive { flow } => self.heard(&flow),
             Input::Certified { flow, names } => self.certified(flow, &names),
             Input::Resolved { query, question, reply } => {
                 if let Some(trunk) = self.ctx.trunks.resolved(now, query, question, reply) {
@@ -291,8 +291,13 @@ impl Core {
 
     // 1. A message arrives.
 
+    fn heard(&mut self, flow: &Flow) {
+        self.keep_alives.heard(self.ctx.now, flow);
+        self.ctx.trunks.heard(self.ctx.now, flow);
+    }
+
     fn received(&mut self, flow: Flow, bytes: Bytes) {
-        self.keep_alives.heard(self.ctx.now, &flow);
+        self.heard(&flow);
         if flow.transport == Transport::Udp {
             if !self.is_known(&flow) {
                 self.sources.heard(&flow, bytes.len());
@@ -960,6 +965,7 @@ impl Core {
         self.trunk_registrations.timeout(now);
         self.trunk_pings.timeout(&mut self.ctx);
         self.end_silent_flows();
+        self.end_left_connections();
         self.end_late_verifications();
         self.refusal_tones.timeout(&mut self.ctx);
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
@@ -982,7 +988,7 @@ impl Core {
         let (_, locate::Output::Timeout(lookups)) = self.ctx.trunks.poll_output() else {
             unreachable!("every input ends with drained trunks")
         };
-        let flows = self.keep_alives.next_timeout();
+        let flows = [self.keep_alives.next_timeout(), self.ctx.trunks.next_look()].into_iter().flatten().min();
         let tones = self.refusal_tones.next_timeout();
         let trunks = [self.trunk_registrations.next_timeout(), self.trunk_pings.next_timeout()];
         let verifications = self.verifications.next_timeout();

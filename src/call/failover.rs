@@ -1,6 +1,6 @@
 //! From a trunk's server that fails to its next one, within the same call (RFC 3263 section 4.3).
 
-use super::{call::Call, context::Context, emergency_call, fork::Attempt, interface::Output};
+use super::{call::Call, context::Context, emergency_call, fork::Attempt};
 use crate::{
     sip::locate::Target,
     types::{Duration, Flow, Instant, limits},
@@ -10,32 +10,60 @@ use crate::{
 /// the next.
 const NO_RESPONSE: Duration = Duration::from_secs(4);
 
-/// A server that says 100 and nothing more is given up after this time if there is another one: its carrier may have lost what is
-/// behind it. Calls abroad may be silent for half of it.
-const NO_PROGRESS: Duration = Duration::from_secs(20);
+/// ... and one that says nothing but 100 after this: the system behind it may be dead.
+pub(super) const NO_PROGRESS: Duration = Duration::from_secs(20);
 
-/// The trunks' targets that a call has had trouble with.
-#[derive(Debug, Default)]
-pub(super) struct Failover(Vec<(usize, Target, Trouble)>);
+/// The trunks' targets that have failed a call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failover(Vec<Failed>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    Failed,
-    /// It has said nothing to an emergency call, which tries it over another connection.
-    Reconnected,
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    trunk: usize,
+    target: Target,
+    /// Over a connection that may be dead: it has one more chance, over another connection, when nothing else is left of its
+    /// trunk.
+    is_unheard: bool,
 }
 
 impl Failover {
-    /// Those of one trunk that have failed.
-    pub(super) fn of(&self, trunk: usize) -> Vec<Target> {
-        let is_it = |(index, _, trouble): &&(usize, Target, Trouble)| *index == trunk && *trouble == Trouble::Failed;
-        self.0.iter().filter(is_it).map(|(_, target, _)| *target).collect()
+    pub(super) fn has_failed(&self, trunk: usize, target: &Target) -> bool {
+        self.failures_of(trunk, target).next().is_some()
     }
 
-    /// Whether a silent target may be tried once more over another connection.
-    fn may_reconnect(&self, trunk: usize, target: Target) -> bool {
-        !self.0.contains(&(trunk, target, Trouble::Reconnected))
+    pub(super) fn has_another_chance(&self, trunk: usize, target: &Target) -> bool {
+        let mut failures = self.failures_of(trunk, target);
+        failures.next().is_some_and(|failed| failed.is_unheard) && failures.next().is_none()
     }
+
+    fn failures_of(&self, trunk: usize, target: &Target) -> impl Iterator<Item = &Failed> {
+        self.0.iter().filter(move |failed| failed.trunk == trunk && failed.target == *target)
+    }
+
+    /// What is left of a trunk.
+    fn rest(&self, ctx: &Context, trunk: usize) -> Rest {
+        let has = |will_do: &dyn Fn(&Target) -> bool| ctx.trunks.has(trunk, will_do, &ctx.listeners);
+        let tried = self.0.iter().filter(|failed| failed.trunk == trunk).count();
+        if tried >= limits::TRUNK_SERVERS_PER_CALL_MAX {
+            Rest::Nothing
+        } else if has(&|target| !self.has_failed(trunk, target)) {
+            Rest::Server { is_second: tried == 1 }
+        } else if has(&|target| self.has_another_chance(trunk, target)) {
+            Rest::Connection
+        } else {
+            Rest::Nothing
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Server {
+        is_second: bool,
+    },
+    /// Another connection to a server that was silent on an old one.
+    Connection,
+    Nothing,
 }
 
 pub(super) const fn target_of(flow: &Flow) -> Target {
@@ -43,21 +71,22 @@ pub(super) const fn target_of(flow: &Flow) -> Target {
 }
 
 impl Call {
-    /// How long a server that has said 100 may say nothing else.
-    pub(super) const fn no_progress(&self) -> Duration {
-        if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { NO_PROGRESS }
-    }
-
     /// When an attempt without any answer is given up.
     pub(super) fn silence_deadline(&self, ctx: &Context, attempt: &Attempt, flow: &Flow) -> Option<Instant> {
         if self.emergency.is_some() {
             return Some(ctx.now + emergency_call::NO_RESPONSE);
         }
         let trunk = attempt.trunk()?;
-        let mut failed = self.failover.of(trunk);
-        failed.push(target_of(flow));
-        let is_last = self.plan.is_empty() && !self.may_go_on(ctx, trunk, &failed);
+        let is_last = self.plan.is_empty() && self.rest_without(ctx, trunk, flow, ctx.now) == Rest::Nothing;
         (!is_last).then(|| ctx.now + NO_RESPONSE)
+    }
+
+    /// What would be left of a trunk without the server to which a request went then.
+    fn rest_without(&self, ctx: &Context, trunk: usize, flow: &Flow, sent_at: Instant) -> Rest {
+        let mut failover = self.failover.clone();
+        let is_unheard = ctx.trunks.is_unheard(flow, sent_at);
+        failover.0.push(Failed { trunk, target: target_of(flow), is_unheard });
+        failover.rest(ctx, trunk)
     }
 
     /// Any answer but 503 ends what was held against a server.
@@ -77,23 +106,16 @@ impl Call {
         }
     }
 
-    /// Whether the trunk of an emergency call whose time is up has some more, because there is nothing else to try.
+    /// Whether the trunk of a call whose time is up has some more, because there is nothing else to try.
     pub(super) fn waits_on(&mut self, ctx: &Context, number: u32) -> bool {
-        let Some(branch) = self.branches.get(&number).filter(|_| self.emergency.is_some()) else { return false };
-        let until = branch.sent_at + emergency_call::LAST_CHANCE;
-        let has_other_server = branch.trunk().is_some_and(|trunk| {
-            let mut failed = self.failover.of(trunk);
-            failed.push(target_of(&branch.leg.flow));
-            self.may_go_on(ctx, trunk, &failed)
-        });
-        let may_reconnect = branch.trunk().is_some_and(|trunk| {
-            let target = target_of(&branch.leg.flow);
-            self.failover.may_reconnect(trunk, target)
-                && ctx.trunks.has_older_connection(trunk, &target, branch.sent_at)
-        });
-        let is_last = self.plan.is_empty() && !has_other_server && !may_reconnect && ctx.now < until;
+        let Some(branch) = self.branches.get(&number) else { return false };
+        let until = self.emergency.is_some().then(|| branch.sent_at + emergency_call::LAST_CHANCE);
+        let rest = branch.trunk().map(|trunk| self.rest_without(ctx, trunk, &branch.leg.flow, branch.sent_at));
+        let is_last = self.plan.is_empty()
+            && rest.is_none_or(|rest| rest == Rest::Nothing)
+            && until.is_none_or(|until| ctx.now < until);
         if let Some(branch) = self.branches.get_mut(&number).filter(|_| is_last) {
-            branch.deadline = Some(until);
+            branch.deadline = until;
         }
         is_last
     }
@@ -101,30 +123,9 @@ impl Call {
     /// A branch whose deadline has come is given up in favour of whatever is next.
     pub(super) fn note_server_silence(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get(&number) else { return };
-        let has_tried = branch.deadline == Some(branch.sent_at + self.no_progress());
-        if !has_tried && self.reconnects(ctx, number) {
-            return;
-        }
+        let has_tried =
+            self.emergency.is_some() && branch.deadline == Some(branch.sent_at + emergency_call::NO_PROGRESS);
         self.next_server(ctx, number, if has_tried { Server::Stuck } else { Server::Down });
-    }
-
-    /// An emergency call whose connection says nothing tries the same server over another one, once: it may be the connection alone that
-    /// is dead.
-    fn reconnects(&mut self, ctx: &mut Context, number: u32) -> bool {
-        let Some(branch) = self.branches.get(&number).filter(|_| self.emergency.is_some()) else { return false };
-        let Some((attempt, trunk)) = branch.attempt.clone().and_then(|a| a.trunk().map(|trunk| (a, trunk))) else {
-            return false;
-        };
-        let (target, sent_at) = (target_of(&branch.leg.flow), branch.sent_at);
-        if !self.failover.may_reconnect(trunk, target) || !ctx.trunks.has_older_connection(trunk, &target, sent_at) {
-            return false;
-        }
-        if let Some(flow) = ctx.trunks.leave_connection(trunk, target) {
-            ctx.outputs.push_back(Output::Close { flow });
-        }
-        self.failover.0.push((trunk, target, Trouble::Reconnected));
-        self.plan.retry(attempt);
-        true
     }
 
     fn next_server(&mut self, ctx: &mut Context, number: u32, server: Server) {
@@ -132,27 +133,25 @@ impl Call {
         let Some((attempt, trunk)) = branch.attempt.clone().and_then(|a| a.trunk().map(|trunk| (a, trunk))) else {
             return;
         };
-        let target = target_of(&branch.leg.flow);
-        self.failover.0.push((trunk, target, Trouble::Failed));
-        if server == Server::Down {
+        let (flow, sent_at) = (branch.leg.flow, branch.sent_at);
+        let target = target_of(&flow);
+        let is_unheard = ctx.trunks.is_unheard(&flow, sent_at);
+        ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at);
+        self.failover.0.push(Failed { trunk, target, is_unheard });
+        // What may be the connection's fault is not held against the server.
+        if server == Server::Down && !self.failover.has_another_chance(trunk, &target) {
             ctx.trunks.target_failed(ctx.now, trunk, target);
         }
-        let failed = self.failover.of(trunk);
-        if !self.may_go_on(ctx, trunk, &failed) {
-            return;
+        match self.failover.rest(ctx, trunk) {
+            Rest::Nothing => {}
+            Rest::Connection => self.plan.later(attempt),
+            // In an emergency a second carrier is a better chance than a third server of the first, or a second behind which
+            // the same trouble waits.
+            Rest::Server { is_second } if self.emergency.is_some() && (!is_second || server == Server::Stuck) => {
+                self.plan.later(attempt);
+            }
+            Rest::Server { .. } => self.plan.retry(attempt),
         }
-        // In an emergency a second carrier is a better chance than a third server of the first, or a second behind which
-        // the same trouble waits.
-        if self.emergency.is_some() && (failed.len() > 1 || server == Server::Stuck) {
-            self.plan.later(attempt);
-        } else {
-            self.plan.retry(attempt);
-        }
-    }
-
-    fn may_go_on(&self, ctx: &Context, trunk: usize, failed: &[Target]) -> bool {
-        failed.len() < limits::TRUNK_SERVERS_PER_CALL_MAX
-            && ctx.trunks.has(trunk, |target| !failed.contains(target), &ctx.listeners)
     }
 }
 

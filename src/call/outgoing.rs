@@ -77,8 +77,9 @@ pub(super) fn leg_for(
 }
 
 fn reach(ctx: &mut Context, trunk: usize, failover: &Failover) -> Result<Flow, Failure> {
-    let failed = failover.of(trunk);
-    reach_one_of(ctx, trunk, |target| !failed.contains(target)).ok_or_else(|| Failure::new(502, "Trunk Unreachable"))
+    let flow = reach_one_of(ctx, trunk, |target| !failover.has_failed(trunk, target))
+        .or_else(|| reach_one_of(ctx, trunk, |target| failover.has_another_chance(trunk, target)));
+    flow.ok_or_else(|| Failure::new(502, "Trunk Unreachable"))
 }
 
 /// The flow to a target of the trunk that will do.
@@ -104,10 +105,9 @@ pub(super) fn stream_for_large(
     offer: Option<&str>,
 ) -> Option<Flow> {
     let trunk = attempt.trunk().filter(|_| leg.flow.transport == Transport::Udp)?;
-    let failed = call.failover.of(trunk);
     let is_v4 = leg.flow.remote.is_ipv4();
     let will_do = |target: &Target| {
-        target.transport.is_reliable() && target.address.is_ipv4() == is_v4 && !failed.contains(target)
+        target.transport.is_reliable() && target.address.is_ipv4() == is_v4 && !call.failover.has_failed(trunk, target)
     };
     let invite = Invite { call, leg, attempt, offer, cseq: 1, authorization: None };
     if !ctx.trunks.has(trunk, will_do, &ctx.listeners) || invite.len(ctx) <= limits::SIP_DATAGRAM_BYTES_MAX {

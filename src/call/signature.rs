@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    admission::telephone,
+    admission,
     call::{Call, Caller},
     context::Context,
     leg::Peer,
@@ -20,7 +20,7 @@ use crate::{
     wire::{
         passport::{Claims, Destinations, Fault, Party, Passport},
         pidf,
-        sip::{Message, Name, NameAddr, RequestBuilder, Uri},
+        sip::{Message, RequestBuilder},
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Signed {
     pub identities: Vec<String>,
     /// The number that was called, as the trunk wrote it.
     called: String,
-    /// The caller's number as the trunk asserts it, also of a caller who wants it hidden.
+    /// The caller's, as the trunk vouches for it, which may not be shown.
     asserted: Option<String>,
 }
 
@@ -40,9 +40,7 @@ impl Signed {
     pub(super) fn of(request: &Message, called: &str) -> Option<Arc<Self>> {
         let identities: Vec<_> = request.lines_text("Identity").map(|value| value.to_owned()).collect();
         (!identities.is_empty()).then(|| {
-            let asserted = request.values(Name::PAssertedIdentity).find_map(NameAddr::parse);
-            let asserted = asserted.and_then(|address| Uri::parse(address.uri)?.user_decoded().map(|u| telephone(&u)));
-            Arc::new(Self { identities, called: called.to_owned(), asserted })
+            Arc::new(Self { identities, called: called.to_owned(), asserted: admission::asserted_number(request) })
         })
     }
 
@@ -58,7 +56,7 @@ impl Signed {
         (passports, faults)
     }
 
-    /// Those that lead from the caller to the number that was called.
+    /// Those that lead from the caller to the number that was called (RFC 8224 section 6.2 step 2).
     pub(super) fn chain<'p>(
         &self,
         passports: &'p [Passport],
@@ -66,9 +64,9 @@ impl Signed {
         region: &Region,
     ) -> Result<Chain<'p>, Verification> {
         let forms = |text: &str| number::inbound_forms(text, region);
-        let mut known = [self.asserted.as_deref(), Some(caller.user.as_str())].into_iter().flatten();
-        let number = known.find(|text| number::is_number(text));
-        let number = number.ok_or(Verification::unknown("the caller's number is not stated"))?;
+        let number =
+            self.asserted.as_deref().or_else(|| Some(caller.user.as_str()).filter(|user| number::is_number(user)));
+        let number = number.ok_or(Verification::unknown("the caller shows no number"))?;
         Chain::find(passports, &Facts { caller: &forms(number), called: &forms(&self.called) })
     }
 }

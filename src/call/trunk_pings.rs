@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::{
     context::{Context, Owner},
+    failover::target_of,
     outgoing::{host, reach_one_of},
 };
 use crate::{
-    sip::{MAX_FORWARDS, locate::Target},
+    sip::MAX_FORWARDS,
     types::{Duration, Flow, Instant},
     wire::sip::RequestBuilder,
 };
@@ -20,8 +21,15 @@ const FIRST_WITHIN_MS: u32 = 3_000;
 pub(super) struct TrunkPings {
     rounds: Vec<Round>,
     /// Those without an answer, by number.
-    open: BTreeMap<u64, (usize, Target)>,
+    open: BTreeMap<u64, Ping>,
     last: u64,
+}
+
+#[derive(Debug)]
+struct Ping {
+    trunk: usize,
+    flow: Flow,
+    sent_at: Instant,
 }
 
 /// When the servers of a trunk are asked next.
@@ -50,12 +58,12 @@ impl TrunkPings {
         for round in self.rounds.iter_mut().filter(|round| round.next <= now) {
             round.next = now + round.interval;
             for (target, _) in ctx.trunks.targets(round.trunk, &ctx.listeners) {
-                if self.open.values().any(|open| *open == (round.trunk, target)) {
+                if self.open.values().any(|ping| (ping.trunk, target_of(&ping.flow)) == (round.trunk, target)) {
                     continue;
                 }
                 let Some(flow) = reach_one_of(ctx, round.trunk, |t| *t == target) else { continue };
                 self.last += 1;
-                self.open.insert(self.last, (round.trunk, target));
+                self.open.insert(self.last, Ping { trunk: round.trunk, flow, sent_at: now });
                 ctx.send(flow, Owner::Ping(self.last), |ctx, via| build(ctx, via, &flow, round.trunk));
             }
         }
@@ -70,10 +78,12 @@ impl TrunkPings {
         if status < 200 {
             return;
         }
-        let Some((trunk, target)) = self.open.remove(&id) else { return };
+        let Some(Ping { trunk, flow, sent_at }) = self.open.remove(&id) else { return };
+        let target = target_of(&flow);
         if is_answer && status != 503 {
             ctx.trunks.target_answered(trunk, target);
         } else {
+            ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at);
             ctx.trunks.target_failed(ctx.now, trunk, target);
         }
     }

@@ -22,8 +22,9 @@ pub(super) struct TrunkRegistrations(Vec<Entry>);
 struct Entry {
     trunk: usize,
     machine: Registration,
-    /// Of the last REGISTER.
+    /// Of the last REGISTER, and when it left.
     flow: Option<Flow>,
+    sent_at: Instant,
     /// As last logged.
     is_registered: bool,
 }
@@ -33,7 +34,7 @@ impl TrunkRegistrations {
         let entry = |ctx: &mut Context, trunk: usize| {
             let account = account(ctx, trunk)?;
             let machine = Registration::new(account, ctx.rng.fork());
-            Some(Entry { trunk, machine, flow: None, is_registered: false })
+            Some(Entry { trunk, machine, flow: None, sent_at: ctx.now, is_registered: false })
         };
         Self((0..ctx.trunks.len()).filter_map(|trunk| entry(ctx, trunk)).collect())
     }
@@ -102,12 +103,13 @@ impl TrunkRegistrations {
 }
 
 impl Entry {
-    /// A registration at a server that does not answer any more brings no call: it moves to one that does.
+    /// A registration at a server that does not answer any more, or over a connection that may be dead, brings no call: it moves
+    /// to one that does.
     fn look_after_flow(&mut self, ctx: &Context) {
-        let Some(target) = self.flow.as_ref().map(target_of).filter(|_| self.is_registered) else { return };
-        let is_lost = ctx.trunks.is_skipped(ctx.now, self.trunk, &target)
+        let Some(flow) = self.flow.filter(|_| self.is_registered) else { return };
+        let is_lost = ctx.trunks.is_skipped(ctx.now, self.trunk, &target_of(&flow))
             && ctx.trunks.has_healthy(ctx.now, self.trunk, &ctx.listeners);
-        if is_lost {
+        if is_lost || ctx.trunks.is_left(&flow) {
             self.machine.handle_input(ctx.now, Input::FlowLost);
         }
     }
@@ -116,16 +118,18 @@ impl Entry {
         let Some(flow) = reach_one_of(ctx, self.trunk, |_| true) else {
             return self.machine.handle_input(ctx.now, Input::Unreachable);
         };
-        self.flow = Some(flow);
+        (self.flow, self.sent_at) = (Some(flow), ctx.now);
         let contact = contact(ctx, &flow, ctx.trunks.trunk(self.trunk));
         let machine = &mut self.machine;
         ctx.send(flow, Owner::Registration(self.trunk), |_, via| machine.request(via, &contact));
     }
 
     fn response(&mut self, ctx: &mut Context, status: u16, response: Option<&Message>) {
-        let Some(target) = self.flow.as_ref().map(target_of).filter(|_| status >= 200) else { return };
+        let Some(flow) = self.flow.filter(|_| status >= 200) else { return };
+        let target = target_of(&flow);
         let is_of_server = response.is_none() || status == 503;
         if is_of_server {
+            ctx.trunks.unanswered(ctx.now, self.trunk, &flow, self.sent_at);
             ctx.trunks.target_failed(ctx.now, self.trunk, target);
         } else {
             ctx.trunks.target_answered(self.trunk, target);

@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Register, Trunk},
     policy::{certificate::names_domain, outside::Standing},
     sip::locate::{self, Destination, Health, Listed, Question, Reply, Target},
-    types::{ConnectionId, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, limits},
+    types::{ConnectionId, Duration, Flow, Instant, Rng, Secret, Transport, certificate::SubjectNames, limits},
 };
 
 #[derive(Debug)]
@@ -17,19 +17,32 @@ pub(super) struct Trunks {
     states: Vec<TrunkState>,
     passwords: HashMap<String, Secret<String>>,
     connections: u64,
+    /// When each connection that we opened was last heard of, at first when it was opened.
+    heard_at: HashMap<ConnectionId, Instant>,
+    /// Connections that new requests keep away from.
+    left: Vec<Left>,
     /// Open connections whose peer has proven to be a trunk's by its certificate.
     certified: HashMap<ConnectionId, usize>,
 }
+
+/// A connection that may be dead. The calls on it stay: if its peer is only slow, they lose nothing.
+#[derive(Debug)]
+struct Left {
+    trunk: usize,
+    flow: Flow,
+    look_at: Instant,
+}
+
+/// By then the requests that a connection carries outside calls have ended (RFC 3261 section 17.1.2.2).
+const LOOK_EVERY: Duration = Duration::from_secs(32);
 
 #[derive(Debug)]
 struct TrunkState {
     /// Empty for a trunk that is not in use.
     servers: locate::List,
     health: Health,
-    /// The TCP or TLS connections in use, with the time since when.
-    flows: HashMap<Target, (Flow, Instant)>,
-    /// One that said nothing to an emergency call: it may be dead, or bring a late answer.
-    left: Option<Flow>,
+    /// The TCP or TLS connections in use.
+    flows: HashMap<Target, Flow>,
     /// Where this server is registered: calls go there, too.
     home: Option<Target>,
     /// The way through it that its registrar has told (RFC 3608).
@@ -76,7 +89,15 @@ pub(super) enum Reach {
 impl Trunks {
     pub(super) fn new(now: Instant, config: Arc<Config>, passwords: HashMap<String, Secret<String>>) -> Self {
         let states = config.trunks.iter().map(|t| TrunkState::new(now, t)).collect();
-        Self { config, states, passwords, connections: 0, certified: HashMap::new() }
+        Self {
+            config,
+            states,
+            passwords,
+            connections: 0,
+            heard_at: HashMap::new(),
+            left: Vec::new(),
+            certified: HashMap::new(),
+        }
     }
 
     pub(super) fn trunk(&self, index: usize) -> &Trunk {
@@ -123,9 +144,15 @@ impl Trunks {
             let state = &self.states[index];
             self.trunk(index).client_name.is_none()
                 && state.targets().any(|target| target.transport == flow.transport && is_theirs(target))
-                || state.flows.values().any(|(f, _)| f.connection == flow.connection && f.transport == flow.transport)
+                || self.flows_to(index).any(|f| f.connection == flow.connection && f.transport == flow.transport)
         };
         (0..self.states.len()).filter(is_owner)
+    }
+
+    /// The connections that we have opened to it.
+    fn flows_to(&self, index: usize) -> impl Iterator<Item = &Flow> {
+        let left = self.left.iter().filter(move |left| left.trunk == index).map(|left| &left.flow);
+        self.states[index].flows.values().chain(left)
     }
 
     /// The user part of the one Contact that this server registers at a trunk.
@@ -151,7 +178,7 @@ impl Trunks {
         let at_home = targets.iter().find(|target| Some(**target) == state.home).filter(is_healthy);
         let healthy = at_home.or_else(|| targets.iter().find(is_healthy));
         let Some(&target) = healthy.or_else(|| targets.first()) else { return Reach::Unreachable };
-        if let Some((flow, _)) = state.flows.get(&target) {
+        if let Some(flow) = state.flows.get(&target) {
             return Reach::Flow(*flow);
         }
         let Target { transport, address: remote } = target;
@@ -161,8 +188,48 @@ impl Trunks {
         }
         self.connections += 1;
         let flow = Flow { transport, local, remote, connection: ConnectionId::outbound(self.connections) };
-        state.flows.insert(target, (flow, now));
+        state.flows.insert(target, flow);
+        self.heard_at.insert(flow.connection, now);
         Reach::Connect(flow)
+    }
+
+    /// Anything has come over this flow.
+    pub(super) fn heard(&mut self, now: Instant, flow: &Flow) {
+        if let Some(heard_at) = self.heard_at.get_mut(&flow.connection) {
+            *heard_at = now;
+        }
+    }
+
+    /// Whether this is a connection that was open before, and nothing has come over it since: its peer may have forgotten it
+    /// without a word. Never so of datagrams.
+    pub(super) fn is_unheard(&self, flow: &Flow, since: Instant) -> bool {
+        self.heard_at.get(&flow.connection).is_some_and(|heard_at| *heard_at < since)
+    }
+
+    /// A request that went over this flow then has no answer. If the flow is a connection that may be dead, the next one opens
+    /// another: TCP alone would notice a quarter of an hour later.
+    pub(super) fn unanswered(&mut self, now: Instant, trunk: usize, flow: &Flow, sent_at: Instant) {
+        if !self.is_unheard(flow, sent_at) {
+            return;
+        }
+        let in_use = self.states[trunk].flows.extract_if(|_, f| f.connection == flow.connection);
+        self.left.extend(in_use.map(|(_, flow)| Left { trunk, flow, look_at: now + LOOK_EVERY }));
+    }
+
+    pub(super) fn is_left(&self, flow: &Flow) -> bool {
+        self.left.iter().any(|left| left.flow.connection == flow.connection)
+    }
+
+    /// The next connection to be closed if no call is on it any more; if one is, it is named again after a while.
+    pub(super) fn next_left(&mut self, now: Instant) -> Option<Flow> {
+        let left = self.left.iter_mut().find(|left| left.look_at <= now)?;
+        left.look_at = now + LOOK_EVERY;
+        Some(left.flow)
+    }
+
+    /// When that is.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.left.iter().map(|left| left.look_at).min()
     }
 
     /// Whether the trunk has a target that will do.
@@ -284,24 +351,12 @@ impl Trunks {
         self.states[index].health.answered(target);
     }
 
-    /// Lets the next request to a target open a connection of its own. The other
-    /// end, or something on the way, may have forgotten it without a word, and only the kernel finds out, seconds later. Returns the one
-    /// that was left before, which is to be closed.
-    pub(super) fn leave_connection(&mut self, index: usize, target: Target) -> Option<Flow> {
-        let state = &mut self.states[index];
-        let (flow, _) = state.flows.remove(&target)?;
-        state.left.replace(flow)
-    }
-
-    /// Whether the connection to a target has stood since before `sent_at`.
-    pub(super) fn has_older_connection(&self, index: usize, target: &Target, sent_at: Instant) -> bool {
-        self.states[index].flows.get(target).is_some_and(|(_, since)| *since < sent_at)
-    }
-
     pub(super) fn connection_failed(&mut self, connection: ConnectionId) {
         self.certified.remove(&connection);
+        self.heard_at.remove(&connection);
+        self.left.retain(|left| left.flow.connection != connection);
         for state in &mut self.states {
-            state.flows.retain(|_, (flow, _)| flow.connection != connection);
+            state.flows.retain(|_, flow| flow.connection != connection);
         }
     }
 
@@ -360,7 +415,6 @@ impl TrunkState {
             servers: locate::List::new(now, if trunk.is_enabled { servers } else { Vec::new() }),
             health: Health::default(),
             flows: HashMap::new(),
-            left: None,
             home: None,
             service_route: Vec::new(),
             is_draining: false,

@@ -107,6 +107,14 @@ fn by_plan(digits: &str, region: &Region) -> Option<String> {
     is_known.then(|| number.format().mode(Mode::E164).to_string()).filter(|number| is_e164(number))
 }
 
+/// The number in the user part of a SIP URI, without its parameters (RFC 3261 section 19.1.6) and visual separators (RFC 3966
+/// section 5.1.1). `None`: it is no number.
+pub fn of_user_part(user: &str) -> Option<String> {
+    let stated = user.split(';').next().unwrap_or_default();
+    let number = stated.replace(['-', '.', '(', ')'], "");
+    Some(number).filter(|number| is_number(number))
+}
+
 /// The ways a carrier may write one of our direct lines in a Request-URI, each as E.164: as it stands, without its `+`,
 /// with an international prefix, and as a national number. The first is the likeliest.
 pub fn inbound_forms(dialled: &str, region: &Region) -> [String; 3] {
@@ -297,6 +305,23 @@ mod tests {
             ("030", "DE", &[], "030"),
         ] {
             assert_eq!(to_e164(dialled, region_of(region), &prefixes(outside)), expected, "{dialled} in {region}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_found_among_its_parameters_and_separators() {
+        for (user, expected) in [
+            ("+14155550123", Some("+14155550123")),
+            ("+14155550123;cpc=ordinary", Some("+14155550123")),
+            ("+14155550123;verstat=TN-Validation-Passed;npdi", Some("+14155550123")),
+            ("+1-(415).555-0123", Some("+14155550123")),
+            ("4155550123;phone-context=+1", Some("4155550123")),
+            ("anonymous", None),
+            ("ann.b;x=1", None),
+            (";cpc=ordinary", None),
+            ("+", None),
+        ] {
+            assert_eq!(of_user_part(user).as_deref(), expected, "{user}");
         }
     }
 

@@ -137,6 +137,16 @@ impl Core {
         }
     }
 
+    /// Closes connections to trunks that may be dead, when no call is on them any more.
+    pub(super) fn end_left_connections(&mut self) {
+        while let Some(flow) = self.ctx.trunks.next_left(self.ctx.now) {
+            if !self.carries_a_call(&flow) {
+                self.ctx.outputs.push_back(Output::Close { flow });
+                self.flow_failed(flow);
+            }
+        }
+    }
+
     /// Whether a leg is on this connection, also one of nobody we know.
     fn carries_a_call(&self, flow: &Flow) -> bool {
         self.calls.values().any(|call| call.flows().any(|other| other.connection == flow.connection))

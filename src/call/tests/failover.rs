@@ -4,7 +4,7 @@ use super::{ALICE_FROM, from_alice, invite};
 use crate::{
     call::{
         Input,
-        tests::bench::{Bench, CONFIG, SDP, TRUNK, udp},
+        tests::bench::{Bench, CONFIG, SDP, udp},
     },
     sip::locate::{Record, RecordType, Reply},
     types::{Duration, Flow, Transport},
@@ -137,25 +137,130 @@ fn a_call_that_may_have_rung_is_not_sent_to_another_server() {
 }
 
 #[test]
-fn a_server_that_has_said_100_is_waited_for_but_not_for_ever_where_there_is_another() {
-    for rings in [true, false] {
-        let mut b = bench("udp", &[11, 12]);
-        call_outside(&mut b);
-        let first = b.take_request("INVITE", FIRST);
-        b.answer(&first, 100, "", "", "");
-        b.pass(19_000);
-        nothing_at(&mut b, &[SECOND]);
-        if rings {
-            b.answer(&first, 180, "t", "", "");
-        }
-        b.pass(20_000);
-        if rings {
-            nothing_at(&mut b, &[SECOND]);
-        }
-        let answers = if rings { first } else { b.take_request("INVITE", SECOND) };
-        b.accept(&answers, "t", SDP);
-        assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+fn a_server_that_has_said_100_is_waited_for_and_not_for_ever() {
+    let mut b = bench("udp", &[11]);
+    call_outside(&mut b);
+    let first = b.take_request("INVITE", FIRST);
+    b.answer(&first, 100, "", "", "");
+    b.pass(19_900);
+    nothing_at(&mut b, &[OTHER]);
+    b.pass(200);
+    let other = b.take_request("INVITE", OTHER);
+    b.take_request("CANCEL", FIRST);
+    // The last one has all the time that there is.
+    b.answer(&other, 100, "", "", "");
+    b.pass(60_000);
+    b.accept(&other, "t", SDP);
+    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+}
+
+/// A call over a connection to the first server, which has ended again.
+fn use_connection(b: &mut Bench) -> Flow {
+    call_outside(b);
+    let sent = b.take_request("INVITE", FIRST);
+    b.answer(&sent, 486, "t", "", "");
+    b.pass(100);
+    b.sent.clear();
+    sent.0
+}
+
+/// A trunk over TCP with one server, and none but this.
+fn lone_bench() -> Bench {
+    let mut b = Bench::with(config("tcp").split("[trunk.zz-other]").next().unwrap());
+    serve(&mut b, &[11]);
+    b.register(from_alice(1000, 1), "alice");
+    b
+}
+
+#[test]
+fn an_emergency_call_over_a_connection_that_has_died_without_a_word_is_repeated_over_another() {
+    let mut b = lone_bench();
+    let old = use_connection(&mut b);
+    call_911(&mut b);
+    assert_eq!(b.take_request("INVITE", FIRST).0, old);
+    b.pass(2_050);
+    b.sent.retain(|(flow, _)| *flow != old);
+    let fresh = b.take_request("INVITE", FIRST);
+    assert_ne!(fresh.0.connection, old.connection);
+    b.accept(&fresh, "psap", SDP);
+    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+    // Nothing more goes over the old one, which is closed when it carries nothing any more.
+    b.sent.clear();
+    call_911(&mut b);
+    assert_eq!(b.take_request("INVITE", FIRST).0, fresh.0);
+}
+
+#[test]
+fn an_ordinary_call_has_the_same_second_chance() {
+    let mut b = lone_bench();
+    let old = use_connection(&mut b);
+    call_outside(&mut b);
+    assert_eq!(b.take_request("INVITE", FIRST).0, old);
+    b.pass(4_050);
+    b.sent.retain(|(flow, _)| *flow != old);
+    let fresh = b.take_request("INVITE", FIRST);
+    assert_ne!(fresh.0.connection, old.connection);
+    b.answer(&fresh, 486, "t", "", "");
+    b.pass(70_000);
+    assert_eq!(b.closed, [old]);
+    // A silent server is no reason to open a third one for the same call.
+    b.sent.clear();
+    call_911(&mut b);
+    for _ in 0..2 {
+        b.pass(2_050);
     }
+    let mut used: Vec<_> = b.sent.iter().filter(|(_, m)| m.method_text() == "INVITE" && m.is_request()).collect();
+    used.retain(|(flow, _)| flow.remote.to_string() == FIRST);
+    assert_eq!(used.len(), 2);
+}
+
+#[test]
+fn in_an_emergency_other_trunks_come_before_a_second_connection() {
+    let mut b = bench("tcp", &[11]);
+    let old = use_connection(&mut b);
+    call_911(&mut b);
+    assert_eq!(b.take_request("INVITE", FIRST).0, old);
+    b.pass(2_050);
+    let other = b.take_request("INVITE", OTHER);
+    b.answer(&other, 503, "t", "", "");
+    b.sent.retain(|(flow, _)| *flow != old);
+    assert_ne!(b.take_request("INVITE", FIRST).0.connection, old.connection);
+}
+
+#[test]
+fn a_connection_that_is_heard_of_is_kept_however_slow_one_answer_is() {
+    let mut b = lone_bench();
+    let flow = use_connection(&mut b);
+    call_outside(&mut b);
+    let slow = b.take_request("INVITE", FIRST);
+    b.pass(3_000);
+    b.input(Input::Alive { flow });
+    b.pass(10_000);
+    assert!(b.find_request("CANCEL", FIRST).is_none());
+    b.accept(&slow, "t", SDP);
+    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+    b.pass(100_000);
+    assert!(b.closed.is_empty());
+}
+
+#[test]
+fn a_call_that_rings_over_a_silent_connection_stays_and_new_ones_take_another() {
+    let mut b = lone_bench();
+    call_outside(&mut b);
+    let ringing = b.take_request("INVITE", FIRST);
+    b.answer(&ringing, 180, "t", "", "");
+    b.pass(100);
+    b.sent.clear();
+    call_911(&mut b);
+    b.pass(2_050);
+    b.sent.retain(|(flow, _)| *flow != ringing.0);
+    let fresh = b.take_request("INVITE", FIRST);
+    b.answer(&fresh, 180, "psap", "", "");
+    b.pass(70_000);
+    assert!(b.closed.is_empty(), "a call is on it");
+    b.sent.clear();
+    b.accept(&ringing, "t", SDP);
+    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
 }
 
 #[test]
@@ -328,33 +433,4 @@ fn an_invite_that_shows_the_password_has_its_own_time() {
     b.pass(10_000);
     assert_eq!(answer_to_alice(&mut b, 180).status(), 180);
     nothing_at(&mut b, &[OTHER]);
-}
-
-#[test]
-fn an_emergency_call_leaves_a_connection_that_says_nothing_any_more() {
-    let mut b = Bench::with(&CONFIG.replace("transport = \"udp\"", "transport = \"tcp\""));
-    b.register(from_alice(1000, 1), "alice");
-    let mut earlier = None;
-    for round in 0..3 {
-        call_911(&mut b);
-        let silent = b.take_request("INVITE", TRUNK);
-        if let Some(connection) = earlier {
-            assert_eq!(silent.0.connection, connection, "the connection there is, in {round}");
-            b.pass(1_999);
-            assert!(b.find_request("INVITE", TRUNK).is_none(), "it may still answer");
-            b.pass(1);
-            let again = b.take_request("INVITE", TRUNK);
-            assert_ne!(again.0.connection, connection);
-            // Of those that were left one is kept, for a late answer.
-            assert_eq!(b.closed.len(), round - 1);
-            earlier = Some(again.0.connection);
-            b.answer(&again, 486, "psap", "", "");
-        } else {
-            earlier = Some(silent.0.connection);
-            b.answer(&silent, 486, "psap", "", "");
-        }
-        assert_eq!(answer_to_alice(&mut b, 200).status(), 503);
-        b.pass(40_000);
-        b.sent.clear();
-    }
 }

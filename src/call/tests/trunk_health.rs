@@ -59,6 +59,24 @@ fn each_round_asks_once_and_any_answer_but_503_is_a_good_one() {
 }
 
 #[test]
+fn a_connection_without_an_answer_is_closed_and_the_next_round_opens_another() {
+    let mut b = Bench::with(&CONFIG.replace("transport = \"udp\"", "transport = \"tcp\"\noptions_s = 60"));
+    b.pass(3_000);
+    let first = b.take_request("OPTIONS", TRUNK);
+    b.answer(&first, 200, "t", "", "");
+    b.sent.clear();
+    b.pass(60_000);
+    assert_eq!(b.take_request("OPTIONS", TRUNK).0, first.0);
+    b.pass(60_000);
+    b.sent.retain(|(flow, _)| *flow != first.0);
+    let second = b.take_request("OPTIONS", TRUNK);
+    assert_ne!(second.0.connection, first.0.connection);
+    b.answer(&second, 200, "t", "", "");
+    b.pass(10_000);
+    assert_eq!((state(&b, "carrier"), b.closed.as_slice()), ("up", &[first.0][..]));
+}
+
+#[test]
 fn calls_take_a_trunk_that_is_up_before_one_that_is_down_and_that_one_before_none() {
     for callee in ["92025550177", "911"] {
         let mut b = bench("options_s = 30");

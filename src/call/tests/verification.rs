@@ -344,6 +344,61 @@ fn who_asks_for_privacy_is_not_shown_by_a_verification() {
     assert!(!String::from_utf8_lossy(sent.bytes()).contains("4155550123"));
 }
 
+/// An INVITE of the trunk to Bob from this address.
+fn trunk_calls_from(b: &mut Bench, from: &str, extra: &str) {
+    let to = format!("<{BOBS_URI}>");
+    b.request(udp(TRUNK), ("INVITE", BOBS_URI), (&format!("{from};tag=one"), &to), ("one", 1), (extra, SDP));
+}
+
+/// What carriers send of a caller who withholds the number.
+#[test]
+fn a_hidden_callers_signature_is_compared_with_the_number_that_the_trunk_asserts() {
+    let hidden = "\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+    let asserted = format!("Privacy: id\nP-Asserted-Identity: <sip:+{CALLER}@carrier.example>\n");
+    for (signed, asserted, expected) in [
+        (CALLER, asserted.as_str(), "TN-Validation-Passed A: the signature is good"),
+        ("14155550199", &asserted, "TN-Validation-Failed -: the signature is for another caller"),
+        (CALLER, "Privacy: id\n", "No-TN-Validation -: the caller shows no number"),
+    ] {
+        let (mut b, key) = (bench(""), signer(URL));
+        trunk_calls_from(&mut b, hidden, &format!("{asserted}{}", identity(&key, signed, BOBS, NOW_S)));
+        if !b.fetched.is_empty() {
+            arrives(&mut b, certificate_of(&key));
+        }
+        let sent = b.take_request("INVITE", BOB);
+        let text = String::from_utf8_lossy(sent.1.bytes()).into_owned();
+        assert!(!text.contains("415555"), "{text}");
+        told_no(&mut b, &sent);
+        assert_eq!(recorded(&b), expected);
+    }
+}
+
+/// Bob's telephones do not take this call.
+fn told_no(b: &mut Bench, sent: &(Flow, Message)) {
+    b.answer(sent, 486, "bob", "", "");
+    let other = b.take_request("INVITE", BOB_TOO);
+    b.answer(&other, 486, "too", "", "");
+}
+
+#[test]
+fn parameters_in_the_user_part_are_no_part_of_the_callers_number() {
+    for from in [
+        "<sip:+14155550123;cpc=ordinary@carrier.example;user=phone>",
+        "<sip:+14155550123;isup-oli=62;npdi@carrier.example>",
+        "<sip:+1-415-555-0123%3Bverstat=TN-Validation-Passed@carrier.example>",
+    ] {
+        let (mut b, key) = (bench(""), signer(URL));
+        trunk_calls_from(&mut b, from, &identity(&key, CALLER, BOBS, NOW_S));
+        arrives(&mut b, certificate_of(&key));
+        let sent = b.take_request("INVITE", BOB);
+        let shown = sent.1.from().unwrap().uri;
+        assert_eq!(shown, "sip:+14155550123@pbx.example.com", "{from}");
+        told_no(&mut b, &sent);
+        assert_eq!(recorded(&b), "TN-Validation-Passed A: the signature is good", "{from}");
+        assert_eq!(b.cdrs.last().unwrap().caller, "+14155550123");
+    }
+}
+
 #[test]
 fn a_hidden_caller_is_verified_by_the_number_that_the_carrier_asserts_and_without_one_not_called_a_liar() {
     let asserted = format!("P-Asserted-Identity: <sip:+{CALLER}@203.0.113.5>\n");

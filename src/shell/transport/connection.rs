@@ -63,21 +63,12 @@ pub(super) enum Opened {
     ByUs,
 }
 
-/// What a trunk does not acknowledge in this time, it will not.
-const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
-
 /// Best effort: a connection works without these options, only later or slower.
 pub(super) fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_IDLE);
     let _ = sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_INTERVAL);
-}
-
-/// Ends a connection of ours that takes nothing any more. Otherwise the kernel repeats what was sent for a quarter of an hour, keep-alives
-/// wait for that, and whatever is sent meanwhile, such as an emergency call, goes nowhere (RFC 5482).
-pub(super) fn notice_death(stream: &TcpStream) {
-    let _ = sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MS_MAX);
 }
 
 /// Serves a connection to its end. The core is told, unless it asked for the end itself or has never heard of the connection.

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use rustix::net::sockopt;
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::mpsc,
@@ -22,6 +23,9 @@ use super::{
 
 /// TCP and TLS handshakes together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A peer that has vanished without a word is noticed this long after the first byte that it does not acknowledge.
+const UNACKNOWLEDGED_MS_MAX: u32 = 20_000;
 
 /// Opens the connection and serves it to its end.
 pub(super) async fn open(
@@ -61,7 +65,8 @@ async fn connect(flow: &Flow, dscp: u8) -> io::Result<TcpStream> {
     }
     let stream = socket.connect(flow.remote).await?;
     connection::tune(&stream);
-    connection::notice_death(&stream);
+    // Best effort, too. Retransmission alone takes about a quarter of an hour to find out.
+    let _ = sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX);
     Ok(stream)
 }
 
@@ -75,7 +80,7 @@ mod tests {
     use crate::types::ConnectionId;
 
     #[tokio::test]
-    async fn a_connection_is_marked() {
+    async fn a_connection_is_marked_and_ends_soon_when_nothing_is_acknowledged() {
         for ip in ["127.0.0.1:0", "[::1]:0"] {
             let local: SocketAddr = ip.parse().unwrap();
             let listener = TcpListener::bind(local).await.unwrap();
@@ -83,6 +88,7 @@ mod tests {
             let flow = Flow { transport: Transport::Tcp, local, remote, connection: ConnectionId::NONE };
             let stream = connect(&flow, 26).await.unwrap();
             assert_eq!(dscp::of(&stream, remote.is_ipv6()), 26, "{ip}");
+            assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), UNACKNOWLEDGED_MS_MAX, "{ip}");
         }
     }
 }
