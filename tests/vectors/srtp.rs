@@ -168,8 +168,11 @@ mod traps {
             let (mut outbound, mut inbound) = pair(suite, 2);
             let [before, late, after, next] =
                 [0xfffe, 0xffff, 0, 1].map(|sequence| protect(&mut outbound, &rtp(SSRC, sequence, b"x")).unwrap());
-            for packet in [&after, &late, &before, &next] {
-                assert!(unprotect(&mut inbound, packet).is_ok(), "{suite:?}");
+            assert_eq!(unprotect(&mut inbound, &after), Err(DropReason::SrtpBadTag), "{suite:?}");
+            assert!(inbound.may_follow_wrap(&after), "{suite:?}");
+            assert!(inbound.behind_wrap(|inbound| unprotect(inbound, &after)).is_ok(), "{suite:?}");
+            for packet in [&late, &before, &next] {
+                assert!(!inbound.may_follow_wrap(packet) && unprotect(&mut inbound, packet).is_ok(), "{suite:?}");
             }
             assert_eq!(unprotect(&mut inbound, &after), Err(DropReason::SrtpReplayed));
         }
