@@ -17,7 +17,7 @@ mod dial_string;
 mod dial_test;
 pub mod location;
 #[cfg(test)]
-pub(crate) mod product;
+pub mod product;
 pub mod refusal;
 mod site;
 pub mod table;

@@ -12,30 +12,30 @@ use crate::{
 };
 
 /// The company's callback number.
-pub(crate) const COMPANY: &str = "+12025550100";
+pub const COMPANY: &str = "+12025550100";
 /// The street of the company and that of every private address.
-pub(crate) const STREETS: [&str; 2] = ["Example", "Sample"];
+pub const STREETS: [&str; 2] = ["Example", "Sample"];
 /// Where nobody is challenged.
-pub(crate) const SITE_NETWORK: &str = "192.168.0.0/16";
+pub const SITE_NETWORK: &str = "192.168.0.0/16";
 /// Of the two trunks that may be configured for emergency calls.
-pub(crate) const HOSTS: [&str; 2] = ["203.0.113.5", "203.0.113.8"];
+pub const HOSTS: [&str; 2] = ["203.0.113.5", "203.0.113.8"];
 /// Trunks of others, by transport: where calls come from.
-pub(crate) const CALLING_TRUNKS: [(Transport, &str); 3] =
+pub const CALLING_TRUNKS: [(Transport, &str); 3] =
     [(Transport::Udp, "203.0.113.9"), (Transport::Tcp, "203.0.113.6"), (Transport::Tls, "203.0.113.7")];
 /// In the certificate of a trunk that proves itself by one.
-pub(crate) const TRUNK_NAME: &str = "sip.carrier.example";
+pub const TRUNK_NAME: &str = "sip.carrier.example";
 
 /// A server as it is configured, and what has become of its trunks and of its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
+pub struct Server {
     /// `emergency.unauthenticated` allows calls from `site_networks`.
-    pub(crate) does_policy_allow: bool,
-    pub(crate) trunks: Trunks,
-    pub(crate) limits: Limits,
+    pub does_policy_allow: bool,
+    pub trunks: Trunks,
+    pub limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trunks {
+pub enum Trunks {
     None,
     Disabled,
     NoPstn,
@@ -45,7 +45,7 @@ pub(crate) enum Trunks {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     Up,
     Down,
     Draining,
@@ -53,7 +53,7 @@ pub(crate) enum State {
 
 /// What must not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limits {
+pub enum Limits {
     Usual,
     /// The user's and the trunk's calls at once and within a minute, costly calls, spending, call places, media load; and the server
     /// is draining.
@@ -62,19 +62,19 @@ pub(crate) enum Limits {
 
 /// One call to a server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) server: Server,
-    pub(crate) sender: Sender,
-    pub(crate) transport: Transport,
-    pub(crate) line: Line,
-    pub(crate) is_shared: bool,
-    pub(crate) has_private_address: bool,
-    pub(crate) number: Number,
+pub struct Case {
+    pub server: Server,
+    pub sender: Sender,
+    pub transport: Transport,
+    pub line: Line,
+    pub is_shared: bool,
+    pub has_private_address: bool,
+    pub number: Number,
 }
 
 /// Who sends the INVITE, and by what that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sender {
+pub enum Sender {
     /// A telephone with the password of its user.
     Digest,
     /// One without, over the connection or from the address of its own registration.
@@ -95,7 +95,7 @@ pub(crate) enum Sender {
 
 /// Of the user whose telephone it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub enum Line {
     /// Extension only, room device, hot desk, shared line.
     None,
     /// Member of a hunt group that has no direct line; nor has the user.
@@ -110,7 +110,7 @@ pub(crate) enum Line {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Number {
+pub enum Number {
     Emergency,
     Test,
     Ordinary,
@@ -118,7 +118,7 @@ pub(crate) enum Number {
 
 /// What becomes of the call.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     NotDecidedHere,
     Refused403,
     Challenged,
@@ -134,7 +134,7 @@ const LINES: [Line; 6] = [Line::None, Line::GroupMember, Line::Direct, Line::Gro
 const BOTH: [bool; 2] = [false, true];
 
 /// One for each kind of line, shared or not, with a private address or without.
-pub(crate) fn users() -> Vec<User> {
+pub fn users() -> Vec<User> {
     let address = "country = \"US\"\nA1 = \"VA\"\nA3 = \"Arlington\"\nRD = \"Sample\"\nHNO = \"7\"\nPC = \"22201\"\n";
     let mut users = Vec::new();
     for line in LINES {
@@ -165,7 +165,7 @@ fn number(n: usize) -> String {
 }
 
 impl Server {
-    pub(crate) fn all() -> Vec<Self> {
+    pub fn all() -> Vec<Self> {
         let states = [State::Up, State::Down, State::Draining];
         let mut trunks = vec![Trunks::None, Trunks::Disabled, Trunks::NoPstn, Trunks::NoEmergency];
         for first in states {
@@ -182,7 +182,7 @@ impl Server {
     }
 
     /// The configuration file. With limits: each of the users may make one call, the trunks may carry one of each.
-    pub(crate) fn text(self) -> String {
+    pub fn text(self) -> String {
         let limits = |calls: usize| match self.limits {
             Limits::Usual => String::new(),
             Limits::Exhausted => {
@@ -262,7 +262,7 @@ fn users_tables() -> String {
 
 impl Trunks {
     /// Of those that carry emergency calls.
-    pub(crate) const fn state(self, index: usize) -> Option<State> {
+    pub const fn state(self, index: usize) -> Option<State> {
         match (self, index) {
             (Self::One(state) | Self::Two(state, _), 0) | (Self::Two(_, state), 1) => Some(state),
             _ => None,
@@ -278,13 +278,13 @@ impl Trunks {
 }
 
 impl Line {
-    pub(crate) const fn is_direct(self) -> bool {
+    pub const fn is_direct(self) -> bool {
         matches!(self, Self::Direct | Self::Groups | Self::Pbx | Self::OneOfSeveral)
     }
 }
 
 impl Number {
-    pub(crate) const fn digits(self) -> &'static str {
+    pub const fn digits(self) -> &'static str {
         match self {
             Self::Emergency => "911",
             Self::Test => "933",
@@ -316,7 +316,7 @@ impl Sender {
 }
 
 impl Case {
-    pub(crate) fn all(server: Server) -> Vec<Self> {
+    pub fn all(server: Server) -> Vec<Self> {
         let mut all = Vec::new();
         for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
             all.extend(Self::over(server, transport));
@@ -324,7 +324,7 @@ impl Case {
         all
     }
 
-    pub(crate) fn over(server: Server, transport: Transport) -> Vec<Self> {
+    pub fn over(server: Server, transport: Transport) -> Vec<Self> {
         let mut all = Vec::new();
         for sender in Sender::all() {
             if sender.needs_tls() && transport != Transport::Tls {
@@ -345,16 +345,16 @@ impl Case {
     }
 
     /// Among [`users`].
-    pub(crate) fn user_index(&self) -> usize {
+    pub fn user_index(&self) -> usize {
         let line = LINES.iter().position(|line| *line == self.line).expect("one of them");
         line * 4 + usize::from(self.is_shared) * 2 + usize::from(self.has_private_address)
     }
 
-    pub(crate) fn user<'u>(&self, users: &'u [User]) -> &'u User {
+    pub fn user<'u>(&self, users: &'u [User]) -> &'u User {
         &users[self.user_index()]
     }
 
-    pub(crate) const fn source(&self) -> Source {
+    pub const fn source(&self) -> Source {
         match self.sender {
             Sender::Digest | Sender::Flow => Source::AuthenticatedDevice,
             Sender::ClientCertificate { in_site } | Sender::WrongPassword { in_site } | Sender::Nobody { in_site } => {
@@ -364,11 +364,11 @@ impl Case {
         }
     }
 
-    pub(crate) fn is_named_by_header(&self) -> bool {
+    pub fn is_named_by_header(&self) -> bool {
         self.line == Line::OneOfSeveral && self.sender == Sender::Flow
     }
 
-    pub(crate) const fn has_failed_a_challenge(&self) -> bool {
+    pub const fn has_failed_a_challenge(&self) -> bool {
         matches!(self.sender, Sender::WrongPassword { .. })
     }
 
@@ -394,7 +394,7 @@ impl Case {
         self.number == number && self.is_authenticated() && self.server.is_configured() && !self.is_test_without_place()
     }
 
-    pub(crate) fn is_test_without_place(&self) -> bool {
+    pub fn is_test_without_place(&self) -> bool {
         self.number == Number::Test && self.server.limits == Limits::Exhausted
     }
 
@@ -413,10 +413,10 @@ impl Case {
     }
 }
 
-pub(crate) struct Row {
-    pub(crate) paragraph: &'static str,
+pub struct Row {
+    pub paragraph: &'static str,
     is_for: fn(&Case) -> bool,
-    pub(crate) told: fn(&Case) -> Told,
+    pub told: fn(&Case) -> Told,
 }
 
 const ROWS: [Row; 17] = [
@@ -515,18 +515,18 @@ const ROWS: [Row; 17] = [
 
 /// How many cases each row was for.
 #[derive(Debug, Default)]
-pub(crate) struct Uses([usize; ROWS.len()]);
+pub struct Uses([usize; ROWS.len()]);
 
 impl Uses {
     /// The one row that is for this case.
-    pub(crate) fn row(&mut self, case: &Case) -> &'static Row {
+    pub fn row(&mut self, case: &Case) -> &'static Row {
         let fitting: Vec<usize> = (0..ROWS.len()).filter(|row| (ROWS[*row].is_for)(case)).collect();
         let [row] = fitting.as_slice() else { panic!("{} rows speak of {case:?}", fitting.len()) };
         self.0[*row] += 1;
         &ROWS[*row]
     }
 
-    pub(crate) fn unused(&self) -> Vec<&'static str> {
+    pub fn unused(&self) -> Vec<&'static str> {
         ROWS.iter().zip(self.0).filter(|(_, uses)| *uses == 0).map(|(row, _)| row.paragraph).collect()
     }
 }
