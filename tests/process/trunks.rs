@@ -96,7 +96,7 @@ fn a_route_is_explained_and_nobody_is_barred() {
     }
     assert_eq!(command(&server, &["trunk", "drain", "carrier"]).0, Some(0));
     let drained = command(&server, &["route-test", "--now", "--from", "alice", "+442079460123"]).1;
-    assert!(drained.ends_with("the call is answered 480 Every Trunk Is Draining\n"), "{drained}");
+    assert!(drained.contains("the call is answered 480 Every Trunk Is Draining\n"), "{drained}");
     assert_eq!(command(&server, &["trunk", "resume", "carrier"]).0, Some(0));
     assert_eq!(command(&server, &["route-test", "--now", "--from", "eve", "911"]).0, Some(64));
     let status = |query: &str| server.get(&format!("/v1/route-test?{query}")).map(|(status, _)| status);
