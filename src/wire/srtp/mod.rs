@@ -30,7 +30,7 @@ mod srtcp;
 mod streams;
 mod suite;
 #[cfg(test)]
-pub(crate) mod testing;
+pub mod testing;
 mod transcrypt;
 
 pub use inbound::{Inbound, Positions};

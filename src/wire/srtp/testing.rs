@@ -12,7 +12,7 @@ pub(super) fn count_tag_check() {
 }
 
 /// Tags that this thread has compared so far.
-pub(crate) fn tag_checks() -> u32 {
+pub fn tag_checks() -> u32 {
     TAG_CHECKS.get()
 }
 
