@@ -1,6 +1,6 @@
 //! The SRTP contexts of a leg, one direction each, and when they are kept, replaced and forgotten.
 
-use std::net::SocketAddr;
+use std::{mem, net::SocketAddr};
 
 use crate::{
     types::{DropReason, Duration, Instant},
@@ -12,7 +12,7 @@ use super::{command::Protection, latch::Latch};
 /// How long packets under a replaced key are still accepted: those under way when the new key was answered.
 const RETIRING_KEY_LIFETIME: Duration = Duration::from_secs(2);
 
-/// Replaced keys that are accepted at a time: what is forged is tried under each.
+/// Replaced keys that are accepted at a time: what the present one refuses is tried under each.
 const RETIRING_KEYS_MAX: usize = 2;
 /// Keys that are remembered after that, in case a peer takes one back: what came under it must not come again.
 const RETIRED_KEYS_MAX: usize = 16;
@@ -120,7 +120,10 @@ impl Receiving {
     /// not be forgotten. `history`: what another leg has heard of the peer.
     pub(super) fn configure(&mut self, now: Instant, protection: Protection, history: Option<&History>) {
         if let Some(history) = history {
-            self.former.get_or_insert_default().retired.append(history.clone());
+            // What is known here came later.
+            let retired = &mut self.former.get_or_insert_default().retired;
+            let own = mem::replace(retired, history.clone());
+            retired.append(own);
         }
         let replaced = match self.mode.take() {
             Some(Mode::Srtp(keyed)) => Some(keyed),
@@ -136,10 +139,12 @@ impl Receiving {
         let (kept, replaced) = if is_kept { (replaced, None) } else { (None, replaced) };
         let former = self.former.as_mut();
         let known = kept.or_else(|| former?.take(suite, &key));
-        let knows_all = known.is_some() && history.is_none();
-        let mut keyed =
-            known.unwrap_or_else(|| Keyed { context: Inbound::new(suite, &key, None), suite, key: key.clone() });
-        if let Some(heard) = self.former.as_ref().filter(|_| !knows_all).and_then(|f| f.retired.heard(suite, &key)) {
+        let heard = match known.is_some() && history.is_none() {
+            true => None,
+            false => self.former.as_ref().and_then(|former| former.retired.heard(suite, &key)),
+        };
+        let mut keyed = known.unwrap_or_else(|| Keyed { context: Inbound::new(suite, &key, None), suite, key });
+        if let Some(heard) = heard {
             keyed.context.resume(heard);
         }
         keyed.context.set_mki(mki);
