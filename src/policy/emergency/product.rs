@@ -413,6 +413,7 @@ impl Case {
     }
 }
 
+#[derive(Debug)]
 pub struct Row {
     pub paragraph: &'static str,
     is_for: fn(&Case) -> bool,
