@@ -91,6 +91,9 @@ fn emergency_plan(route: &emergency::Route) -> Plan {
     Plan::serial(route.trunks.iter().map(|trunk| Attempt::emergency(*trunk)))
 }
 
+/// Within this time the same INVITE, by another path, is no further try of its telephone.
+const SECOND_PATH_MS: u64 = 2_000;
+
 /// The whole signalling side of one server.
 #[derive(Debug)]
 pub struct Core {
@@ -631,9 +634,18 @@ impl Core {
 
     // 5. Policy decides where it goes. Emergency first.
 
+    /// The same request by another path (RFC 3261 section 8.2.2.2) is one call, too. Later it is a telephone that has lost its connection
+    /// or our answer, and tries once more.
+    fn is_second_path(&self, request: &Message) -> bool {
+        let key = invite_key(request);
+        let now_ms = self.ctx.now.unix_ms();
+        let is_it = |call: &Call| call.key == key && now_ms.saturating_sub(call.cdr.start_ms) < SECOND_PATH_MS;
+        self.invite_keys.contains(&key) && self.calls.values().any(|call| call.state == State::Setup && is_it(call))
+    }
+
     fn emergency_invite(&mut self, pending: Pending, class: Class, dialled: &EmergencyCall) {
-        // The same request by another path (RFC 3261 section 8.2.2.2) is one call, too.
-        if self.invite_keys.contains(&invite_key(&pending.request)) {
+        if self.is_second_path(&pending.request) {
+            debug!("An emergency call has come by another path as well.");
             return self.ctx.refuse(&pending, 482, "");
         }
         let EmergencyCaller { caller, source, verdict, is_named } = self.emergency_caller(&pending);

@@ -123,8 +123,8 @@ impl Call {
     /// A branch whose deadline has come is given up in favour of whatever is next.
     pub(super) fn note_server_silence(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get(&number) else { return };
-        let has_tried =
-            self.emergency.is_some() && branch.deadline == Some(branch.sent_at + emergency_call::NO_PROGRESS);
+        let no_progress = if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { NO_PROGRESS };
+        let has_tried = branch.deadline == Some(branch.sent_at + no_progress);
         self.next_server(ctx, number, if has_tried { Server::Stuck } else { Server::Down });
     }
 

@@ -231,8 +231,8 @@ impl Leg {
             if slot.is_some() || !self.negotiation.carries(section) {
                 continue;
             }
-            // A call for help needs sound; the rest may have what is free.
-            let may_do_without = self.is_urgent && section.kind != MediaKind::Audio;
+            // A call for help needs sound, or text of those who cannot hear; pictures may have what is free.
+            let may_do_without = self.is_urgent && section.kind == MediaKind::Video;
             let taken = match self.is_urgent && !may_do_without {
                 true => ctx.ports.take_reserved(worker, address),
                 false => ctx.ports.take(worker, address),

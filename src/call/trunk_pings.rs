@@ -83,9 +83,19 @@ impl TrunkPings {
         if is_answer && status != 503 {
             ctx.trunks.target_answered(trunk, target);
         } else {
+            let is_unheard = ctx.trunks.is_unheard(&flow, sent_at);
             ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at);
-            ctx.trunks.target_failed(ctx.now, trunk, target);
+            // What may be the connection's fault is not held against the server: the next request tries another one.
+            if is_unheard {
+                self.ask_again(ctx.now, trunk);
+            } else {
+                ctx.trunks.target_failed(ctx.now, trunk, target);
+            }
         }
+    }
+
+    fn ask_again(&mut self, now: Instant, trunk: usize) {
+        self.rounds.iter_mut().filter(|round| round.trunk == trunk).for_each(|round| round.next = now);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -19,6 +19,8 @@ pub(super) struct Trunks {
     connections: u64,
     /// When each connection that we opened was last heard of, at first when it was opened.
     heard_at: HashMap<ConnectionId, Instant>,
+    /// The last connection of them that was lost, with its time: what becomes of its requests is decided next.
+    lost: Option<(ConnectionId, Instant)>,
     /// Connections that new requests keep away from.
     left: Vec<Left>,
     /// Open connections whose peer has proven to be a trunk's by its certificate.
@@ -95,6 +97,7 @@ impl Trunks {
             passwords,
             connections: 0,
             heard_at: HashMap::new(),
+            lost: None,
             left: Vec::new(),
             certified: HashMap::new(),
         }
@@ -200,14 +203,15 @@ impl Trunks {
         }
     }
 
-    /// Whether this is a connection that was open before, and nothing has come over it since: its peer may have forgotten it
-    /// without a word. Never so of datagrams.
+    /// Whether this is a connection that was open before, and nothing has come over it since, if only the notice that its peer does not
+    /// know it: the peer may have forgotten it, and take another one. Never so of datagrams.
     pub(super) fn is_unheard(&self, flow: &Flow, since: Instant) -> bool {
-        self.heard_at.get(&flow.connection).is_some_and(|heard_at| *heard_at < since)
+        let lost = self.lost.filter(|(connection, _)| *connection == flow.connection).map(|(_, heard_at)| heard_at);
+        self.heard_at.get(&flow.connection).copied().or(lost).is_some_and(|heard_at| heard_at < since)
     }
 
     /// A request that went over this flow then has no answer. If the flow is a connection that may be dead, the next one opens
-    /// another: TCP alone would notice a quarter of an hour later.
+    /// another: TCP alone would notice when nothing was acknowledged for long.
     pub(super) fn unanswered(&mut self, now: Instant, trunk: usize, flow: &Flow, sent_at: Instant) {
         if !self.is_unheard(flow, sent_at) {
             return;
@@ -353,7 +357,7 @@ impl Trunks {
 
     pub(super) fn connection_failed(&mut self, connection: ConnectionId) {
         self.certified.remove(&connection);
-        self.heard_at.remove(&connection);
+        self.lost = self.heard_at.remove(&connection).map(|heard_at| (connection, heard_at));
         self.left.retain(|left| left.flow.connection != connection);
         for state in &mut self.states {
             state.flows.retain(|_, flow| flow.connection != connection);

@@ -99,8 +99,9 @@ impl Steps<'_> {
         let World { config, directory, site, .. } = self.world;
         match emergency::classify(dialled, site) {
             Dialled::Emergency(call) => self.emergency(Class::Emergency, &call, user),
+            // A test has no priority.
+            Dialled::Test(_) | Dialled::Ordinary(_) if self.is_refused() => {}
             Dialled::Test(call) => self.emergency(Class::Test, &call, user),
-            Dialled::Ordinary(_) if self.is_refused() => {}
             Dialled::Ordinary(ordinary) => {
                 let region = site.region().code;
                 match ordinary.kind() {

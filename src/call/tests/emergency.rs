@@ -80,6 +80,20 @@ fn an_emergency_invite_that_arrives_by_two_paths_is_one_call() {
 }
 
 #[test]
+fn an_emergency_invite_that_a_telephone_repeats_later_is_a_call() {
+    let mut b = bench(user("alice", "1001", "+12025551001"));
+    dial(&mut b, ALICE, "911", "help");
+    b.take_request("INVITE", TRUNK);
+    b.pass(2_500);
+    b.sent.clear();
+    // It has lost its connection, and found another way.
+    dial(&mut b, ALICE, "911", "help");
+    let again = b.take_request("INVITE", TRUNK);
+    b.accept(&again, "psap", SDP);
+    assert_eq!(b.take_response("INVITE", ALICE, 200).status(), 200);
+}
+
+#[test]
 fn a_place_that_a_telephone_tells_during_the_call_goes_no_further() {
     let mut b = bench(user("alice", "1001", "+12025551001"));
     dial(&mut b, ALICE, "911", "help");

@@ -191,6 +191,19 @@ fn an_emergency_call_over_a_connection_that_has_died_without_a_word_is_repeated_
 }
 
 #[test]
+fn a_connection_that_its_peer_does_not_know_any_more_is_replaced_at_once() {
+    let mut b = lone_bench();
+    let old = use_connection(&mut b);
+    call_911(&mut b);
+    assert_eq!(b.take_request("INVITE", FIRST).0, old);
+    b.input(Input::FlowFailed { flow: old });
+    let fresh = b.take_request("INVITE", FIRST);
+    assert_ne!(fresh.0.connection, old.connection);
+    b.accept(&fresh, "psap", SDP);
+    assert_eq!(answer_to_alice(&mut b, 200).status(), 200);
+}
+
+#[test]
 fn an_ordinary_call_has_the_same_second_chance() {
     let mut b = lone_bench();
     let old = use_connection(&mut b);

@@ -521,7 +521,7 @@ impl AcknowledgementView {
     }
 }
 
-/// The reply to a user of the directory: nothing of anybody else, and nothing of the trunks.
+/// The reply to a user of the directory: nothing of other users (but who has recorded its acknowledgement), and nothing of the trunks.
 #[derive(Debug, Serialize)]
 struct OwnEmergencyReply<'a> {
     available: bool,
@@ -904,6 +904,10 @@ mod tests {
                 reply.contains("\"is_current\":true") && reply.contains("\"recorded_by\":\"user alice\""),
                 "{reply}"
             );
+            // What would be written is, by then.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let audited = Store::open(folder.path(), None).unwrap().audit(0, 10).unwrap();
+            assert!(audited.is_empty(), "a user can push no order out: {audited:?}");
         };
         tokio::select! {
             () = asked => {}

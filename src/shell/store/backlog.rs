@@ -2,7 +2,7 @@
 //! hangs.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -66,6 +66,8 @@ struct Entries {
     waiting: Batch,
     /// Those that the thread has taken and not written yet.
     taken: Numbers,
+    /// Calls whose records were forgotten since then: what was taken may hold their beginning.
+    forgotten: HashSet<String>,
     audit_taken: usize,
     /// Orders that are being carried out.
     audit_places: usize,
@@ -110,6 +112,7 @@ impl Backlog {
         let mut entries = self.lock();
         let batch = std::mem::take(&mut entries.waiting);
         (entries.taken, entries.audit_taken) = (numbers(&batch), batch.audit.len());
+        entries.forgotten = HashSet::new();
         batch
     }
 
@@ -117,6 +120,7 @@ impl Backlog {
     pub(super) fn written(&self) {
         let mut entries = self.lock();
         (entries.taken, entries.audit_taken, entries.is_loss_known) = (Numbers::default(), 0, false);
+        entries.forgotten = HashSet::new();
     }
 
     /// What was taken could not be written, and nobody waits for it any more.
@@ -125,6 +129,7 @@ impl Backlog {
         let Batch { mut changes, mut open_cdrs, mut cdrs, mut audit, done: _ } = batch;
         // What is newer counts.
         entries.waiting.cdrs.iter().for_each(|cdr| drop(open_cdrs.remove(&cdr.id)));
+        std::mem::take(&mut entries.forgotten).iter().for_each(|id| drop(open_cdrs.remove(id)));
         open_cdrs.extend(entries.waiting.open_cdrs.drain());
         entries.waiting.open_cdrs = open_cdrs;
         changes.append(&mut entries.waiting.changes);
@@ -186,8 +191,10 @@ impl Entries {
 
     /// What the thread has taken cannot be forgotten, but counts.
     fn bound(&mut self) -> bool {
-        let bindings = forget_oldest(&mut self.waiting.changes, self.taken.bindings);
-        let cdrs = forget_oldest(&mut self.waiting.cdrs, self.taken.cdrs);
+        let bindings = forget_oldest(&mut self.waiting.changes, self.taken.bindings).count() as u64;
+        let before = self.forgotten.len();
+        self.forgotten.extend(forget_oldest(&mut self.waiting.cdrs, self.taken.cdrs).map(|cdr| cdr.id));
+        let cdrs = (self.forgotten.len() - before) as u64;
         self.lost.bindings += bindings;
         self.lost.cdrs += cdrs;
         bindings + cdrs > 0 && !std::mem::replace(&mut self.is_loss_known, true)
@@ -198,12 +205,11 @@ fn numbers(batch: &Batch) -> Numbers {
     Numbers { bindings: batch.changes.len() as u64, cdrs: batch.cdrs.len() as u64 }
 }
 
-/// Keeps to [`STORE_BACKLOG_MAX`] together with `taken` others. Returns how many are forgotten.
-fn forget_oldest<T>(waiting: &mut VecDeque<T>, taken: u64) -> u64 {
+/// Keeps to [`STORE_BACKLOG_MAX`] together with `taken` others. Returns those that are forgotten.
+fn forget_oldest<T>(waiting: &mut VecDeque<T>, taken: u64) -> impl Iterator<Item = T> {
     let room = STORE_BACKLOG_MAX.saturating_sub(usize::try_from(taken).unwrap_or(usize::MAX));
     let excess = waiting.len().saturating_sub(room);
-    waiting.drain(..excess);
-    excess as u64
+    waiting.drain(..excess)
 }
 
 #[cfg(test)]

@@ -130,8 +130,8 @@ impl fmt::Display for StoreError {
             Self::KeyMissing { path } => write!(
                 f,
                 "{} is missing: without the key that it is sealed with, no stored password opens. Restore the file from \
-                 the backup of the database, or hand it over as the systemd credential {SYSTEMD_CREDENTIAL}; where both are \
-                 lost, move the database away and add the users again.",
+                 the backup of the database, name it in server.seal_key, or hand it over as the systemd credential \
+                 {SYSTEMD_CREDENTIAL}; where all are lost, move the database away and add the users again.",
                 path.display()
             ),
             Self::WrongKey => f.write_str(

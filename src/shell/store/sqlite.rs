@@ -317,10 +317,15 @@ impl Store {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let last_known_ms = meta(&transaction, "alive_ms")?.map_or(0, unsigned);
         let mut statement = transaction.prepare("SELECT record FROM open_cdrs ORDER BY rowid")?;
-        let open = statement.query_map([], record)?.collect::<Result<Vec<_>, _>>()?;
+        let open = statement.query_map([], record)?;
+        // One that cannot be read keeps no server from starting.
+        let is_readable =
+            |cdr: &rusqlite::Result<Cdr>| !matches!(cdr, Err(rusqlite::Error::FromSqlConversionFailure(..)));
+        let open = open.filter(is_readable).collect::<Result<Vec<_>, _>>()?;
         drop(statement);
         let interrupted: Vec<_> = open.into_iter().map(|cdr| cdr.interrupted(last_known_ms)).collect();
         insert_cdrs(&transaction, &interrupted)?;
+        transaction.execute("DELETE FROM open_cdrs", [])?;
         transaction.commit()?;
         Ok(interrupted)
     }
