@@ -5,7 +5,7 @@ use tracing::{debug, error, warn};
 use super::{
     call::{Call, State},
     context::{Context, Owner, Side},
-    emergency_call, failover,
+    emergency_call,
     fork::{Attempt, Branch, Failure, Progress, mapped},
     leg::Leg,
     outgoing::{self, with_offer},
@@ -190,12 +190,12 @@ impl Call {
     }
 
     fn branch_trying(&mut self, number: u32) {
+        let no_progress = self.no_progress();
         if let Some(branch) =
             self.branches.get_mut(&number).filter(|b| b.progress == Progress::Calling && b.deadline.is_some())
         {
             // The trunk lives, and has a little longer to say more than 100.
-            let time = if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { failover::NO_PROGRESS };
-            branch.deadline = Some(branch.sent_at + time);
+            branch.deadline = Some(branch.sent_at + no_progress);
         }
     }
 

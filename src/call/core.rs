@@ -819,7 +819,7 @@ impl Core {
 
     fn cdr_opened(&mut self, id: CallId) {
         if self.calls.get_mut(&id).is_some_and(|call| call.note_cdr_opened()) {
-            self.with_call(id, Call::cdr_opened);
+            self.with_call(id, Call::tell_more);
         }
     }
 

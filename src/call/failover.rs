@@ -11,7 +11,7 @@ use crate::{
 const NO_RESPONSE: Duration = Duration::from_secs(4);
 
 /// ... and one that says nothing but 100 after this: the system behind it may be dead.
-pub(super) const NO_PROGRESS: Duration = Duration::from_secs(20);
+const NO_PROGRESS: Duration = Duration::from_secs(20);
 
 /// The trunks' targets that have failed a call.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +71,11 @@ pub(super) const fn target_of(flow: &Flow) -> Target {
 }
 
 impl Call {
+    /// How long after its INVITE a server may say nothing but 100.
+    pub(super) const fn no_progress(&self) -> Duration {
+        if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { NO_PROGRESS }
+    }
+
     /// When an attempt without any answer is given up.
     pub(super) fn silence_deadline(&self, ctx: &Context, attempt: &Attempt, flow: &Flow) -> Option<Instant> {
         if self.emergency.is_some() {
@@ -123,8 +128,7 @@ impl Call {
     /// A branch whose deadline has come is given up in favour of whatever is next.
     pub(super) fn note_server_silence(&mut self, ctx: &mut Context, number: u32) {
         let Some(branch) = self.branches.get(&number) else { return };
-        let no_progress = if self.emergency.is_some() { emergency_call::NO_PROGRESS } else { NO_PROGRESS };
-        let has_tried = branch.deadline == Some(branch.sent_at + no_progress);
+        let has_tried = branch.deadline == Some(branch.sent_at + self.no_progress());
         self.next_server(ctx, number, if has_tried { Server::Stuck } else { Server::Down });
     }
 
@@ -135,8 +139,7 @@ impl Call {
         };
         let (flow, sent_at) = (branch.leg.flow, branch.sent_at);
         let target = target_of(&flow);
-        let is_unheard = ctx.trunks.is_unheard(&flow, sent_at);
-        ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at);
+        let is_unheard = ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at);
         self.failover.0.push(Failed { trunk, target, is_unheard });
         // What may be the connection's fault is not held against the server.
         if server == Server::Down && !self.failover.has_another_chance(trunk, &target) {

@@ -1,13 +1,12 @@
 //! The record of a call that goes on: what a crash leaves of it.
 //!
 //! The store has it from the call's beginning, once more when it is answered, and until the call's own record takes its place.
-//! Nobody is told of an answer before it is on disk, so no call that anybody has seen answered is without a record. A telephone
+//! Nobody is told of an answer before the beginning is on disk, so no call that anybody has seen answered is without a record. A telephone
 //! that somebody must pick up first rings longer than that takes. Emergency calls, and answering points that call back, wait for
 //! no disk.
 
 use super::{
     call::{Call, State},
-    context::Context,
     interface::Output,
 };
 
@@ -46,10 +45,5 @@ impl Call {
         let may_have_waited = !self.may_be_answered();
         self.open_cdr.is_on_disk = true;
         may_have_waited && (self.provisionals.has_held() || self.transfer.is_some())
-    }
-
-    /// Goes on with what has waited for the disk.
-    pub(super) fn cdr_opened(&mut self, ctx: &mut Context) {
-        self.tell_more(ctx);
     }
 }

@@ -82,15 +82,11 @@ impl TrunkPings {
         let target = target_of(&flow);
         if is_answer && status != 503 {
             ctx.trunks.target_answered(trunk, target);
+        } else if ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at) {
+            // What may be the connection's fault is not held against the server.
+            self.ask_again(ctx.now, trunk);
         } else {
-            let is_unheard = ctx.trunks.is_unheard(&flow, sent_at);
-            ctx.trunks.unanswered(ctx.now, trunk, &flow, sent_at);
-            // What may be the connection's fault is not held against the server: the next request tries another one.
-            if is_unheard {
-                self.ask_again(ctx.now, trunk);
-            } else {
-                ctx.trunks.target_failed(ctx.now, trunk, target);
-            }
+            ctx.trunks.target_failed(ctx.now, trunk, target);
         }
     }
 

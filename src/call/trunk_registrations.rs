@@ -130,10 +130,9 @@ impl Entry {
         let is_of_server = response.is_none() || status == 503;
         if is_of_server {
             // What may be the connection's fault is not held against the server.
-            if !ctx.trunks.is_unheard(&flow, self.sent_at) {
+            if !ctx.trunks.unanswered(ctx.now, self.trunk, &flow, self.sent_at) {
                 ctx.trunks.target_failed(ctx.now, self.trunk, target);
             }
-            ctx.trunks.unanswered(ctx.now, self.trunk, &flow, self.sent_at);
         } else {
             ctx.trunks.target_answered(self.trunk, target);
         }

@@ -211,13 +211,14 @@ impl Trunks {
     }
 
     /// A request that went over this flow then has no answer. If the flow is a connection that may be dead, the next one opens
-    /// another: TCP alone would notice when nothing was acknowledged for long.
-    pub(super) fn unanswered(&mut self, now: Instant, trunk: usize, flow: &Flow, sent_at: Instant) {
+    /// another: TCP alone would notice when nothing was acknowledged for long. `true`: that may be it, and the server well.
+    pub(super) fn unanswered(&mut self, now: Instant, trunk: usize, flow: &Flow, sent_at: Instant) -> bool {
         if !self.is_unheard(flow, sent_at) {
-            return;
+            return false;
         }
         let in_use = self.states[trunk].flows.extract_if(|_, f| f.connection == flow.connection);
         self.left.extend(in_use.map(|(_, flow)| Left { trunk, flow, look_at: now + LOOK_EVERY }));
+        true
     }
 
     pub(super) fn is_left(&self, flow: &Flow) -> bool {

@@ -34,6 +34,20 @@ pub struct World<'w> {
     pub present: Option<&'w dyn Present>,
 }
 
+impl World<'_> {
+    fn standing(&self, trunk: usize) -> Standing {
+        self.present.map_or_else(Standing::default, |present| present.standing_of(trunk))
+    }
+
+    fn used_on(&self, trunk: usize) -> Used {
+        self.present.map_or_else(Used::default, |present| present.used_on_trunk(trunk))
+    }
+
+    fn used_by(&self, user: &User) -> Used {
+        self.present.map_or_else(Used::default, |present| present.used_by_user(&user.name))
+    }
+}
+
 /// Who calls, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -99,9 +113,8 @@ impl Steps<'_> {
         let World { config, directory, site, .. } = self.world;
         match emergency::classify(dialled, site) {
             Dialled::Emergency(call) => self.emergency(Class::Emergency, &call, user),
-            // A test has no priority.
-            Dialled::Test(_) | Dialled::Ordinary(_) if self.is_refused() => {}
             Dialled::Test(call) => self.emergency(Class::Test, &call, user),
+            Dialled::Ordinary(_) if self.is_refused() => {}
             Dialled::Ordinary(ordinary) => {
                 let region = site.region().code;
                 match ordinary.kind() {
@@ -139,14 +152,6 @@ impl Steps<'_> {
         }
     }
 
-    fn standing(&self, trunk: usize) -> Standing {
-        self.world.present.map_or_else(Standing::default, |present| present.standing_of(trunk))
-    }
-
-    fn used_on(&self, trunk: usize) -> Used {
-        self.world.present.map_or_else(Used::default, |present| present.used_on_trunk(trunk))
-    }
-
     fn emergency(&mut self, class: Class, call: &EmergencyCall, user: &User) {
         let what = match class {
             Class::Emergency => "an emergency number",
@@ -155,7 +160,9 @@ impl Steps<'_> {
         self.add(format_args!("{} is {what}, which no permission, block or limit applies to", call.dialled));
         let (config, line) = (self.world.config, user.direct_line.as_deref());
         let situation = Situation { class, source: Source::AuthenticatedDevice, user: Some(user), line, turn: 0 };
-        match emergency::decide(&situation, config, |trunk| self.standing(trunk) == Standing::default()) {
+        match emergency::decide(&situation, config, |trunk| self.world.standing(trunk) == Standing::default()) {
+            // A test has no priority.
+            Decision::Route(_) if class == Class::Test && self.is_refused() => {}
             Decision::Route(route) => {
                 self.add(format_args!(
                     "it carries the location {:?} and is called back at {}",
@@ -164,7 +171,7 @@ impl Steps<'_> {
                 ));
                 self.assume();
                 for (position, trunk) in (1..).zip(route.trunks) {
-                    let state = match self.standing(trunk) {
+                    let state = match self.world.standing(trunk) {
                         Standing { is_draining: true, .. } => ", which is draining",
                         Standing { is_down: true, .. } => ", which is down",
                         Standing { .. } => "",
@@ -207,8 +214,8 @@ impl Steps<'_> {
     /// `source`: the trunk that brings the call.
     fn onward(&mut self, number: &str, source: Option<usize>, trunk: usize) {
         self.assume();
-        let World { config, site, .. } = self.world;
-        let now = (self.used_on(trunk), self.standing(trunk));
+        let world @ World { config, site, .. } = self.world;
+        let now = (world.used_on(trunk), world.standing(trunk));
         let (parties, mut add) = ((config, site.region()), |step: fmt::Arguments<'_>| self.add(step));
         match outside::onward(number, source, trunk, now, parties, &mut Vec::new(), &mut add) {
             Ok(()) => {
@@ -222,10 +229,9 @@ impl Steps<'_> {
 
     fn outside(&mut self, number: &str, user: &User) {
         self.assume();
-        let World { config, site, present, .. } = self.world;
-        let of_user = present.map_or_else(Used::default, |present| present.used_by_user(&user.name));
-        let on_trunk = |trunk| present.map_or_else(Used::default, |present| present.used_on_trunk(trunk));
-        let standing = |trunk| present.map_or_else(Standing::default, |present| present.standing_of(trunk));
+        let world @ World { config, site, .. } = self.world;
+        let (of_user, on_trunk, standing) =
+            (world.used_by(user), |trunk| world.used_on(trunk), |trunk| world.standing(trunk));
         let (parties, mut add) = ((config, site.region()), |step: fmt::Arguments<'_>| self.add(step));
         let allowed = outside::decide(number, &user.name, &of_user, &on_trunk, parties, &mut Vec::new(), &mut add);
         match allowed.and_then(|trunks| outside::available(trunks, number, &standing, parties, &mut add)) {
@@ -366,6 +372,7 @@ mod tests {
             (down, "911", "911 is an emergency number", "1. over the trunk \"carrier\", which is down"),
             (full, outside, "no calls now but for help", "the call is answered 503 Too Many Calls"),
             (full, "911", "911 is an emergency number", "1. over the trunk \"carrier\""),
+            (full, "933", "933 is a test number of emergency calls", "the call is answered 503 Too Many Calls"),
             (
                 barred,
                 outside,

@@ -81,7 +81,7 @@ async fn ask(names: &Names, question: &Question) -> Result<Reply, NetError> {
         RecordType::A => Type::A,
         RecordType::Aaaa => Type::AAAA,
     };
-    let found = names.resolver()?.lookup(question.name.as_str(), record_type).await?;
+    let found = names.resolver().await?.lookup(question.name.as_str(), record_type).await?;
     let answers = found.answers();
     let records: Vec<_> = answers.iter().filter_map(|answer| record(&answer.data)).collect();
     debug!(name = question.name, ?record_type, count = records.len(), "DNS answered.");
@@ -120,19 +120,22 @@ impl Names {
 
     /// All addresses of a host, with this port. An address stands for itself.
     pub async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let found = async { self.resolver()?.lookup_ip(host).await };
+        let found = async { self.resolver().await?.lookup_ip(host).await };
         let found = tokio::time::timeout(TIMEOUT, found).await.map_err(|_| "DNS does not answer".to_owned())?;
         let found = found.map_err(|error| error.to_string())?;
         Ok(found.iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
     /// Made for each lookup, so that changed files are noticed; it keeps no records, for the core does.
-    fn resolver(&self) -> Result<TokioResolver, NetError> {
-        let (system, hosts) = {
-            let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn resolver(&self) -> Result<TokioResolver, NetError> {
+        let system = Arc::clone(&self.system);
+        // A disk that hangs must not hold up what else the runtime's threads do.
+        let read = tokio::task::spawn_blocking(move || {
+            let mut system = system.lock().unwrap_or_else(PoisonError::into_inner);
             system.read();
             (system.config.clone(), Arc::clone(&system.hosts))
-        };
+        });
+        let (system, hosts) = read.await.map_err(|_| "the system's files could not be read")?;
         // Without a server there still are `/etc/hosts` and addresses, which stand for themselves.
         let system = system.filter(|_| self.servers.is_empty());
         let (config, options) = system.unwrap_or_else(|| {

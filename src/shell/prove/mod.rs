@@ -66,7 +66,7 @@ const RESIDUE_TIMEOUT: Duration = Duration::from_secs(45);
 const MEDIA_PORTS: u16 = 8;
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of the admin interface, and beside them one for each call.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/health",
     "/ready",
     "/metrics",
@@ -76,6 +76,7 @@ const PAGES: [&str; 9] = [
     "/v1/emergency",
     "/v1/trunks",
     "/v1/barred",
+    "/v1/route-test?from=1001&number=1002",
 ];
 /// What a server cannot do without while it relays: as it came, and what it works with. An authentication key it can, and an
 /// encryption key lies as it is only where the processor has instructions for AES.
@@ -83,6 +84,7 @@ const HELD_IN_CALLS: [&str; 3] = [MASTER_KEY, SALT, HMAC_STATE];
 const MASTER_KEY: &str = "a master key";
 const SALT: &str = "a session's salt";
 const HMAC_STATE: &str = "a session's HMAC state";
+
 /// How the claims are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -302,7 +302,7 @@ mod tests {
             ("/etc/ringdown.pem", false),
             ("/etc/ssl/ringdown.pem", false),
             ("/home/somebody/server.pem", false),
-            ("/root/server.pem", false),
+            ("/srv/server.pem", false),
             ("/etc/ringdown/server.pem", true),
             ("/etc/ssl/private/server.pem", true),
             ("/certs/server.pem", true),

@@ -192,9 +192,9 @@ impl Entries {
     /// What the thread has taken cannot be forgotten, but counts.
     fn bound(&mut self) -> bool {
         let bindings = forget_oldest(&mut self.waiting.changes, self.taken.bindings).count() as u64;
-        let before = self.forgotten.len();
-        self.forgotten.extend(forget_oldest(&mut self.waiting.cdrs, self.taken.cdrs).map(|cdr| cdr.id));
-        let cdrs = (self.forgotten.len() - before) as u64;
+        let forgotten: Vec<_> = forget_oldest(&mut self.waiting.cdrs, self.taken.cdrs).map(|cdr| cdr.id).collect();
+        let cdrs = forgotten.len() as u64;
+        self.forgotten.extend(forgotten);
         self.lost.bindings += bindings;
         self.lost.cdrs += cdrs;
         bindings + cdrs > 0 && !std::mem::replace(&mut self.is_loss_known, true)
@@ -284,6 +284,14 @@ mod tests {
         assert_eq!(batch.cdrs, [cdr(4), cdr(3)]);
         backlog.written();
         assert!(backlog.is_empty());
+
+        // Nor where there is no room for its record.
+        backlog.push(begun(5), None);
+        let batch = backlog.take();
+        backlog.push(Writes { cdrs: (5..=MAX + 5).map(cdr).collect(), ..Writes::default() }, None);
+        backlog.put_back(batch);
+        let batch = backlog.take();
+        assert_eq!((waiting(&batch), batch.cdrs.front()), (vec![], Some(&cdr(6))));
     }
 
     /// Goal: no order is carried out of which nothing would be known. Method: places that are held, filled, taken to the disk

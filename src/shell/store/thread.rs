@@ -488,6 +488,18 @@ mod tests {
         Writes { cdrs: vec![cdr], ..Writes::default() }
     }
 
+    /// A year and a day later.
+    async fn expire_all(handle: &StoreHandle) {
+        let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
+        handle.expire(types::Instant::from_unix_ms(366 * 86_400_000), privacy);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if handle.cdrs(10).await.unwrap().is_empty() {
+                break;
+            }
+        }
+    }
+
     /// Goal: a call that a crash interrupts is taken to have lasted until its server was last known to live. Method: a store that is
     /// left as a crash leaves it.
     #[tokio::test]
@@ -510,6 +522,8 @@ mod tests {
         }
         drop(handle);
         join.join().unwrap();
+        let damaged = "INSERT INTO open_cdrs(id, record) VALUES ('damaged', '{')";
+        rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap().execute(damaged, []).unwrap();
         let mut store = Store::open(dir.path(), None).unwrap();
         assert_eq!(store.cdrs(0, 10).unwrap(), []);
         let interrupted = answer.interrupted(64_500);
@@ -598,14 +612,7 @@ mod tests {
         handle.commit(over(call.clone()));
         assert_eq!(handle.rate(call.id.clone(), "alice".to_owned(), 4).await, Some(true));
         assert_eq!(handle.rate(call.id, "bob".to_owned(), 4).await, Some(false));
-        let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
-        handle.expire(types::Instant::from_unix_ms(366 * 86_400_000), privacy);
-        for _ in 0..100 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if handle.cdrs(10).await.unwrap().is_empty() {
-                break;
-            }
-        }
+        expire_all(&handle).await;
         assert_eq!(handle.cdrs(10).await.unwrap(), []);
         drop(handle);
         join.join().unwrap();
@@ -622,14 +629,7 @@ mod tests {
         assert_eq!(handle.cdrs(10).await.unwrap().len(), 1);
         let reader = rusqlite::Connection::open(dir.path().join("ringdown.db")).unwrap();
         reader.execute_batch("BEGIN; SELECT count(*) FROM cdrs;").unwrap();
-        let privacy = crate::config::parse("[company]\nname = \"x\"\nregion = \"US\"\n").unwrap().0.privacy;
-        handle.expire(types::Instant::from_unix_ms(366 * 86_400_000), privacy);
-        for _ in 0..100 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if handle.cdrs(10).await.unwrap().is_empty() {
-                break;
-            }
-        }
+        expire_all(&handle).await;
         let is_kept = || {
             std::fs::read_dir(dir.path()).unwrap().any(|entry| {
                 let content = std::fs::read(entry.unwrap().path()).unwrap();
